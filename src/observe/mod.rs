@@ -1,0 +1,3 @@
+//! What the operator sees: the access log and the debug log.
+
+pub mod access_log;
