@@ -1,10 +1,21 @@
 //! HTTP/1.1 as values: bytes in, values out. No I/O, no clock, no configuration.
+//!
+//! What one peer could read in another way than the next is refused, never repaired: bare line feeds, two
+//! lengths, a length beside a transfer coding, folded fields, blanks before a colon. Requests are held to
+//! that strictly; responses are given the one indulgence RFC 9112 section 6.3 allows, equal repeated lengths.
+//!
+//! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header
+//! section. [`conditional`], [`range`], [`date`] and [`mime`] answer what a hit needs to know.
 
+pub mod body;
 pub mod chunked;
 pub mod conditional;
 pub mod date;
 pub mod fields;
+mod head;
 pub mod mime;
 pub mod range;
+mod refusal;
 pub mod request;
 pub mod response;
+mod target;

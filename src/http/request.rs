@@ -1,1 +1,621 @@
-//! (to come)
+//! Request heads (RFC 9112 section 3): read strictly, and written for the origin.
+
+use super::fields::Fields;
+use super::head::{self, Coding, digits, is_token_byte};
+use super::target::{is_authority, is_target, split_absolute};
+use memchr::{memchr, memchr2, memrchr};
+
+pub use super::refusal::Refusal;
+
+/// Bytes of a method; the longest registered one has 17.
+const METHOD_LIMIT: usize = 32;
+
+/// Bytes of empty lines before a request that are skipped (RFC 9112 section 2.2).
+const BLANK_LIMIT: usize = 16;
+
+/// The versions spoken here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+impl Version {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+
+    /// `None` for a version that is not spoken here, or none at all.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        [Self::Http10, Self::Http11].into_iter().find(|version| version.as_str().as_bytes() == text)
+    }
+
+    /// Does `text` look like a version of HTTP, spoken here or not?
+    pub(super) fn is_other(text: &[u8]) -> bool {
+        let number = text.strip_prefix(b"HTTP/").unwrap_or_default();
+        !number.is_empty() && number.iter().all(|&byte| byte == b'.' || byte.is_ascii_digit())
+    }
+}
+
+/// A request's method. Methods are case-sensitive.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// Any other token.
+    Other(Box<str>),
+}
+
+impl Method {
+    /// As it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// May the request be sent twice (RFC 9110 section 9.2.2)?
+    pub fn is_idempotent(&self) -> bool {
+        self.is_safe() || matches!(self.as_str(), "PUT" | "DELETE")
+    }
+
+    /// Does the request ask for no change (RFC 9110 section 9.2.1)?
+    pub fn is_safe(&self) -> bool {
+        matches!(self.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+
+    fn read(token: &[u8]) -> Option<Self> {
+        match token {
+            b"GET" => Some(Self::Get),
+            b"HEAD" => Some(Self::Head),
+            _ => {
+                let valid =
+                    (1..=METHOD_LIMIT).contains(&token.len()) && token.iter().copied().all(is_token_byte);
+                let name = std::str::from_utf8(token).ok().filter(|_| valid)?;
+                Some(Self::Other(name.into()))
+            }
+        }
+    }
+}
+
+/// How the end of a request's body is found (RFC 9112 section 6.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RequestBody {
+    /// There is no body.
+    None,
+    /// So many bytes, zero if the request says so.
+    Length(u64),
+    /// In the chunked coding.
+    Chunked,
+}
+
+/// How large a head may be.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes from the first line to the empty line, both included.
+    pub bytes: usize,
+    /// Field lines.
+    pub fields: usize,
+    /// Bytes of the request target.
+    pub target: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes: 64 * 1024, fields: 256, target: 16 * 1024 }
+    }
+}
+
+/// The head of a request.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// What is asked for.
+    pub method: Method,
+    /// The request target as it came.
+    pub target: Box<[u8]>,
+    /// The version as it came.
+    pub version: Version,
+    /// The header section.
+    pub fields: Fields,
+    /// How the end of the body is found.
+    pub body: RequestBody,
+}
+
+impl RequestHead {
+    /// Path and query as they came. Scheme and authority of an absolute-form are left out, `*` stays `*`.
+    pub fn origin_form(&self) -> &[u8] {
+        match split_absolute(&self.target) {
+            Some((_, b"")) => b"/",
+            Some((_, rest)) => rest,
+            None => &self.target,
+        }
+    }
+
+    /// The path as it came: the origin form before its `?`.
+    pub fn path(&self) -> &[u8] {
+        let form = self.origin_form();
+        &form[..memchr(b'?', form).unwrap_or(form.len())]
+    }
+
+    /// Does the client want the connection to stay (RFC 9112 section 9.3)?
+    pub fn keep_alive(&self) -> bool {
+        head::is_persistent(self.version, &self.fields)
+    }
+
+    /// Does the client wait for a 100 before it sends its body (RFC 9110 section 10.1.1)?
+    pub fn expects_continue(&self) -> bool {
+        self.version == Version::Http11
+            && self.body != RequestBody::None
+            && self.fields.tokens("expect").next().is_some()
+    }
+}
+
+/// Reads a request head from the front of `buf`: the head and how many bytes it took, empty lines before it
+/// included. `None` while it is not all there; call again with the grown buffer then.
+///
+/// `scanned` starts at zero and is this function's memory across the calls for one head.
+///
+/// # Errors
+/// Anything that some other program might read differently; see [`Refusal`]. What can be refused before the
+/// head is complete is refused at once.
+pub fn parse(
+    buf: &[u8],
+    limits: &HeadLimits,
+    scanned: &mut usize,
+) -> Result<Option<(RequestHead, usize)>, Refusal> {
+    let start = skip_blank_lines(buf)?;
+    refuse_early(&buf[start..], limits)?;
+    let Some(end) = head::find_end(buf, start, limits.bytes, scanned)? else {
+        return Ok(None);
+    };
+    let (line, block) = head::split_first_line(&buf[start..end]);
+    let (method, target, version) = request_line(line, limits)?;
+    let fields = head::parse_fields(block, limits.fields)?;
+    check_host(version, &fields)?;
+    if fields.tokens("expect").any(|token| !token.eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refusal::UnknownExpectation);
+    }
+    let body = framing(version, &fields)?;
+    Ok(Some((RequestHead { method, target: target.into(), version, fields, body }, end)))
+}
+
+/// Method, target and version of the first line of `buf` as well as they can be told, for the log line of a
+/// request that was refused. Each may be empty.
+pub fn sketch(buf: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let text = buf.trim_ascii_start();
+    let line = &text[..memchr2(b'\r', b'\n', text).unwrap_or(text.len())];
+    match split_line(line) {
+        Some((method, target, version)) if version.starts_with(b"HTTP/") => (method, target, version),
+        _ => {
+            let space = memchr(b' ', line).unwrap_or(line.len());
+            (&line[..space], line[space..].trim_ascii(), b"")
+        }
+    }
+}
+
+/// A request head for the origin, in HTTP/1.1.
+///
+/// `target` and `fields` go as they are, but for CR, LF and NUL, which become spaces.
+pub fn request_head(method: &str, target: &[u8], fields: &Fields) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    head::push_clean(&mut out, method.as_bytes());
+    out.push(b' ');
+    head::push_clean(&mut out, target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    head::push_fields(&mut out, fields);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Bytes of empty lines at the front of `buf` (RFC 9112 section 2.2).
+fn skip_blank_lines(buf: &[u8]) -> Result<usize, Refusal> {
+    let mut start = 0;
+    while buf[start..].starts_with(b"\r\n") {
+        start += 2;
+        if start > BLANK_LIMIT {
+            return Err(Refusal::BadSyntax);
+        }
+    }
+    Ok(start)
+}
+
+/// Refuses what cannot become a request whatever comes next, so that nobody waits for the end of it.
+fn refuse_early(rest: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
+    match rest {
+        [] | [b'\r'] => return Ok(()),
+        [b'\n', ..] => return Err(Refusal::BareLineFeed),
+        [first, ..] if !is_token_byte(*first) => return Err(Refusal::BadSyntax),
+        _ => {}
+    }
+    let Some(space) = memchr(b' ', &rest[..rest.len().min(METHOD_LIMIT + 1)]) else {
+        return if rest.len() > METHOD_LIMIT { Err(Refusal::BadSyntax) } else { Ok(()) };
+    };
+    let target = &rest[space + 1..];
+    match target.get(..=limits.target) {
+        Some(long) if memchr2(b' ', b'\r', long).is_none() => Err(Refusal::TargetTooLong),
+        _ => Ok(()),
+    }
+}
+
+/// Cuts a request line at its first and its last space.
+fn split_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (first, last) = (memchr(b' ', line)?, memrchr(b' ', line)?);
+    (first < last).then(|| (&line[..first], &line[first + 1..last], &line[last + 1..]))
+}
+
+fn request_line<'a>(line: &'a [u8], limits: &HeadLimits) -> Result<(Method, &'a [u8], Version), Refusal> {
+    let (method, target, version) = split_line(line).ok_or(Refusal::BadSyntax)?;
+    let version = match Version::read(version) {
+        Some(version) => version,
+        None if Version::is_other(version) => return Err(Refusal::UnsupportedVersion),
+        None => return Err(Refusal::BadSyntax),
+    };
+    let method = Method::read(method).ok_or(Refusal::BadSyntax)?;
+    if method.as_str() == "CONNECT" {
+        return Err(Refusal::Connect);
+    }
+    if target.len() > limits.target {
+        return Err(Refusal::TargetTooLong);
+    }
+    if !is_target(&method, target) {
+        return Err(Refusal::BadTarget);
+    }
+    Ok((method, target, version))
+}
+
+/// Host is there once and makes sense (RFC 9112 section 3.2); HTTP/1.0 may do without, and it may be empty.
+fn check_host(version: Version, fields: &Fields) -> Result<(), Refusal> {
+    match (fields.only("host"), fields.contains("host")) {
+        (Some(host), _) if host.is_empty() || is_authority(host) => Ok(()),
+        (None, false) if version == Version::Http10 => Ok(()),
+        (None, false) => Err(Refusal::MissingHost),
+        _ => Err(Refusal::BadHost),
+    }
+}
+
+/// How the end of the body is found, if there is only one way to find it (RFC 9112 section 6.3).
+fn framing(version: Version, fields: &Fields) -> Result<RequestBody, Refusal> {
+    let lengths = fields.all("content-length").count();
+    match head::transfer_coding(fields) {
+        Coding::Absent => {}
+        _ if lengths > 0 => return Err(Refusal::LengthAndCoding),
+        Coding::Chunked if version == Version::Http11 => return Ok(RequestBody::Chunked),
+        Coding::Unknown if version == Version::Http11 => return Err(Refusal::UnknownCoding),
+        Coding::Chunked | Coding::Unknown | Coding::Malformed => {
+            return Err(Refusal::TransferCoding);
+        }
+    }
+    let Some(value) = fields.get("content-length") else {
+        return Ok(RequestBody::None);
+    };
+    if lengths > 1 || value.contains(&b',') {
+        return Err(Refusal::AmbiguousLength);
+    }
+    let length = digits(value).and_then(|number| number.parse().ok());
+    length.map(RequestBody::Length).ok_or(Refusal::BadLength)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &[u8]) -> Result<Option<(RequestHead, usize)>, Refusal> {
+        parse(text, &HeadLimits::default(), &mut 0)
+    }
+
+    fn head(text: &str) -> RequestHead {
+        read(text.as_bytes()).unwrap().unwrap().0
+    }
+
+    /// A request with `lines` after its Host.
+    fn with(lines: &str) -> Result<Option<(RequestHead, usize)>, Refusal> {
+        read(format!("POST /x HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n").as_bytes())
+    }
+
+    #[test]
+    fn a_request_is_read_as_it_came() {
+        let text = b"GET /a|b?c HTTP/1.1\r\nHost: h\r\nX-A:1\r\nx-a: 2 \r\n\r\nGET /next";
+        let (head, used) = read(text).unwrap().unwrap();
+        assert_eq!((head.method.clone(), &head.target[..]), (Method::Get, &b"/a|b?c"[..]));
+        assert_eq!((head.version.as_str(), head.body), ("HTTP/1.1", RequestBody::None));
+        assert_eq!(head.fields.all("X-A").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(&text[used..], b"GET /next");
+    }
+
+    #[test]
+    fn rfc9112_6_3_where_the_body_ends() {
+        for (lines, body) in [
+            ("X: y", RequestBody::None),
+            ("Content-Length: 0", RequestBody::Length(0)),
+            ("content-length: 3", RequestBody::Length(3)),
+            ("Content-Length: 0003", RequestBody::Length(3)),
+            ("Content-Length: 18446744073709551615", RequestBody::Length(u64::MAX)),
+            ("Transfer-Encoding: chunked", RequestBody::Chunked),
+            ("TRANSFER-ENCODING: \tChunked ", RequestBody::Chunked),
+        ] {
+            assert_eq!(with(lines).unwrap().unwrap().0.body, body, "{lines}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_6_3_what_could_end_in_two_places_is_refused() {
+        for (lines, refusal) in [
+            ("Content-Length: 3\r\nTransfer-Encoding: chunked", Refusal::LengthAndCoding),
+            ("Transfer-Encoding: gzip\r\nContent-Length: 3", Refusal::LengthAndCoding),
+            ("Content-Length: 3\r\nContent-Length: 5", Refusal::AmbiguousLength),
+            ("Content-Length: 3\r\nContent-Length: 3", Refusal::AmbiguousLength),
+            ("Content-Length: 3, 3", Refusal::AmbiguousLength),
+            ("Content-Length: 3,", Refusal::AmbiguousLength),
+            ("Content-Length:", Refusal::BadLength),
+            ("Content-Length: +3", Refusal::BadLength),
+            ("Content-Length: -3", Refusal::BadLength),
+            ("Content-Length: 0x3", Refusal::BadLength),
+            ("Content-Length: 3 3", Refusal::BadLength),
+            ("Content-Length: 18446744073709551616", Refusal::BadLength),
+            ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", Refusal::UnknownCoding),
+            ("Transfer-Encoding: gzip, chunked", Refusal::UnknownCoding),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Refusal::TransferCoding),
+            ("Transfer-Encoding: gzip, chunked, chunked", Refusal::TransferCoding),
+            ("Transfer-Encoding: chunked, gzip", Refusal::TransferCoding),
+            ("Transfer-Encoding: chunked,", Refusal::TransferCoding),
+            ("Transfer-Encoding: chunked;q=1", Refusal::TransferCoding),
+            ("Transfer-Encoding: \"chunked\"", Refusal::TransferCoding),
+            ("Transfer-Encoding: xchunked", Refusal::TransferCoding),
+            ("Transfer-Encoding: identity", Refusal::TransferCoding),
+            ("Transfer-Encoding:", Refusal::TransferCoding),
+            ("Transfer-Encoding: \x0bchunked", Refusal::BadFieldValue),
+            ("Transfer-Encoding : chunked", Refusal::BadFieldName),
+        ] {
+            assert_eq!(with(lines).unwrap_err(), refusal, "{lines:?}");
+        }
+        let old = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(read(old).unwrap_err(), Refusal::TransferCoding);
+    }
+
+    #[test]
+    fn rfc9112_2_2_line_ends_are_crlf() {
+        for text in [
+            "\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\nHost: h\n\nGET /next HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\n\n",
+            "GET / HTTP/1.1\r\nHost: h\n\r\n",
+        ] {
+            assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::BareLineFeed, "{text:?}");
+        }
+        for text in ["GET / HTTP/1.1\rHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n"] {
+            assert_eq!(read(text.as_bytes()).unwrap_err().status(), 400, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_2_2_empty_lines_before_a_request_are_skipped() {
+        let text = b"\r\n\r\nGET / HTTP/1.0\r\n\r\n";
+        assert_eq!(read(text).unwrap().unwrap().1, text.len());
+        assert_eq!(read(b"\r\n\r").map(|none| none.is_none()), Ok(true));
+        assert_eq!(read(&b"\r\n".repeat(9)).unwrap_err(), Refusal::BadSyntax);
+    }
+
+    #[test]
+    fn rfc9112_3_request_lines() {
+        for (line, refusal) in [
+            ("GET /", Refusal::BadSyntax),
+            ("GET", Refusal::BadSyntax),
+            (" GET / HTTP/1.1", Refusal::BadSyntax),
+            ("G(T / HTTP/1.1", Refusal::BadSyntax),
+            ("GET\t/ HTTP/1.1", Refusal::BadSyntax),
+            ("GET / HTTP/1.1 ", Refusal::BadSyntax),
+            ("GET / http/1.1", Refusal::BadSyntax),
+            ("GET / HTTP/1.1x", Refusal::BadSyntax),
+            ("GET / HTTP/", Refusal::BadSyntax),
+            ("GET  / HTTP/1.1", Refusal::BadTarget),
+            ("GET /  HTTP/1.1", Refusal::BadTarget),
+            ("GET /a b HTTP/1.1", Refusal::BadTarget),
+            ("GET * HTTP/1.1", Refusal::BadTarget),
+            ("GET /#x HTTP/1.1", Refusal::BadTarget),
+            ("GET / HTTP/0.9", Refusal::UnsupportedVersion),
+            ("GET / HTTP/1.2", Refusal::UnsupportedVersion),
+            ("GET / HTTP/11.1", Refusal::UnsupportedVersion),
+            ("PRI * HTTP/2.0", Refusal::UnsupportedVersion),
+            ("CONNECT h:443 HTTP/1.1", Refusal::Connect),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1", Refusal::BadSyntax),
+        ] {
+            let text = format!("{line}\r\nHost: h\r\n\r\n");
+            assert_eq!(read(text.as_bytes()).unwrap_err(), refusal, "{line}");
+        }
+        assert_eq!(read(b"\x16\x03\x01\x02").unwrap_err(), Refusal::BadSyntax);
+    }
+
+    #[test]
+    fn rfc9112_3_2_one_host_that_makes_sense() {
+        for (version, hosts, refusal) in [
+            ("1.1", "", Some(Refusal::MissingHost)),
+            ("1.1", "Host: a\r\nHost: a\r\n", Some(Refusal::BadHost)),
+            ("1.0", "Host: a\r\nHost: b\r\n", Some(Refusal::BadHost)),
+            ("1.1", "Host: a b\r\n", Some(Refusal::BadHost)),
+            ("1.1", "Host: a/b\r\n", Some(Refusal::BadHost)),
+            ("1.1", "Host: user@a\r\n", Some(Refusal::BadHost)),
+            ("1.0", "Host: a:b\r\n", Some(Refusal::BadHost)),
+            ("1.1", "Host: a:80\r\n", None),
+            ("1.1", "Host:\r\n", None),
+            ("1.0", "", None),
+        ] {
+            let text = format!("GET / HTTP/{version}\r\n{hosts}\r\n");
+            assert_eq!(read(text.as_bytes()).err(), refusal, "{version} {hosts}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_5_field_lines() {
+        for (lines, refusal) in [
+            ("A : b", Refusal::BadFieldName),
+            (": b", Refusal::BadFieldName),
+            ("A", Refusal::BadFieldName),
+            ("A: b\r\n c", Refusal::FoldedField),
+            ("A: b\0c", Refusal::BadFieldValue),
+            ("A: b\x08", Refusal::BadFieldValue),
+        ] {
+            assert_eq!(with(lines).unwrap_err(), refusal, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_before_the_head_is_complete() {
+        let long = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(bytes - 1));
+        assert!(read(long(16 * 1024).as_bytes()).unwrap().is_some());
+        assert_eq!(read(long(16 * 1024 + 1).as_bytes()).unwrap_err(), Refusal::TargetTooLong);
+        assert_eq!(read(&long(99_999).as_bytes()[..17_000]).unwrap_err(), Refusal::TargetTooLong);
+
+        let field = format!("X: {}", "a".repeat(32 * 1024));
+        assert!(with(&field).unwrap().is_some());
+        let text = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "a".repeat(64 * 1024));
+        assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::HeadTooLarge);
+
+        let lines = |count: usize| vec!["A: b"; count].join("\r\n");
+        assert_eq!(with(&lines(255)).unwrap().unwrap().0.fields.len(), 256);
+        assert_eq!(with(&lines(256)).unwrap_err(), Refusal::TooManyFields);
+    }
+
+    #[test]
+    fn rfc9110_10_1_1_expectations() {
+        let expects = |lines| with(lines).unwrap().unwrap().0.expects_continue();
+        assert!(expects("Content-Length: 3\r\nExpect: 100-Continue"));
+        assert!(!expects("Expect: 100-continue"));
+        assert!(!expects("Content-Length: 3"));
+        assert!(!expects("Content-Length: 3\r\nExpect:"));
+        assert_eq!(with("Expect: 200-ok").unwrap_err(), Refusal::UnknownExpectation);
+        assert_eq!(with("Expect: 100-continue, x").unwrap_err(), Refusal::UnknownExpectation);
+        assert!(
+            !head("PUT / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n").expects_continue()
+        );
+    }
+
+    #[test]
+    fn rfc9112_9_3_who_stays() {
+        for (version, connection, stays) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: x, CLOSE\r\n", false),
+            ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+        ] {
+            let text = format!("GET / HTTP/{version}\r\nHost: h\r\n{connection}\r\n");
+            assert_eq!(head(&text).keep_alive(), stays, "{version} {connection}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_3_2_forms_of_a_target() {
+        for (target, form, path) in [
+            ("/a%2F?b?c", "/a%2F?b?c", "/a%2F"),
+            ("//a", "//a", "//a"),
+            ("http://h", "/", "/"),
+            ("http://h:80/a?b", "/a?b", "/a"),
+            ("HTTPS://h//a", "//a", "//a"),
+        ] {
+            let head = head(&format!("GET {target} HTTP/1.1\r\nHost: other\r\n\r\n"));
+            assert_eq!((head.origin_form(), head.path()), (form.as_bytes(), path.as_bytes()));
+            assert_eq!(&head.target[..], target.as_bytes());
+        }
+        assert_eq!(head("OPTIONS * HTTP/1.0\r\n\r\n").origin_form(), b"*");
+    }
+
+    #[test]
+    fn rfc9110_9_2_methods() {
+        for (name, safe, idempotent) in [
+            ("GET", true, true),
+            ("HEAD", true, true),
+            ("OPTIONS", true, true),
+            ("TRACE", true, true),
+            ("PUT", false, true),
+            ("DELETE", false, true),
+            ("POST", false, false),
+            ("get", false, false),
+        ] {
+            let method = Method::read(name.as_bytes()).unwrap();
+            assert_eq!((method.as_str(), method.is_safe(), method.is_idempotent()), (name, safe, idempotent));
+        }
+    }
+
+    #[test]
+    fn sketches_tell_what_they_can() {
+        for (text, parts) in [
+            ("GET /a b HTTP/1.1\r\nHost", ("GET", "/a b", "HTTP/1.1")),
+            ("\r\nGET / HTTP/2.0", ("GET", "/", "HTTP/2.0")),
+            ("GET /a b", ("GET", "/a b", "")),
+            ("GET\n", ("GET", "", "")),
+            ("", ("", "", "")),
+        ] {
+            let (method, target, version) = parts;
+            let expected = (method.as_bytes(), target.as_bytes(), version.as_bytes());
+            assert_eq!(sketch(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn heads_for_the_origin_cannot_be_split() {
+        let mut fields = Fields::new();
+        fields.push(b"Host", b"h");
+        fields.push(b"X", b"a\r\nEvil: b");
+        let head = request_head("GET", b"/a|b", &fields);
+        assert_eq!(head, b"GET /a|b HTTP/1.1\r\nHost: h\r\nX: a  Evil: b\r\n\r\n");
+    }
+
+    /// Reads `text` as it grows by the given steps.
+    fn read_growing(text: &[u8], steps: &[usize]) -> Result<Option<(RequestHead, usize)>, Refusal> {
+        let limits = HeadLimits { bytes: 120, fields: 4, target: 20 };
+        let mut scanned = 0;
+        let mut len = 0;
+        for step in steps.iter().cycle() {
+            len = text.len().min(len + step);
+            match parse(&text[..len], &limits, &mut scanned)? {
+                None if len < text.len() => {}
+                end => return Ok(end),
+            }
+        }
+        Ok(None)
+    }
+
+    fn same(text: &[u8], steps: &[usize]) {
+        let whole = read_growing(text, &[text.len().max(1)]);
+        let grown = read_growing(text, steps);
+        match (whole, grown) {
+            (Ok(Some((one, used))), Ok(Some((other, also_used)))) => {
+                assert_eq!((one.target, one.method, used), (other.target, other.method, also_used));
+            }
+            (Ok(None), Ok(None)) | (Err(_), Err(_)) => {}
+            (whole, grown) => panic!("{}: {whole:?} but {grown:?}", text.escape_ascii()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn growing_and_whole_are_one(
+            pieces in proptest::collection::vec(proptest::sample::select(&[
+                "GET ", "/", "a", " ", "HTTP/1.1", "HTTP/1.0", "\r\n", "\r", "\n", "Host: h\r\n", "\r\n\r\n", "A:b\r\n",
+                "GET / HTTP/1.1\r\nHost: h\r\n", "Content-Length: 3\r\n", "/aaaaaaaaaaaaaaaaaaaaaaa", ":", "\0",
+            ][..]), 0..12),
+            steps in proptest::collection::vec(1..9usize, 1..5),
+        ) {
+            same(pieces.concat().as_bytes(), &steps);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            same(&text, &[1]);
+            sketch(&text);
+        }
+    }
+}

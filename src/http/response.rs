@@ -1,1 +1,499 @@
-//! (to come)
+//! Response heads (RFC 9112 section 4): read from the origin, and written for the client.
+
+use super::fields::Fields;
+use super::head::{self, Coding, Fault, digits, is_text_byte};
+use super::request::{HeadLimits, Method, Version};
+use std::fmt;
+
+pub use super::request::request_head;
+
+/// How the end of a response's body is found (RFC 9112 section 6.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResponseBody {
+    /// There is no body.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// In the chunked coding.
+    Chunked,
+    /// All that comes before the connection closes; whether it is complete cannot be told.
+    UntilClose,
+}
+
+/// The head of a response.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// 100 to 999.
+    pub status: u16,
+    /// The reason phrase as it came, maybe empty.
+    pub reason: Box<[u8]>,
+    /// The version as it came.
+    pub version: Version,
+    /// The header section. Equal repeated lengths have become one.
+    pub fields: Fields,
+}
+
+impl ResponseHead {
+    /// How the end of the body is found, `request` being the method that was asked with.
+    ///
+    /// # Errors
+    /// Several unequal lengths, a length that is no number, and any Transfer-Encoding but a single `chunked`
+    /// in HTTP/1.1 without a length; these even where there is no body, since the fields are passed on.
+    pub fn body(&self, request: &Method) -> Result<ResponseBody, BadHead> {
+        let length = content_length(&self.fields)?;
+        let coding = head::transfer_coding(&self.fields);
+        if *request == Method::Head || matches!(self.status, 100..=199 | 204 | 304) {
+            return match (coding, length) {
+                (Coding::Absent, _) | (_, None) => Ok(ResponseBody::None),
+                _ => Err(BadHead::LengthAndCoding),
+            };
+        }
+        match (coding, length) {
+            (Coding::Absent, Some(length)) => Ok(ResponseBody::Length(length)),
+            (Coding::Absent, None) => Ok(ResponseBody::UntilClose),
+            (_, Some(_)) => Err(BadHead::LengthAndCoding),
+            (Coding::Chunked, None) if self.version == Version::Http11 => Ok(ResponseBody::Chunked),
+            _ => Err(BadHead::TransferCoding),
+        }
+    }
+
+    /// May the connection be used again once the body has ended (RFC 9112 section 9.3)?
+    ///
+    /// A body that ends by close says so itself.
+    pub fn keep_alive(&self) -> bool {
+        head::is_persistent(self.version, &self.fields)
+    }
+
+    /// Does the final response still follow (RFC 9110 section 15.2)?
+    pub fn is_interim(&self) -> bool {
+        self.status < 200
+    }
+}
+
+/// Why a response head cannot be relied on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadHead {
+    /// A status line that is none.
+    BadStatusLine,
+    /// A version other than 1.0 and 1.1.
+    UnsupportedVersion,
+    /// 101, for which nobody asked.
+    SwitchingProtocols,
+    /// A line feed without its carriage return.
+    BareLineFeed,
+    /// A field name that is no token, or a blank between it and its colon.
+    BadFieldName,
+    /// A field that goes on on the next line.
+    FoldedField,
+    /// A control character in a field value.
+    BadFieldValue,
+    /// More fields than the limit.
+    TooManyFields,
+    /// A head beyond its limit.
+    HeadTooLarge,
+    /// A length that is no number of 64 bits.
+    BadLength,
+    /// Several lengths that differ.
+    AmbiguousLength,
+    /// A transfer coding other than `chunked`, or any in HTTP/1.0.
+    TransferCoding,
+    /// Content-Length and Transfer-Encoding together.
+    LengthAndCoding,
+}
+
+impl BadHead {
+    /// A word for the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadStatusLine => "bad-status-line",
+            Self::UnsupportedVersion => "unsupported-version",
+            Self::SwitchingProtocols => "switching-protocols",
+            Self::BareLineFeed => "bare-line-feed",
+            Self::BadFieldName => "bad-field-name",
+            Self::FoldedField => "folded-field",
+            Self::BadFieldValue => "bad-field-value",
+            Self::TooManyFields => "too-many-fields",
+            Self::HeadTooLarge => "head-too-large",
+            Self::BadLength => "bad-length",
+            Self::AmbiguousLength => "ambiguous-length",
+            Self::TransferCoding => "transfer-coding",
+            Self::LengthAndCoding => "length-and-coding",
+        }
+    }
+}
+
+impl fmt::Display for BadHead {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for BadHead {}
+
+impl From<Fault> for BadHead {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::BareLineFeed => Self::BareLineFeed,
+            Fault::HeadTooLarge => Self::HeadTooLarge,
+            Fault::TooManyFields => Self::TooManyFields,
+            Fault::BadFieldName => Self::BadFieldName,
+            Fault::FoldedField => Self::FoldedField,
+            Fault::BadFieldValue => Self::BadFieldValue,
+        }
+    }
+}
+
+/// Reads a response head from the front of `buf`: the head and how many bytes it took. `None` while it is
+/// not all there; call again with the grown buffer then.
+///
+/// `scanned` starts at zero and is this function's memory across the calls for one head. Of `limits`, the
+/// target's is not used.
+///
+/// # Errors
+/// See [`BadHead`]. What comes after such a head cannot be trusted: the connection is to be closed.
+pub fn parse(
+    buf: &[u8],
+    limits: &HeadLimits,
+    scanned: &mut usize,
+) -> Result<Option<(ResponseHead, usize)>, BadHead> {
+    let known = buf.len().min(b"HTTP/".len());
+    if buf[..known] != b"HTTP/"[..known] {
+        return Err(BadHead::BadStatusLine);
+    }
+    let Some(end) = head::find_end(buf, 0, limits.bytes, scanned)? else {
+        return Ok(None);
+    };
+    let (line, block) = head::split_first_line(&buf[..end]);
+    let (version, status, reason) = status_line(line)?;
+    let mut fields = head::parse_fields(block, limits.fields)?;
+    unite_lengths(&mut fields);
+    Ok(Some((ResponseHead { status, reason: reason.into(), version, fields }, end)))
+}
+
+/// The space before the reason is asked of senders even where there is none, but many leave it out.
+fn status_line(line: &[u8]) -> Result<(Version, u16, &[u8]), BadHead> {
+    let (version, rest) = line.split_at_checked(b"HTTP/1.1".len()).ok_or(BadHead::BadStatusLine)?;
+    let Some(version) = Version::read(version) else {
+        let other = Version::is_other(version.trim_ascii());
+        return Err(if other { BadHead::UnsupportedVersion } else { BadHead::BadStatusLine });
+    };
+    let rest = rest.strip_prefix(b" ").ok_or(BadHead::BadStatusLine)?;
+    let (number, reason) = rest.split_at_checked(3).ok_or(BadHead::BadStatusLine)?;
+    let status = digits(number).and_then(|number| number.parse().ok()).unwrap_or(0);
+    let reason_fits = reason.is_empty() || reason.starts_with(b" ");
+    if status < 100 || !reason_fits || !reason.iter().copied().all(is_text_byte) {
+        return Err(BadHead::BadStatusLine);
+    }
+    if status == 101 {
+        return Err(BadHead::SwitchingProtocols);
+    }
+    Ok((version, status, reason.strip_prefix(b" ").unwrap_or(reason)))
+}
+
+/// The length, repeated or not, as long as it is always the same (RFC 9112 section 6.3).
+fn content_length(fields: &Fields) -> Result<Option<u64>, BadHead> {
+    let mut length = None;
+    for value in fields.all("content-length").flat_map(|line| line.split(|&byte| byte == b',')) {
+        let number = digits(value.trim_ascii()).and_then(|number| number.parse().ok());
+        let number = number.ok_or(BadHead::BadLength)?;
+        if length.is_some_and(|length| length != number) {
+            return Err(BadHead::AmbiguousLength);
+        }
+        length = Some(number);
+    }
+    Ok(length)
+}
+
+/// Leaves one Content-Length of several equal ones, so that they are not passed on. Others are left for
+/// [`ResponseHead::body`] to refuse.
+fn unite_lengths(fields: &mut Fields) {
+    let repeated = fields.tokens("content-length").count() > 1;
+    if let (true, Ok(Some(length))) = (repeated, content_length(fields)) {
+        fields.remove("content-length");
+        fields.push(b"Content-Length", length.to_string().as_bytes());
+    }
+}
+
+/// Builds a head in one buffer. CR, LF and NUL in a value become spaces, so no value can add a line.
+#[derive(Clone, Debug)]
+pub struct HeadWriter {
+    out: Vec<u8>,
+}
+
+impl HeadWriter {
+    /// An HTTP/1.1 head with the usual reason phrase.
+    pub fn new(status: u16) -> Self {
+        Self::with_reason(status, reason(status).as_bytes())
+    }
+
+    /// An HTTP/1.1 head with a reason phrase of its own. Of `status` the last three digits count.
+    pub fn with_reason(status: u16, reason: &[u8]) -> Self {
+        let mut out = Vec::with_capacity(512);
+        out.extend_from_slice(b"HTTP/1.1 ");
+        for place in [100, 10, 1] {
+            out.push(b"0123456789"[usize::from(status / place % 10)]);
+        }
+        out.push(b' ');
+        head::push_clean(&mut out, reason);
+        out.extend_from_slice(b"\r\n");
+        Self { out }
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        head::push_field(&mut self.out, name.as_bytes(), value.as_ref());
+        self
+    }
+
+    /// Adds all of `fields`.
+    #[must_use]
+    pub fn fields(mut self, fields: &Fields) -> Self {
+        head::push_fields(&mut self.out, fields);
+        self
+    }
+
+    /// The head with the empty line that ends it.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.out.extend_from_slice(b"\r\n");
+        self.out
+    }
+}
+
+/// The usual reason phrase of a status, `Unknown` where there is none.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        511 => "Network Authentication Required",
+        _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadHead> {
+        parse(text, &HeadLimits::default(), &mut 0)
+    }
+
+    /// How the body ends of a response with this status line and these fields.
+    fn body(method: &str, line: &str, lines: &str) -> Result<ResponseBody, BadHead> {
+        let method = match method {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            other => Method::Other(other.into()),
+        };
+        let text = format!("{line}\r\n{lines}\r\n");
+        read(text.as_bytes())?.unwrap().0.body(&method)
+    }
+
+    #[test]
+    fn a_response_is_read_as_it_came() {
+        let text = b"HTTP/1.0 404 Nicht da\xe9\r\nServer: x\r\nA: \xe9\r\n\r\nbody";
+        let (head, used) = read(text).unwrap().unwrap();
+        assert_eq!(
+            (head.status, &head.reason[..], head.version),
+            (404, &b"Nicht da\xe9"[..], Version::Http10)
+        );
+        assert_eq!((head.fields.get("a"), &text[used..]), (Some(&b"\xe9"[..]), &b"body"[..]));
+        assert!(!head.is_interim());
+        assert!(read(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap().unwrap().0.is_interim());
+    }
+
+    #[test]
+    fn rfc9112_4_status_lines() {
+        for (line, status, phrase) in [
+            ("HTTP/1.1 200 OK", 200, "OK"),
+            ("HTTP/1.1 200 ", 200, ""),
+            ("HTTP/1.1 200", 200, ""),
+            ("HTTP/1.1 200  a  b ", 200, " a  b "),
+            ("HTTP/1.0 999 odd", 999, "odd"),
+        ] {
+            let (head, _) = read(format!("{line}\r\n\r\n").as_bytes()).unwrap().unwrap();
+            assert_eq!((head.status, &head.reason[..]), (status, phrase.as_bytes()), "{line}");
+        }
+        for (line, fault) in [
+            ("HTTP/1.1", BadHead::BadStatusLine),
+            ("HTTP/1.1 ", BadHead::BadStatusLine),
+            ("HTTP/1.1 20", BadHead::BadStatusLine),
+            ("HTTP/1.1 2000 OK", BadHead::BadStatusLine),
+            ("HTTP/1.1 200OK", BadHead::BadStatusLine),
+            ("HTTP/1.1  200 OK", BadHead::BadStatusLine),
+            ("HTTP/1.1 099 x", BadHead::BadStatusLine),
+            ("HTTP/1.1 +20 x", BadHead::BadStatusLine),
+            ("HTTP/1.1 200 O\0K", BadHead::BadStatusLine),
+            ("HTTP/1.1 200 O\rK", BadHead::BadStatusLine),
+            ("HTTP/1.1x200 OK", BadHead::BadStatusLine),
+            ("http/1.1 200 OK", BadHead::BadStatusLine),
+            ("ICY 200 OK", BadHead::BadStatusLine),
+            ("", BadHead::BadStatusLine),
+            ("HTTP/2.0 200 OK", BadHead::UnsupportedVersion),
+            ("HTTP/2 200 OK", BadHead::BadStatusLine),
+            ("HTTP/1.1 101 Switching Protocols", BadHead::SwitchingProtocols),
+        ] {
+            assert_eq!(read(format!("{line}\r\n\r\n").as_bytes()).unwrap_err(), fault, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_6_3_where_the_body_ends() {
+        let ok = "HTTP/1.1 200 OK";
+        for (method, line, lines, end) in [
+            ("GET", ok, "Content-Length: 3\r\n", ResponseBody::Length(3)),
+            ("GET", ok, "Content-Length: 3\r\nContent-Length: 3\r\n", ResponseBody::Length(3)),
+            ("GET", ok, "Content-Length: 3, 3\r\n", ResponseBody::Length(3)),
+            ("GET", ok, "Transfer-Encoding: Chunked\r\n", ResponseBody::Chunked),
+            ("GET", ok, "", ResponseBody::UntilClose),
+            ("GET", "HTTP/1.0 200 OK", "", ResponseBody::UntilClose),
+            ("HEAD", ok, "Content-Length: 3\r\n", ResponseBody::None),
+            ("HEAD", ok, "Transfer-Encoding: chunked\r\n", ResponseBody::None),
+            ("HEAD", ok, "", ResponseBody::None),
+            ("GET", "HTTP/1.1 304 Not Modified", "Content-Length: 3\r\n", ResponseBody::None),
+            ("GET", "HTTP/1.1 204 No Content", "", ResponseBody::None),
+            ("GET", "HTTP/1.1 103 Early Hints", "", ResponseBody::None),
+            ("POST", "HTTP/1.1 205 Reset Content", "Content-Length: 0\r\n", ResponseBody::Length(0)),
+        ] {
+            assert_eq!(body(method, line, lines), Ok(end), "{method} {line} {lines}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_6_3_what_could_end_in_two_places_is_refused() {
+        for (line, lines, fault) in [
+            (
+                "HTTP/1.1 200 OK",
+                "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+                BadHead::LengthAndCoding,
+            ),
+            (
+                "HTTP/1.1 304 OK",
+                "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+                BadHead::LengthAndCoding,
+            ),
+            ("HTTP/1.1 200 OK", "Content-Length: 3\r\nContent-Length: 5\r\n", BadHead::AmbiguousLength),
+            ("HTTP/1.1 200 OK", "Content-Length: 3, 5\r\n", BadHead::AmbiguousLength),
+            ("HTTP/1.1 200 OK", "Content-Length: 3,\r\n", BadHead::BadLength),
+            ("HTTP/1.1 200 OK", "Content-Length: x\r\n", BadHead::BadLength),
+            ("HTTP/1.1 200 OK", "Content-Length:\r\n", BadHead::BadLength),
+            ("HTTP/1.1 200 OK", "Transfer-Encoding: gzip, chunked\r\n", BadHead::TransferCoding),
+            ("HTTP/1.1 200 OK", "Transfer-Encoding: identity\r\n", BadHead::TransferCoding),
+            ("HTTP/1.0 200 OK", "Transfer-Encoding: chunked\r\n", BadHead::TransferCoding),
+        ] {
+            assert_eq!(body("GET", line, lines), Err(fault), "{line} {lines}");
+        }
+    }
+
+    #[test]
+    fn field_lines_that_could_split_a_response_are_refused() {
+        for (lines, fault) in [
+            ("A: b\nEvil: c\r\n", BadHead::BareLineFeed),
+            ("A: b\rEvil: c\r\n", BadHead::BadFieldValue),
+            ("A: b\0\r\n", BadHead::BadFieldValue),
+            ("A : b\r\n", BadHead::BadFieldName),
+            ("A: b\r\n c\r\n", BadHead::FoldedField),
+        ] {
+            assert_eq!(body("GET", "HTTP/1.1 200 OK", lines), Err(fault), "{lines:?}");
+        }
+        assert_eq!(body("GET", "HTTP/1.1 200 OK", &"A: b\r\n".repeat(257)), Err(BadHead::TooManyFields));
+        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(64 * 1024));
+        assert_eq!(read(endless.as_bytes()).unwrap_err(), BadHead::HeadTooLarge);
+    }
+
+    #[test]
+    fn equal_lengths_become_one() {
+        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nA: b\r\nContent-Length: 3\r\n\r\n";
+        let (head, _) = read(text).unwrap().unwrap();
+        assert_eq!((head.fields.len(), head.fields.only("content-length")), (2, Some(&b"3"[..])));
+    }
+
+    #[test]
+    fn rfc9112_9_3_who_stays() {
+        for (text, stays) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n", false),
+            ("HTTP/1.0 200 OK\r\n\r\n", false),
+            ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", true),
+        ] {
+            assert_eq!(read(text.as_bytes()).unwrap().unwrap().0.keep_alive(), stays, "{text}");
+        }
+    }
+
+    #[test]
+    fn heads_are_written() {
+        let mut more = Fields::new();
+        more.push(b"B", b"2");
+        let head = HeadWriter::new(206).field("A", "1").fields(&more).field("C", b"x\r\ny\0z").finish();
+        assert_eq!(head, b"HTTP/1.1 206 Partial Content\r\nA: 1\r\nB: 2\r\nC: x  y z\r\n\r\n");
+        assert_eq!(HeadWriter::with_reason(404, b"a\nb").finish(), b"HTTP/1.1 404 a b\r\n\r\n");
+        assert_eq!(HeadWriter::new(599).finish(), b"HTTP/1.1 599 Unknown\r\n\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let text = [b"HTTP/1.1 200", &text[..]].concat();
+            if let Ok(Some((head, used))) = read(&text) {
+                prop_assert!(used <= text.len());
+                prop_assert!(head.body(&Method::Get).is_ok() || !head.fields.is_empty());
+            }
+        }
+
+        #[test]
+        fn what_is_written_reads_back(status in 305..1000u16, value in "[ -~\r\n\t]{0,30}") {
+            let text = HeadWriter::new(status).field("A", &value).field("Content-Length", "3").finish();
+            for end in 0..text.len() {
+                prop_assert!(read(&text[..end]).unwrap().is_none());
+            }
+            let (head, used) = read(&text).unwrap().unwrap();
+            prop_assert_eq!((head.status, used, head.fields.len()), (status, text.len(), 2));
+            prop_assert_eq!(head.body(&Method::Get), Ok(ResponseBody::Length(3)));
+        }
+    }
+}

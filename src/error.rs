@@ -1,0 +1,127 @@
+//! What can go wrong on the way of a request, and on whose side.
+
+use std::fmt;
+use std::io;
+
+use crate::rt::TimedOut;
+
+/// Who an error is to be blamed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The client left, stalled or broke the protocol.
+    Client,
+    /// The origin is unreachable, stalled or broke the protocol.
+    Origin,
+    /// The cache directory.
+    Disk,
+    /// This program or its host.
+    Us,
+}
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The peer closed the connection or reset it.
+    Closed,
+    /// No progress within the limit.
+    Timeout,
+    /// The origin's name has no address.
+    Resolve,
+    /// No connection could be made.
+    Connect,
+    /// The TLS handshake or a TLS record failed.
+    Tls,
+    /// The peer's bytes are not HTTP as RFC 9112 wants it.
+    Protocol,
+    /// A body ended before its length or its last chunk.
+    Truncated,
+    /// A system call failed.
+    Io,
+    /// The task that should have done it ended early.
+    Abandoned,
+}
+
+impl Kind {
+    /// The word for logs and the answer's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "connection closed",
+            Self::Timeout => "timed out",
+            Self::Resolve => "name not resolved",
+            Self::Connect => "connection failed",
+            Self::Tls => "TLS failed",
+            Self::Protocol => "bad HTTP",
+            Self::Truncated => "body cut short",
+            Self::Io => "input/output error",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// An error with its side.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Error {
+    /// Whose it is.
+    pub side: Side,
+    /// What it is.
+    pub kind: Kind,
+    /// What the system or a parser said, if anything.
+    pub detail: String,
+}
+
+impl Error {
+    /// An error with no more to say.
+    pub fn new(side: Side, kind: Kind) -> Self {
+        Self { side, kind, detail: String::new() }
+    }
+
+    /// An error with what was said about it.
+    pub fn with(side: Side, kind: Kind, detail: impl fmt::Display) -> Self {
+        Self { side, kind, detail: detail.to_string() }
+    }
+
+    /// An error of a system call on `side`.
+    pub fn io(side: Side, error: &io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::TimedOut => Kind::Timeout,
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::UnexpectedEof => Kind::Closed,
+            _ => Kind::Io,
+        };
+        Self::with(side, kind, error)
+    }
+
+    /// The peer on `side` made no progress in time.
+    pub fn timeout(side: Side) -> impl Fn(TimedOut) -> Self {
+        move |_| Self::new(side, Kind::Timeout)
+    }
+
+    /// The status a client gets that has not seen a head yet (RFC 9110 section 15.6).
+    pub fn status(&self) -> u16 {
+        match (self.side, self.kind) {
+            (Side::Origin, Kind::Timeout) => 504,
+            (Side::Origin, _) => 502,
+            (Side::Client, Kind::Timeout) => 408,
+            (Side::Client, _) => 400,
+            (Side::Disk | Side::Us, _) => 500,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = match self.side {
+            Side::Client => "client",
+            Side::Origin => "origin",
+            Side::Disk => "disk",
+            Side::Us => "server",
+        };
+        write!(f, "{side}: {}", self.kind.as_str())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,62 @@
+//! The runtime contract: one loop a core, readiness of sockets, timers, tasks, and a way to wake
+//! a task on another core. Two backends keep it: [`uring`] (Linux, monoio on io_uring) and
+//! [`poll`] (everywhere: epoll, event ports). Bodies and heads move by direct non-blocking calls;
+//! a backend only says when to try again.
+
+pub mod blocking;
+pub mod mailbox;
+pub mod poll;
+#[cfg(target_os = "linux")]
+pub mod uring;
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// One worker's event loop. Tasks and sockets never leave the thread they were made on.
+pub trait Runtime: Copy + 'static {
+    /// A non-blocking socket (or pipe end) known to this loop.
+    type Socket: Socket;
+    /// A listening socket.
+    type Listener: Listener<Self::Socket>;
+
+    /// Starts a task on this thread.
+    fn spawn(task: impl Future<Output = ()> + 'static);
+    /// Waits.
+    fn sleep(time: Duration) -> impl Future<Output = ()>;
+    /// Makes a non-blocking descriptor known to this thread's loop.
+    fn socket(fd: OwnedFd) -> io::Result<Self::Socket>;
+    /// Makes a non-blocking listening socket known to this thread's loop.
+    fn listener(fd: OwnedFd) -> io::Result<Self::Listener>;
+}
+
+/// Readiness of one descriptor. Both waits may run at once, from one task; a wait may be dropped.
+pub trait Socket: AsFd + 'static {
+    /// Waits until a read would not block.
+    fn readable(&self) -> impl Future<Output = io::Result<()>>;
+    /// Waits until a write would not block.
+    fn writable(&self) -> impl Future<Output = io::Result<()>>;
+}
+
+/// A source of connections.
+pub trait Listener<S> {
+    /// The next connection, non-blocking and with small writes sent at once. Never drop this
+    /// future before it is done: a connection could be lost with it.
+    fn accept(&self) -> impl Future<Output = io::Result<(S, IpAddr)>>;
+}
+
+/// The future did not finish in its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimedOut;
+
+/// Bounds a wait.
+pub async fn timeout<R: Runtime, T>(time: Duration, future: impl Future<Output = T>) -> Result<T, TimedOut> {
+    let done = async { Ok(future.await) };
+    let late = async {
+        R::sleep(time).await;
+        Err(TimedOut)
+    };
+    futures_lite::future::or(done, late).await
+}

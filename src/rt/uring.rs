@@ -1,0 +1,128 @@
+//! Linux: monoio on io_uring. The ring carries accept and readiness.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use monoio::net::{TcpListener, TcpStream};
+use monoio::{IoUringDriver, RuntimeBuilder};
+
+use super::{Listener, Runtime, Socket};
+use crate::sys::socket;
+
+/// Submission entries of a worker's ring; more operations than that are submitted in turns.
+const ENTRIES: u32 = 1024;
+
+/// How a ring is set up, from the cheapest per request to the oldest kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RingFlags {
+    /// SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1).
+    DeferTaskrun,
+    /// COOP_TASKRUN (Linux 5.19).
+    CoopTaskrun,
+    /// None.
+    Plain,
+}
+
+impl RingFlags {
+    const ALL: [Self; 3] = [Self::DeferTaskrun, Self::CoopTaskrun, Self::Plain];
+
+    /// The name in the engine line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DeferTaskrun => "defer-taskrun",
+            Self::CoopTaskrun => "coop-taskrun",
+            Self::Plain => "no flags",
+        }
+    }
+
+    fn builder(self) -> io_uring::Builder {
+        let mut builder = io_uring::IoUring::builder();
+        match self {
+            Self::DeferTaskrun => builder.setup_single_issuer().setup_defer_taskrun(),
+            Self::CoopTaskrun => builder.setup_coop_taskrun(),
+            Self::Plain => &mut builder,
+        };
+        builder
+    }
+
+    /// The best flags this kernel takes, or why it gives no ring at all.
+    pub fn probe() -> io::Result<Self> {
+        let mut refused = io::Error::from(io::ErrorKind::Unsupported);
+        for flags in Self::ALL {
+            match flags.builder().build(ENTRIES) {
+                Ok(_) => return Ok(flags),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// Runs a worker to its end on this thread.
+pub fn run<F: Future>(flags: RingFlags, worker: impl FnOnce() -> F) -> io::Result<F::Output> {
+    let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
+        .with_entries(ENTRIES)
+        .uring_builder(flags.builder())
+        .enable_timer()
+        .build()?;
+    Ok(runtime.block_on(async { worker().await }))
+}
+
+/// The io_uring backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Uring;
+
+impl Runtime for Uring {
+    type Socket = UringSocket;
+    type Listener = UringListener;
+
+    fn spawn(task: impl Future<Output = ()> + 'static) {
+        monoio::spawn(task);
+    }
+
+    fn sleep(time: Duration) -> impl Future<Output = ()> {
+        monoio::time::sleep(time)
+    }
+
+    fn socket(fd: OwnedFd) -> io::Result<UringSocket> {
+        Ok(UringSocket(TcpStream::from_std(fd.into())?))
+    }
+
+    fn listener(fd: OwnedFd) -> io::Result<UringListener> {
+        Ok(UringListener(TcpListener::from_std(fd.into())?))
+    }
+}
+
+/// A descriptor polled through the ring.
+pub struct UringSocket(TcpStream);
+
+impl AsFd for UringSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        socket::borrow(&self.0, self.0.as_raw_fd())
+    }
+}
+
+impl Socket for UringSocket {
+    async fn readable(&self) -> io::Result<()> {
+        self.0.readable(false).await
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        self.0.writable(false).await
+    }
+}
+
+/// A listener whose accepts go through the ring.
+pub struct UringListener(TcpListener);
+
+impl Listener<UringSocket> for UringListener {
+    async fn accept(&self) -> io::Result<(UringSocket, IpAddr)> {
+        let (stream, address) = self.0.accept().await?;
+        let stream = UringSocket(stream);
+        socket::prepare_accepted(&stream)?;
+        Ok((stream, address.ip().to_canonical()))
+    }
+}

@@ -1,0 +1,120 @@
+//! The client's side of a connection: bytes in, heads and bodies out, every wait bounded.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::Reply;
+use super::head;
+use crate::error::{Error, Kind, Side};
+use crate::rt::{Runtime, Socket, timeout};
+use crate::sys::{socket, transfer, would_block};
+
+/// Bytes sent to one client before others get their turn.
+const TURN: u64 = 1024 * 1024;
+
+/// A client's connection.
+pub struct Client<R: Runtime> {
+    /// Its socket.
+    pub socket: R::Socket,
+    /// Its address.
+    pub peer: IpAddr,
+    /// Bytes that came and are not consumed yet.
+    pub input: Vec<u8>,
+    /// Time without progress before it is given up.
+    pub stall_time: Duration,
+}
+
+impl<R: Runtime> Client<R> {
+    /// The sending half.
+    pub fn out(&self) -> Out<'_, R> {
+        Out::new(&self.socket, self.stall_time)
+    }
+
+    /// Sends an answer without a body.
+    pub async fn send_empty(&self, status: u16, keep: bool) -> Reply {
+        let bytes = head::finish(head::local(status, 0), keep);
+        Reply::ended(status, Some(0), keep, self.out().send(&bytes).await)
+    }
+
+    /// Sends an error as one line of text.
+    pub async fn send_error(&self, error: &Error, keep: bool, with_body: bool) -> Reply {
+        let status = error.status();
+        let text = head::error_text(status, error);
+        let mut bytes =
+            head::finish(head::local(status, text.len()).field("Content-Type", "text/plain"), keep);
+        if with_body {
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        Reply::ended(status, Some(text.len() as u64), keep, self.out().send(&bytes).await)
+    }
+}
+
+/// The sending half of a client's connection.
+pub struct Out<'a, R: Runtime> {
+    socket: &'a R::Socket,
+    stall_time: Duration,
+}
+
+impl<'a, R: Runtime> Out<'a, R> {
+    /// What is sent goes to `socket`, or is given up after `stall_time` without progress.
+    pub fn new(socket: &'a R::Socket, stall_time: Duration) -> Self {
+        Self { socket, stall_time }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &R::Socket {
+        self.socket
+    }
+
+    /// Sends all of it.
+    pub async fn send(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.send_with(bytes, false).await
+    }
+
+    /// Sends all of it, with more to follow at once.
+    pub async fn send_more(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.send_with(bytes, true).await
+    }
+
+    async fn send_with(&self, mut bytes: &[u8], more: bool) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            match socket::send(self.socket, bytes, more) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if would_block(&error) => self.writable().await?,
+                Err(error) => return Err(Error::io(Side::Client, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the bytes from `offset` to `end` of a file. A file that ends before is an error of
+    /// the disk's side: the client must see a broken transfer.
+    pub async fn send_file(&self, file: &impl AsFd, mut offset: u64, end: u64) -> Result<(), Error> {
+        let mut turn_end = offset + TURN;
+        while offset < end {
+            if offset >= turn_end {
+                self.writable().await?;
+                turn_end = offset + TURN;
+            }
+            let count = usize::try_from(end.min(turn_end) - offset).unwrap_or(usize::MAX);
+            match transfer::send_file(self.socket, file, &mut offset, count) {
+                Ok(0) => return Err(Error::with(Side::Disk, Kind::Truncated, "the file became shorter")),
+                Ok(_) => {}
+                Err(error) if would_block(&error) => self.writable().await?,
+                Err(error) if error.raw_os_error() == Some(EIO) => return Err(Error::io(Side::Disk, &error)),
+                Err(error) => return Err(Error::io(Side::Client, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the client takes more.
+    pub async fn writable(&self) -> Result<(), Error> {
+        let ready = timeout::<R, _>(self.stall_time, self.socket.writable()).await;
+        ready.map_err(Error::timeout(Side::Client))?.map_err(|error| Error::io(Side::Client, &error))
+    }
+}
+
+/// The error of a disk that cannot be read, the same number on every Unix.
+const EIO: i32 = 5;

@@ -1,0 +1,203 @@
+//! Serving a client from a file that still grows. The one whose request started the fill is
+//! served so too.
+
+use std::sync::Arc;
+
+use super::client::Client;
+use super::hit::{content_range, etag, unsatisfiable};
+use super::{Exchange, Reply, head, pass};
+use crate::error::{Error, Kind, Side};
+use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::http::conditional::{self, Validators, Verdict};
+use crate::http::range::{self, Selection};
+use crate::http::request::{Method, Version};
+use crate::http::response::HeadWriter;
+use crate::key::Key;
+use crate::rt::Runtime;
+use crate::rt::mailbox::Waiter;
+use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
+use crate::sys::socket;
+
+/// Joins a fill that somebody else has started.
+pub async fn join<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    key: &Key,
+    fill: Arc<Fill>,
+) -> Reply {
+    let path = exchange.context.shared.store.display(key);
+    exchange.log.debug(format_args!("{path} download in progress - response follows it"));
+    let follower = fill.follow(0);
+    serve(exchange, client, key, &fill, follower).await
+}
+
+/// Waits for the answer's head, then sends it and the body as it comes.
+pub async fn serve<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    key: &Key,
+    fill: &Fill,
+    follower: Result<Follower, NoFile>,
+) -> Reply {
+    let Ok(waiter) = Waiter::new() else { return client.send_empty(500, false).await };
+    let joined = match follower {
+        Ok(follower) => fill.answer(&waiter).await.map(|answer| (follower, answer)),
+        Err(no_file) => Err(no_file),
+    };
+    match joined {
+        Ok((follower, answer)) => send(exchange, client, key, &answer, &follower, &waiter).await,
+        Err(NoFile::Declined(why)) => pass::run(exchange, client, why).await,
+        Err(NoFile::Failed(error)) => {
+            let with_body = exchange.request.method != Method::Head;
+            client.send_error(&error, exchange.keep(), with_body).await
+        }
+    }
+}
+
+async fn send<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    _key: &Key,
+    answer: &Answer,
+    follower: &Follower,
+    waiter: &Waiter,
+) -> Reply {
+    let (request, keep) = (exchange.request, exchange.keep());
+    // The tag that hits will have, where that is known already: it names the same bytes.
+    let tag = answer.length.zip(answer.modified).map(|(length, secs)| etag(length, secs * 1000));
+    let validators = Validators {
+        etags: [answer.head.fields.get("etag"), tag.as_deref().map(str::as_bytes)],
+        last_modified: answer.modified,
+    };
+    match conditional::evaluate(&request.method, &request.fields, &validators) {
+        Verdict::NotModified => return not_modified(client, answer, keep).await,
+        Verdict::PreconditionFailed => return client.send_empty(412, keep).await,
+        Verdict::Proceed => {}
+    }
+    let Some(size) = answer.length else {
+        return send_unknown(exchange, client, answer, follower, waiter).await;
+    };
+    let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
+        Selection::Whole => (200, 0, size),
+        Selection::Part { first, last } => (206, first, last + 1),
+        Selection::Unsatisfiable => return unsatisfiable(client, size, keep).await,
+    };
+    let mut described = if status == 200 {
+        HeadWriter::with_reason(200, &answer.head.reason)
+    } else {
+        HeadWriter::new(206).field("Content-Range", content_range(first, end, size))
+    };
+    described = described.fields(&answer.head.fields).field("Content-Length", (end - first).to_string());
+    let bytes = head::finish(described.field("Accept-Ranges", "bytes"), keep);
+    let sent = async {
+        client.out().send(&bytes).await?;
+        if request.method == Method::Head {
+            return Ok(());
+        }
+        send_known(client, answer, follower, waiter, first, end).await
+    };
+    Reply::ended(status, Some(end - first), keep, sent.await)
+}
+
+async fn not_modified<R: Runtime>(client: &Client<R>, answer: &Answer, keep: bool) -> Reply {
+    let mut described = HeadWriter::new(304);
+    for name in ["Last-Modified", "Content-Type", "ETag"] {
+        if let Some(value) = answer.head.fields.get(name) {
+            described = described.field(name, value);
+        }
+    }
+    Reply::ended(304, None, keep, client.out().send(&head::finish(described, keep)).await)
+}
+
+/// A body whose length the head has told.
+async fn send_known<R: Runtime>(
+    client: &Client<R>,
+    answer: &Answer,
+    follower: &Follower,
+    waiter: &Waiter,
+    first: u64,
+    end: u64,
+) -> Result<(), Error> {
+    let mut position = first;
+    while position < end {
+        match follower.next(position, waiter).await {
+            Progress::Upto(stored) => {
+                let to = stored.min(end);
+                client.out().send_file(&*answer.file, position, to).await?;
+                position = to;
+            }
+            Progress::Piece(bytes, skip) => {
+                let want = usize::try_from(end - position).unwrap_or(usize::MAX);
+                let bytes = &bytes[skip..][..want.min(bytes.len() - skip)];
+                client.out().send(bytes).await?;
+                position += bytes.len() as u64;
+            }
+            Progress::End(_) => return Err(Error::new(Side::Origin, Kind::Truncated)),
+            Progress::Broken(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A body of unknown length: chunks for HTTP/1.1, and for HTTP/1.0 everything until the close.
+async fn send_unknown<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    answer: &Answer,
+    follower: &Follower,
+    waiter: &Waiter,
+) -> Reply {
+    let chunked = exchange.request.version == Version::Http11;
+    let keep = exchange.keep() && (chunked || exchange.request.method == Method::Head);
+    let mut described = HeadWriter::with_reason(200, &answer.head.reason).fields(&answer.head.fields);
+    if chunked {
+        described = described.field("Transfer-Encoding", "chunked");
+    }
+    let bytes = head::finish(described, keep);
+    let sent = async {
+        client.out().send(&bytes).await?;
+        if exchange.request.method == Method::Head {
+            return Ok(());
+        }
+        send_pieces(client, answer, follower, waiter, chunked).await
+    };
+    let sent = sent.await;
+    if sent.is_err() && !chunked {
+        // The close alone would look like the body's end.
+        socket::reset_on_close(&client.socket);
+    }
+    Reply::ended(200, None, keep, sent)
+}
+
+async fn send_pieces<R: Runtime>(
+    client: &Client<R>,
+    answer: &Answer,
+    follower: &Follower,
+    waiter: &Waiter,
+    chunked: bool,
+) -> Result<(), Error> {
+    let out = client.out();
+    let mut position = 0;
+    loop {
+        let progress = follower.next(position, waiter).await;
+        let length = match &progress {
+            Progress::Upto(stored) => stored - position,
+            Progress::Piece(bytes, skip) => (bytes.len() - skip) as u64,
+            Progress::End(_) if chunked => return out.send(LAST_CHUNK).await,
+            Progress::End(_) => return Ok(()),
+            Progress::Broken(error) => return Err(error.clone()),
+        };
+        if chunked {
+            out.send_more(chunk_head(usize::try_from(length).unwrap_or(usize::MAX)).as_ref()).await?;
+        }
+        match progress {
+            Progress::Upto(stored) => out.send_file(&*answer.file, position, stored).await?,
+            Progress::Piece(bytes, skip) => out.send(&bytes[skip..]).await?,
+            Progress::End(_) | Progress::Broken(_) => {}
+        }
+        if chunked {
+            out.send(CHUNK_END).await?;
+        }
+        position += length;
+    }
+}

@@ -1,0 +1,185 @@
+//! Answering one request: the only place where HTTP, the cache and the origin meet.
+
+pub mod client;
+pub mod fill;
+pub mod follow;
+pub mod head;
+pub mod hit;
+pub mod pass;
+pub mod pipes;
+pub mod upload;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::http::request::{Method, RequestBody, RequestHead};
+use crate::key::Key;
+use crate::observe::log::{Log, RequestLog};
+use crate::outcome::Why;
+use crate::pattern::Pattern;
+use crate::route::{self, Route};
+use crate::rt::Runtime;
+use crate::store::inflight::Turn;
+use crate::store::{Found, Store};
+use crate::upstream::Upstream;
+use client::Client;
+use pipes::Pipes;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The settings.
+    pub config: Config,
+    /// The cache directory and the fills in progress.
+    pub store: Store,
+    /// The way to stdout and stderr.
+    pub log: Arc<Log>,
+    /// The program is to end: no new requests on old connections.
+    pub stopping: AtomicBool,
+}
+
+/// What one worker has.
+pub struct Context<R: Runtime> {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// This worker's way to the origin.
+    pub upstream: Rc<Upstream<R>>,
+    /// This worker's copy, so that workers do not share its scratch memory.
+    pub pattern: Pattern,
+    /// Pipes for splicing.
+    pub pipes: Pipes,
+    /// Where bytes from clients land first.
+    pub scratch: RefCell<Vec<u8>>,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status sent; 0 if the client left before one was.
+    pub status: u16,
+    /// The Content-Length sent.
+    pub length: Option<u64>,
+    /// The connection stays open.
+    pub keep: bool,
+    /// The body ended as announced, or how not.
+    pub end: Result<(), Error>,
+}
+
+impl Reply {
+    /// An answer sent whole.
+    pub fn sent(status: u16, length: Option<u64>, keep: bool) -> Self {
+        Self { status, length, keep, end: Ok(()) }
+    }
+
+    /// The same, unless its sending failed.
+    pub fn ended(status: u16, length: Option<u64>, keep: bool, end: Result<(), Error>) -> Self {
+        Self { status, length, keep: keep && end.is_ok(), end }
+    }
+}
+
+/// One request on its way: what every step needs.
+pub struct Exchange<'a, R: Runtime> {
+    /// The worker.
+    pub context: &'a Rc<Context<R>>,
+    /// The request.
+    pub request: &'a RequestHead,
+    /// Its debug lines.
+    pub log: &'a RequestLog,
+}
+
+impl<R: Runtime> Exchange<'_, R> {
+    /// May the connection stay open after the answer? Not with a body that nobody has read.
+    pub fn keep(&self) -> bool {
+        self.request.keep_alive()
+            && matches!(self.request.body, RequestBody::None | RequestBody::Length(0))
+            && !self.context.shared.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The URL asked of the origin, for logs.
+    pub fn origin_url(&self) -> String {
+        let target = String::from_utf8_lossy(self.request.origin_form());
+        format!("{}{target}", self.context.upstream.origin.url)
+    }
+}
+
+/// Answers one request.
+pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Reply {
+    let request = exchange.request;
+    let target = String::from_utf8_lossy(&request.target);
+    exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
+    match route::decide(request, &exchange.context.pattern) {
+        Route::Cache(key) => cached(exchange, client, key).await,
+        Route::Pass(why) => pass::run(exchange, client, why).await,
+        Route::BadPath(reason) => {
+            exchange.log.debug(format_args!("failed to parse pathname - sending 400 to client - {reason}"));
+            client.send_empty(400, exchange.keep()).await
+        }
+    }
+}
+
+async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: Key) -> Reply {
+    let store = &exchange.context.shared.store;
+    let turn = match store.look_up(&key) {
+        Found::Absent => match may_fill(exchange.request) {
+            Ok(()) => store.inflight.enter(&key),
+            Err(Why::HeadOnMiss) => match store.inflight.get(&key) {
+                Some(fill) => Turn::Follow(fill),
+                None => return pass::run(exchange, client, Why::HeadOnMiss).await,
+            },
+            Err(why) => return pass::run(exchange, client, why).await,
+        },
+        found => return present(exchange, client, &key, found).await,
+    };
+    match turn {
+        Turn::Follow(fill) => follow::join(exchange, client, &key, fill).await,
+        // A fill may have ended between the look-up and the turn.
+        Turn::Lead(permit) => match store.look_up(&key) {
+            Found::Absent => fill::lead(exchange, client, permit).await,
+            found => {
+                drop(permit);
+                present(exchange, client, &key, found).await
+            }
+        },
+    }
+}
+
+/// Something has the name.
+async fn present<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    key: &Key,
+    found: Found,
+) -> Reply {
+    let path = || exchange.context.shared.store.display(key);
+    match found {
+        Found::File(entry) => {
+            if exchange.log.is_on() {
+                exchange.log.debug(format_args!("{} is a file (cached) - streaming to client", path()));
+            }
+            hit::serve(exchange, client, key, entry).await
+        }
+        Found::Directory => {
+            exchange.log.debug(format_args!("{} is a directory - sending 400 to client", path()));
+            client.send_empty(400, exchange.keep()).await
+        }
+        Found::Unusable(why) => pass::run(exchange, client, why).await,
+        Found::Absent => pass::run(exchange, client, Why::Disk).await,
+    }
+}
+
+/// May the answer to this request be stored, as far as the request tells?
+fn may_fill(request: &RequestHead) -> Result<(), Why> {
+    if request.method == Method::Head {
+        Err(Why::HeadOnMiss)
+    } else if !matches!(request.body, RequestBody::None | RequestBody::Length(0)) {
+        Err(Why::RequestBody)
+    } else if request.fields.contains("authorization") {
+        Err(Why::Authorization)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! What is not kept: the request goes to the origin and the answer to the client, both streamed.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+
+use futures_lite::future::or;
+
+use super::client::{Client, Out};
+use super::{Exchange, Reply, head, upload};
+use crate::error::{Error, Kind, Side};
+use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::http::request::{Method, RequestBody, Version};
+use crate::http::response::{HeadWriter, ResponseBody, ResponseHead};
+use crate::outcome::Why;
+use crate::rt::Runtime;
+use crate::sys::socket;
+use crate::upstream::Connection;
+use crate::upstream::body::OriginBody;
+
+/// What a client hears that asked to be told before it sends its body (RFC 9110 section 10.1.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Bytes relayed without a wait before other tasks get their turn.
+const TURN: u64 = 4 * 1024 * 1024;
+
+/// Passes the request on.
+pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: Why) -> Reply {
+    exchange.log.debug(format_args!("request will be proxied with no caching"));
+    exchange.log.debug(format_args!("passing it to {} - {}", exchange.origin_url(), why.as_str()));
+    let answered = match exchange.request.body {
+        RequestBody::None | RequestBody::Length(0) => bodiless(exchange, client).await,
+        RequestBody::Length(_) | RequestBody::Chunked => with_body(exchange, client).await,
+    };
+    match answered {
+        Ok(reply) => reply,
+        Err(error) => {
+            exchange.log.debug(format_args!("error with proxy request {error}"));
+            let keep = exchange.keep() && error.side == Side::Origin;
+            client.send_error(&error, keep, exchange.request.method != Method::Head).await
+        }
+    }
+}
+
+async fn bodiless<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Result<Reply, Error> {
+    let upstream = &exchange.context.upstream;
+    let asked = head::pass_request(&upstream.origin, exchange.request);
+    let (answer, body) = upstream.ask(&asked, &exchange.request.method).await?;
+    Ok(relay(exchange, &client.out(), answer, body, exchange.keep()).await)
+}
+
+/// A request with a body: both bodies may stream at once.
+async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Result<Reply, Error> {
+    let (upstream, request) = (&exchange.context.upstream, exchange.request);
+    // A reused connection may be closed under a body that cannot be sent twice.
+    let connection = upstream.fresh_connection().await?;
+    let transport = Rc::clone(&connection.transport);
+    transport.write_all(&head::pass_request(&upstream.origin, request), client.stall_time).await?;
+    if request.expects_continue() && client.input.is_empty() {
+        client.out().send(CONTINUE).await?;
+    }
+    let Client { socket, input, stall_time, .. } = client;
+    let sending = Cell::new(true);
+    let upload = async {
+        let sent = upload::run::<R>(request.body, input, socket, &transport, *stall_time).await;
+        sending.set(sent.is_err());
+        sent
+    };
+    let out = Out::new(socket, *stall_time);
+    let mut download = pin!(answer_to_upload(exchange, &out, connection, &sending));
+    let first = or(async { First::Sent(upload.await) }, async { First::Answered(download.as_mut().await) });
+    match first.await {
+        First::Answered(reply) => reply.map(|reply| Reply { keep: reply.keep && !sending.get(), ..reply }),
+        First::Sent(Err(error)) if error.side == Side::Client => Err(error),
+        // An origin that stops reading may have answered already: that answer counts.
+        First::Sent(_) => download.await,
+    }
+}
+
+enum First {
+    Sent(Result<(), Error>),
+    Answered(Result<Reply, Error>),
+}
+
+/// Waits for the answer, however long the body takes, and relays it.
+async fn answer_to_upload<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    out: &Out<'_, R>,
+    mut connection: Connection<R>,
+    sending: &Cell<bool>,
+) -> Result<Reply, Error> {
+    let (upstream, method) = (&exchange.context.upstream, &exchange.request.method);
+    loop {
+        match connection.transport.readable(upstream.limits().response_head_time).await {
+            Err(error) if error.kind == Kind::Timeout && sending.get() => {}
+            ready => break ready?,
+        }
+    }
+    let answer = upstream.read_head(&connection.transport, &mut connection.input, method).await?;
+    let mut body = OriginBody::new(upstream, connection, &answer, method)?;
+    if sending.get() {
+        body.keep_no_connection();
+    }
+    let keep = exchange.request.keep_alive() && !sending.get();
+    Ok(relay(exchange, out, answer, body, keep).await)
+}
+
+/// Sends the origin's answer to the client as it comes.
+pub async fn relay<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    out: &Out<'_, R>,
+    answer: ResponseHead,
+    body: OriginBody<R>,
+    keep: bool,
+) -> Reply {
+    let request = exchange.request;
+    let framing = answer.body(&request.method).unwrap_or(ResponseBody::UntilClose);
+    let chunked = matches!(framing, ResponseBody::Chunked | ResponseBody::UntilClose)
+        && request.version == Version::Http11;
+    let by_close = matches!(framing, ResponseBody::Chunked | ResponseBody::UntilClose) && !chunked;
+    let keep = keep && !by_close;
+    let (described, length) = describe(&answer, framing, chunked);
+    let sent = async {
+        out.send(&head::finish(described, keep)).await?;
+        send_body(exchange, out, body, chunked).await
+    };
+    let sent = sent.await;
+    if sent.is_err() && by_close {
+        // The close alone would look like the body's end.
+        socket::reset_on_close(out.socket());
+    }
+    Reply::ended(answer.status, length, keep, sent)
+}
+
+/// The head for the client, and the Content-Length in it.
+fn describe(answer: &ResponseHead, framing: ResponseBody, chunked: bool) -> (HeadWriter, Option<u64>) {
+    let mut described = HeadWriter::with_reason(answer.status, &answer.reason);
+    described = described.fields(&head::answer_fields(&answer.fields));
+    let length = match framing {
+        ResponseBody::Length(length) => Some(length),
+        // The length of what is not sent: HEAD and 304 tell it all the same.
+        ResponseBody::None if answer.status != 204 => answer
+            .fields
+            .get("content-length")
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .and_then(|value| value.parse().ok()),
+        ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
+    };
+    if let Some(length) = length {
+        described = described.field("Content-Length", length.to_string());
+    } else if chunked {
+        described = described.field("Transfer-Encoding", "chunked");
+    }
+    (described, length)
+}
+
+async fn send_body<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    out: &Out<'_, R>,
+    mut body: OriginBody<R>,
+    chunked: bool,
+) -> Result<(), Error> {
+    #[cfg(target_os = "linux")]
+    if body.raw().is_some_and(|(_, left)| left >= super::pipes::WORTH_SPLICING)
+        && let Ok(mut pipe) = exchange.context.pipes.lease()
+    {
+        let spliced = splice(&mut pipe, out, &mut body).await;
+        exchange.context.pipes.give_back(pipe);
+        spliced?;
+    }
+    let mut piece = Vec::new();
+    let mut turn = 0;
+    while body.next(&mut piece).await? {
+        if chunked {
+            out.send_more(chunk_head(piece.len()).as_ref()).await?;
+            piece.extend_from_slice(CHUNK_END);
+        }
+        out.send(&piece).await?;
+        turn += piece.len() as u64;
+        if turn >= TURN {
+            turn = 0;
+            out.writable().await?;
+        }
+    }
+    if chunked { out.send(LAST_CHUNK).await } else { Ok(()) }
+}
+
+/// Moves the body inside the kernel, socket to pipe to socket, as far as that goes.
+#[cfg(target_os = "linux")]
+async fn splice<R: Runtime>(
+    pipe: &mut crate::sys::transfer::Pipe,
+    out: &Out<'_, R>,
+    body: &mut OriginBody<R>,
+) -> Result<(), Error> {
+    let mut turn = 0;
+    while let Some((socket, left)) = body.raw() {
+        let most = usize::try_from(left).map_or(pipe.capacity, |left| left.min(pipe.capacity));
+        match pipe.fill_from(socket, most) {
+            Ok(moved) => body.moved_raw(moved)?,
+            Err(error) if crate::sys::would_block(&error) => {
+                body.readable().await?;
+                continue;
+            }
+            Err(error) => return Err(Error::io(Side::Origin, &error)),
+        }
+        turn += pipe.held as u64;
+        while pipe.held > 0 {
+            match pipe.drain_to_socket(out.socket()) {
+                Ok(_) => {}
+                Err(error) if crate::sys::would_block(&error) => out.writable().await?,
+                Err(error) => return Err(Error::io(Side::Client, &error)),
+            }
+        }
+        if turn >= TURN {
+            turn = 0;
+            out.writable().await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Pipes for splicing, kept for the next body.
+
+/// Bodies shorter than this are copied: a few reads cost less than the way through a pipe.
+pub const WORTH_SPLICING: u64 = 256 * 1024;
+
+#[cfg(target_os = "linux")]
+pub use linux::Pipes;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::cell::RefCell;
+    use std::io;
+
+    use crate::sys::transfer::Pipe;
+
+    /// Bytes a pipe is asked to hold: an unprivileged user may have 64 of them at this size.
+    const SIZE: usize = 1024 * 1024;
+    /// Idle pipes kept per worker.
+    const KEPT: usize = 4;
+
+    /// One worker's idle pipes.
+    #[derive(Debug, Default)]
+    pub struct Pipes(RefCell<Vec<Pipe>>);
+
+    impl Pipes {
+        /// An empty pipe.
+        pub fn lease(&self) -> io::Result<Pipe> {
+            let idle = self.0.borrow_mut().pop();
+            idle.map_or_else(|| Pipe::new(SIZE), Ok)
+        }
+
+        /// Keeps a pipe that has run empty; any other is closed with what it holds.
+        pub fn give_back(&self, pipe: Pipe) {
+            let mut idle = self.0.borrow_mut();
+            if pipe.held == 0 && idle.len() < KEPT {
+                idle.push(pipe);
+            }
+        }
+    }
+}
+
+/// Nothing to keep where there is no splice.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug, Default)]
+pub struct Pipes;

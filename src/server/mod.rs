@@ -1,0 +1,151 @@
+//! The life of the process: configuration to listening workers, and to a clean end.
+
+pub mod connection;
+pub mod listener;
+pub mod worker;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, Pinning, Workers};
+use crate::observe::log::Log;
+use crate::serve::Shared;
+use crate::store::Store;
+use crate::sys::process::{self, Signals};
+use crate::upstream::Trust;
+use worker::{Engine, Plan};
+
+/// The log's last lines get this long to be written.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
+/// How often the end of the last transfers is looked for.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+
+/// Runs the server until it is told to stop. An error is one line for stderr.
+pub fn run(config: Config) -> Result<(), String> {
+    let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
+    let descriptors = process::raise_descriptor_limit().unwrap_or(1024);
+    let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
+    log.debug(format_args!("starting server"));
+    let engine = Engine::choose(config.io)?;
+    log.debug(format_args!("engine: {}", engine.describe()));
+    let trust = load_trust(&config, &log)?;
+    let store = Store::open(&config.cache_dir)
+        .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
+    let cpus = cpus(&config.pin);
+    let count = match config.workers {
+        Workers::Auto => process::allowed_cpus().len().max(1),
+        Workers::Count(count) => count.get(),
+    };
+    let (address, listeners) = listener::open(&config.host, config.port, count)?;
+    announce(&config, address, &log);
+    let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stopping: AtomicBool::new(false) });
+    let plan = Plan {
+        shared: Arc::clone(&shared),
+        engine,
+        trust,
+        connections: connections(&shared, descriptors, count),
+    };
+    let active = Arc::new(AtomicUsize::new(0));
+    let workers = start(listeners, &cpus, &plan, &active)?;
+    let result = wait(&signals, workers, &shared, &active);
+    log.flush(FLUSH_TIME);
+    result
+}
+
+fn announce(config: &Config, address: SocketAddr, log: &Log) {
+    log.debug(format_args!("listening on http://{}:{}", config.host, address.port()));
+    log.debug(format_args!("proxying requests to {}", config.origin.url));
+    log.debug(format_args!("caching matches of {}", config.pattern.display()));
+    log.debug(format_args!("caching to {}", config.cache_dir.display()));
+}
+
+#[cfg(feature = "tls")]
+fn load_trust(config: &Config, log: &Log) -> Result<Option<Trust>, String> {
+    if !config.origin.https {
+        return Ok(None);
+    }
+    let (trust, complaints) = Trust::load().map_err(|error| format!("cannot set up TLS: {error}"))?;
+    for complaint in complaints {
+        log.debug(format_args!("certificate authorities: {complaint}"));
+    }
+    Ok(Some(trust))
+}
+
+#[cfg(not(feature = "tls"))]
+fn load_trust(config: &Config, _: &Log) -> Result<Option<Trust>, String> {
+    if config.origin.https {
+        return Err("this build has no TLS: an https URL needs the feature \"tls\"".to_owned());
+    }
+    Ok(None)
+}
+
+fn cpus(pinning: &Pinning) -> Vec<usize> {
+    match pinning {
+        Pinning::Off => Vec::new(),
+        Pinning::Auto => process::allowed_cpus(),
+        Pinning::List(list) => list.clone(),
+    }
+}
+
+/// Connections one worker takes: each may need a socket, a file, and its share of an origin's
+/// connection and pipe, and a few descriptors are for the rest of the program.
+fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
+    const RESERVED: u64 = 64;
+    const PER_CONNECTION: u64 = 3;
+    let total = match shared.config.limits.connections {
+        0 => usize::try_from(descriptors.saturating_sub(RESERVED) / PER_CONNECTION).unwrap_or(usize::MAX),
+        limit => limit,
+    };
+    (total / workers).max(1)
+}
+
+fn start(
+    listeners: Vec<OwnedFd>,
+    cpus: &[usize],
+    plan: &Plan,
+    active: &Arc<AtomicUsize>,
+) -> Result<Vec<JoinHandle<Result<(), String>>>, String> {
+    let mut workers = Vec::new();
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
+        let (plan, active) = (plan.clone(), Arc::clone(active));
+        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+        let spawned = thread.spawn(move || worker::run(&plan, listener, cpu, active));
+        workers.push(spawned.map_err(|error| format!("cannot start a worker: {error}"))?);
+    }
+    Ok(workers)
+}
+
+/// Waits for a signal to stop, or for a worker that could not go on; then lets transfers finish.
+fn wait(
+    signals: &Signals,
+    workers: Vec<JoinHandle<Result<(), String>>>,
+    shared: &Shared,
+    active: &AtomicUsize,
+) -> Result<(), String> {
+    const LOOK: Duration = Duration::from_millis(200);
+    let mut failure = None;
+    while failure.is_none() && !signals.wait(LOOK).unwrap_or(true) {
+        if workers.iter().any(JoinHandle::is_finished) {
+            failure = Some("a worker ended".to_owned());
+        }
+    }
+    shared.stopping.store(true, Ordering::Relaxed);
+    let limit = Instant::now() + shared.config.limits.drain_time;
+    while failure.is_none() && Instant::now() < limit && active.load(Ordering::Relaxed) > 0 {
+        // A second signal ends it at once.
+        if signals.wait(DRAIN_TICK).unwrap_or(true) {
+            break;
+        }
+    }
+    for worker in workers.into_iter().filter(JoinHandle::is_finished) {
+        if let Ok(Err(error)) = worker.join() {
+            failure = Some(error);
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}

@@ -1,0 +1,202 @@
+//! One core: its event loop, its context, and the connections it takes.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+
+use super::connection;
+use crate::config::IoChoice;
+#[cfg(target_os = "linux")]
+use crate::rt::uring::{self, RingFlags};
+use crate::rt::{Listener, Runtime, mailbox, poll};
+use crate::serve::pipes::Pipes;
+use crate::serve::{Context, Shared};
+use crate::sys::process;
+use crate::upstream::{Trust, Upstream};
+
+/// Pause after an accept that failed for want of descriptors or memory, and while the limit of
+/// connections is reached.
+const BACK_OFF: Duration = Duration::from_millis(20);
+/// How often idle connections to the origin are looked through.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// The event loop that runs.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// io_uring, with these flags; whether it may be replaced when a worker's ring is refused.
+    #[cfg(target_os = "linux")]
+    Uring(RingFlags, bool),
+    /// The portable one, and why not the other.
+    Poll(String),
+}
+
+impl Engine {
+    /// Decides what `--io` means here.
+    #[cfg(target_os = "linux")]
+    pub fn choose(choice: IoChoice) -> Result<Self, String> {
+        match (choice, RingFlags::probe()) {
+            (IoChoice::Poll, _) => Ok(Self::Poll("asked for".to_owned())),
+            (_, Ok(flags)) => Ok(Self::Uring(flags, choice == IoChoice::Auto)),
+            (IoChoice::Auto, Err(error)) => Ok(Self::Poll(refused(&error))),
+            (IoChoice::Uring, Err(error)) => {
+                Err(format!("cannot use io_uring (--io uring): {}", refused(&error)))
+            }
+        }
+    }
+
+    /// Decides what `--io` means here.
+    #[cfg(not(target_os = "linux"))]
+    pub fn choose(choice: IoChoice) -> Result<Self, String> {
+        match choice {
+            IoChoice::Uring => Err("cannot use io_uring (--io uring): this system has none".to_owned()),
+            IoChoice::Auto | IoChoice::Poll => Ok(Self::Poll("portable".to_owned())),
+        }
+    }
+
+    /// For the start-up line.
+    pub fn describe(&self) -> String {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Uring(flags, _) => {
+                format!("io_uring (kernel {}, {})", process::kernel_release(), flags.as_str())
+            }
+            Self::Poll(why) if cfg!(any(target_os = "illumos", target_os = "solaris")) => {
+                format!("event ports ({why})")
+            }
+            Self::Poll(why) => format!("epoll ({why})"),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn refused(error: &std::io::Error) -> String {
+    format!("io_uring refused: {}", process::error_name(error))
+}
+
+/// What every worker is started with.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// The event loop.
+    pub engine: Engine,
+    /// The authorities for https.
+    pub trust: Option<Trust>,
+    /// Connections one worker takes at a time.
+    pub connections: usize,
+}
+
+/// Runs one worker on this thread, for as long as the process lives.
+pub fn run(
+    plan: &Plan,
+    listener: OwnedFd,
+    cpu: Option<usize>,
+    active: Arc<AtomicUsize>,
+) -> Result<(), String> {
+    if let Some(cpu) = cpu {
+        process::pin_to(cpu)
+            .map_err(|error| format!("cannot run on processor {cpu} (--pin-cpus): {error}"))?;
+    }
+    #[cfg(target_os = "linux")]
+    if let Engine::Uring(flags, replaceable) = plan.engine {
+        let spare = listener.try_clone();
+        let result = uring::run(flags, || serve::<uring::Uring>(plan, listener, Arc::clone(&active)));
+        return match (result, spare) {
+            (Ok(result), _) => result,
+            (Err(error), Ok(listener)) if replaceable => {
+                plan.shared.log.debug(format_args!("engine of one worker: epoll ({})", refused(&error)));
+                run_portable(plan, listener, active)
+            }
+            (Err(error), _) => Err(format!("cannot use io_uring (--io uring): {}", refused(&error))),
+        };
+    }
+    run_portable(plan, listener, active)
+}
+
+fn run_portable(plan: &Plan, listener: OwnedFd, active: Arc<AtomicUsize>) -> Result<(), String> {
+    let result = poll::run(|| serve::<poll::Portable>(plan, listener, active));
+    result.map_err(|error| format!("the event loop failed: {error}"))?
+}
+
+async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd, active: Arc<AtomicUsize>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot start a worker: {error}");
+    mailbox::open::<R>().map_err(failed)?;
+    let listener = R::listener(listener).map_err(failed)?;
+    let config = &plan.shared.config;
+    let origin = Arc::new(config.origin.clone());
+    let context = Rc::new(Context {
+        shared: Arc::clone(&plan.shared),
+        upstream: Rc::new(Upstream::new(origin, config.limits.clone(), plan.trust.clone())),
+        pattern: config.pattern.clone(),
+        pipes: Pipes::default(),
+        scratch: RefCell::default(),
+    });
+    R::spawn(keep_house(Rc::clone(&context)));
+    accept_loop::<R>(&context, &listener, plan.connections, &active).await;
+    Ok(())
+}
+
+async fn accept_loop<R: Runtime>(
+    context: &Rc<Context<R>>,
+    listener: &R::Listener,
+    most: usize,
+    active: &Arc<AtomicUsize>,
+) {
+    let mine = Rc::new(Cell::new(0));
+    loop {
+        if mine.get() >= most {
+            R::sleep(BACK_OFF).await;
+            continue;
+        }
+        match listener.accept().await {
+            Ok((socket, peer)) if !context.shared.stopping.load(Ordering::Relaxed) => {
+                let guard = Guard::new(&mine, active);
+                let serving = connection::serve(Rc::clone(context), socket, peer);
+                R::spawn(async move {
+                    // A bug in the service of one connection is the end of that connection only.
+                    drop(AssertUnwindSafe(serving).catch_unwind().await);
+                    drop(guard);
+                });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                context.shared.log.debug(format_args!("accept failed: {error}"));
+                R::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Guard {
+    mine: Rc<Cell<usize>>,
+    all: Arc<AtomicUsize>,
+}
+
+impl Guard {
+    fn new(mine: &Rc<Cell<usize>>, all: &Arc<AtomicUsize>) -> Self {
+        mine.set(mine.get() + 1);
+        all.fetch_add(1, Ordering::Relaxed);
+        Self { mine: Rc::clone(mine), all: Arc::clone(all) }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.mine.set(self.mine.get() - 1);
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn keep_house<R: Runtime>(context: Rc<Context<R>>) {
+    loop {
+        R::sleep(HOUSEKEEPING).await;
+        context.upstream.prune();
+    }
+}

@@ -1,0 +1,241 @@
+//! One file on its way from the origin: what its leader reports and its followers wait for.
+//!
+//! Life: *asking* (no head yet), *growing* (head known, bytes arrive), *whole* (every byte is in
+//! the file; the rename may be yet to come), or *ended* without a whole file. Bytes never change
+//! once they are announced. After a disk error the rest of the body passes through memory, one
+//! piece at a time, each kept until every follower has it.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use slab::Slab;
+
+use crate::error::{Error, Kind, Side};
+use crate::http::response::ResponseHead;
+use crate::outcome::Why;
+use crate::rt::mailbox::{Waiter, Waiters};
+use crate::sys::file::Locked;
+
+/// The head of the origin's answer and the file that its body goes to.
+#[derive(Debug)]
+pub struct Answer {
+    /// End-to-end fields, as every client of this fill gets them.
+    pub head: ResponseHead,
+    /// Bytes of the body, where the origin said so.
+    pub length: Option<u64>,
+    /// The origin's Last-Modified, in seconds since 1970.
+    pub modified: Option<u64>,
+    /// The file in progress.
+    pub file: Arc<Locked>,
+}
+
+/// Why there is no file to follow.
+#[derive(Clone, Debug)]
+pub enum NoFile {
+    /// The answer is not to be stored: ask the origin yourself.
+    Declined(Why),
+    /// The fill failed, and so does the request.
+    Failed(Error),
+}
+
+/// What a follower can send next.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// The file has bytes up to this offset.
+    Upto(u64),
+    /// These bytes come next; they are in no file.
+    Piece(Arc<Vec<u8>>, usize),
+    /// There are no more; this many there were.
+    End(u64),
+    /// There will be no more.
+    Broken(Error),
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Asking,
+    Growing(Arc<Answer>),
+    Whole(Arc<Answer>),
+    Ended(NoFile),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    /// Bytes in the file.
+    stored: u64,
+    /// After a disk error: where the piece starts, and the piece.
+    piece: Option<(u64, Arc<Vec<u8>>)>,
+    /// Positions of those who follow.
+    followers: Slab<u64>,
+    readers: Waiters,
+    leader: Waiters,
+}
+
+/// A fill in progress, shared between its leader and its followers on all workers.
+#[derive(Debug, Default)]
+pub struct Fill {
+    state: Mutex<State>,
+}
+
+impl Fill {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leader: the answer is to be stored; its bytes will follow.
+    pub fn announce(&self, answer: Answer) {
+        let mut state = self.state();
+        state.phase = Phase::Growing(Arc::new(answer));
+        state.readers.wake_all();
+    }
+
+    /// Leader: the file holds `stored` bytes now.
+    pub fn advance(&self, stored: u64) {
+        let mut state = self.state();
+        state.stored = stored;
+        state.readers.wake_all();
+    }
+
+    /// Leader: the file holds the whole body.
+    pub fn complete(&self) {
+        let mut state = self.state();
+        if let Phase::Growing(answer) = &state.phase {
+            state.phase = Phase::Whole(Arc::clone(answer));
+        }
+        state.readers.wake_all();
+    }
+
+    /// Leader: there will be no whole file. A fill that is whole already stays so.
+    pub fn end(&self, how: NoFile) {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Asking | Phase::Growing(_)) {
+            state.phase = Phase::Ended(how);
+            state.readers.wake_all();
+        }
+    }
+
+    /// Leader, after a disk error: hands over bytes that follow the file's, or those of the last
+    /// piece, and waits until every follower has them. False when nobody is left to want them.
+    pub async fn hand_over(&self, bytes: Vec<u8>, waiter: &Waiter) -> bool {
+        let end = {
+            let mut state = self.state();
+            let at = state.piece.as_ref().map_or(state.stored, |(at, piece)| at + piece.len() as u64);
+            let end = at + bytes.len() as u64;
+            state.piece = Some((at, Arc::new(bytes)));
+            state.readers.wake_all();
+            end
+        };
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.followers.is_empty() {
+                return Poll::Ready(false);
+            }
+            if state.followers.iter().all(|(_, position)| *position >= end) {
+                return Poll::Ready(true);
+            }
+            state.leader.add(waiter, context);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The origin's date of the file, once the answer is known.
+    pub fn modified(&self) -> Option<u64> {
+        match &self.state().phase {
+            Phase::Growing(answer) | Phase::Whole(answer) => answer.modified,
+            Phase::Asking | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Waits for the answer.
+    pub async fn answer(&self, waiter: &Waiter) -> Result<Arc<Answer>, NoFile> {
+        poll_fn(|context| self.state().answer(waiter, context)).await
+    }
+
+    /// Follows the file from byte `first` on. The position counts from now, so that nothing passes
+    /// by while the answer is waited for.
+    pub fn follow(self: &Arc<Self>, first: u64) -> Result<Follower, NoFile> {
+        let mut state = self.state();
+        if state.piece.is_some() {
+            return Err(NoFile::Declined(Why::Disk));
+        }
+        let id = state.followers.insert(first);
+        drop(state);
+        Ok(Follower { fill: Arc::clone(self), id })
+    }
+}
+
+impl State {
+    fn answer(&mut self, waiter: &Waiter, context: &Context<'_>) -> Poll<Result<Arc<Answer>, NoFile>> {
+        match &self.phase {
+            Phase::Asking => {
+                self.readers.add(waiter, context);
+                Poll::Pending
+            }
+            Phase::Growing(answer) | Phase::Whole(answer) => Poll::Ready(Ok(Arc::clone(answer))),
+            Phase::Ended(how) => Poll::Ready(Err(how.clone())),
+        }
+    }
+
+    fn progress(&mut self, position: u64) -> Option<Progress> {
+        if position < self.stored {
+            return Some(Progress::Upto(self.stored));
+        }
+        if let Some((at, piece)) = &self.piece
+            && let Some(skip) = position.checked_sub(*at).and_then(|skip| usize::try_from(skip).ok())
+            && skip < piece.len()
+        {
+            return Some(Progress::Piece(Arc::clone(piece), skip));
+        }
+        match &self.phase {
+            Phase::Asking | Phase::Growing(_) => None,
+            Phase::Whole(_) => {
+                let after_piece = self.piece.as_ref().map(|(at, piece)| at + piece.len() as u64);
+                Some(Progress::End(after_piece.unwrap_or(self.stored)))
+            }
+            Phase::Ended(NoFile::Failed(error)) => Some(Progress::Broken(error.clone())),
+            Phase::Ended(NoFile::Declined(_)) => {
+                Some(Progress::Broken(Error::new(Side::Us, Kind::Abandoned)))
+            }
+        }
+    }
+}
+
+/// One reader of a growing file. Its place is given up on drop.
+#[derive(Debug)]
+pub struct Follower {
+    fill: Arc<Fill>,
+    id: usize,
+}
+
+impl Follower {
+    /// Everything before `position` has been sent: waits for what comes there.
+    pub async fn next(&self, position: u64, waiter: &Waiter) -> Progress {
+        poll_fn(|context| {
+            let mut state = self.fill.state();
+            if let Some(known) = state.followers.get_mut(self.id) {
+                *known = position;
+            }
+            state.leader.wake_all();
+            match state.progress(position) {
+                Some(progress) => Poll::Ready(progress),
+                None => {
+                    state.readers.add(waiter, context);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut state = self.fill.state();
+        state.followers.try_remove(self.id);
+        state.leader.wake_all();
+    }
+}

@@ -1,0 +1,95 @@
+//! The table of fills in progress: one leader a key, across all workers.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::fill::{Fill, NoFile};
+use crate::error::{Error, Kind, Side};
+use crate::key::Key;
+use crate::outcome::Why;
+
+/// Key to fill.
+#[derive(Debug, Default)]
+pub struct Inflight {
+    fills: Mutex<HashMap<Key, Arc<Fill>>>,
+}
+
+/// What a request finds in the table.
+#[derive(Debug)]
+pub enum Turn {
+    /// Nobody fetches this file: the caller does.
+    Lead(Permit),
+    /// Somebody does.
+    Follow(Arc<Fill>),
+}
+
+/// The right to fetch one file. Dropped without an end, it fails the fill.
+#[derive(Debug)]
+pub struct Permit {
+    table: Arc<Inflight>,
+    key: Key,
+    fill: Arc<Fill>,
+}
+
+impl Inflight {
+    /// Joins the fill of `key`, or starts it.
+    pub fn enter(self: &Arc<Self>, key: &Key) -> Turn {
+        match self.fills().entry(key.clone()) {
+            Entry::Occupied(entry) => Turn::Follow(Arc::clone(entry.get())),
+            Entry::Vacant(entry) => {
+                let fill = Arc::new(Fill::default());
+                entry.insert(Arc::clone(&fill));
+                Turn::Lead(Permit { table: Arc::clone(self), key: key.clone(), fill })
+            }
+        }
+    }
+
+    /// The fill of `key`, if there is one.
+    pub fn get(&self, key: &Key) -> Option<Arc<Fill>> {
+        self.fills().get(key).cloned()
+    }
+
+    fn fills(&self) -> MutexGuard<'_, HashMap<Key, Arc<Fill>>> {
+        self.fills.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// The fill this permit is for.
+    pub fn fill(&self) -> &Arc<Fill> {
+        &self.fill
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The answer is not to be stored: waiters ask for themselves.
+    pub fn decline(self, why: Why) {
+        self.leave();
+        self.fill.end(NoFile::Declined(why));
+    }
+
+    /// There is no answer, or none any more: waiters fail in the same way.
+    pub fn fail(self, error: Error) {
+        self.leave();
+        self.fill.end(NoFile::Failed(error));
+    }
+
+    /// From now on requests start anew; those that follow go on.
+    pub fn leave(&self) {
+        let mut fills = self.table.fills();
+        if fills.get(&self.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {
+            fills.remove(&self.key);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.leave();
+        self.fill.end(NoFile::Failed(Error::new(Side::Us, Kind::Abandoned)));
+    }
+}

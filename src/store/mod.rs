@@ -1,0 +1,85 @@
+//! The cache directory: finished files, and files in progress. Knows no sockets.
+
+pub mod fill;
+pub mod inflight;
+pub mod partial;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::key::Key;
+use crate::outcome::Why;
+use crate::sys::file::{self, Kind, Missing, Root};
+use inflight::Inflight;
+use partial::Partial;
+
+/// The cache directory and the table of fills, shared by all workers.
+#[derive(Debug)]
+pub struct Store {
+    root: Arc<Root>,
+    path: PathBuf,
+    /// Fills in progress in this process.
+    pub inflight: Arc<Inflight>,
+}
+
+/// A finished file, open for reading.
+#[derive(Debug)]
+pub struct Entry {
+    /// The file.
+    pub file: OwnedFd,
+    /// Bytes.
+    pub size: u64,
+    /// Last modification.
+    pub modified: SystemTime,
+}
+
+/// What the cache has under a key.
+#[derive(Debug)]
+pub enum Found {
+    /// A finished file.
+    File(Entry),
+    /// A directory.
+    Directory,
+    /// Nothing.
+    Absent,
+    /// Something that is not to be served, nor to be replaced.
+    Unusable(Why),
+}
+
+impl Store {
+    /// Opens the cache directory. Blocks; for start-up only.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { root: Arc::new(Root::open(path)?), path: path.to_owned(), inflight: Arc::default() })
+    }
+
+    /// Where a key's file lies, for logs.
+    pub fn display(&self, key: &Key) -> String {
+        self.path.join(key.as_str()).display().to_string()
+    }
+
+    /// Opens what is there under `key`.
+    pub fn look_up(&self, key: &Key) -> Found {
+        let opened = self.root.open_file(key.as_str()).and_then(|file| Ok((file::info(&file)?, file)));
+        match opened {
+            Ok((info, file)) => match info.kind {
+                Kind::File => Found::File(Entry { file, size: info.size, modified: info.modified }),
+                Kind::Directory => Found::Directory,
+                Kind::Other => Found::Unusable(Why::NotRegular),
+            },
+            Err(error) => match file::missing(&error) {
+                Missing::Absent => Found::Absent,
+                Missing::Outside => Found::Unusable(Why::LeadsOutside),
+                Missing::NotRegular => Found::Unusable(Why::NotRegular),
+                Missing::Refused => Found::Unusable(Why::Disk),
+            },
+        }
+    }
+
+    /// Creates and locks the in-progress file of `key`.
+    pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
+        Partial::begin(&self.root, key)
+    }
+}

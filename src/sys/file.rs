@@ -1,0 +1,303 @@
+//! Files beneath a directory that nothing may lead out of.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::retry;
+
+/// Symbolic links followed in one path before it counts as a loop, as in Linux (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// What a path names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A FIFO, a device, a socket.
+    Other,
+}
+
+/// The parts of stat(2) that a cache needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Info {
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes.
+    pub size: u64,
+    /// Last modification.
+    pub modified: SystemTime,
+    /// Device and inode: the identity of the file.
+    pub id: (u64, u64),
+}
+
+impl Info {
+    fn of(stat: &FileStat) -> Self {
+        let kind = match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFREG => Kind::File,
+            SFlag::S_IFDIR => Kind::Directory,
+            _ => Kind::Other,
+        };
+        #[allow(clippy::useless_conversion, reason = "the widths of these fields differ between systems")]
+        let id = (u64::from(stat.st_dev), u64::from(stat.st_ino));
+        Self { kind, size: u64::try_from(stat.st_size).unwrap_or(0), modified: modified(stat), id }
+    }
+}
+
+fn modified(stat: &FileStat) -> SystemTime {
+    let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+    let secs = Duration::from_secs(stat.st_mtime.unsigned_abs());
+    if stat.st_mtime >= 0 {
+        SystemTime::UNIX_EPOCH + secs + nanos
+    } else {
+        SystemTime::UNIX_EPOCH - secs + nanos
+    }
+}
+
+/// stat of an open file.
+pub fn info(file: &impl AsFd) -> io::Result<Info> {
+    Ok(Info::of(&fstat(file)?))
+}
+
+/// stat of a name in a directory; the name itself, should it be a link.
+pub fn info_at(directory: &impl AsFd, name: &str) -> io::Result<Info> {
+    Ok(Info::of(&fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
+}
+
+/// The top of a tree: nothing opened through it lies outside.
+#[derive(Debug)]
+pub struct Root {
+    directory: OwnedFd,
+    /// Its real path, to recognise absolute links that lead back inside.
+    real_path: PathBuf,
+}
+
+impl Root {
+    /// Opens the directory `path`. Blocks; for start-up only.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = nix::fcntl::open(path, flags, Mode::empty())?;
+        Ok(Self { directory, real_path: path.canonicalize()? })
+    }
+
+    /// Opens the existing file or directory at `path` for reading. Links are followed as long as
+    /// they stay inside; one that leads out is `CrossesDevices` (EXDEV).
+    pub fn open_file(&self, path: &str) -> io::Result<OwnedFd> {
+        // O_NONBLOCK: opening a FIFO must not wait for its writer.
+        self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+    }
+
+    /// Opens the directory at `path` ("" is the top).
+    pub fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
+        let path = if path.is_empty() { "." } else { path };
+        self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+    }
+
+    /// Opens the directory at `path` and makes what is missing of it, mode 0777 less the umask.
+    pub fn make_directory(&self, path: &str) -> io::Result<OwnedFd> {
+        let mut parent = self.directory.try_clone()?;
+        for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
+            let name = path[..end].rsplit('/').next().unwrap_or(path);
+            match mkdirat(&parent, name, Mode::from_bits_truncate(0o777)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            parent = self.open_directory(&path[..end])?;
+        }
+        Ok(parent)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+        use nix::fcntl::{OpenHow, ResolveFlag, openat2};
+        let how = OpenHow::new()
+            .flags(flags)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        match retry(|| openat2(&self.directory, path, how)) {
+            // An absolute link may still lead back inside; a kernel before 5.6 or a filter has no
+            // openat2 at all; EAGAIN is a rename that raced with the look-up.
+            Err(error) if walk_may_help(&error) => self.walk(path, flags),
+            result => result,
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+        self.walk(path, flags)
+    }
+
+    /// Resolves `path` one component at a time, reading links itself.
+    fn walk(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+        let mut above = vec![self.directory.try_clone()?];
+        let mut rest: VecDeque<OsString> = path.split('/').map(OsString::from).collect();
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            let here = above.last().ok_or_else(outside)?;
+            match name.as_bytes() {
+                b"" | b"." => continue,
+                b".." => {
+                    above.pop();
+                    if above.is_empty() {
+                        return Err(outside());
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let stat = fstatat(here, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+            if kind == SFlag::S_IFLNK {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Errno::ELOOP.into());
+                }
+                let target = PathBuf::from(readlinkat(here, name.as_os_str())?);
+                let target = match target.strip_prefix(&self.real_path) {
+                    Ok(inside) => {
+                        above.truncate(1);
+                        inside.to_owned()
+                    }
+                    Err(_) if target.is_absolute() => return Err(outside()),
+                    Err(_) => target,
+                };
+                prepend(&target, &mut rest);
+            } else if kind == SFlag::S_IFDIR {
+                let directory = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+                above.push(retry(|| openat(here, name.as_os_str(), directory, Mode::empty()))?);
+            } else if rest.is_empty() {
+                return retry(|| openat(here, name.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty()));
+            } else {
+                return Err(Errno::ENOTDIR.into());
+            }
+        }
+        above.pop().ok_or_else(outside)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn walk_may_help(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::ENOSYS | libc::EPERM | libc::EAGAIN))
+}
+
+fn outside() -> io::Error {
+    Errno::EXDEV.into()
+}
+
+fn prepend(path: &Path, rest: &mut VecDeque<OsString>) {
+    for component in path.components().rev() {
+        match component {
+            Component::Normal(name) => rest.push_front(name.to_owned()),
+            Component::ParentDir => rest.push_front("..".into()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+}
+
+/// A file locked by this process (flock(2)) for as long as the value lives.
+#[derive(Debug)]
+pub struct Locked(Flock<OwnedFd>);
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Creates `name` for reading and writing, mode 0666 less the umask; fails if it exists.
+pub fn create_new(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    retry(|| openat(directory, name, flags, Mode::from_bits_truncate(0o666)))
+}
+
+/// Opens an existing file of this very name for reading and writing.
+pub fn open_existing(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    retry(|| openat(directory, name, flags, Mode::empty()))
+}
+
+/// Locks the file, or says `WouldBlock` when another holder lives.
+pub fn lock(file: OwnedFd) -> io::Result<Locked> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map(Locked).map_err(|(_, errno)| errno.into())
+}
+
+/// Removes a name.
+pub fn unlink(directory: &impl AsFd, name: &str) -> io::Result<()> {
+    Ok(unlinkat(directory, name, UnlinkatFlags::NoRemoveDir)?)
+}
+
+/// Gives a file of this directory another name in it, replacing what had it.
+pub fn rename(directory: &impl AsFd, from: &str, to: &str) -> io::Result<()> {
+    Ok(renameat(directory, from, directory, to)?)
+}
+
+/// Writes all of `bytes` at `offset`. May wait for the disk.
+pub fn write_at(file: &impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        match retry(|| nix::sys::uio::pwrite(file, bytes, at))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => {
+                bytes = &bytes[n..];
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads at `offset`; 0 is the end of the file. May wait for the disk.
+pub fn read_at(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    retry(|| nix::sys::uio::pread(file, buffer, at))
+}
+
+/// Sets the modification time, in seconds since 1970. May wait for the disk.
+pub fn set_modified(file: &impl AsFd, unix_secs: u64) -> io::Result<()> {
+    let time = TimeSpec::new(i64::try_from(unix_secs).unwrap_or(i64::MAX), 0);
+    Ok(futimens(file, &time, &time)?)
+}
+
+/// Brings a file or a directory to stable storage. Waits for the disk.
+pub fn sync(file: BorrowedFd<'_>) -> io::Result<()> {
+    retry(|| nix::unistd::fsync(file))
+}
+
+/// Why a look-up failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// Nothing has the name, or nothing can have it.
+    Absent,
+    /// A link leads out of the tree, or in circles.
+    Outside,
+    /// A socket, or a device without a driver.
+    NotRegular,
+    /// The disk or the permissions.
+    Refused,
+}
+
+/// Sorts the errors of [`Root::open_file`] (open(2), openat2(2)).
+pub fn missing(error: &io::Error) -> Missing {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => Missing::Absent,
+        Some(libc::EXDEV | libc::ELOOP) => Missing::Outside,
+        Some(libc::ENXIO | libc::ENODEV) => Missing::NotRegular,
+        _ => Missing::Refused,
+    }
+}
+
+/// Is this the error of a lock that somebody else holds?
+pub fn is_held(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}

@@ -1,0 +1,28 @@
+//! System calls. The only module that names `nix` and `libc`, and the only one that may hold
+//! `unsafe`; everything here is non-blocking or bounded unless its doc says otherwise.
+#![allow(unsafe_code, reason = "the one module where system calls are wrapped")]
+
+pub mod file;
+pub mod poller;
+pub mod process;
+pub mod socket;
+pub mod transfer;
+
+use std::io;
+
+use nix::errno::Errno;
+
+/// Repeats a call that a signal interrupted, and turns its errno into an [`io::Error`].
+fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
+
+/// True for the error of a non-blocking call that has to wait.
+pub fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}

@@ -1,0 +1,42 @@
+//! Descriptors registered with a `polling::Poller`, kept registered no longer than they are open.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use polling::{Event, Poller};
+
+/// An open descriptor that a poller knows under a key, with oneshot interest.
+#[derive(Debug)]
+pub struct Registered {
+    fd: OwnedFd,
+    poller: Rc<Poller>,
+}
+
+impl Registered {
+    /// Registers `fd` with no interest yet.
+    pub fn new(poller: &Rc<Poller>, fd: OwnedFd, key: usize) -> io::Result<Self> {
+        // SAFETY: the descriptor stays open until `drop` has deleted it from this poller, which
+        // `Registered` keeps alive.
+        unsafe { poller.add(&fd, Event::none(key)) }?;
+        Ok(Self { fd, poller: Rc::clone(poller) })
+    }
+
+    /// Waits once for what `interest` names.
+    pub fn arm(&self, interest: Event) -> io::Result<()> {
+        self.poller.modify(&self.fd, interest)
+    }
+}
+
+impl AsFd for Registered {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // Closing the descriptor removes it as well; an error here leaves nothing behind.
+        drop(self.poller.delete(&self.fd));
+    }
+}

@@ -1,0 +1,93 @@
+//! The process: descriptor limit, processors, signals.
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::time::TimeSpec;
+
+/// Raises the soft limit of open descriptors to the hard one; returns what then holds.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_err() {
+        return Ok(soft);
+    }
+    Ok(hard)
+}
+
+/// The processors this process may run on, in order.
+#[cfg(target_os = "linux")]
+pub fn allowed_cpus() -> Vec<usize> {
+    use nix::sched::{CpuSet, sched_getaffinity};
+    use nix::unistd::Pid;
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
+        return Vec::new();
+    };
+    (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect()
+}
+
+/// The processors this process may run on, in order.
+#[cfg(not(target_os = "linux"))]
+pub fn allowed_cpus() -> Vec<usize> {
+    (0..std::thread::available_parallelism().map_or(1, usize::from)).collect()
+}
+
+/// Binds the calling thread to one processor.
+#[cfg(target_os = "linux")]
+pub fn pin_to(cpu: usize) -> io::Result<()> {
+    use nix::sched::{CpuSet, sched_setaffinity};
+    use nix::unistd::Pid;
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
+/// Binds the calling thread to one processor.
+#[cfg(not(target_os = "linux"))]
+pub fn pin_to(_: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Signals that end the program, blocked in every thread and taken by one that waits for them.
+#[derive(Debug)]
+pub struct Signals(SigSet);
+
+impl Signals {
+    /// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in those it starts from now on, and
+    /// SIGXFSZ too: a file at its size limit is an error of a write, not the end of the process.
+    pub fn block() -> io::Result<Self> {
+        let ending: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+        let mut blocked = ending;
+        blocked.add(Signal::SIGXFSZ);
+        blocked.thread_block()?;
+        Ok(Self(ending))
+    }
+
+    /// Waits up to `limit` for one of them; true when it came.
+    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
+        let limit = TimeSpec::from_duration(limit);
+        let mask = self.0.as_ref();
+        // SAFETY: both pointers are to values that live through the call; no information about
+        // the signal is asked for.
+        let taken = unsafe { libc::sigtimedwait(mask, std::ptr::null_mut(), limit.as_ref()) };
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            _ if taken >= 0 => Ok(true),
+            Some(libc::EAGAIN | libc::EINTR) => Ok(false),
+            _ => Err(error),
+        }
+    }
+}
+
+/// The name of an error of the system, such as `EPERM`.
+pub fn error_name(error: &io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |code| format!("{:?}", nix::errno::Errno::from_raw(code)))
+}
+
+/// Kernel release, such as `6.1.0`.
+pub fn kernel_release() -> String {
+    nix::sys::utsname::uname().map_or_else(|_| String::new(), |u| u.release().to_string_lossy().into_owned())
+}

@@ -1,0 +1,117 @@
+//! TCP sockets, always non-blocking and close-on-exec.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::MsgFlags;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::retry;
+
+/// Connections the kernel may hold for us before they are accepted (capped by the system's own limit).
+const BACKLOG: i32 = 4096;
+
+/// Set on a send that another follows at once (MSG_MORE); systems without it send a little earlier.
+#[cfg(target_os = "linux")]
+const MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
+#[cfg(not(target_os = "linux"))]
+const MORE: MsgFlags = MsgFlags::empty();
+
+/// Opens a listening socket. `shared` lets several sockets of this process listen on one port
+/// (SO_REUSEPORT); without it an address that anybody listens on is refused with `AddrInUse`,
+/// while one that merely has connections in TIME_WAIT is taken (SO_REUSEADDR).
+pub fn listen(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        share_port(&socket)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+fn share_port(_: &Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The address a socket is bound to.
+pub fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    let address = SockRef::from(socket).local_addr()?;
+    address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// Accepts one waiting connection, or `WouldBlock`.
+pub fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, IpAddr)> {
+    let (socket, address) = SockRef::from(listener).accept()?;
+    let ip = address.as_socket().map_or(IpAddr::from([0, 0, 0, 0]), |a| a.ip());
+    prepare_accepted(&socket)?;
+    Ok((socket.into(), ip.to_canonical()))
+}
+
+/// What every accepted socket needs: never block, and send small writes at once.
+pub fn prepare_accepted(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)
+}
+
+/// Starts a connection; it stands when the socket turns writable and [`take_error`] has none.
+pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) && !super::would_block(&error) => {
+            Err(error)
+        }
+        Ok(()) | Err(_) => Ok(socket.into()),
+    }
+}
+
+/// The pending error of a socket, if there is one (SO_ERROR).
+pub fn take_error(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).take_error()?.map_or(Ok(()), Err)
+}
+
+/// Receives into `buffer`; 0 is the peer's end of stream.
+pub fn recv(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let fd = socket.as_fd().as_raw_fd();
+    retry(|| nix::sys::socket::recv(fd, buffer, MsgFlags::MSG_DONTWAIT))
+}
+
+/// Sends what fits of `bytes`. `more` says that a body follows at once (MSG_MORE), so that head
+/// and body share a segment.
+pub fn send(socket: &impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+    let more = if more { MORE } else { MsgFlags::empty() };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | more;
+    let fd = socket.as_fd().as_raw_fd();
+    retry(|| nix::sys::socket::send(fd, bytes, flags))
+}
+
+/// Makes the close of this socket a reset: the peer cannot mistake it for the end of a body.
+pub fn reset_on_close(socket: &impl AsFd) {
+    // A socket that refuses the option is already gone; there is nothing left to make visible.
+    drop(SockRef::from(socket).set_linger(Some(Duration::ZERO)));
+}
+
+/// Says that no more will be sent.
+pub fn finish_sending(socket: &impl AsFd) {
+    drop(SockRef::from(socket).shutdown(std::net::Shutdown::Write));
+}
+
+/// Borrows the descriptor of a socket type that offers only its number.
+pub(crate) fn borrow<T>(_owner: &T, fd: std::os::fd::RawFd) -> std::os::fd::BorrowedFd<'_> {
+    // SAFETY: the number comes from `_owner`, which keeps the descriptor open, and the result
+    // borrows `_owner`.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}

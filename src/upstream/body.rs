@@ -1,0 +1,126 @@
+//! The body of an origin's answer: framing taken off, and its end proven or not.
+
+use std::rc::Rc;
+
+use super::{Connection, Upstream, bad_http};
+use crate::error::{Error, Kind, Side};
+use crate::http::body::Incoming;
+use crate::http::request::Method;
+use crate::http::response::ResponseHead;
+use crate::rt::Runtime;
+
+/// Bytes asked of the origin at a time.
+const READ: usize = 256 * 1024;
+
+/// A body being read. Dropped before its end, it closes the connection.
+pub struct OriginBody<R: Runtime> {
+    upstream: Rc<Upstream<R>>,
+    connection: Option<Connection<R>>,
+    rest: Incoming,
+    keep: bool,
+}
+
+impl<R: Runtime> OriginBody<R> {
+    /// The body that follows `head` on `connection`.
+    pub fn new(
+        upstream: &Rc<Upstream<R>>,
+        connection: Connection<R>,
+        head: &ResponseHead,
+        method: &Method,
+    ) -> Result<Self, Error> {
+        let rest = Incoming::from(head.body(method).map_err(|bad| bad_http(bad.as_str()))?);
+        let keep = head.keep_alive() && !matches!(rest, Incoming::UntilClose);
+        let mut body = Self { upstream: Rc::clone(upstream), connection: Some(connection), rest, keep };
+        body.release_at_end();
+        Ok(body)
+    }
+
+    /// The connection must not be used again, although the answer may end well.
+    pub fn keep_no_connection(&mut self) {
+        self.keep = false;
+    }
+
+    /// Reads the next piece into `piece`, replacing what it held; false at the proven end (or, for a
+    /// body that ends with its connection, at that).
+    pub async fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
+        piece.clear();
+        while piece.is_empty()
+            && !self.rest.is_done()
+            && let Some(connection) = &mut self.connection
+        {
+            if connection.input.is_empty() {
+                read_more(connection, &mut self.rest, piece, &self.upstream).await?;
+            }
+            self.rest.take(&mut connection.input, piece).map_err(|_| bad_http("bad chunk"))?;
+        }
+        self.release_at_end();
+        Ok(!piece.is_empty())
+    }
+
+    /// The socket and the bytes left, when they may be moved inside the kernel: plain TCP, a known
+    /// length, nothing buffered.
+    pub fn raw(&self) -> Option<(&R::Socket, u64)> {
+        match (&self.rest, &self.connection) {
+            (Incoming::Length(left), Some(connection)) if connection.input.is_empty() => {
+                connection.transport.plain().map(|socket| (socket, *left))
+            }
+            _ => None,
+        }
+    }
+
+    /// `count` bytes have been moved off the socket that [`Self::raw`] gave; none is the end of
+    /// the stream, which comes too early.
+    pub fn moved_raw(&mut self, count: usize) -> Result<(), Error> {
+        if count == 0 {
+            return Err(cut_short());
+        }
+        self.rest.moved(count);
+        self.release_at_end();
+        Ok(())
+    }
+
+    /// Waits for more to move.
+    pub async fn readable(&self) -> Result<(), Error> {
+        match &self.connection {
+            Some(connection) => connection.transport.readable(self.upstream.limits().stall_time).await,
+            None => Ok(()),
+        }
+    }
+
+    /// At the end the connection goes back to the pool, or is closed.
+    fn release_at_end(&mut self) {
+        if self.rest.is_done()
+            && let Some(connection) = self.connection.take()
+            && self.keep
+        {
+            self.upstream.give_back(connection);
+        }
+    }
+}
+
+/// Reads from the origin: unframed payload straight into `piece`, chunks into the connection's input.
+async fn read_more<R: Runtime>(
+    connection: &mut Connection<R>,
+    rest: &mut Incoming,
+    piece: &mut Vec<u8>,
+    upstream: &Upstream<R>,
+) -> Result<(), Error> {
+    let unframed = rest.unframed();
+    let most = unframed.and_then(|left| usize::try_from(left).ok()).map_or(READ, |left| left.min(READ));
+    let buffer = if unframed.is_some() { piece } else { &mut connection.input };
+    buffer.resize(most, 0);
+    let read = connection.transport.read(buffer, upstream.limits().stall_time).await;
+    buffer.truncate(*read.as_ref().unwrap_or(&0));
+    match read {
+        Ok(0) if matches!(rest, Incoming::UntilClose) => *rest = Incoming::Done,
+        Ok(0) => return Err(cut_short()),
+        Ok(read) => rest.moved(read),
+        Err(error) if error.kind == Kind::Closed => return Err(cut_short()),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn cut_short() -> Error {
+    Error::new(Side::Origin, Kind::Truncated)
+}

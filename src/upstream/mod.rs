@@ -1,0 +1,188 @@
+//! The origin: connections to it, and exchanges over them. Knows nothing of the cache.
+
+pub mod body;
+pub mod connect;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod transport;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::{Limits, Origin};
+use crate::error::{Error, Kind, Side};
+use crate::http::request::{HeadLimits, Method};
+use crate::http::response::{self, ResponseHead};
+use crate::rt::Runtime;
+use body::OriginBody;
+use transport::Transport;
+
+#[cfg(feature = "tls")]
+pub use tls::Trust;
+
+/// Interim answers (1xx) swallowed before a final one must have come.
+const MAX_INTERIM: usize = 16;
+/// Bytes read from the origin at a time while its head is incomplete.
+const HEAD_READ: usize = 16 * 1024;
+
+/// Without TLS there is nothing to trust.
+#[cfg(not(feature = "tls"))]
+#[derive(Clone, Debug)]
+pub struct Trust;
+
+/// One worker's way to the origin, with its idle connections.
+pub struct Upstream<R: Runtime> {
+    /// Where it is.
+    pub origin: Arc<Origin>,
+    limits: Limits,
+    head_limits: HeadLimits,
+    trust: Option<Trust>,
+    idle: RefCell<Vec<(Instant, Connection<R>)>>,
+}
+
+/// One connection, between requests or in one.
+pub struct Connection<R: Runtime> {
+    /// What the bytes go over.
+    pub transport: Rc<Transport<R>>,
+    /// Bytes that came and are not consumed yet.
+    pub input: Vec<u8>,
+    /// It has served a request before, so the origin may be about to close it.
+    pub reused: bool,
+}
+
+impl<R: Runtime> Upstream<R> {
+    /// A way to `origin`. `trust` is needed for https.
+    pub fn new(origin: Arc<Origin>, limits: Limits, trust: Option<Trust>) -> Self {
+        let head_limits =
+            HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
+        Self { origin, limits, head_limits, trust, idle: RefCell::default() }
+    }
+
+    /// The limits it works under.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Sends a request without a body and waits for the answer's head. Asks a second time, on a
+    /// new connection, when a reused one turns out to be closed (RFC 9112 section 9.3.1).
+    pub async fn ask(
+        self: &Rc<Self>,
+        head: &[u8],
+        method: &Method,
+    ) -> Result<(ResponseHead, OriginBody<R>), Error> {
+        // What may not be repeated is not sent over a connection that may be closing.
+        let mut connection =
+            if method.is_idempotent() { self.connection().await? } else { self.fresh_connection().await? };
+        let mut answer = self.try_once(&mut connection, head, method).await;
+        if let Err(error) = &answer
+            && connection.reused
+            && connection.input.is_empty()
+            && error.kind == Kind::Closed
+        {
+            connection = self.fresh_connection().await?;
+            answer = self.try_once(&mut connection, head, method).await;
+        }
+        let answer = answer?;
+        let body = OriginBody::new(self, connection, &answer, method)?;
+        Ok((answer, body))
+    }
+
+    async fn try_once(
+        &self,
+        connection: &mut Connection<R>,
+        head: &[u8],
+        method: &Method,
+    ) -> Result<ResponseHead, Error> {
+        connection.transport.write_all(head, self.limits.stall_time).await?;
+        self.read_head(&connection.transport, &mut connection.input, method).await
+    }
+
+    /// Waits for a final head; interim ones (1xx) are swallowed.
+    pub async fn read_head(
+        &self,
+        transport: &Transport<R>,
+        input: &mut Vec<u8>,
+        method: &Method,
+    ) -> Result<ResponseHead, Error> {
+        let reading = async {
+            for _ in 0..MAX_INTERIM {
+                let head = self.read_one_head(transport, input).await?;
+                if !head.is_interim() {
+                    // A bad body length shows here already, before anyone has seen the head.
+                    head.body(method).map_err(|bad| bad_http(bad.as_str()))?;
+                    return Ok(head);
+                }
+            }
+            Err(bad_http("too many interim answers"))
+        };
+        crate::rt::timeout::<R, _>(self.limits.response_head_time, reading)
+            .await
+            .map_err(Error::timeout(Side::Origin))?
+    }
+
+    async fn read_one_head(
+        &self,
+        transport: &Transport<R>,
+        input: &mut Vec<u8>,
+    ) -> Result<ResponseHead, Error> {
+        let mut scanned = 0;
+        loop {
+            let parsed = response::parse(input, &self.head_limits, &mut scanned);
+            if let Some((head, used)) = parsed.map_err(|bad| bad_http(bad.as_str()))? {
+                input.drain(..used);
+                return Ok(head);
+            }
+            let had = input.len();
+            input.resize(had + HEAD_READ, 0);
+            let read = transport.read(&mut input[had..], self.limits.response_head_time).await;
+            input.truncate(had + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                return Err(Error::new(Side::Origin, Kind::Closed));
+            }
+        }
+    }
+
+    /// An idle connection that still stands, or a new one.
+    pub async fn connection(&self) -> Result<Connection<R>, Error> {
+        loop {
+            let Some((since, connection)) = self.idle.borrow_mut().pop() else { break };
+            if since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet() {
+                return Ok(connection);
+            }
+        }
+        self.fresh_connection().await
+    }
+
+    /// A new connection.
+    pub async fn fresh_connection(&self) -> Result<Connection<R>, Error> {
+        let transport =
+            connect::connect::<R>(&self.origin, self.limits.connect_time, self.trust.as_ref()).await?;
+        Ok(Connection { transport: Rc::new(transport), input: Vec::new(), reused: false })
+    }
+
+    /// Keeps a connection whose last answer has been read to its end.
+    pub fn give_back(&self, mut connection: Connection<R>) {
+        if connection.input.is_empty() {
+            connection.reused = true;
+            connection.input = Vec::new();
+            let mut idle = self.idle.borrow_mut();
+            if idle.len() >= self.limits.idle_origin_connections && !idle.is_empty() {
+                idle.remove(0);
+            }
+            idle.push((Instant::now(), connection));
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub fn prune(&self) {
+        self.idle.borrow_mut().retain(|(since, connection)| {
+            since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet()
+        });
+    }
+}
+
+fn bad_http(what: &str) -> Error {
+    Error::with(Side::Origin, Kind::Protocol, what)
+}

@@ -1,0 +1,252 @@
+//! TLS to an https origin: rustls driven over a non-blocking socket of the event loop.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+
+use crate::error::{Error, Kind, Side};
+use crate::rt::{Runtime, Socket};
+use crate::sys::{socket, would_block};
+
+/// Bytes of TLS records taken from the socket at a time.
+const RECORDS: usize = 64 * 1024;
+
+/// The authorities an https origin is checked against; shared by all workers, so that sessions
+/// are resumed too.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// Loads the system's authorities (SSL_CERT_FILE, SSL_CERT_DIR), those of NODE_EXTRA_CA_CERTS,
+    /// and the built-in list when the system has none. Blocks; for start-up only. Also returns
+    /// what could not be read, one line each.
+    pub fn load() -> Result<(Self, Vec<String>), String> {
+        let native = rustls_native_certs::load_native_certs();
+        let mut complaints: Vec<String> = native.errors.iter().map(ToString::to_string).collect();
+        let mut certificates = native.certs;
+        if let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) {
+            let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            match read {
+                Ok(extra) => certificates.extend(extra),
+                Err(error) => complaints.push(format!("NODE_EXTRA_CA_CERTS {}: {error}", path.display())),
+            }
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates.iter().cloned());
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = Self::config(roots, certificates, provider).map_err(|error| error.to_string())?;
+        Ok((Self(Arc::new(config)), complaints))
+    }
+
+    fn config(
+        roots: RootCertStore,
+        certificates: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<ClientConfig, Box<dyn std::error::Error>> {
+        let inner =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        Ok(ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(PinningVerifier { inner, pinned: certificates }))
+            .with_no_client_auth())
+    }
+}
+
+/// The usual verification; and a server's certificate that is byte-equal to one the operator
+/// installed is accepted although it is marked as an authority, as self-signed ones often are.
+struct PinningVerifier {
+    inner: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl fmt::Debug for PinningVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinningVerifier").field("pinned", &self.pinned.len()).finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for PinningVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
+            // The dates have been checked when this error comes up; the name has not.
+            Err(error) if is_authority_used_as_server(&error) && self.pinned.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+fn is_authority_used_as_server(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
+}
+
+/// A TLS connection. Nothing is borrowed across a wait, so reading and writing may go on at once.
+pub struct TlsStream<R: Runtime> {
+    socket: R::Socket,
+    state: RefCell<State>,
+}
+
+struct State {
+    session: ClientConnection,
+    /// Records off the socket that rustls has not taken yet, and where they start.
+    records: Vec<u8>,
+    taken: usize,
+}
+
+impl<R: Runtime> TlsStream<R> {
+    /// Performs the handshake; the caller bounds its time.
+    pub async fn handshake(socket: R::Socket, host: &str, trust: &Trust) -> Result<Self, Error> {
+        let failed = |error: &dyn fmt::Display| Error::with(Side::Origin, Kind::Tls, error);
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
+        let session = ClientConnection::new(Arc::clone(&trust.0), name).map_err(|error| failed(&error))?;
+        let state = State { session, records: Vec::new(), taken: 0 };
+        let stream = Self { socket, state: RefCell::new(state) };
+        while stream.state.borrow().session.is_handshaking() {
+            match stream.step() {
+                Err(error) if would_block(&error) && !stream.is_flushed() => {
+                    stream.socket.writable().await.map_err(|error| failed(&error))?;
+                }
+                Err(error) if would_block(&error) => {
+                    stream.socket.readable().await.map_err(|error| failed(&error))?;
+                }
+                result => result.map_err(|error| failed(&error))?,
+            }
+        }
+        Ok(stream)
+    }
+
+    /// One step of the handshake: what is to be sent first, then what is to be read.
+    fn step(&self) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        state.flush(&self.socket)?;
+        state.receive(&self.socket)?;
+        state.flush(&self.socket)
+    }
+
+    /// The socket under it.
+    pub fn socket(&self) -> &R::Socket {
+        &self.socket
+    }
+
+    /// Payload that is there; 0 is a proper end (close_notify), an end without one `UnexpectedEof`.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.state.borrow_mut();
+        loop {
+            match state.session.reader().read(buffer) {
+                Err(error) if would_block(&error) => state.receive(&self.socket)?,
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes what fits of `bytes` and sends what the socket takes of it.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state.borrow_mut();
+        state.flush(&self.socket)?;
+        state.session.writer().write(bytes)
+    }
+
+    /// Has everything written been sent? Sends more of it if not.
+    pub fn is_flushed(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        // An error shows again at the write that follows.
+        drop(state.flush(&self.socket));
+        !state.session.wants_write()
+    }
+}
+
+impl State {
+    fn flush(&mut self, to: &impl std::os::fd::AsFd) -> io::Result<()> {
+        while self.session.wants_write() {
+            self.session.write_tls(&mut Raw(to))?;
+        }
+        Ok(())
+    }
+
+    /// Feeds rustls with records, from the socket if none are left.
+    fn receive(&mut self, from: &impl std::os::fd::AsFd) -> io::Result<()> {
+        if self.taken == self.records.len() {
+            self.records.resize(RECORDS, 0);
+            self.taken = 0;
+            let read = socket::recv(from, &mut self.records);
+            self.records.truncate(*read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                // Tells rustls that the stream has ended.
+                self.session.read_tls(&mut io::empty())?;
+            }
+        }
+        let mut rest = &self.records[self.taken..];
+        while !rest.is_empty() && self.session.wants_read() {
+            self.session.read_tls(&mut rest)?;
+        }
+        self.taken = self.records.len() - rest.len();
+        self.session
+            .process_new_packets()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(())
+    }
+}
+
+/// The socket as rustls writes to it.
+struct Raw<'a, S>(&'a S);
+
+impl<S: std::os::fd::AsFd> Write for Raw<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        socket::send(self.0, bytes, false)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

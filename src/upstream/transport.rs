@@ -1,0 +1,100 @@
+//! What the bytes to and from the origin go over: TCP, or TLS over TCP.
+
+use std::io;
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Side};
+use crate::rt::{Runtime, Socket, timeout};
+use crate::sys::{socket, would_block};
+
+#[cfg(feature = "tls")]
+use super::tls::TlsStream;
+
+/// A connection's bytes. Reading and writing may go on at once, from one task.
+pub enum Transport<R: Runtime> {
+    /// Plain TCP.
+    Plain(R::Socket),
+    /// TLS.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream<R>>),
+}
+
+impl<R: Runtime> Transport<R> {
+    /// The socket under it.
+    pub fn socket(&self) -> &R::Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.socket(),
+        }
+    }
+
+    /// The socket, where its bytes are the message's own and may move inside the kernel.
+    pub fn plain(&self) -> Option<&R::Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => None,
+        }
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(plain) => socket::recv(plain, buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Reads what is there, or waits for it; 0 is a proper end of the stream.
+    pub async fn read(&self, buffer: &mut [u8], limit: Duration) -> Result<usize, Error> {
+        loop {
+            match self.try_read(buffer) {
+                Err(error) if would_block(&error) => self.readable(limit).await?,
+                result => return result.map_err(|e| origin_error(&e)),
+            }
+        }
+    }
+
+    /// Waits until a read may succeed.
+    pub async fn readable(&self, limit: Duration) -> Result<(), Error> {
+        let ready = timeout::<R, _>(limit, self.socket().readable()).await;
+        ready.map_err(Error::timeout(Side::Origin))?.map_err(|e| origin_error(&e))
+    }
+
+    async fn writable(&self, limit: Duration) -> Result<(), Error> {
+        let ready = timeout::<R, _>(limit, self.socket().writable()).await;
+        ready.map_err(Error::timeout(Side::Origin))?.map_err(|e| origin_error(&e))
+    }
+
+    /// Writes all of it; `limit` bounds the time without progress.
+    pub async fn write_all(&self, mut bytes: &[u8], limit: Duration) -> Result<(), Error> {
+        loop {
+            let wrote = match self {
+                Self::Plain(_) if bytes.is_empty() => return Ok(()),
+                Self::Plain(plain) => socket::send(plain, bytes, false),
+                #[cfg(feature = "tls")]
+                Self::Tls(stream) if bytes.is_empty() && stream.is_flushed() => return Ok(()),
+                #[cfg(feature = "tls")]
+                Self::Tls(stream) => stream.try_write(bytes),
+            };
+            match wrote {
+                Ok(n) => bytes = &bytes[n..],
+                Err(error) if would_block(&error) => self.writable(limit).await?,
+                Err(error) => return Err(origin_error(&error)),
+            }
+        }
+    }
+
+    /// An idle connection is usable while nothing at all has come on it, not even its end.
+    pub fn is_quiet(&self) -> bool {
+        matches!(self.try_read(&mut [0; 1]), Err(error) if would_block(&error))
+    }
+}
+
+fn origin_error(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Error::with(Side::Origin, Kind::Tls, error),
+        _ => Error::io(Side::Origin, error),
+    }
+}
