@@ -10,4 +10,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod fill;
+mod fill_faults;
 mod hit;
+mod names;
+mod pass;
