@@ -1,0 +1,17 @@
+//! The contract, tested through the real binary over real sockets: nothing of the library is
+//! linked. One module a family of behaviour; wire tests run on both backends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed assumption of a test is a failed test, in helpers too"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fill;
+mod fill_faults;
+mod hit;
+mod names;
+mod pass;

@@ -1,0 +1,122 @@
+//! What is done to the child between fork and exec: limits, a umask, closed descriptors, and a
+//! filter that refuses one system call.
+#![allow(
+    unsafe_code,
+    reason = "the code between fork and exec can only be given through an unsafe call"
+)]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// One change to the child's surroundings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    /// The file mode creation mask.
+    Umask(libc::mode_t),
+    /// No regular file may grow beyond this; the signal that goes with it is ignored, so that
+    /// the write fails as on a full disk.
+    FileSize(u64),
+    /// Soft and hard limit of open descriptors.
+    Descriptors(u64, u64),
+    /// This descriptor is closed, as by `>&-` in a shell.
+    Closed(i32),
+    /// This system call fails with EPERM, as under a container's filter.
+    Refuse(libc::c_long),
+}
+
+/// Applies `limits` in the child, in order.
+pub(crate) fn apply(command: &mut Command, limits: Vec<Limit>) {
+    let hook = move || limits.iter().try_for_each(|limit| limit.apply());
+    // SAFETY: the hook makes only async-signal-safe calls (umask, setrlimit, signal, close,
+    // prctl) and touches no memory that another thread of the parent could hold locked.
+    unsafe {
+        command.pre_exec(hook);
+    }
+}
+
+impl Limit {
+    fn apply(self) -> io::Result<()> {
+        match self {
+            Self::Umask(mask) => {
+                // SAFETY: umask cannot fail and takes no pointer.
+                unsafe { libc::umask(mask) };
+                Ok(())
+            }
+            Self::FileSize(bytes) => {
+                // SAFETY: SIG_IGN is a valid disposition and SIGXFSZ a valid signal.
+                unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+                set_limit(libc::RLIMIT_FSIZE, bytes, bytes)
+            }
+            Self::Descriptors(soft, hard) => set_limit(libc::RLIMIT_NOFILE, soft, hard),
+            Self::Closed(descriptor) => {
+                // SAFETY: closing a descriptor of the child that nothing uses before exec.
+                check(unsafe { libc::close(descriptor) })
+            }
+            Self::Refuse(call) => refuse(call),
+        }
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+fn set_limit(which: libc::__rlimit_resource_t, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: the pointer is to a live, initialised value.
+    check(unsafe { libc::setrlimit(which, &raw const limit) })
+}
+
+/// Four BPF instructions: load the call's number; if it is the one, EPERM, else allow.
+fn refuse(call: libc::c_long) -> io::Result<()> {
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
+    let number = u32::try_from(call).map_err(io::Error::other)?;
+    let mut program = [
+        step(LOAD_WORD, 0, 0, 0),
+        step(JUMP_IF_EQUAL, 0, 1, number),
+        step(RETURN, 0, 0, eperm),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog {
+        len: 4,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+    // SAFETY: `filter` and the program it points to are alive during the call.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const filter,
+        )
+    })
+}
+
+/// Whether this process may create an io_uring at all.
+pub(crate) fn io_uring_allowed() -> bool {
+    // A null parameter block is refused with EFAULT by a kernel that would otherwise create the
+    // ring, and with EPERM or ENOSYS by one that would not.
+    // SAFETY: the kernel checks the pointer itself.
+    let result = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, 0) };
+    result >= 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
+/// Sends a signal to a child that has not been waited for yet.
+pub(crate) fn signal(pid: u32, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(pid).unwrap();
+    // SAFETY: the child is ours and not reaped, so the id cannot belong to another process.
+    check(unsafe { libc::kill(pid, signal) }).unwrap();
+}
