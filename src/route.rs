@@ -10,6 +10,8 @@ use crate::pattern::Pattern;
 pub enum Route {
     /// To the cache, and from there to the origin if need be.
     Cache(Key),
+    /// A path with a slash at its end, here relative and without it: never a file.
+    Directory(String),
     /// To the origin, nothing kept.
     Pass(Why),
     /// Nowhere: the path cannot be decoded. The text says why.
@@ -19,7 +21,7 @@ pub enum Route {
 /// Decides by method, path and pattern (the cacheable paths).
 pub fn decide(request: &RequestHead, pattern: &Pattern) -> Route {
     // The server-wide request of OPTIONS has no path to decode.
-    if request.origin_form() == b"*" {
+    if *request.target == *b"*" {
         return Route::Pass(Why::Method);
     }
     let path = match key::decode(request.path()) {
@@ -33,6 +35,7 @@ pub fn decide(request: &RequestHead, pattern: &Pattern) -> Route {
         return Route::Pass(Why::NoMatch);
     }
     match path.key {
+        None if path.normalized.ends_with('/') => Route::Directory(path.normalized.trim_matches('/').to_owned()),
         None => Route::Pass(Why::NoName),
         Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
         Some(key) => Route::Cache(key),

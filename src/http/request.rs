@@ -1,5 +1,7 @@
 //! Request heads (RFC 9112 section 3): read strictly, and written for the origin.
 
+use std::borrow::Cow;
+
 use super::fields::Fields;
 use super::head::{self, Coding, digits, is_token_byte};
 use super::target::{is_authority, is_target, split_absolute};
@@ -133,18 +135,22 @@ pub struct RequestHead {
 
 impl RequestHead {
     /// Path and query as they came. Scheme and authority of an absolute-form are left out, `*` stays `*`.
-    pub fn origin_form(&self) -> &[u8] {
+    /// An absolute-form without a path has the path `/` (RFC 9112 section 3.2.1).
+    pub fn origin_form(&self) -> Cow<'_, [u8]> {
         match split_absolute(&self.target) {
-            Some((_, b"")) => b"/",
-            Some((_, rest)) => rest,
-            None => &self.target,
+            Some((_, rest)) if !rest.starts_with(b"/") => [b"/", rest].concat().into(),
+            Some((_, rest)) => rest.into(),
+            None => (&*self.target).into(),
         }
     }
 
     /// The path as it came: the origin form before its `?`.
     pub fn path(&self) -> &[u8] {
-        let form = self.origin_form();
-        &form[..memchr(b'?', form).unwrap_or(form.len())]
+        let form = split_absolute(&self.target).map_or(&*self.target, |(_, rest)| rest);
+        match memchr(b'?', form).unwrap_or(form.len()) {
+            0 => b"/",
+            end => &form[..end],
+        }
     }
 
     /// Does the client want the connection to stay (RFC 9112 section 9.3)?
@@ -526,10 +532,10 @@ mod tests {
             ("HTTPS://h//a", "//a", "//a"),
         ] {
             let head = head(&format!("GET {target} HTTP/1.1\r\nHost: other\r\n\r\n"));
-            assert_eq!((head.origin_form(), head.path()), (form.as_bytes(), path.as_bytes()));
+            assert_eq!((&*head.origin_form(), head.path()), (form.as_bytes(), path.as_bytes()));
             assert_eq!(&head.target[..], target.as_bytes());
         }
-        assert_eq!(head("OPTIONS * HTTP/1.0\r\n\r\n").origin_form(), b"*");
+        assert_eq!(head("OPTIONS * HTTP/1.0\r\n\r\n").origin_form().as_ref(), b"*");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) fn is_target(method: &Method, target: &[u8]) -> bool {
     match (target, split_absolute(target)) {
         ([b'/', ..], _) => true,
         (b"*", _) => method.as_str() == "OPTIONS",
-        (_, Some((authority, rest))) => is_authority(authority) && !rest.starts_with(b"?"),
+        (_, Some((authority, _))) => is_authority(authority),
         _ => false,
     }
 }
@@ -68,6 +68,7 @@ mod tests {
             "/caf\u{e9}",
             "http://h",
             "http://h/",
+            "http://h?x",
             "HTTP://h:80/x?y",
             "https://[::1]:8443/x",
         ] {
@@ -92,7 +93,6 @@ mod tests {
             "http://",
             "http:///x",
             "http://:80/",
-            "http://h?x",
             "http://user@h/",
             "http://h:x/",
         ] {

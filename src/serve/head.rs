@@ -56,7 +56,7 @@ pub fn fill_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
     ];
     let mut fields = for_origin(origin, request, &own);
     fields.push(b"Accept-Encoding", b"identity");
-    request_head("GET", &origin.target(request.origin_form()), &fields)
+    request_head("GET", &origin.target(&request.origin_form()), &fields)
 }
 
 /// The request passed on as it came.
@@ -67,7 +67,7 @@ pub fn pass_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
         RequestBody::Length(length) => fields.push(b"Content-Length", length.to_string().as_bytes()),
         RequestBody::Chunked => fields.push(b"Transfer-Encoding", b"chunked"),
     }
-    request_head(request.method.as_str(), &origin.target(request.origin_form()), &fields)
+    request_head(request.method.as_str(), &origin.target(&request.origin_form()), &fields)
 }
 
 fn for_origin(origin: &Origin, request: &RequestHead, own: &[&str]) -> Fields {

@@ -101,8 +101,8 @@ impl<R: Runtime> Exchange<'_, R> {
 
     /// The URL asked of the origin, for logs.
     pub fn origin_url(&self) -> String {
-        let target = String::from_utf8_lossy(self.request.origin_form());
-        format!("{}{target}", self.context.upstream.origin.url)
+        let target = self.request.origin_form();
+        format!("{}{}", self.context.upstream.origin.url, String::from_utf8_lossy(&target))
     }
 }
 
@@ -114,6 +114,10 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     match route::decide(request, &exchange.context.pattern) {
         Route::Cache(key) => cached(exchange, client, key).await,
         Route::Pass(why) => pass::run(exchange, client, why).await,
+        Route::Directory(path) if exchange.context.shared.store.is_directory(&path) => {
+            directory(exchange, client, &path).await
+        }
+        Route::Directory(_) => pass::run(exchange, client, Why::NoName).await,
         Route::BadPath(reason) => {
             exchange.log.debug(format_args!("failed to parse pathname - sending 400 to client - {reason}"));
             client.send_empty(400, exchange.keep()).await
@@ -154,21 +158,24 @@ async fn present<R: Runtime>(
     key: &Key,
     found: Found,
 ) -> Reply {
-    let path = || exchange.context.shared.store.display(key);
     match found {
         Found::File(entry) => {
             if exchange.log.is_on() {
-                exchange.log.debug(format_args!("{} is a file (cached) - streaming to client", path()));
+                let path = exchange.context.shared.store.display(key);
+                exchange.log.debug(format_args!("{path} is a file (cached) - streaming to client"));
             }
             hit::serve(exchange, client, key, entry).await
         }
-        Found::Directory => {
-            exchange.log.debug(format_args!("{} is a directory - sending 400 to client", path()));
-            client.send_empty(400, exchange.keep()).await
-        }
+        Found::Directory => directory(exchange, client, key.as_str()).await,
         Found::Unusable(why) => pass::run(exchange, client, why).await,
         Found::Absent => pass::run(exchange, client, Why::Disk).await,
     }
+}
+
+async fn directory<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, path: &str) -> Reply {
+    let path = exchange.context.shared.store.display_path(path);
+    exchange.log.debug(format_args!("{path} is a directory - sending 400 to client"));
+    client.send_empty(400, exchange.keep()).await
 }
 
 /// May the answer to this request be stored, as far as the request tells?

@@ -57,7 +57,17 @@ impl Store {
 
     /// Where a key's file lies, for logs.
     pub fn display(&self, key: &Key) -> String {
-        self.path.join(key.as_str()).display().to_string()
+        self.display_path(key.as_str())
+    }
+
+    /// Where a path relative to the cache directory lies, for logs.
+    pub fn display_path(&self, path: &str) -> String {
+        self.path.join(path).display().to_string()
+    }
+
+    /// Is there a directory at this relative path ("" is the top)?
+    pub fn is_directory(&self, path: &str) -> bool {
+        self.root.open_directory(path).is_ok()
     }
 
     /// Opens what is there under `key`.

@@ -35,7 +35,6 @@ on_both!(
     a_coded_answer_is_passed_not_stored,
     a_coding_that_the_extension_explains_is_stored_as_its_bytes,
     an_answer_to_authorization_is_not_stored,
-    vary_star_is_not_stored,
     an_unreachable_origin_is_502_with_one_line,
     a_stale_in_progress_file_is_taken_over,
     an_in_progress_file_locked_by_another_process_is_left_alone,
@@ -533,25 +532,6 @@ fn an_answer_to_authorization_is_not_stored(io: Io) {
     }
     assert_eq!(origin.count(), 4);
     server.expect_nothing_cached();
-}
-
-fn vary_star_is_not_stored(io: Io) {
-    let origin = Origin::start(|request, reply| {
-        let vary = if request.target == "/star.js" {
-            "Vary: *\r\n"
-        } else {
-            "Vary: Accept-Encoding, User-Agent\r\n"
-        };
-        reply.head(4, vary);
-        reply.write("body");
-    });
-    let server = Server::start(io, &origin);
-    server.get("/star.js").expect(200, b"body");
-    server.get("/star.js").expect(200, b"body");
-    assert_eq!(origin.count(), 2);
-    server.get("/named.js").expect(200, b"body");
-    server.expect_cached("named.js", b"body");
-    server.expect_tree(&["named.js"]);
 }
 
 fn an_unreachable_origin_is_502_with_one_line(io: Io) {

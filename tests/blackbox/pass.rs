@@ -394,7 +394,7 @@ fn an_absolute_form_authority_is_ignored(io: Io) {
     for (target, upstream) in [
         ("http://elsewhere.test/x?q", "/x?q"),
         ("http://elsewhere.test:81/y.tgz", "/y.tgz"),
-        ("HTTPS://user@elsewhere.test/z", "/z"),
+        ("HTTPS://elsewhere.test/z", "/z"),
         ("http://elsewhere.test", "/"),
         ("http://elsewhere.test?q", "/?q"),
     ] {
