@@ -149,6 +149,8 @@ async fn run<R: Runtime>(
         Err(Stop::Disk(bytes, error)) => {
             log.debug(format_args!("failed to save local file {error}"));
             drop(partial);
+            // Part of the last piece may have got in: what is handed over follows that.
+            permit.fill().advance(stored);
             deliver_unstored(permit, &mut body, bytes).await;
         }
     }

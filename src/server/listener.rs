@@ -18,15 +18,23 @@ pub fn open(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<Owne
     };
     let mut addresses = (host, port).to_socket_addrs().map_err(refused)?;
     let address = addresses.next().ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
-    // The probe shares its port with nobody, as the sockets that follow do with each other: so it
-    // finds out whether somebody else is there.
-    let probe = socket::listen(address, false).map_err(refused)?;
-    let address = socket::local_address(&probe).map_err(refused)?;
-    if cfg!(any(target_os = "illumos", target_os = "solaris")) {
-        let shared = (0..count).map(|_| probe.try_clone()).collect::<io::Result<Vec<_>>>();
-        return Ok((address, shared.map_err(refused)?));
-    }
-    drop(probe);
-    let listeners = (0..count).map(|_| socket::listen(address, true)).collect::<io::Result<Vec<_>>>();
-    Ok((address, listeners.map_err(refused)?))
+    // The first takes the port for itself alone, which fails if anybody else listens there, and
+    // shares it afterwards: at no time can another instance come in.
+    let first = socket::listen(address, false).map_err(refused)?;
+    let address = socket::local_address(&first).map_err(refused)?;
+    let listeners = share(first, address, count).map_err(refused)?;
+    Ok((address, listeners))
+}
+
+#[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+fn share(first: OwnedFd, address: SocketAddr, count: usize) -> io::Result<Vec<OwnedFd>> {
+    socket::share_port(&first)?;
+    let others = (1..count).map(|_| socket::listen(address, true));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// Without SO_REUSEPORT all workers accept from one socket.
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+fn share(first: OwnedFd, _: SocketAddr, count: usize) -> io::Result<Vec<OwnedFd>> {
+    (0..count).map(|_| first.try_clone()).collect()
 }

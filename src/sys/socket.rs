@@ -34,13 +34,15 @@ pub fn listen(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// Lets other sockets that ask for the same listen on this one's port (SO_REUSEPORT).
 #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
-fn share_port(socket: &Socket) -> io::Result<()> {
-    socket.set_reuse_port(true)
+pub fn share_port(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_reuse_port(true)
 }
 
+/// This system has no such thing.
 #[cfg(any(target_os = "illumos", target_os = "solaris"))]
-fn share_port(_: &Socket) -> io::Result<()> {
+pub fn share_port(_: &impl AsFd) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
