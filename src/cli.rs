@@ -1,1 +1,498 @@
-//! (to come)
+//! The command line and its environment variables, with the habits of POSIX getopt.
+//!
+//! Arguments are first brought into the one form argh takes (`--name value`), which also settles which of help,
+//! version and a mistake comes first. A flag then beats its variable, and a variable beats the default.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use argh::FromArgs;
+
+use crate::config::{Config, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
+use crate::pattern::Pattern;
+
+/// The name in the usage and the version text.
+const PROGRAM: &str = "fs-caching-server";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// Run the server.
+    Serve(Box<Config>),
+    /// Write this text, newline included, to stdout and exit with 0.
+    Print(String),
+}
+
+/// One clear line, or the usage, for stderr; the exit code is 1.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(pub String);
+
+/// The environment: the value of a variable, if it is set.
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Reads the arguments (without the program's own name) and the environment.
+pub fn parse<A: Into<OsString>>(
+    args: Vec<A>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Request, UsageError> {
+    // Checked before anything else, help included, as scripts may have come to expect.
+    let default_port = env_port(env)?;
+    let canonical = normalise(args)?
+        .map_err(|fault| UsageError(format!("{fault}\n{}", usage_text(env, default_port))))?;
+    let words: Vec<&str> = canonical.iter().map(String::as_str).collect();
+    let flags = match Flags::from_args(&[PROGRAM], &words) {
+        Ok(flags) => flags,
+        Err(exit) if exit.status.is_ok() => {
+            return Ok(Request::Print(usage_text(env, default_port) + "\n"));
+        }
+        Err(exit) => return Err(UsageError(exit.output.trim_end().to_owned())),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    if flags.version {
+        return Ok(Request::Print(format!("{version}\n")));
+    }
+    if flags.updates {
+        return Ok(Request::Print(format!(
+            "{PROGRAM} {version}\nno server is asked for updates; install the newest release with: cargo install {PROGRAM}\n"
+        )));
+    }
+    flags
+        .into_config(env, default_port)
+        .map(|config| Request::Serve(Box::new(config)))
+}
+
+/// The text of `--help`, without a newline at its end. It shows the host and port the environment sets.
+pub fn usage(env: &dyn Fn(&str) -> Option<String>) -> String {
+    usage_text(env, env_port(env).unwrap_or(DEFAULT_PORT))
+}
+
+/// One option, for the normaliser and for the usage.
+struct Opt {
+    short: Option<char>,
+    long: &'static str,
+    /// What stands for the value in the usage; none for a switch.
+    value: Option<&'static str>,
+    help: &'static str,
+}
+
+const fn opt(
+    short: Option<char>,
+    long: &'static str,
+    value: Option<&'static str>,
+    help: &'static str,
+) -> Opt {
+    Opt {
+        short,
+        long,
+        value,
+        help,
+    }
+}
+
+/// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
+const OPTIONS: [Opt; 12] = [
+    opt(
+        Some('c'),
+        "cache-dir",
+        Some("<dir>"),
+        "[env FS_CACHE_DIR] where files are cached, defaults to CWD",
+    ),
+    opt(
+        Some('d'),
+        "debug",
+        None,
+        "[env FS_CACHE_DEBUG] write debug lines to stderr",
+    ),
+    opt(
+        Some('H'),
+        "host",
+        Some("<host>"),
+        "[env FS_CACHE_HOST] address to listen on, defaults to {host}",
+    ),
+    opt(Some('h'), "help", None, "print this text and exit"),
+    opt(
+        Some('p'),
+        "port",
+        Some("<port>"),
+        "[env FS_CACHE_PORT] port to listen on, defaults to {port}",
+    ),
+    opt(
+        Some('r'),
+        "regex",
+        Some("<regex>"),
+        "[env FS_CACHE_REGEX] paths to cache, defaults to {regex}",
+    ),
+    opt(
+        Some('U'),
+        "url",
+        Some("<url>"),
+        "[env FS_CACHE_URL] upstream to fetch from, http or https (required)",
+    ),
+    opt(
+        Some('u'),
+        "updates",
+        None,
+        "print the version and how to update, and exit",
+    ),
+    opt(Some('v'), "version", None, "print the version and exit"),
+    opt(
+        None,
+        "workers",
+        Some("<n>"),
+        "[env FS_CACHE_WORKERS] threads that serve, auto is one per cpu, defaults to auto",
+    ),
+    opt(
+        None,
+        "pin-cpus",
+        Some("<list>"),
+        "[env FS_CACHE_PIN_CPUS] bind workers to cpus, auto or such as 0,2-5, defaults to none",
+    ),
+    opt(
+        None,
+        "io",
+        Some("<engine>"),
+        "[env FS_CACHE_IO] auto, uring or poll, defaults to auto",
+    ),
+];
+
+/// The options that end the parsing: what stands behind them, right or wrong, does not matter any more.
+const FINAL: [&str; 3] = ["help", "updates", "version"];
+
+const DEFAULT_PORT: i64 = 8080;
+const DEFAULT_HOST: &str = "0.0.0.0";
+
+fn usage_text(env: Env<'_>, port: i64) -> String {
+    let host = set(env, "FS_CACHE_HOST").unwrap_or_else(|| DEFAULT_HOST.to_owned());
+    let mut text = format!("usage: {PROGRAM} [options]\n\noptions");
+    for option in &OPTIONS {
+        let short = option
+            .short
+            .map_or("    ".to_owned(), |short| format!("-{short}, "));
+        let names = format!("{short}--{} {}", option.long, option.value.unwrap_or(""));
+        let help = option
+            .help
+            .replace("{regex}", &format!("/{}/", Pattern::DEFAULT));
+        let help = help
+            .replace("{port}", &port.to_string())
+            .replace("{host}", &host);
+        text.push_str(&format!("\n  {names:<26}{help}"));
+    }
+    text
+}
+
+/// Brings the arguments into the form `--name value`.
+///
+/// The outer error is about an argument that is no text; the inner one wants the usage behind it.
+fn normalise<A: Into<OsString>>(args: Vec<A>) -> Result<Result<Vec<String>, String>, UsageError> {
+    let mut rest = Vec::with_capacity(args.len());
+    for arg in args {
+        let text = arg.into().into_string();
+        rest.push(text.map_err(|bytes| {
+            UsageError(format!(
+                "argument is not UTF-8: \"{}\"",
+                printable(&bytes.to_string_lossy())
+            ))
+        })?);
+    }
+    Ok(canonical(rest))
+}
+
+fn canonical(args: Vec<String>) -> Result<Vec<String>, String> {
+    let mut out = Vec::new();
+    let mut rest = args.into_iter();
+    while let Some(arg) = rest.next() {
+        let ended = if let Some(long) = arg.strip_prefix("--").filter(|long| !long.is_empty()) {
+            take_long(long, &mut rest, &mut out)?
+        } else if let Some(cluster) = arg
+            .strip_prefix('-')
+            .filter(|cluster| !matches!(*cluster, "" | "-"))
+        {
+            take_cluster(cluster, &mut rest, &mut out)?
+        } else {
+            // `--` or the first operand: as with getopt, what follows is no option, and operands are not used.
+            true
+        };
+        if ended {
+            break;
+        }
+    }
+    Ok(out)
+}
+
+/// Takes `name` or `name=value`; true if nothing behind it matters.
+fn take_long(
+    text: &str,
+    rest: &mut impl Iterator<Item = String>,
+    out: &mut Vec<String>,
+) -> Result<bool, String> {
+    let (name, attached) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    let option = OPTIONS
+        .iter()
+        .find(|option| option.long == name)
+        .ok_or_else(|| format!("illegal option -- {}", printable(name)))?;
+    if option.value.is_none() && attached.is_some() {
+        return Err(format!("option expects no argument -- {name}"));
+    }
+    take(option, attached, rest, out)
+}
+
+/// Takes the letters behind a single `-`; true if nothing behind them matters.
+fn take_cluster(
+    text: &str,
+    rest: &mut impl Iterator<Item = String>,
+    out: &mut Vec<String>,
+) -> Result<bool, String> {
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        let option = OPTIONS
+            .iter()
+            .find(|option| option.short == Some(letter))
+            .ok_or_else(|| format!("illegal option -- {}", printable(&letter.to_string())))?;
+        let tail = letters.as_str();
+        if option.value.is_some() {
+            return take(
+                option,
+                (!tail.is_empty()).then(|| tail.to_owned()),
+                rest,
+                out,
+            );
+        }
+        if take(option, None, rest, out)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn take(
+    option: &Opt,
+    attached: Option<String>,
+    rest: &mut impl Iterator<Item = String>,
+    out: &mut Vec<String>,
+) -> Result<bool, String> {
+    out.push(format!("--{}", option.long));
+    if option.value.is_some() {
+        let name = || {
+            option
+                .short
+                .map_or(option.long.to_owned(), |short| short.to_string())
+        };
+        out.push(
+            attached
+                .or_else(|| rest.next())
+                .ok_or_else(|| format!("option requires an argument -- {}", name()))?,
+        );
+    }
+    Ok(FINAL.contains(&option.long))
+}
+
+/// The arguments as argh reads them. A value given twice counts as the last one says.
+#[derive(FromArgs)]
+#[argh(help_triggers("--help"))]
+/// A caching HTTP proxy.
+struct Flags {
+    /// where files are cached
+    #[argh(option)]
+    cache_dir: Vec<String>,
+    /// debug lines
+    #[argh(switch)]
+    debug: bool,
+    /// address to listen on
+    #[argh(option)]
+    host: Vec<String>,
+    /// port to listen on
+    #[argh(option)]
+    port: Vec<String>,
+    /// paths to cache
+    #[argh(option)]
+    regex: Vec<String>,
+    /// upstream
+    #[argh(option)]
+    url: Vec<String>,
+    /// how to update
+    #[argh(switch)]
+    updates: bool,
+    /// version
+    #[argh(switch)]
+    version: bool,
+    /// threads that serve
+    #[argh(option)]
+    workers: Vec<String>,
+    /// cpus to bind them to
+    #[argh(option)]
+    pin_cpus: Vec<String>,
+    /// backend
+    #[argh(option)]
+    io: Vec<String>,
+}
+
+impl Flags {
+    fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
+        let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
+        let url = pick(self.url, "--url", "FS_CACHE_URL")
+            .filter(Setting::is_set)
+            .ok_or_else(|| {
+                UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
+            })?;
+        let origin = url.read("URL", Origin::parse)?;
+        let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {
+            Some(dir) => dir.read("cache directory", directory)?,
+            None => std::env::current_dir().map_err(|error| {
+                UsageError(format!(
+                    "cannot use the current directory: {}",
+                    reason(&error)
+                ))
+            })?,
+        };
+        let host = match pick(self.host, "--host", "FS_CACHE_HOST") {
+            Some(host) => host.read("host", |host| check_host(host).map(|()| host.to_owned()))?,
+            None => DEFAULT_HOST.to_owned(),
+        };
+        let port = match pick(self.port, "--port", "FS_CACHE_PORT") {
+            Some(port) => port.read("port", port_number)?,
+            None => u16::try_from(default_port).unwrap_or_default(),
+        };
+        let pattern = match pick(self.regex, "--regex", "FS_CACHE_REGEX").filter(Setting::is_set) {
+            Some(regex) => regex.read("regex", |source| {
+                Pattern::new(source).map_err(|error| error.to_string())
+            })?,
+            None => {
+                Pattern::new(Pattern::DEFAULT).map_err(|error| UsageError(error.to_string()))?
+            }
+        };
+        let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");
+        let pin = pick(self.pin_cpus, "--pin-cpus", "FS_CACHE_PIN_CPUS");
+        let io = pick(self.io, "--io", "FS_CACHE_IO");
+        Ok(Config {
+            cache_dir,
+            debug: self.debug || set(env, "FS_CACHE_DEBUG").is_some(),
+            host,
+            port,
+            pattern,
+            origin,
+            workers: workers.map_or(Ok(Workers::Auto), |workers| {
+                workers.read("number of workers", Workers::parse)
+            })?,
+            pin: pin.map_or(Ok(Pinning::Off), |pin| pin.read("cpu list", Pinning::parse))?,
+            io: io.map_or(Ok(IoChoice::Auto), |io| io.read("engine", IoChoice::parse))?,
+            limits: Limits::default(),
+        })
+    }
+}
+
+/// A value and where it came from.
+struct Setting {
+    value: String,
+    source: &'static str,
+}
+
+impl Setting {
+    fn pick(
+        given: Vec<String>,
+        flag: &'static str,
+        variable: &'static str,
+        env: Env<'_>,
+    ) -> Option<Self> {
+        let flag = given.into_iter().next_back().map(|value| Self {
+            value,
+            source: flag,
+        });
+        flag.or_else(|| {
+            set(env, variable).map(|value| Self {
+                value,
+                source: variable,
+            })
+        })
+    }
+
+    /// An empty `--url` or `--regex` counts as none, even where the variable is set.
+    fn is_set(&self) -> bool {
+        !self.value.is_empty()
+    }
+
+    fn read<T>(
+        &self,
+        what: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, UsageError> {
+        read(&self.value).map_err(|why| {
+            let shown = printable(&mask(&self.value));
+            UsageError(format!(
+                "cannot use {what} \"{shown}\" ({}): {why}",
+                self.source
+            ))
+        })
+    }
+}
+
+/// The value of a variable; an empty one counts as unset.
+fn set(env: Env<'_>, variable: &str) -> Option<String> {
+    env(variable).filter(|value| !value.is_empty())
+}
+
+fn env_port(env: Env<'_>) -> Result<i64, UsageError> {
+    set(env, "FS_CACHE_PORT").map_or(Ok(DEFAULT_PORT), |value| {
+        leading_number(&value).ok_or_else(|| {
+            UsageError(format!(
+                "FS_CACHE_PORT must be a number, got \"{}\"",
+                printable(&value)
+            ))
+        })
+    })
+}
+
+fn port_number(text: &str) -> Result<u16, String> {
+    let port = leading_number(text).and_then(|port| u16::try_from(port).ok());
+    port.ok_or_else(|| "expected a number from 0 to 65535".to_owned())
+}
+
+/// Reads a number as JavaScript's parseInt does: white space before and anything behind is ignored.
+fn leading_number(text: &str) -> Option<i64> {
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(text) => (-1, text),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit);
+    let add = |number: Option<i64>, digit| {
+        Some(
+            number
+                .unwrap_or(0)
+                .saturating_mul(10)
+                .saturating_add(i64::from(digit - b'0')),
+        )
+    };
+    digits.fold(None, add).map(|number| sign * number)
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    // Through the trailing dot the directory must also be one we may enter.
+    match std::fs::metadata(PathBuf::from(text).join(".")) {
+        Ok(_) if !text.is_empty() => Ok(PathBuf::from(text)),
+        Ok(_) => Err("the name is empty".to_owned()),
+        Err(error) => Err(reason(&error)),
+    }
+}
+
+/// The words of a system error without its number.
+fn reason(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// Keeps a message on one line whatever the value holds.
+fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_unicode().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
+}

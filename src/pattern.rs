@@ -1,1 +1,155 @@
-//! (to come)
+//! Which paths are cached: an ECMAScript pattern, as `new RegExp(source)` reads it without flags.
+//!
+//! A pattern is parsed here by the grammar of JavaScript, legacy forms included, into a small tree whose leaves are
+//! sets of UTF-16 code units. The tree is then written out again in the plainest terms (`[\u{61}-\u{7A}]`) for one of
+//! two engines, so that the meaning of an escape or a shorthand never depends on the engine:
+//!
+//! * `regex`, which takes time linear in the path, for everything regular;
+//! * `regress` for look-around and back-references, and for what is too large for `regex`.
+//!
+//! JavaScript counts code units: to it, U+1F600 is two surrogates, and `.` matches either. Neither engine knows
+//! lone surrogates, so the surrogate 0xD83D stands as the private character U+10D83D in the pattern and in the path
+//! alike. Only paths with characters beyond U+FFFF pay for that.
+
+mod print;
+mod syntax;
+mod units;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use print::Dialect;
+
+/// Programs above this size go to the other engine, whose programs stay as small as their source.
+const PROGRAM_BYTES: usize = 4 << 20;
+
+/// A compiled pattern. Cheap to clone.
+///
+/// With the engine `regex` a match takes time linear in the path. With `regress` a pattern such as `(?=(a+)+$)` can
+/// take exponential time, as it did in JavaScript: the engine has no limit on backtracking, and only the operator,
+/// who writes the pattern, and the bound on the length of a target stand against it.
+#[derive(Clone)]
+pub struct Pattern {
+    source: Arc<str>,
+    engine: Engine,
+}
+
+#[derive(Clone)]
+enum Engine {
+    Linear(regex::Regex),
+    Backtracking(Arc<regress::Regex>),
+}
+
+/// Why a pattern is refused: one line that names the construct.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatternError(String);
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+impl Pattern {
+    /// What is cached when nothing else is said.
+    pub const DEFAULT: &str = r"\.(png|jpg|jpeg|css|html|js|tar|tgz|tar\.gz)$";
+
+    /// Compiles `source`.
+    pub fn new(source: &str) -> Result<Self, PatternError> {
+        let tree = syntax::parse(source).map_err(PatternError)?;
+        let engine = match linear(&tree) {
+            Some(engine) => engine,
+            None => backtracking(&tree)?,
+        };
+        Ok(Self {
+            source: source.into(),
+            engine,
+        })
+    }
+
+    /// Whether the pattern matches anywhere in `path`.
+    pub fn matches(&self, path: &str) -> bool {
+        self.engine.matches(path)
+    }
+
+    /// The pattern as JavaScript prints it: between slashes, with slashes and line ends in it escaped.
+    pub fn display(&self) -> String {
+        if self.source.is_empty() {
+            return "/(?:)/".to_owned();
+        }
+        let mut out = String::from("/");
+        let (mut escaped, mut in_class) = (false, false);
+        for c in self.source.chars() {
+            match c {
+                '/' if !escaped && !in_class => out.push_str("\\/"),
+                '\n' | '\r' | '\u{2028}' | '\u{2029}' => {
+                    // The backslash before it, if any, becomes part of the escape.
+                    out.truncate(out.len() - usize::from(escaped));
+                    out.push_str(&line_end(c));
+                }
+                c => out.push(c),
+            }
+            match c {
+                '[' if !escaped => in_class = true,
+                ']' if !escaped => in_class = false,
+                _ => {}
+            }
+            escaped = c == '\\' && !escaped;
+        }
+        out.push('/');
+        out
+    }
+
+    /// The engine that runs it: `regex` or `regress`.
+    pub fn engine(&self) -> &'static str {
+        match self.engine {
+            Engine::Linear(_) => "regex",
+            Engine::Backtracking(_) => "regress",
+        }
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display())
+    }
+}
+
+impl Engine {
+    fn matches(&self, path: &str) -> bool {
+        let path: Cow<'_, str> = units::text(path);
+        match self {
+            Self::Linear(regex) => regex.is_match(&path),
+            Self::Backtracking(regex) => regex.find(&path).is_some(),
+        }
+    }
+}
+
+fn line_end(c: char) -> String {
+    match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        c => format!("\\u{:04x}", u32::from(c)),
+    }
+}
+
+/// `None` if the pattern is not regular or its program would be too large.
+fn linear(tree: &syntax::Node) -> Option<Engine> {
+    let text = print::print(tree, Dialect::Regex)?;
+    let regex = regex::RegexBuilder::new(&text)
+        .size_limit(PROGRAM_BYTES)
+        .nest_limit(print::NESTING)
+        .build();
+    regex.ok().map(Engine::Linear)
+}
+
+fn backtracking(tree: &syntax::Node) -> Result<Engine, PatternError> {
+    let text = print::print(tree, Dialect::Regress).unwrap_or_default();
+    let regex = regress::Regex::with_flags(&text, "u");
+    regex
+        .map(|regex| Engine::Backtracking(Arc::new(regex)))
+        .map_err(|error| PatternError(error.to_string()))
+}

@@ -1,1 +1,284 @@
-//! (to come)
+//! The access log: one line a request, in the combined format with a few departures kept from the first version.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use chrono::{DateTime, Local};
+
+/// What one line tells.
+pub struct Entry<'a> {
+    /// Address of the client; an IPv4 address inside an IPv6 one is shown as IPv4.
+    pub client: IpAddr,
+    /// User of a Basic Authorization; see [`basic_user`].
+    pub user: Option<&'a [u8]>,
+    /// When the response ended.
+    pub at: SystemTime,
+    /// The method as it came.
+    pub method: &'a [u8],
+    /// The request target as it came.
+    pub target: &'a [u8],
+    /// The number of the HTTP version as it came: `1.1` or `1.0`.
+    pub version: &'a str,
+    /// Status of the response.
+    pub status: u16,
+    /// The response's Content-Length field, whether or not a body was sent.
+    pub content_length: Option<u64>,
+    /// The Referer field.
+    pub referer: Option<&'a [u8]>,
+    /// The User-Agent field.
+    pub agent: Option<&'a [u8]>,
+}
+
+/// Appends the line, without its newline, to `out`.
+pub fn format(entry: &Entry<'_>, out: &mut Vec<u8>) {
+    let at = DateTime::<Local>::from(entry.at).format("%d/%b/%Y:%H:%M:%S %z");
+    text(out, format_args!("{} - ", entry.client.to_canonical()));
+    field(out, entry.user, Place::Bare);
+    text(out, format_args!(" [{at}] \""));
+    escape(out, entry.method, Place::Quoted);
+    out.push(b' ');
+    escape(out, entry.target, Place::Quoted);
+    text(
+        out,
+        format_args!(" HTTP/{}\" {} ", entry.version, entry.status),
+    );
+    match entry.content_length {
+        Some(length) => text(out, format_args!("{length} \"")),
+        None => text(out, format_args!("- \"")),
+    }
+    field(out, entry.referer, Place::Quoted);
+    text(out, format_args!("\" \""));
+    field(out, entry.agent, Place::Quoted);
+    out.push(b'"');
+}
+
+fn text(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    // Writing to memory cannot fail, and chrono's formatter only fails on a bad format string.
+    out.write_fmt(arguments).ok();
+}
+
+/// Where a value stands in the line.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// Between quotation marks.
+    Quoted,
+    /// Between spaces, so that a space or a bracket would pass for the next field.
+    Bare,
+}
+
+fn field(out: &mut Vec<u8>, value: Option<&[u8]>, place: Place) {
+    match value {
+        None | Some([]) => out.push(b'-'),
+        Some(value) => escape(out, value, place),
+    }
+}
+
+/// Writes what is printable as it is, and every byte of the rest as `\xHH`, so that no request can forge a line.
+fn escape(out: &mut Vec<u8>, value: &[u8], place: Place) {
+    for chunk in value.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let mut buffer = [0; 4];
+            let bytes = c.encode_utf8(&mut buffer).as_bytes();
+            if must_escape(c, place) {
+                escape_bytes(out, bytes);
+            } else {
+                out.extend_from_slice(bytes);
+            }
+        }
+        escape_bytes(out, chunk.invalid());
+    }
+}
+
+fn must_escape(c: char, place: Place) -> bool {
+    match c {
+        '\\' | '"' => true,
+        // Readers that split lines the Unicode way stop at these two as well.
+        '\u{2028}' | '\u{2029}' => true,
+        '[' | ']' => place == Place::Bare,
+        c if c.is_whitespace() => place == Place::Bare || c.is_control(),
+        c => c.is_control(),
+    }
+}
+
+fn escape_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in bytes {
+        let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+        out.extend_from_slice(&[b'\\', b'x', DIGITS[high], DIGITS[low]]);
+    }
+}
+
+/// The user of Basic credentials; `None` when the field is of another scheme, malformed, or names nobody.
+pub fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, credentials) = authorization.trim_ascii().split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let mut user = base64(credentials.trim_ascii())?;
+    if let Some(colon) = memchr::memchr(b':', &user) {
+        user.truncate(colon);
+    }
+    (!user.is_empty()).then_some(user)
+}
+
+/// Decodes base64 of either alphabet, padded or not.
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    let (mut bits, mut count) = (0_u32, 0);
+    let digits = text
+        .iter()
+        .rposition(|&c| c != b'=')
+        .map_or(0, |last| last + 1);
+    for &c in &text[..digits] {
+        let value = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0xFFFF;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count & 0xFF) as u8);
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+
+    fn entry() -> Entry<'static> {
+        Entry {
+            client: IpAddr::from([10, 0, 1, 35]),
+            user: None,
+            at: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_431_823_899),
+            method: b"GET",
+            target: b"/x.tgz",
+            version: "1.1",
+            status: 200,
+            content_length: Some(12432),
+            referer: None,
+            agent: Some(b"libfetch/2.0"),
+        }
+    }
+
+    /// The line with its date, which depends on the zone of the machine, checked and replaced by `DATE`.
+    fn line(entry: &Entry<'_>) -> String {
+        let mut out = Vec::new();
+        format(entry, &mut out);
+        let date = DateTime::<Local>::from(entry.at)
+            .format("%d/%b/%Y:%H:%M:%S %z")
+            .to_string();
+        assert!(
+            DateTime::parse_from_str(&date, "%d/%b/%Y:%H:%M:%S %z")
+                .is_ok_and(|at| at.timestamp() == 1_431_823_899)
+        );
+        String::from_utf8(out).unwrap().replacen(&date, "DATE", 1)
+    }
+
+    #[test]
+    fn plain() {
+        assert_eq!(
+            line(&entry()),
+            r#"10.0.1.35 - - [DATE] "GET /x.tgz HTTP/1.1" 200 12432 "-" "libfetch/2.0""#
+        );
+    }
+
+    #[test]
+    fn every_field() {
+        let entry = Entry {
+            client: IpAddr::from(Ipv6Addr::LOCALHOST),
+            user: Some(b"bob"),
+            method: b"POST",
+            target: b"/a?b",
+            version: "1.0",
+            status: 304,
+            content_length: None,
+            referer: Some(b"http://r/"),
+            agent: Some(b""),
+            ..entry()
+        };
+        assert_eq!(
+            line(&entry),
+            r#"::1 - bob [DATE] "POST /a?b HTTP/1.0" 304 - "http://r/" "-""#
+        );
+    }
+
+    #[test]
+    fn mapped_address_is_shown_as_ipv4() {
+        let entry = Entry {
+            client: IpAddr::from(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()),
+            ..entry()
+        };
+        assert!(line(&entry).starts_with("192.0.2.1 - - "));
+    }
+
+    #[test]
+    fn nothing_can_be_forged() {
+        let cases: [(&[u8], &str, &str); 9] = [
+            (br#"a\b"#, r"a\x5Cb", r"a\x5Cb"),
+            (br#"a"b"c"#, r"a\x22b\x22c", r"a\x22b\x22c"),
+            (b"a\r\nb", r"a\x0D\x0Ab", r"a\x0D\x0Ab"),
+            (b"a\x1b[0m\x7f", r"a\x1B[0m\x7F", r"a\x1B\x5B0m\x7F"),
+            (b"a b\t]", r"a b\x09]", r"a\x20b\x09\x5D"),
+            (
+                "\u{e9}\u{1f600}".as_bytes(),
+                "\u{e9}\u{1f600}",
+                "\u{e9}\u{1f600}",
+            ),
+            (b"\xe9\xc3", r"\xE9\xC3", r"\xE9\xC3"),
+            (
+                "\u{9b}\u{2028}".as_bytes(),
+                r"\xC2\x9B\xE2\x80\xA8",
+                r"\xC2\x9B\xE2\x80\xA8",
+            ),
+            ("\u{3000}".as_bytes(), "\u{3000}", r"\xE3\x80\x80"),
+        ];
+        for (value, quoted, bare) in cases {
+            let entry = Entry {
+                user: Some(value),
+                target: value,
+                referer: Some(value),
+                ..entry()
+            };
+            let expected = format!(
+                r#"10.0.1.35 - {bare} [DATE] "GET {quoted} HTTP/1.1" 200 12432 "{quoted}" "libfetch/2.0""#
+            );
+            assert_eq!(line(&entry), expected);
+        }
+    }
+
+    #[test]
+    fn users() {
+        let cases: [(&[u8], Option<&[u8]>); 13] = [
+            (b"Basic Ym9iOnNlY3JldA==", Some(b"bob")),
+            (b"basic Ym9iOnNlY3JldA", Some(b"bob")),
+            (b"BASIC   Ym9iOnNlY3JldA== ", Some(b"bob")),
+            (b"Basic Ym9i", Some(b"bob")),
+            (b"Basic w6k6eA==", Some("\u{e9}".as_bytes())),
+            (b"Basic /+86eA==", Some(b"\xff\xef")),
+            (b"Basic _-86eA==", Some(b"\xff\xef")),
+            (b"Basic OnNlY3JldA==", None),
+            (b"Basic", None),
+            (b"Basic ", None),
+            (b"Bearer Ym9iOnNlY3JldA==", None),
+            (b"Basic Ym9i!nNl", None),
+            (b"", None),
+        ];
+        for (field, user) in cases {
+            assert_eq!(
+                basic_user(field).as_deref(),
+                user,
+                "{}",
+                String::from_utf8_lossy(field)
+            );
+        }
+    }
+}
