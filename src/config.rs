@@ -358,86 +358,24 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// URL; then https, host, port, Host field, prefix, URL shown.
+    #[rustfmt::skip]
+    const ORIGINS: &[(&str, bool, &str, u16, &str, &str, &str)] = &[
+        ("http://h", false, "h", 80, "h", "", "http://h"),
+        ("https://h/", true, "h", 443, "h", "", "https://h"),
+        ("HTTP://H.Example:8080///", false, "h.example", 8080, "h.example:8080", "", "HTTP://H.Example:8080"),
+        ("http://h:80/a/b//", false, "h", 80, "h:80", "/a/b", "http://h:80/a/b"),
+        ("http://10.0.0.1:3128/x", false, "10.0.0.1", 3128, "10.0.0.1:3128", "/x", "http://10.0.0.1:3128/x"),
+        ("https://[::1]/p", true, "::1", 443, "[::1]", "/p", "https://[::1]/p"),
+        ("http://[2001:DB8::1]:81", false, "2001:db8::1", 81, "[2001:db8::1]:81", "", "http://[2001:DB8::1]:81"),
+        ("http://my_origin-1.", false, "my_origin-1.", 80, "my_origin-1.", "", "http://my_origin-1."),
+        ("http://h//a/%41@b:c", false, "h", 80, "h", "//a/%41@b:c", "http://h//a/%41@b:c"),
+        ("http://u:p@h/a", false, "h", 80, "h", "/a", "http://***@h/a"),
+    ];
+
     #[test]
     fn origins() {
-        // URL; then https, host, port, Host field, prefix, URL shown.
-        let cases = [
-            ("http://h", false, "h", 80, "h", "", "http://h"),
-            ("https://h/", true, "h", 443, "h", "", "https://h"),
-            (
-                "HTTP://H.Example:8080///",
-                false,
-                "h.example",
-                8080,
-                "h.example:8080",
-                "",
-                "HTTP://H.Example:8080",
-            ),
-            (
-                "http://h:80/a/b//",
-                false,
-                "h",
-                80,
-                "h:80",
-                "/a/b",
-                "http://h:80/a/b",
-            ),
-            (
-                "http://10.0.0.1:3128/x",
-                false,
-                "10.0.0.1",
-                3128,
-                "10.0.0.1:3128",
-                "/x",
-                "http://10.0.0.1:3128/x",
-            ),
-            (
-                "https://[::1]/p",
-                true,
-                "::1",
-                443,
-                "[::1]",
-                "/p",
-                "https://[::1]/p",
-            ),
-            (
-                "http://[2001:DB8::1]:81",
-                false,
-                "2001:db8::1",
-                81,
-                "[2001:db8::1]:81",
-                "",
-                "http://[2001:DB8::1]:81",
-            ),
-            (
-                "http://my_origin-1.",
-                false,
-                "my_origin-1.",
-                80,
-                "my_origin-1.",
-                "",
-                "http://my_origin-1.",
-            ),
-            (
-                "http://h//a/%41@b:c",
-                false,
-                "h",
-                80,
-                "h",
-                "//a/%41@b:c",
-                "http://h//a/%41@b:c",
-            ),
-            (
-                "http://u:p@h/a",
-                false,
-                "h",
-                80,
-                "h",
-                "/a",
-                "http://***@h/a",
-            ),
-        ];
-        for (url, https, host, port, host_field, prefix, shown) in cases {
+        for &(url, https, host, port, host_field, prefix, shown) in ORIGINS {
             let origin = Origin::parse(url).unwrap();
             assert_eq!(
                 (origin.https, origin.host.as_str(), origin.port),

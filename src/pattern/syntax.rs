@@ -3,7 +3,7 @@
 use super::units::UnitSet;
 
 /// A part of a pattern.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Node {
     /// One code unit out of a set.
     Unit(UnitSet),
@@ -44,7 +44,8 @@ pub(super) fn parse(source: &str) -> Result<Node, String> {
         units: &units,
         at: 0,
         groups,
-        opened: 0,
+        begun: 0,
+        open: Vec::new(),
         depth: 0,
     };
     let tree = parser.alternatives()?;
@@ -68,7 +69,8 @@ impl Groups {
             units,
             at: 0,
             groups: Self::default(),
-            opened: 0,
+            begun: 0,
+            open: Vec::new(),
             depth: 0,
         };
         let mut in_class = false;
@@ -109,8 +111,10 @@ struct Parser<'a> {
     units: &'a [u16],
     at: usize,
     groups: Groups,
-    /// Capture groups opened so far.
-    opened: u32,
+    /// Capture groups begun so far.
+    begun: u32,
+    /// The numbers of those that are still open.
+    open: Vec<u32>,
     depth: u32,
 }
 
@@ -272,7 +276,8 @@ impl Parser<'_> {
             .find(|open| self.eat(&open[1..]));
         let captures = open.is_none() && !self.eat("?:");
         if captures {
-            self.opened += 1;
+            self.begun += 1;
+            self.open.push(self.begun);
             if self.eat("?<") {
                 self.group_name()?;
             } else if self.sees("?") {
@@ -284,6 +289,9 @@ impl Parser<'_> {
             return Err(self.fault("\"(\" without \")\""));
         }
         self.depth -= 1;
+        if captures {
+            self.open.pop();
+        }
         Ok(match open {
             Some(open) => Node::Look { open, body },
             None if captures => Node::Capture(body),
@@ -408,7 +416,7 @@ impl Parser<'_> {
             '1'..='9' => {
                 let start = self.at;
                 match self.count().filter(|&number| number <= self.groups.count) {
-                    Some(number) => Ok(Node::Back(number)),
+                    Some(number) => Ok(self.back(number)),
                     None => {
                         self.at = start;
                         self.unit()
@@ -428,6 +436,15 @@ impl Parser<'_> {
                     .ok_or_else(|| self.fault("\\k names no group"))
             }
             _ => self.unit(),
+        }
+    }
+
+    /// Inside the group itself nothing is captured yet, and what is not captured matches as empty.
+    fn back(&self, number: u32) -> Node {
+        if self.open.contains(&number) {
+            Node::Sequence(Vec::new())
+        } else {
+            Node::Back(number)
         }
     }
 
