@@ -12,6 +12,7 @@
 //! alike. Only paths with characters beyond U+FFFF pay for that.
 
 mod print;
+mod reduce;
 mod syntax;
 mod units;
 
@@ -20,6 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use print::Dialect;
+use syntax::Node;
 
 /// Programs above this size go to the other engine, whose programs stay as small as their source.
 const PROGRAM_BYTES: usize = 4 << 20;
@@ -64,7 +66,10 @@ impl Pattern {
             Some(engine) => engine,
             None => backtracking(&tree)?,
         };
-        Ok(Self { source: source.into(), engine })
+        Ok(Self {
+            source: source.into(),
+            engine,
+        })
     }
 
     /// Whether the pattern matches anywhere in `path`.
@@ -134,14 +139,35 @@ fn line_end(c: char) -> String {
 }
 
 /// `None` if the pattern is not regular or its program would be too large.
-fn linear(tree: &syntax::Node) -> Option<Engine> {
+fn linear(tree: &Node) -> Option<Engine> {
     let text = print::print(tree, Dialect::Regex)?;
-    let regex = regex::RegexBuilder::new(&text).size_limit(PROGRAM_BYTES).nest_limit(print::NESTING).build();
+    let mut builder = regex::RegexBuilder::new(&text);
+    let regex = builder
+        .size_limit(PROGRAM_BYTES)
+        .nest_limit(print::NESTING)
+        .build();
     regex.ok().map(Engine::Linear)
 }
 
-fn backtracking(tree: &syntax::Node) -> Result<Engine, PatternError> {
-    let text = print::print(tree, Dialect::Regress).unwrap_or_default();
-    let regex = regress::Regex::with_flags(&text, "u");
-    regex.map(|regex| Engine::Backtracking(Arc::new(regex))).map_err(|error| PatternError(error.to_string()))
+fn backtracking(tree: &Node) -> Result<Engine, PatternError> {
+    let refused = |what: &str| PatternError(what.to_owned());
+    let reduced = if !reduce::refers_back(tree) {
+        reduce::reduce(tree)
+    } else if reduce::has_empty_rounds(tree) {
+        return Err(refused(
+            "quantifiers inside each other over what may match nothing, together with a back-reference",
+        ));
+    } else {
+        Some(tree.clone())
+    };
+    let text = reduced
+        .filter(|tree| !reduce::is_large(tree))
+        .and_then(|tree| print::print(&tree, Dialect::Regress));
+    let text = text.ok_or_else(|| refused("too many quantifiers inside each other"))?;
+    let regex =
+        regress::Regex::with_flags(&text, "u").map_err(|error| PatternError(error.to_string()))?;
+    Ok(Engine::Backtracking(Arc::new(regex)))
 }
+
+#[cfg(test)]
+mod tests;

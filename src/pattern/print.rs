@@ -15,56 +15,82 @@ pub(super) enum Dialect {
 /// Enough for the tree of the deepest pattern the parser lets through.
 pub(super) const NESTING: u32 = 8 * super::syntax::DEPTH;
 
-/// `None` if the dialect cannot express the tree.
+/// Writes `tree` for one of the engines; `None` if the engine cannot express it.
 pub(super) fn print(tree: &Node, dialect: Dialect) -> Option<String> {
-    let mut out = String::new();
-    write(tree, dialect, &mut out)?;
-    Some(out)
+    let mut printer = Printer {
+        dialect,
+        looks: 0,
+        out: String::new(),
+    };
+    printer.write(tree)?;
+    Some(printer.out)
 }
 
-fn write(node: &Node, dialect: Dialect, out: &mut String) -> Option<()> {
-    let regress = dialect == Dialect::Regress;
-    match node {
-        Node::Unit(set) => write_set(set, dialect, out),
-        Node::Start => out.push('^'),
-        Node::End => out.push('$'),
-        Node::WordEdge { negated } => out.push_str(match (regress, negated) {
-            (true, false) => r"\b",
-            (true, true) => r"\B",
-            (false, false) => r"(?-u:\b)",
-            (false, true) => r"(?-u:\B)",
-        }),
-        Node::Sequence(nodes) => nodes.iter().try_for_each(|node| write(node, dialect, out))?,
-        Node::Either(nodes) => {
-            out.push_str("(?:");
-            for (i, node) in nodes.iter().enumerate() {
-                out.push_str(if i > 0 { "|" } else { "" });
-                write(node, dialect, out)?;
+struct Printer {
+    dialect: Dialect,
+    /// How many look-arounds are open.
+    looks: u32,
+    out: String,
+}
+
+impl Printer {
+    fn write(&mut self, node: &Node) -> Option<()> {
+        let regress = self.dialect == Dialect::Regress;
+        match node {
+            Node::Unit(set) => write_set(set, self.dialect, &mut self.out),
+            Node::Start => self.out.push('^'),
+            Node::End => self.out.push('$'),
+            Node::WordEdge { negated } => self.out.push_str(match (regress, negated) {
+                (true, false) => r"\b",
+                (true, true) => r"\B",
+                (false, false) => r"(?-u:\b)",
+                (false, true) => r"(?-u:\B)",
+            }),
+            Node::Sequence(nodes) => nodes.iter().try_for_each(|node| self.write(node))?,
+            Node::Either(nodes) => {
+                for (i, node) in nodes.iter().enumerate() {
+                    self.out.push_str(if i == 0 { "(?:" } else { "|" });
+                    self.write(node)?;
+                }
+                self.out.push(')');
             }
-            out.push(')');
+            // What a group captured only matters to back-references.
+            Node::Capture(body) => self.bracket(if regress { "(" } else { "(?:" }, body)?,
+            Node::Look { open, body } if regress => {
+                self.looks += 1;
+                self.bracket(open, body)?;
+                self.looks -= 1;
+            }
+            Node::Back(group) if regress => self.out.push_str(&format!(r"(?:\{group})")),
+            Node::Look { .. } | Node::Back(_) => return None,
+            Node::Repeat {
+                body,
+                min,
+                max,
+                lazy,
+            } => self.repeat(body, *min, *max, *lazy)?,
         }
-        // What a group captured only matters to back-references.
-        Node::Capture(body) => bracket(if regress { "(" } else { "(?:" }, body, dialect, out)?,
-        Node::Look { open, body } if regress => bracket(open, body, dialect, out)?,
-        Node::Back(group) if regress => out.push_str(&format!(r"(?:\{group})")),
-        Node::Look { .. } | Node::Back(_) => return None,
-        Node::Repeat { body, min, max, lazy } => {
-            bracket("(?:", body, dialect, out)?;
-            out.push_str(&match max {
-                Some(max) => format!("{{{min},{max}}}"),
-                None => format!("{{{min},}}"),
-            });
-            out.push_str(if *lazy { "?" } else { "" });
-        }
+        Some(())
     }
-    Some(())
-}
 
-fn bracket(open: &str, body: &Node, dialect: Dialect, out: &mut String) -> Option<()> {
-    out.push_str(open);
-    write(body, dialect, out)?;
-    out.push(')');
-    Some(())
+    /// Laziness decides which match is found first, not whether there is one, so it is kept only where that can show:
+    /// inside a look-around, which is left with its first match, for the sake of its captures.
+    fn repeat(&mut self, body: &Node, min: u32, max: Option<u32>, lazy: bool) -> Option<()> {
+        self.bracket("(?:", body)?;
+        let max = max.map_or(String::new(), |max| max.to_string());
+        self.out.push_str(&format!(
+            "{{{min},{max}}}{}",
+            if lazy && self.looks > 0 { "?" } else { "" }
+        ));
+        Some(())
+    }
+
+    fn bracket(&mut self, open: &str, body: &Node) -> Option<()> {
+        self.out.push_str(open);
+        self.write(body)?;
+        self.out.push(')');
+        Some(())
+    }
 }
 
 fn write_set(set: &UnitSet, dialect: Dialect, out: &mut String) {
