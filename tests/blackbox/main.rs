@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connection;
 mod fill;
 mod fill_faults;
 mod hit;

@@ -1,12 +1,14 @@
 //! Requests that are proxied with no caching: methods, bodies both ways, fields, and the pool of
 //! origin connections.
 
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::util::chunked;
 use crate::support::{
-    Client, Framing, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until,
+    Client, Framing, Gate, Io, Launch, Origin, Server, bytes, on_both,
 };
 
 on_both!(
@@ -160,7 +162,6 @@ impl Accepted {
     /// Reads until what came ends with `tail`, chunked or not.
     #[track_caller]
     fn until(&mut self, tail: &[u8]) {
-        use std::io::Read;
         while !self.seen.ends_with(tail) {
             let mut buffer = [0; 4096];
             let count = self.stream.read(&mut buffer).unwrap();
@@ -170,14 +171,12 @@ impl Accepted {
     }
 
     fn write(&mut self, data: &[u8]) {
-        use std::io::Write;
         self.stream.write_all(data).unwrap();
     }
 
     /// The proxy closes or resets this connection.
     #[track_caller]
     fn expect_gone(&mut self) {
-        use std::io::{ErrorKind, Read};
         let mut buffer = [0; 4096];
         loop {
             match self.stream.read(&mut buffer) {
@@ -659,20 +658,20 @@ fn a_client_that_leaves_ends_its_upstream_transfer(io: Io) {
     client.head("GET");
     assert_eq!(client.raw(5), b"first");
     client.abort();
-    let feeder = upstream.stream.try_clone().unwrap();
-    thread::scope(|scope| {
-        // The proxy may notice at its next write only: give it something to write.
-        scope.spawn(move || {
-            use std::io::Write;
-            let mut feeder = feeder;
-            while feeder.write_all(&[b'x'; 4096]).is_ok() {
-                thread::sleep(std::time::Duration::from_millis(5));
+    // The proxy may notice at its next write only: give it something to write, for a while.
+    let mut feeder = upstream.stream.try_clone().unwrap();
+    let feeding = thread::spawn(move || {
+        for _ in 0..1_000 {
+            if feeder.write_all(&[b'x'; 4096]).is_err() {
+                return;
             }
-        });
-        upstream.expect_gone();
-        drop(upstream.stream.shutdown(std::net::Shutdown::Both));
+            thread::sleep(Duration::from_millis(5));
+        }
     });
-    wait_until("the server lives on", || server.client().local_addr().port() > 0);
+    upstream.expect_gone();
+    drop(upstream);
+    feeding.join().unwrap();
+    assert_eq!(server.get("/gone%").status, 400, "the server lives on");
 }
 
 fn an_early_answer_to_an_upload_reaches_the_client(io: Io) {
