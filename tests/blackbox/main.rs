@@ -15,4 +15,5 @@ mod fill;
 mod fill_faults;
 mod hit;
 mod names;
+mod parity_cli;
 mod pass;
