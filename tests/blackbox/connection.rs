@@ -43,7 +43,11 @@ fn every_response_that_keeps_the_connection_says_keep_alive(io: Io) {
     let mut client = server.client();
     // Hit, miss, pass, HEAD, and an upload: all on one connection.
     for target in ["/hit.tgz", "/miss.tgz", "/miss.tgz", "/pass"] {
-        for extra in ["", "Connection: keep-alive\r\n", "Connection: Keep-Alive\r\n"] {
+        for extra in [
+            "",
+            "Connection: keep-alive\r\n",
+            "Connection: Keep-Alive\r\n",
+        ] {
             client
                 .ask("GET", target, extra)
                 .response("GET")
@@ -82,7 +86,11 @@ fn http_1_0_closes_unless_asked_to_stay(io: Io) {
     let origin = echo_target();
     let server = Server::start(io, &origin);
     server.put("hit.tgz", b"hit");
-    for (target, body) in [("/hit.tgz", "hit"), ("/miss.tgz", "/miss.tgz"), ("/p", "/p")] {
+    for (target, body) in [
+        ("/hit.tgz", "hit"),
+        ("/miss.tgz", "/miss.tgz"),
+        ("/p", "/p"),
+    ] {
         let mut client = server.client();
         client.send(format!("GET {target} HTTP/1.0\r\n\r\n"));
         let response = client.response("GET");
@@ -105,7 +113,9 @@ fn http_1_0_closes_unless_asked_to_stay(io: Io) {
 fn pipelined_requests_are_answered_in_order(io: Io) {
     let origin = Origin::silent();
     let server = Server::start(io, &origin);
-    let bodies: Vec<_> = (0..40u64).map(|n| bytes(1_000 + 97 * n as usize, n)).collect();
+    let bodies: Vec<_> = (0..40u64)
+        .map(|n| bytes(1_000 + 97 * n as usize, n))
+        .collect();
     let mut requests = String::new();
     for (n, body) in bodies.iter().enumerate() {
         server.put(&format!("{n}.tgz"), body);
@@ -500,11 +510,7 @@ fn connect_is_refused(io: Io) {
         let mut client = server.client();
         client.send(format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
         if let Some(response) = client.try_response("CONNECT") {
-            assert!(
-                (400..600).contains(&response.status),
-                "{}",
-                response.status
-            );
+            assert!((400..600).contains(&response.status), "{}", response.status);
         }
     }
     assert_eq!(origin.count(), 0);
@@ -574,7 +580,9 @@ fn an_early_close_after_the_head_is_no_error(io: Io) {
         let head = client.ask("GET", target, "").head("GET");
         assert_eq!(head.status, 200);
         drop(client);
-        server.out.wait_for(&format!("\"GET {target} HTTP/1.1\" 200"));
+        server
+            .out
+            .wait_for(&format!("\"GET {target} HTTP/1.1\" 200"));
     }
     server.expect_cached("miss.tar", &body);
     assert_eq!(server.err.all(), [""; 0]);

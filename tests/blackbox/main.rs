@@ -11,9 +11,14 @@
 mod support;
 
 mod connection;
+mod engine;
 mod fill;
 mod fill_faults;
 mod hit;
+mod leaks;
+mod lifecycle;
 mod names;
 mod parity_cli;
+mod parity_log;
 mod pass;
+mod tls;

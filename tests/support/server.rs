@@ -282,7 +282,18 @@ impl Launch {
 
     /// Starts the server and waits until it accepts connections.
     #[track_caller]
-    pub(crate) fn start(mut self) -> Server {
+    pub(crate) fn start(self) -> Server {
+        let debug = self.debug;
+        let server = self.unwaited();
+        server.wait_until_listening();
+        if debug {
+            server.err.wait_for("caching to ");
+        }
+        server
+    }
+
+    /// Starts the server and waits for nothing.
+    pub(crate) fn unwaited(mut self) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let cache = self.cache.take().unwrap_or_else(|| {
             let inside = dir.path().join("cache");
@@ -291,12 +302,7 @@ impl Launch {
         });
         let port = self.port.unwrap_or_else(free_port);
         let child = self.command(&cache, port).spawn().unwrap();
-        let server = Server::around(child, port, cache, dir);
-        server.wait_until_listening();
-        if self.debug {
-            server.err.wait_for("caching to ");
-        }
-        server
+        Server::around(child, port, cache, dir)
     }
 
     /// Runs a launch that is expected to fail at once.
