@@ -113,9 +113,7 @@ fn http_1_0_closes_unless_asked_to_stay(io: Io) {
 fn pipelined_requests_are_answered_in_order(io: Io) {
     let origin = Origin::silent();
     let server = Server::start(io, &origin);
-    let bodies: Vec<_> = (0..40u64)
-        .map(|n| bytes(1_000 + 97 * n as usize, n))
-        .collect();
+    let bodies: Vec<_> = (0..40).map(|n| bytes(1_000 + 97 * n, 1)).collect();
     let mut requests = String::new();
     for (n, body) in bodies.iter().enumerate() {
         server.put(&format!("{n}.tgz"), body);

@@ -6,6 +6,10 @@
     clippy::panic,
     reason = "a failed assumption of a test is a failed test, in helpers too"
 )]
+#![allow(
+    clippy::print_stderr,
+    reason = "a skipped test says so, a failed one shows what the server said"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -19,6 +23,7 @@ mod leaks;
 mod lifecycle;
 mod names;
 mod parity_cli;
+mod parity_dir;
 mod parity_log;
 mod pass;
 mod tls;

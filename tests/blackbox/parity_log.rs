@@ -150,7 +150,7 @@ fn without_debug_stderr_stays_empty(io: Io) {
     client.abort();
     server.expect_cached("leaves.tgz", &body);
     wait_until("all access lines", || {
-        server.out.all().len() >= targets.len() + 1
+        server.out.all().len() > targets.len()
     });
     assert_eq!(server.err.all(), [""; 0]);
 }
@@ -389,7 +389,6 @@ fn the_time_is_local_with_its_offset(io: Io) {
         let origin = Origin::silent();
         let server = Launch::new(io, &origin).env("TZ", zone).start();
         server.put("x.tgz", b"body");
-        let hours = if offset == "+0000" { 0 } else { 1 };
         let before = std::time::SystemTime::now();
         server.get("/x.tgz").expect(200, b"body");
         let line = server.out.wait_for("/x.tgz");
@@ -398,7 +397,7 @@ fn the_time_is_local_with_its_offset(io: Io) {
         let (local, zone_shown) = time.split_once(' ').unwrap();
         assert_eq!(zone_shown, offset, "{line}");
         assert_eq!(local.len(), 20, "{line}");
-        if hours == 0 {
+        if offset == "+0000" {
             // The same instant in the form of a Date field: only the punctuation differs.
             let (day, clock) = local.split_once(':').unwrap();
             let date = format!("Thu, {} {clock} GMT", day.replace('/', " "));
@@ -470,7 +469,10 @@ fn credentials_that_are_not_basic_show_no_user(io: Io) {
     let origin = Origin::silent();
     let server = Server::start(io, &origin);
     server.put("x.tgz", b"body");
-    for (n, value) in ["Basic", "Basic !!!", "", "Basic Og=="].iter().enumerate() {
+    for (n, value) in ["Basic", "Basic !!!", "", "Basic Og==", "Bearer dTpw"]
+        .iter()
+        .enumerate()
+    {
         let target = format!("/x.tgz?{n}");
         server
             .ask("GET", &target, &format!("Authorization: {value}\r\n"))
@@ -517,7 +519,7 @@ fn a_full_log_disk_does_not_stop_it(io: Io) {
 
 fn a_reader_that_stalls_does_not_stop_it(io: Io) {
     let origin = Origin::silent();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     let server = Launch::new(io, &origin).stdout(writer).start();
     server.put("x.tgz", b"body");
     let query = "q".repeat(6_000);
@@ -542,7 +544,7 @@ fn a_reader_that_stalls_does_not_stop_it(io: Io) {
 
 fn a_reader_that_goes_away_does_not_stop_it(io: Io) {
     let origin = Origin::fixed(b"body");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     let server = Launch::new(io, &origin).stdout(writer).start();
     drop(reader);
     let mut client = server.client();
