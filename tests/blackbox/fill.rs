@@ -275,7 +275,11 @@ fn new_files_and_directories_have_modes_under_the_umask(io: Io) {
         server.get("/new/dir/x.tgz").expect(200, b"body");
         server.expect_cached("new/dir/x.tgz", b"body");
         let mode = |name: &str| {
-            fs::metadata(server.path(name)).unwrap().permissions().mode() & 0o7777
+            fs::metadata(server.path(name))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o7777
         };
         assert_eq!(mode("new/dir/x.tgz"), file, "file under umask {mask:o}");
         assert_eq!(mode("new"), dir, "directory under umask {mask:o}");
@@ -363,7 +367,10 @@ fn concurrent_clients_cause_one_fetch_across_workers(io: Io) {
     for client in &mut clients {
         client.ask("GET", "/x.tgz", "");
     }
-    let mut responses: Vec<_> = clients.iter_mut().map(|client| client.head("GET")).collect();
+    let mut responses: Vec<_> = clients
+        .iter_mut()
+        .map(|client| client.head("GET"))
+        .collect();
     gate.open();
     for (client, response) in clients.iter_mut().zip(&mut responses) {
         client.finish(response);
@@ -384,7 +391,13 @@ fn fifty_clients_of_a_paced_origin_get_exact_copies_of_one_fetch(io: Io) {
     let server = Launch::new(io, &origin).args(["--workers", "2"]).start();
     thread::scope(|scope| {
         for _ in 0..50 {
-            scope.spawn(|| server.get("/big.tar").expect(200, &body).expect_keep_alive().status);
+            scope.spawn(|| {
+                server
+                    .get("/big.tar")
+                    .expect(200, &body)
+                    .expect_keep_alive()
+                    .status
+            });
         }
     });
     assert_eq!(origin.count(), 1);
@@ -561,7 +574,9 @@ fn a_large_chunked_fill_is_exact(io: Io) {
 
 fn an_interim_answer_of_the_origin_is_not_passed_on(io: Io) {
     let origin = Origin::start(|_, reply| {
-        reply.write("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n");
+        reply.write(
+            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+        );
         reply.head(4, "");
         reply.write("body");
     });

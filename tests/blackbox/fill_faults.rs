@@ -8,9 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::support::sandbox::Limit;
 use crate::support::util::{chunked, tree};
-use crate::support::{
-    Gate, Io, LAST_MODIFIED, Launch, Origin, Server, bytes, on_both, wait_until,
-};
+use crate::support::{Gate, Io, LAST_MODIFIED, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
     range_on_a_miss_never_commits_the_fragment,

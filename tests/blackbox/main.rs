@@ -6,12 +6,24 @@
     clippy::panic,
     reason = "a failed assumption of a test is a failed test, in helpers too"
 )]
+#![allow(
+    clippy::print_stderr,
+    reason = "a skipped test says so, a failed one shows what the server said"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connection;
+mod engine;
 mod fill;
 mod fill_faults;
 mod hit;
+mod leaks;
+mod lifecycle;
 mod names;
+mod parity_cli;
+mod parity_dir;
+mod parity_log;
 mod pass;
+mod tls;

@@ -1,13 +1,13 @@
 //! Requests that are proxied with no caching: methods, bodies both ways, fields, and the pool of
 //! origin connections.
 
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::util::chunked;
-use crate::support::{
-    Client, Framing, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until,
-};
+use crate::support::{Client, Framing, Gate, Io, Launch, Origin, Server, bytes, on_both};
 
 on_both!(
     a_path_that_does_not_match_is_proxied_and_not_stored,
@@ -67,14 +67,19 @@ fn every_method_goes_upstream_with_its_body(io: Io) {
     let origin = echo();
     let server = Server::start(io, &origin);
     let mut client = server.client();
-    let methods = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT"];
+    let methods = [
+        "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT",
+    ];
     for method in methods {
         // A cacheable path too: the method alone decides.
         for target in ["/api", "/x.tgz"] {
             client.send(format!(
                 "{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
             ));
-            client.response(method).expect(200, b"hello").expect_keep_alive();
+            client
+                .response(method)
+                .expect(200, b"hello")
+                .expect_keep_alive();
         }
     }
     let seen: Vec<_> = origin.requests().into_iter().map(|r| r.method).collect();
@@ -91,12 +96,18 @@ fn a_body_without_length_goes_upstream_whole(io: Io) {
     for piece in [999, 70_000] {
         client.send("POST /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
         client.send(chunked(&body, piece));
-        client.response("POST").expect(200, &body).expect_keep_alive();
+        client
+            .response("POST")
+            .expect(200, &body)
+            .expect_keep_alive();
     }
     // Extensions and trailers are legal, if rare.
     client.send("POST /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n");
     client.send("5;ext=\"v\"\r\nhello\r\n00;last\r\nX-Trailer: t\r\nX-Other: u\r\n\r\n");
-    client.response("POST").expect(200, b"hello").expect_keep_alive();
+    client
+        .response("POST")
+        .expect(200, b"hello")
+        .expect_keep_alive();
     assert_eq!(origin.count(), 3);
     for request in origin.requests() {
         assert_eq!(
@@ -160,7 +171,6 @@ impl Accepted {
     /// Reads until what came ends with `tail`, chunked or not.
     #[track_caller]
     fn until(&mut self, tail: &[u8]) {
-        use std::io::Read;
         while !self.seen.ends_with(tail) {
             let mut buffer = [0; 4096];
             let count = self.stream.read(&mut buffer).unwrap();
@@ -170,14 +180,12 @@ impl Accepted {
     }
 
     fn write(&mut self, data: &[u8]) {
-        use std::io::Write;
         self.stream.write_all(data).unwrap();
     }
 
     /// The proxy closes or resets this connection.
     #[track_caller]
     fn expect_gone(&mut self) {
-        use std::io::{ErrorKind, Read};
         let mut buffer = [0; 4096];
         loop {
             match self.stream.read(&mut buffer) {
@@ -198,8 +206,9 @@ fn a_response_body_streams_before_its_end(io: Io) {
     let origin = Origin::start(move |request, reply| {
         match request.target.as_str() {
             "/length" => reply.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"),
-            "/chunked" => reply
-                .write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"),
+            "/chunked" => {
+                reply.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+            }
             _ => reply.write("HTTP/1.1 200 OK\r\n\r\nfirst"),
         };
         held.wait();
@@ -217,7 +226,10 @@ fn a_response_body_streams_before_its_end(io: Io) {
         client.ask("GET", target, "");
         clients.push(client);
     }
-    let mut heads: Vec<_> = clients.iter_mut().map(|client| client.head("GET")).collect();
+    let mut heads: Vec<_> = clients
+        .iter_mut()
+        .map(|client| client.head("GET"))
+        .collect();
     // The first five bytes of each body, possibly behind a chunk size line.
     assert_eq!(clients[0].raw(5), b"first");
     for (client, head) in clients.iter_mut().zip(&heads).skip(1) {
@@ -337,7 +349,9 @@ fn via_is_added_and_appended(io: Io) {
     let origin = echo();
     let server = Server::start(io, &origin);
     server.ask("GET", "/x", "").expect(200, b"");
-    server.ask("GET", "/x", "Via: 1.0 first\r\n").expect(200, b"");
+    server
+        .ask("GET", "/x", "Via: 1.0 first\r\n")
+        .expect(200, b"");
     let seen = origin.requests();
     let alone = seen[0].all("Via").join(", ");
     assert!(
@@ -436,10 +450,7 @@ fn repeated_fields_keep_their_order(io: Io) {
     let server = Server::start(io, &origin);
     let response = server.ask("GET", "/x", "Accept: a/b\r\nX-Two: 1\r\nAccept: c/d\r\n");
     response.expect(200, b"");
-    assert_eq!(
-        response.all("Set-Cookie"),
-        ["a=1", "b=2; Path=/", "c=3"]
-    );
+    assert_eq!(response.all("Set-Cookie"), ["a=1", "b=2; Path=/", "c=3"]);
     assert_eq!(origin.only().all("Accept").join(", "), "a/b, c/d");
 }
 
@@ -659,20 +670,20 @@ fn a_client_that_leaves_ends_its_upstream_transfer(io: Io) {
     client.head("GET");
     assert_eq!(client.raw(5), b"first");
     client.abort();
-    let feeder = upstream.stream.try_clone().unwrap();
-    thread::scope(|scope| {
-        // The proxy may notice at its next write only: give it something to write.
-        scope.spawn(move || {
-            use std::io::Write;
-            let mut feeder = feeder;
-            while feeder.write_all(&[b'x'; 4096]).is_ok() {
-                thread::sleep(std::time::Duration::from_millis(5));
+    // The proxy may notice at its next write only: give it something to write, for a while.
+    let mut feeder = upstream.stream.try_clone().unwrap();
+    let feeding = thread::spawn(move || {
+        for _ in 0..1_000 {
+            if feeder.write_all(&[b'x'; 4096]).is_err() {
+                return;
             }
-        });
-        upstream.expect_gone();
-        drop(upstream.stream.shutdown(std::net::Shutdown::Both));
+            thread::sleep(Duration::from_millis(5));
+        }
     });
-    wait_until("the server lives on", || server.client().local_addr().port() > 0);
+    upstream.expect_gone();
+    drop(upstream);
+    feeding.join().unwrap();
+    assert_eq!(server.get("/gone%").status, 400, "the server lives on");
 }
 
 fn an_early_answer_to_an_upload_reaches_the_client(io: Io) {
@@ -683,9 +694,7 @@ fn an_early_answer_to_an_upload_reaches_the_client(io: Io) {
     client.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nfirst");
     let mut upstream = Accepted::new(&listener);
     upstream.until(b"first");
-    upstream.write(
-        b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nstop",
-    );
+    upstream.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nstop");
     // The client has not sent the rest and does not mean to.
     let response = client.response("PUT");
     response.expect(413, b"stop");

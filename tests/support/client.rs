@@ -94,10 +94,6 @@ impl Client {
         }
     }
 
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
-    }
-
     #[track_caller]
     pub(crate) fn send(&mut self, data: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(data.as_ref()).unwrap();

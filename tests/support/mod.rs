@@ -10,7 +10,7 @@ pub(crate) mod tls;
 pub(crate) mod util;
 
 pub(crate) use client::{Client, Framing, Response};
-pub(crate) use origin::{Gate, LAST_MODIFIED, LAST_MODIFIED_SECS, Origin, Reply, Request};
+pub(crate) use origin::{Gate, LAST_MODIFIED, LAST_MODIFIED_SECS, Origin, Reply};
 pub(crate) use server::{Io, Launch, Server, run_cli};
 pub(crate) use util::{assert_bytes, bytes, tree, wait_until, within};
 

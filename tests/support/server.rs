@@ -167,6 +167,9 @@ pub(crate) struct Launch {
     debug: bool,
     port: Option<u16>,
     stdout: Option<Stdio>,
+    current_dir: Option<PathBuf>,
+    /// Whether host, port, URL, directory and engine are given as flags.
+    flags: bool,
 }
 
 impl Launch {
@@ -185,7 +188,22 @@ impl Launch {
             debug: false,
             port: None,
             stdout: None,
+            current_dir: None,
+            flags: true,
         }
+    }
+
+    /// A launch with no flags of its own: the test gives all of them, or variables. The port and
+    /// the directory must be told as well, for the harness to find the server and its files.
+    pub(crate) fn bare() -> Self {
+        let mut launch = Self::at(Io::Poll, "");
+        launch.flags = false;
+        launch
+    }
+
+    pub(crate) fn current_dir(mut self, dir: &Path) -> Self {
+        self.current_dir = Some(dir.to_owned());
+        self
     }
 
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
@@ -233,21 +251,27 @@ impl Launch {
     /// The command line of this launch for a given cache directory and port.
     fn command(&mut self, cache: &Path, port: u16) -> Command {
         let mut command = command(&self.env);
-        command
-            .args(["-H", "127.0.0.1", "-p"])
-            .arg(port.to_string())
-            .arg("-U")
-            .arg(&self.url)
-            .arg("-c")
-            .arg(cache)
-            .args(["--io", self.io.flag()]);
+        if self.flags {
+            command
+                .args(["-H", "127.0.0.1", "-p"])
+                .arg(port.to_string())
+                .arg("-U")
+                .arg(&self.url)
+                .arg("-c")
+                .arg(cache)
+                .args(["--io", self.io.flag()]);
+        }
+        if let Some(dir) = &self.current_dir {
+            command.current_dir(dir);
+        }
         if self.debug {
             command.arg("-d");
         }
-        command.args(&self.args);
+        // Before the test's own arguments: theirs may end in operands, and the later one wins.
         if let Ok(extra) = std::env::var("FS_CACHE_TEST_EXTRA_ARGS") {
             command.args(extra.split_whitespace());
         }
+        command.args(&self.args);
         command
             .stdin(Stdio::null())
             .stdout(self.stdout.take().unwrap_or_else(Stdio::piped))
@@ -258,7 +282,18 @@ impl Launch {
 
     /// Starts the server and waits until it accepts connections.
     #[track_caller]
-    pub(crate) fn start(mut self) -> Server {
+    pub(crate) fn start(self) -> Server {
+        let debug = self.debug;
+        let server = self.unwaited();
+        server.wait_until_listening();
+        if debug {
+            server.err.wait_for("caching to ");
+        }
+        server
+    }
+
+    /// Starts the server and waits for nothing.
+    pub(crate) fn unwaited(mut self) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let cache = self.cache.take().unwrap_or_else(|| {
             let inside = dir.path().join("cache");
@@ -267,12 +302,7 @@ impl Launch {
         });
         let port = self.port.unwrap_or_else(free_port);
         let child = self.command(&cache, port).spawn().unwrap();
-        let server = Server::around(child, port, cache, dir);
-        server.wait_until_listening();
-        if self.debug {
-            server.err.wait_for("caching to ");
-        }
-        server
+        Server::around(child, port, cache, dir)
     }
 
     /// Runs a launch that is expected to fail at once.
