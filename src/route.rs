@@ -35,7 +35,9 @@ pub fn decide(request: &RequestHead, pattern: &Pattern) -> Route {
         return Route::Pass(Why::NoMatch);
     }
     match path.key {
-        None if path.normalized.ends_with('/') => Route::Directory(path.normalized.trim_matches('/').to_owned()),
+        None if path.normalized.ends_with('/') => {
+            Route::Directory(path.normalized.trim_matches('/').to_owned())
+        }
         None => Route::Pass(Why::NoName),
         Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
         Some(key) => Route::Cache(key),

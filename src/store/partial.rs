@@ -34,7 +34,10 @@ impl Partial {
     pub(super) fn begin(root: &Arc<Root>, key: &Key) -> Result<Self, Why> {
         let (directory, made) = match root.open_directory(key.parent()) {
             Ok(directory) => (directory, false),
-            Err(_) => (root.make_directory(key.parent()).map_err(|_| Why::Disk)?, true),
+            Err(_) => (
+                root.make_directory(key.parent()).map_err(|_| Why::Disk)?,
+                true,
+            ),
         };
         let in_progress = key.in_progress();
         let file = acquire(&directory, &in_progress)?;
@@ -62,7 +65,10 @@ impl Partial {
         }
         file::sync(self.file.as_fd())?;
         if !self.still_named() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the in-progress file was taken away"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the in-progress file was taken away",
+            ));
         }
         file::rename(&self.directory, &self.in_progress, &self.name)?;
         self.done = true;
@@ -71,7 +77,9 @@ impl Partial {
     }
 
     fn sync_new_parents(&self) -> io::Result<()> {
-        let Some(path) = &self.new_parents else { return Ok(()) };
+        let Some(path) = &self.new_parents else {
+            return Ok(());
+        };
         for (end, _) in path.rmatch_indices('/').chain([(0, "")]) {
             file::sync(self.root.open_directory(&path[..end])?.as_fd())?;
         }
