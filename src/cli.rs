@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use argh::FromArgs;
 
@@ -83,7 +84,7 @@ const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-const OPTIONS: [Opt; 12] = [
+const OPTIONS: [Opt; 17] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -111,6 +112,11 @@ const OPTIONS: [Opt; 12] = [
         "[env FS_CACHE_PIN_CPUS] bind workers to cpus, auto or such as 0,2-5, defaults to none",
     ),
     opt(None, "io", Some("<engine>"), "[env FS_CACHE_IO] auto, uring or poll, defaults to auto"),
+    opt(None, "connect-timeout", Some("<s>"), "[env FS_CACHE_CONNECT_TIMEOUT] to connect to the upstream, defaults to 10 seconds"),
+    opt(None, "response-timeout", Some("<s>"), "[env FS_CACHE_RESPONSE_TIMEOUT] until the upstream's response begins, defaults to 60 seconds"),
+    opt(None, "stall-timeout", Some("<s>"), "[env FS_CACHE_STALL_TIMEOUT] without a byte of progress in a body, defaults to 60 seconds"),
+    opt(None, "idle-timeout", Some("<s>"), "[env FS_CACHE_IDLE_TIMEOUT] between the requests of a connection, defaults to 120 seconds"),
+    opt(None, "drain-timeout", Some("<s>"), "[env FS_CACHE_DRAIN_TIMEOUT] for what is in flight at a stop, defaults to 20 seconds"),
 ];
 
 /// The options that end the parsing: what stands behind them, right or wrong, does not matter any more.
@@ -264,6 +270,21 @@ struct Flags {
     /// backend
     #[argh(option)]
     io: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    connect_timeout: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    response_timeout: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    stall_timeout: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    idle_timeout: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    drain_timeout: Vec<String>,
 }
 
 impl Flags {
@@ -296,6 +317,39 @@ impl Flags {
         let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");
         let pin = pick(self.pin_cpus, "--pin-cpus", "FS_CACHE_PIN_CPUS");
         let io = pick(self.io, "--io", "FS_CACHE_IO");
+        let time = |given, flag, variable, default| match pick(given, flag, variable) {
+            Some(time) => time.read("time", seconds),
+            None => Ok(default),
+        };
+        let limits = Limits::default();
+        let limits = Limits {
+            connect_time: time(
+                self.connect_timeout,
+                "--connect-timeout",
+                "FS_CACHE_CONNECT_TIMEOUT",
+                limits.connect_time,
+            )?,
+            response_head_time: time(
+                self.response_timeout,
+                "--response-timeout",
+                "FS_CACHE_RESPONSE_TIMEOUT",
+                limits.response_head_time,
+            )?,
+            stall_time: time(
+                self.stall_timeout,
+                "--stall-timeout",
+                "FS_CACHE_STALL_TIMEOUT",
+                limits.stall_time,
+            )?,
+            idle_time: time(self.idle_timeout, "--idle-timeout", "FS_CACHE_IDLE_TIMEOUT", limits.idle_time)?,
+            drain_time: time(
+                self.drain_timeout,
+                "--drain-timeout",
+                "FS_CACHE_DRAIN_TIMEOUT",
+                limits.drain_time,
+            )?,
+            ..limits
+        };
         Ok(Config {
             cache_dir,
             debug: self.debug || set(env, "FS_CACHE_DEBUG").is_some(),
@@ -307,7 +361,7 @@ impl Flags {
                 .map_or(Ok(Workers::Auto), |workers| workers.read("number of workers", Workers::parse))?,
             pin: pin.map_or(Ok(Pinning::Off), |pin| pin.read("cpu list", Pinning::parse))?,
             io: io.map_or(Ok(IoChoice::Auto), |io| io.read("engine", IoChoice::parse))?,
-            limits: Limits::default(),
+            limits,
         })
     }
 }
@@ -369,13 +423,30 @@ fn leading_number(text: &str) -> Option<i64> {
     digits.fold(None, add).map(|number| sign * number)
 }
 
+/// Reads a time in seconds, fractions allowed.
+fn seconds(text: &str) -> Result<Duration, String> {
+    /// A year: beyond it clocks may overflow, and nobody waits.
+    const MOST: f64 = 365.0 * 86_400.0;
+    let number = text.parse().ok().filter(|seconds| (0.001..=MOST).contains(seconds));
+    number
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "expected a number of seconds, at least 0.001".to_owned())
+}
+
+/// The cache directory; one that does not exist yet is made, as the original did when it stored
+/// its first file.
 fn directory(text: &str) -> Result<PathBuf, String> {
-    // Through the trailing dot the directory must also be one we may enter.
-    match std::fs::metadata(PathBuf::from(text).join(".")) {
-        Ok(_) if !text.is_empty() => Ok(PathBuf::from(text)),
-        Ok(_) => Err("the name is empty".to_owned()),
-        Err(error) => Err(reason(&error)),
+    if text.is_empty() {
+        return Err("the name is empty".to_owned());
     }
+    // Through the trailing dot the directory must also be one we may enter.
+    let path = PathBuf::from(text);
+    let entered = std::fs::metadata(path.join(".")).map(drop);
+    let ready = entered.or_else(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => std::fs::create_dir_all(&path),
+        _ => Err(error),
+    });
+    ready.map(|()| path).map_err(|error| reason(&error))
 }
 
 /// The words of a system error without its number.
@@ -561,7 +632,9 @@ mod tests {
         (&["-Hä"], SET, "cannot use host \"ä\" (--host): \"ä\" is no host name"),
         (&[], ("FS_CACHE_REGEX", "("), "cannot use regex \"(\" (FS_CACHE_REGEX): \"(\" without \")\", at character 1"),
         (&["-Uftp://u:p@h"], SET, "cannot use URL \"ftp://***@h\" (--url): only http and https are known"),
-        (&["-c/nonexistent"], SET, "cannot use cache directory \"/nonexistent\" (--cache-dir): No such file or directory"),
+        (&["-c/proc/nonexistent"], SET, "cannot use cache directory \"/proc/nonexistent\" (--cache-dir): No such file or directory"),
+        (&["--stall-timeout=0"], SET, "cannot use time \"0\" (--stall-timeout): expected a number of seconds, at least 0.001"),
+        (&[], ("FS_CACHE_DRAIN_TIMEOUT", "NaN"), "cannot use time \"NaN\" (FS_CACHE_DRAIN_TIMEOUT): expected a number of seconds, at least 0.001"),
         (&["-c/dev/null"], SET, "cannot use cache directory \"/dev/null\" (--cache-dir): Not a directory"),
         (&["-c", ""], SET, "cannot use cache directory \"\" (--cache-dir): the name is empty"),
         (&["--workers=0"], SET, "cannot use number of workers \"0\" (--workers): expected auto or a number from 1 to 1024"),

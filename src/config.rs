@@ -159,7 +159,7 @@ impl Default for Limits {
             stall_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(10),
             response_head_time: Duration::from_secs(60),
-            drain_time: Duration::from_secs(30),
+            drain_time: Duration::from_secs(20),
             connections: 0,
             idle_origin_connections: 8,
             origin_idle_time: Duration::from_secs(4),

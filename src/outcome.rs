@@ -27,6 +27,8 @@ pub enum Why {
     Status,
     /// A content coding that the name does not explain.
     Coding,
+    /// `Vary: *`: the next answer may be another.
+    Vary,
     /// The body ends with the connection, so nothing proves it whole.
     NoEnd,
     /// The cache directory refused.
@@ -49,6 +51,7 @@ impl Why {
             Self::HeldElsewhere => "being filled by another process",
             Self::Status => "status",
             Self::Coding => "content coding",
+            Self::Vary => "Vary: *",
             Self::NoEnd => "body without a length",
             Self::Disk => "disk error",
         }

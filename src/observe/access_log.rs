@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, Offset};
 
 /// What one line tells.
 pub struct Entry<'a> {
@@ -32,7 +32,10 @@ pub struct Entry<'a> {
 
 /// Appends the line, without its newline, to `out`.
 pub fn format(entry: &Entry<'_>, out: &mut Vec<u8>) {
-    let at = DateTime::<Local>::from(entry.at).format("%d/%b/%Y:%H:%M:%S %z");
+    let at = DateTime::<Local>::from(entry.at);
+    // The first version wrote UTC so, and its readers may compare whole fields.
+    let zone = if at.offset().fix().local_minus_utc() == 0 { "-0000" } else { "%z" };
+    let at = at.format(&format!("%d/%b/%Y:%H:%M:%S {zone}")).to_string();
     text(out, format_args!("{} - ", entry.client.to_canonical()));
     field(out, entry.user, Place::Bare);
     text(out, format_args!(" [{at}] \""));
@@ -167,12 +170,12 @@ mod tests {
     fn line(entry: &Entry<'_>) -> String {
         let mut out = Vec::new();
         format(entry, &mut out);
-        let date = DateTime::<Local>::from(entry.at).format("%d/%b/%Y:%H:%M:%S %z").to_string();
-        assert!(
-            DateTime::parse_from_str(&date, "%d/%b/%Y:%H:%M:%S %z")
-                .is_ok_and(|at| at.timestamp() == 1_431_823_899)
-        );
-        String::from_utf8(out).unwrap().replacen(&date, "DATE", 1)
+        let text = String::from_utf8(out).unwrap();
+        let (start, end) = (text.find('[').unwrap() + 1, text.find(']').unwrap());
+        let date = text[start..end].to_owned();
+        let at = DateTime::parse_from_str(&date, "%d/%b/%Y:%H:%M:%S %z").unwrap();
+        assert_eq!(at.timestamp(), 1_431_823_899);
+        text.replacen(&date, "DATE", 1)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`poll`] (everywhere: epoll, event ports). Bodies and heads move by direct non-blocking calls;
 //! a backend only says when to try again.
 
+pub mod bell;
 pub mod blocking;
 pub mod mailbox;
 pub mod poll;

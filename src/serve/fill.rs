@@ -55,7 +55,12 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     // Followed before the fetch goes on, so that not even its first bytes can pass by.
     let follower = fill.follow(0);
     let log = exchange.log.clone();
-    R::spawn(run(Rc::clone(context), permit, partial, body, log));
+    let busy = context.shared.stop.busy();
+    let fetch = run(Rc::clone(context), permit, partial, body, log);
+    R::spawn(async move {
+        fetch.await;
+        drop(busy);
+    });
     follow::serve(exchange, client, &key, &fill, follower).await
 }
 
@@ -77,6 +82,9 @@ fn storable(answer: &ResponseHead, key: &Key) -> Result<Option<u64>, Why> {
     }
     if !coding_is_in_name(answer, key.file_name()) {
         return Err(Why::Coding);
+    }
+    if answer.fields.tokens("vary").any(|name| name == b"*") {
+        return Err(Why::Vary);
     }
     match answer.body(&Method::Get) {
         Ok(ResponseBody::Length(length)) => Ok(Some(length)),

@@ -163,10 +163,14 @@ async fn send_unknown<R: Runtime>(
         }
         send_pieces(client, answer, follower, waiter, chunked).await
     };
+    if chunked {
+        return Reply::ended(200, None, keep, sent.await);
+    }
+    // The close is the body's end: until that is reached, any end of ours must look different.
+    socket::reset_on_close(&client.socket);
     let sent = sent.await;
-    if sent.is_err() && !chunked {
-        // The close alone would look like the body's end.
-        socket::reset_on_close(&client.socket);
+    if sent.is_ok() {
+        socket::close_normally(&client.socket);
     }
     Reply::ended(200, None, keep, sent)
 }

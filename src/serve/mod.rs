@@ -12,7 +12,6 @@ pub mod upload;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -23,6 +22,8 @@ use crate::outcome::Why;
 use crate::pattern::Pattern;
 use crate::route::{self, Route};
 use crate::rt::Runtime;
+use crate::rt::bell::Bell;
+use crate::server::stop::Stop;
 use crate::store::inflight::Turn;
 use crate::store::{Found, Store};
 use crate::upstream::Upstream;
@@ -38,8 +39,8 @@ pub struct Shared {
     pub store: Store,
     /// The way to stdout and stderr.
     pub log: Arc<Log>,
-    /// The program is to end: no new requests on old connections.
-    pub stopping: AtomicBool,
+    /// The end of the program, and what it waits for.
+    pub stop: Arc<Stop>,
 }
 
 /// What one worker has.
@@ -52,6 +53,8 @@ pub struct Context<R: Runtime> {
     pub pattern: Pattern,
     /// Pipes for splicing.
     pub pipes: Pipes,
+    /// Rings when the program is to end, for connections that idle.
+    pub closing: Bell,
     /// Where bytes from clients land first.
     pub scratch: RefCell<Vec<u8>>,
 }
@@ -96,7 +99,7 @@ impl<R: Runtime> Exchange<'_, R> {
     pub fn keep(&self) -> bool {
         self.request.keep_alive()
             && matches!(self.request.body, RequestBody::None | RequestBody::Length(0))
-            && !self.context.shared.stopping.load(Ordering::Relaxed)
+            && !self.context.shared.stop.is_asked()
     }
 
     /// The URL asked of the origin, for logs.

@@ -25,8 +25,10 @@ const TURN: u64 = 4 * 1024 * 1024;
 
 /// Passes the request on.
 pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: Why) -> Reply {
+    if !matches!(why, Why::Method | Why::NoMatch | Why::HeadOnMiss) {
+        exchange.log.debug(format_args!("not cached - {}", why.as_str()));
+    }
     exchange.log.debug(format_args!("request will be proxied with no caching"));
-    exchange.log.debug(format_args!("passing it to {} - {}", exchange.origin_url(), why.as_str()));
     let answered = match exchange.request.body {
         RequestBody::None | RequestBody::Length(0) => bodiless(exchange, client).await,
         RequestBody::Length(_) | RequestBody::Chunked => with_body(exchange, client).await,
@@ -123,10 +125,13 @@ pub async fn relay<R: Runtime>(
         out.send(&head::finish(described, keep)).await?;
         send_body(exchange, out, body, chunked).await
     };
-    let sent = sent.await;
-    if sent.is_err() && by_close {
-        // The close alone would look like the body's end.
+    if by_close {
+        // The close is the body's end: until that is reached, any end of ours must look different.
         socket::reset_on_close(out.socket());
+    }
+    let sent = sent.await;
+    if by_close && sent.is_ok() {
+        socket::close_normally(out.socket());
     }
     Reply::ended(answer.status, length, keep, sent)
 }

@@ -1,16 +1,17 @@
 //! One client connection: read a head, answer it, log it, and again.
 
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::Limits;
+use futures_lite::future::or;
+
 use crate::error::{Error, Kind, Side};
 use crate::http::request::{self, HeadLimits, Refusal, RequestHead};
 use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
-use crate::rt::{Runtime, Socket, timeout};
+use crate::rt::{Runtime, Socket, TimedOut, timeout};
 use crate::serve::client::Client;
 use crate::serve::{Context, Exchange, Reply, respond};
 use crate::sys::{socket, would_block};
@@ -21,6 +22,8 @@ const HEAD_READ: usize = 16 * 1024;
 /// that it reads the answer instead of a reset (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
+/// At a stop: how long a connection may take to send its first request.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long the first line of a refused head may get in the log.
 const SKETCH: usize = 1024;
 
@@ -36,12 +39,14 @@ enum NoRequest {
 
 /// Serves a connection to its end.
 pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer: IpAddr) {
-    let limits = &context.shared.config.limits;
-    let mut client = Client::<R> { socket, peer, input: Vec::new(), stall_time: limits.stall_time };
+    let stall_time = context.shared.config.limits.stall_time;
+    let mut client = Client::<R> { socket, peer, input: Vec::new(), stall_time };
+    let mut first = true;
     loop {
         let log_to = &context.shared.log;
-        match next_request(&context, &mut client, limits).await {
+        match next_request(&context, &mut client, first).await {
             Ok(request) => {
+                first = false;
                 let log = RequestLog::new(log_to);
                 let exchange = Exchange { context: &context, request: &request, log: &log };
                 let reply = Box::pin(respond(&exchange, &mut client)).await;
@@ -73,8 +78,9 @@ pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer:
 async fn next_request<R: Runtime>(
     context: &Context<R>,
     client: &mut Client<R>,
-    limits: &Limits,
+    first: bool,
 ) -> Result<RequestHead, NoRequest> {
+    let limits = &context.shared.config.limits;
     let head_limits =
         HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
     let mut scanned = 0;
@@ -90,47 +96,59 @@ async fn next_request<R: Runtime>(
                 Ok(None) => {}
                 Err(refusal) => return Err(NoRequest::Refused(refusal)),
             }
-        } else if context.shared.stopping.load(Ordering::Relaxed) {
-            return Err(NoRequest::Gone);
-        } else {
-            client.input = Vec::new();
         }
-        let limit = deadline.map_or(limits.idle_time, |at| at.saturating_duration_since(Instant::now()));
-        match receive(context, client, limit).await {
-            Ok(0) => return Err(NoRequest::Gone),
-            Ok(_) => {}
-            Err(error) if error.kind == Kind::Timeout && deadline.is_some() => {
-                return Err(NoRequest::Late);
+        match receive(context, client) {
+            Ok(1..) => continue,
+            Err(error) if would_block(&error) => {}
+            Ok(0) | Err(_) => return Err(NoRequest::Gone),
+        }
+        match deadline {
+            None => idle(context, client, first).await?,
+            Some(deadline) => {
+                let limit = deadline.saturating_duration_since(Instant::now());
+                match timeout::<R, _>(limit, client.socket.readable()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Err(NoRequest::Gone),
+                    Err(TimedOut) => return Err(NoRequest::Late),
+                }
             }
-            Err(_) => return Err(NoRequest::Gone),
         }
     }
 }
 
-/// Adds what the client sends to its input.
-async fn receive<R: Runtime>(
+/// Adds what the client has sent to its input.
+fn receive<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -> io::Result<usize> {
+    let mut scratch = context.scratch.borrow_mut();
+    scratch.resize(HEAD_READ, 0);
+    let received = socket::recv(&client.socket, &mut scratch)?;
+    client.input.extend_from_slice(&scratch[..received]);
+    Ok(received)
+}
+
+/// Waits for the first byte of a request. A stop ends that at once; only a connection that has
+/// not had a request yet gets a moment for it.
+async fn idle<R: Runtime>(
     context: &Context<R>,
     client: &mut Client<R>,
-    limit: Duration,
-) -> Result<usize, Error> {
-    loop {
-        let received = {
-            let mut scratch = context.scratch.borrow_mut();
-            scratch.resize(HEAD_READ, 0);
-            let received = socket::recv(&client.socket, &mut scratch);
-            client.input.extend_from_slice(&scratch[..*received.as_ref().unwrap_or(&0)]);
-            received
-        };
-        match received {
-            Err(error) if would_block(&error) => {
-                let ready = timeout::<R, _>(limit, client.socket.readable()).await;
-                ready
-                    .map_err(Error::timeout(Side::Client))?
-                    .map_err(|error| Error::io(Side::Client, &error))?;
-            }
-            result => return result.map_err(|error| Error::io(Side::Client, &error)),
+    first: bool,
+) -> Result<(), NoRequest> {
+    client.input = Vec::new();
+    let readable = async {
+        match client.socket.readable().await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(NoRequest::Gone),
         }
-    }
+    };
+    let closing = async {
+        context.closing.heard().await;
+        if !first {
+            return Err(NoRequest::Gone);
+        }
+        R::sleep(LAST_CALL).await;
+        Err(NoRequest::Gone)
+    };
+    let limit = context.shared.config.limits.idle_time;
+    timeout::<R, _>(limit, or(readable, closing)).await.unwrap_or(Err(NoRequest::Gone))
 }
 
 /// The end of a connection. `linger` lets the client read its answer although it was still sending.

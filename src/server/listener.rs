@@ -12,7 +12,7 @@ pub fn open(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<Owne
     let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let refused = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("cannot listen on {place}: another program listens there already")
+            format!("cannot listen on {place}: the address is in use by another program")
         }
         _ => format!("cannot listen on {place} (--host, --port): {error}"),
     };

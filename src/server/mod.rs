@@ -2,12 +2,12 @@
 
 pub mod connection;
 pub mod listener;
+pub mod stop;
 pub mod worker;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,12 @@ use worker::{Engine, Plan};
 
 /// The log's last lines get this long to be written.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
+/// How often workers are looked after.
+const LOOK: Duration = Duration::from_millis(200);
 /// How often the end of the last transfers is looked for.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
+
+type Worker = JoinHandle<Result<(), String>>;
 
 /// Runs the server until it is told to stop. An error is one line for stderr.
 pub fn run(config: Config) -> Result<(), String> {
@@ -42,16 +46,16 @@ pub fn run(config: Config) -> Result<(), String> {
     };
     let (address, listeners) = listener::open(&config.host, config.port, count)?;
     announce(&config, address, &log);
-    let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stopping: AtomicBool::new(false) });
+    let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stop: Arc::default() });
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,
         trust,
         connections: connections(&shared, descriptors, count),
     };
-    let active = Arc::new(AtomicUsize::new(0));
-    let workers = start(listeners, &cpus, &plan, &active)?;
-    let result = wait(&signals, workers, &shared, &active);
+    let workers = start(listeners, &cpus, &plan)?;
+    let result = wait(&signals, workers, &shared);
+    shared.store.abandon_all();
     log.flush(FLUSH_TIME);
     result
 }
@@ -103,49 +107,35 @@ fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
     (total / workers).max(1)
 }
 
-fn start(
-    listeners: Vec<OwnedFd>,
-    cpus: &[usize],
-    plan: &Plan,
-    active: &Arc<AtomicUsize>,
-) -> Result<Vec<JoinHandle<Result<(), String>>>, String> {
+fn start(listeners: Vec<OwnedFd>, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {
     let mut workers = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
         let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
-        let (plan, active) = (plan.clone(), Arc::clone(active));
+        let plan = plan.clone();
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-        let spawned = thread.spawn(move || worker::run(&plan, listener, cpu, active));
+        let spawned = thread.spawn(move || worker::run(&plan, listener, cpu));
         workers.push(spawned.map_err(|error| format!("cannot start a worker: {error}"))?);
     }
     Ok(workers)
 }
 
-/// Waits for a signal to stop, or for a worker that could not go on; then lets transfers finish.
-fn wait(
-    signals: &Signals,
-    workers: Vec<JoinHandle<Result<(), String>>>,
-    shared: &Shared,
-    active: &AtomicUsize,
-) -> Result<(), String> {
-    const LOOK: Duration = Duration::from_millis(200);
-    let mut failure = None;
-    while failure.is_none() && !signals.wait(LOOK).unwrap_or(true) {
-        if workers.iter().any(JoinHandle::is_finished) {
-            failure = Some("a worker ended".to_owned());
-        }
-    }
-    shared.stopping.store(true, Ordering::Relaxed);
+/// Waits for a signal to stop, or for a worker that could not go on; then lets what is in flight
+/// finish. A second signal ends that at once.
+fn wait(signals: &Signals, workers: Vec<Worker>, shared: &Shared) -> Result<(), String> {
+    let ended = || workers.iter().any(JoinHandle::is_finished);
+    while !ended() && !signals.wait(LOOK).unwrap_or(true) {}
+    let failed = ended();
+    shared.stop.ask();
     let limit = Instant::now() + shared.config.limits.drain_time;
-    while failure.is_none() && Instant::now() < limit && active.load(Ordering::Relaxed) > 0 {
-        // A second signal ends it at once.
+    while !failed && shared.stop.is_busy() && Instant::now() < limit {
         if signals.wait(DRAIN_TICK).unwrap_or(true) {
             break;
         }
     }
-    for worker in workers.into_iter().filter(JoinHandle::is_finished) {
-        if let Ok(Err(error)) = worker.join() {
-            failure = Some(error);
-        }
+    let mut finished = workers.into_iter().filter(JoinHandle::is_finished);
+    match finished.next().map(JoinHandle::join) {
+        Some(Ok(result)) => result,
+        Some(Err(_)) => Err("a worker failed".to_owned()),
+        None => Ok(()),
     }
-    failure.map_or(Ok(()), Err)
 }

@@ -1,23 +1,24 @@
 //! One core: its event loop, its context, and the connections it takes.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_lite::FutureExt;
 
 use super::connection;
 use crate::config::IoChoice;
+use crate::rt::bell::Bell;
 #[cfg(target_os = "linux")]
 use crate::rt::uring::{self, RingFlags};
 use crate::rt::{Listener, Runtime, mailbox, poll};
 use crate::serve::pipes::Pipes;
 use crate::serve::{Context, Shared};
-use crate::sys::process;
+use crate::sys::{process, socket};
 use crate::upstream::{Trust, Upstream};
 
 /// Pause after an accept that failed for want of descriptors or memory, and while the limit of
@@ -93,12 +94,7 @@ pub struct Plan {
 }
 
 /// Runs one worker on this thread, for as long as the process lives.
-pub fn run(
-    plan: &Plan,
-    listener: OwnedFd,
-    cpu: Option<usize>,
-    active: Arc<AtomicUsize>,
-) -> Result<(), String> {
+pub fn run(plan: &Plan, listener: OwnedFd, cpu: Option<usize>) -> Result<(), String> {
     if let Some(cpu) = cpu {
         process::pin_to(cpu)
             .map_err(|error| format!("cannot run on processor {cpu} (--pin-cpus): {error}"))?;
@@ -106,27 +102,28 @@ pub fn run(
     #[cfg(target_os = "linux")]
     if let Engine::Uring(flags, replaceable) = plan.engine {
         let spare = listener.try_clone();
-        let result = uring::run(flags, || serve::<uring::Uring>(plan, listener, Arc::clone(&active)));
+        let result = uring::run(flags, || serve::<uring::Uring>(plan, listener));
         return match (result, spare) {
             (Ok(result), _) => result,
             (Err(error), Ok(listener)) if replaceable => {
                 plan.shared.log.debug(format_args!("engine of one worker: epoll ({})", refused(&error)));
-                run_portable(plan, listener, active)
+                run_portable(plan, listener)
             }
             (Err(error), _) => Err(format!("cannot use io_uring (--io uring): {}", refused(&error))),
         };
     }
-    run_portable(plan, listener, active)
+    run_portable(plan, listener)
 }
 
-fn run_portable(plan: &Plan, listener: OwnedFd, active: Arc<AtomicUsize>) -> Result<(), String> {
-    let result = poll::run(|| serve::<poll::Portable>(plan, listener, active));
+fn run_portable(plan: &Plan, listener: OwnedFd) -> Result<(), String> {
+    let result = poll::run(|| serve::<poll::Portable>(plan, listener));
     result.map_err(|error| format!("the event loop failed: {error}"))?
 }
 
-async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd, active: Arc<AtomicUsize>) -> Result<(), String> {
+async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot start a worker: {error}");
     mailbox::open::<R>().map_err(failed)?;
+    let closing = listener.try_clone().map_err(failed)?;
     let listener = R::listener(listener).map_err(failed)?;
     let config = &plan.shared.config;
     let origin = Arc::new(config.origin.clone());
@@ -135,36 +132,30 @@ async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd, active: Arc<AtomicUsi
         upstream: Rc::new(Upstream::new(origin, config.limits.clone(), plan.trust.clone())),
         pattern: config.pattern.clone(),
         pipes: Pipes::default(),
+        closing: Bell::default(),
         scratch: RefCell::default(),
     });
     R::spawn(keep_house(Rc::clone(&context)));
-    accept_loop::<R>(&context, &listener, plan.connections, &active).await;
-    Ok(())
+    let busy = plan.shared.stop.busy();
+    R::spawn(accept::<R>(Rc::clone(&context), listener, plan.connections));
+    plan.shared.stop.wait().await.map_err(failed)?;
+    close::<R>(&context, &closing).await;
+    drop(busy);
+    // What is in flight goes on; the process ends when nothing is, or when its time is over.
+    futures_lite::future::pending().await
 }
 
-async fn accept_loop<R: Runtime>(
-    context: &Rc<Context<R>>,
-    listener: &R::Listener,
-    most: usize,
-    active: &Arc<AtomicUsize>,
-) {
+/// Takes connections until the program is to end.
+async fn accept<R: Runtime>(context: Rc<Context<R>>, listener: R::Listener, most: usize) {
     let mine = Rc::new(Cell::new(0));
-    loop {
+    while !context.shared.stop.is_asked() {
         if mine.get() >= most {
             R::sleep(BACK_OFF).await;
             continue;
         }
         match listener.accept().await {
-            Ok((socket, peer)) if !context.shared.stopping.load(Ordering::Relaxed) => {
-                let guard = Guard::new(&mine, active);
-                let serving = connection::serve(Rc::clone(context), socket, peer);
-                R::spawn(async move {
-                    // A bug in the service of one connection is the end of that connection only.
-                    drop(AssertUnwindSafe(serving).catch_unwind().await);
-                    drop(guard);
-                });
-            }
-            Ok(_) => {}
+            Ok((socket, peer)) => start(&context, socket, peer, Some(&mine)),
+            Err(_) if context.shared.stop.is_asked() => {}
             Err(error) => {
                 context.shared.log.debug(format_args!("accept failed: {error}"));
                 R::sleep(BACK_OFF).await;
@@ -173,24 +164,47 @@ async fn accept_loop<R: Runtime>(
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Guard {
-    mine: Rc<Cell<usize>>,
-    all: Arc<AtomicUsize>,
+/// Serves the connections that the system has accepted for us, then takes no more, and closes
+/// those that idle.
+async fn close<R: Runtime>(context: &Rc<Context<R>>, listener: &OwnedFd) {
+    while let Ok((socket, peer)) = socket::accept(listener) {
+        if let Ok(socket) = R::socket(socket) {
+            start(context, socket, peer, None);
+        }
+    }
+    socket::stop_listening(listener);
+    context.closing.ring();
 }
 
-impl Guard {
-    fn new(mine: &Rc<Cell<usize>>, all: &Arc<AtomicUsize>) -> Self {
-        mine.set(mine.get() + 1);
-        all.fetch_add(1, Ordering::Relaxed);
-        Self { mine: Rc::clone(mine), all: Arc::clone(all) }
+fn start<R: Runtime>(
+    context: &Rc<Context<R>>,
+    socket: R::Socket,
+    peer: IpAddr,
+    counter: Option<&Rc<Cell<usize>>>,
+) {
+    let counted = counter.map(Counted::new);
+    let busy = context.shared.stop.busy();
+    let serving = connection::serve(Rc::clone(context), socket, peer);
+    R::spawn(async move {
+        // A bug in the service of one connection is the end of that connection only.
+        drop(AssertUnwindSafe(serving).catch_unwind().await);
+        drop((counted, busy));
+    });
+}
+
+/// One of this worker's connections.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(counter: &Rc<Cell<usize>>) -> Self {
+        counter.set(counter.get() + 1);
+        Self(Rc::clone(counter))
     }
 }
 
-impl Drop for Guard {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.mine.set(self.mine.get() - 1);
-        self.all.fetch_sub(1, Ordering::Relaxed);
+        self.0.set(self.0.get() - 1);
     }
 }
 

@@ -142,6 +142,11 @@ impl Fill {
         .await
     }
 
+    /// Is there an in-progress file?
+    pub fn is_growing(&self) -> bool {
+        matches!(self.state().phase, Phase::Growing(_) | Phase::Whole(_))
+    }
+
     /// The origin's date of the file, once the answer is known.
     pub fn modified(&self) -> Option<u64> {
         match &self.state().phase {

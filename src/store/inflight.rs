@@ -50,6 +50,11 @@ impl Inflight {
         self.fills().get(key).cloned()
     }
 
+    /// The keys of fills whose file has been begun.
+    pub fn keys(&self) -> Vec<Key> {
+        self.fills().iter().filter(|(_, fill)| fill.is_growing()).map(|(key, _)| key.clone()).collect()
+    }
+
     fn fills(&self) -> MutexGuard<'_, HashMap<Key, Arc<Fill>>> {
         self.fills.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -88,6 +88,15 @@ impl Store {
         }
     }
 
+    /// Removes the in-progress files of this process's fills, at its end.
+    pub fn abandon_all(&self) {
+        for key in self.inflight.keys() {
+            if let Ok(directory) = self.root.open_directory(key.parent()) {
+                drop(file::unlink(&directory, &key.in_progress()));
+            }
+        }
+    }
+
     /// Creates and locks the in-progress file of `key`.
     pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
         Partial::begin(&self.root, key)

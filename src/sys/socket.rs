@@ -106,6 +106,16 @@ pub fn reset_on_close(socket: &impl AsFd) {
     drop(SockRef::from(socket).set_linger(Some(Duration::ZERO)));
 }
 
+/// Makes a listening socket refuse what comes from now on, in every copy of its descriptor.
+pub fn stop_listening(socket: &impl AsFd) {
+    drop(SockRef::from(socket).shutdown(std::net::Shutdown::Both));
+}
+
+/// Undoes [`reset_on_close`].
+pub fn close_normally(socket: &impl AsFd) {
+    drop(SockRef::from(socket).set_linger(None));
+}
+
 /// Says that no more will be sent.
 pub fn finish_sending(socket: &impl AsFd) {
     drop(SockRef::from(socket).shutdown(std::net::Shutdown::Write));

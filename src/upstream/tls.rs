@@ -224,17 +224,20 @@ impl State {
             if read? == 0 {
                 // Tells rustls that the stream has ended.
                 self.session.read_tls(&mut io::empty())?;
+                return self.process();
             }
         }
-        let mut rest = &self.records[self.taken..];
-        while !rest.is_empty() && self.session.wants_read() {
-            self.session.read_tls(&mut rest)?;
+        // Each step takes what fits into rustls' own buffer; payload that waits to be read ends it.
+        while self.taken < self.records.len() && self.session.wants_read() {
+            self.taken += self.session.read_tls(&mut &self.records[self.taken..])?;
+            self.process()?;
         }
-        self.taken = self.records.len() - rest.len();
-        self.session
-            .process_new_packets()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(())
+    }
+
+    fn process(&mut self) -> io::Result<()> {
+        let processed = self.session.process_new_packets();
+        processed.map(drop).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
 

@@ -43,6 +43,7 @@ on_both!(
     a_name_too_long_for_the_disk_is_passed_whole,
     a_disk_that_fills_up_costs_no_client_its_bytes,
     an_unwritable_in_progress_name_costs_no_client_its_bytes,
+    vary_star_is_not_stored,
 );
 
 /// Serves the first `cut` bytes of `body` on the first request, all of it afterwards.
@@ -498,6 +499,25 @@ fn an_answer_to_authorization_is_not_stored(io: Io) {
     }
     assert_eq!(origin.count(), 4);
     server.expect_nothing_cached();
+}
+
+fn vary_star_is_not_stored(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        let vary = if request.target == "/star.js" {
+            "Vary: *\r\n"
+        } else {
+            "Vary: Accept-Encoding, User-Agent\r\n"
+        };
+        reply.head(4, vary);
+        reply.write("body");
+    });
+    let server = Server::start(io, &origin);
+    server.get("/star.js").expect(200, b"body");
+    server.get("/star.js").expect(200, b"body");
+    assert_eq!(origin.count(), 2);
+    server.get("/named.js").expect(200, b"body");
+    server.expect_cached("named.js", b"body");
+    server.expect_tree(&["named.js"]);
 }
 
 fn an_unreachable_origin_is_502_with_one_line(io: Io) {

@@ -1,0 +1,63 @@
+//! The way to the end of the process: who was told to stop, and who is still at work.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use crate::rt::mailbox::{Waiter, Waiters};
+
+/// Told once, heard by every worker.
+#[derive(Debug, Default)]
+pub struct Stop {
+    asked: AtomicBool,
+    waiters: Mutex<Waiters>,
+    busy: AtomicUsize,
+}
+
+impl Stop {
+    /// Nothing new from now on.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner).wake_all();
+    }
+
+    /// Has it been asked for?
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is asked for.
+    pub async fn wait(&self) -> io::Result<()> {
+        let waiter = Waiter::new()?;
+        poll_fn(|context| {
+            self.waiters.lock().unwrap_or_else(PoisonError::into_inner).add(&waiter, context);
+            // Looked at after the waiter is on the list: whoever asks later will wake it.
+            if self.asked.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Counts one connection, fill or listener until the result is dropped.
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Is anything still at work?
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Something the end waits for.
+#[derive(Debug)]
+pub struct Busy(Arc<Stop>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
