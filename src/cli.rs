@@ -112,11 +112,36 @@ const OPTIONS: [Opt; 17] = [
         "[env FS_CACHE_PIN_CPUS] bind workers to cpus, auto or such as 0,2-5, defaults to none",
     ),
     opt(None, "io", Some("<engine>"), "[env FS_CACHE_IO] auto, uring or poll, defaults to auto"),
-    opt(None, "connect-timeout", Some("<s>"), "[env FS_CACHE_CONNECT_TIMEOUT] to connect to the upstream, defaults to 10 seconds"),
-    opt(None, "response-timeout", Some("<s>"), "[env FS_CACHE_RESPONSE_TIMEOUT] until the upstream's response begins, defaults to 60 seconds"),
-    opt(None, "stall-timeout", Some("<s>"), "[env FS_CACHE_STALL_TIMEOUT] without a byte of progress in a body, defaults to 60 seconds"),
-    opt(None, "idle-timeout", Some("<s>"), "[env FS_CACHE_IDLE_TIMEOUT] between the requests of a connection, defaults to 120 seconds"),
-    opt(None, "drain-timeout", Some("<s>"), "[env FS_CACHE_DRAIN_TIMEOUT] for what is in flight at a stop, defaults to 20 seconds"),
+    opt(
+        None,
+        "connect-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_CONNECT_TIMEOUT] to connect to the upstream, defaults to 10 seconds",
+    ),
+    opt(
+        None,
+        "response-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_RESPONSE_TIMEOUT] until the upstream's response begins, defaults to 60 seconds",
+    ),
+    opt(
+        None,
+        "stall-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_STALL_TIMEOUT] without a byte of progress in a body, defaults to 60 seconds",
+    ),
+    opt(
+        None,
+        "idle-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_IDLE_TIMEOUT] between the requests of a connection, defaults to 120 seconds",
+    ),
+    opt(
+        None,
+        "drain-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_DRAIN_TIMEOUT] for what is in flight at a stop, defaults to 20 seconds",
+    ),
 ];
 
 /// The options that end the parsing: what stands behind them, right or wrong, does not matter any more.

@@ -106,6 +106,9 @@ pub(super) fn transfer_coding(fields: &Fields) -> Coding {
     if fields.only("transfer-encoding").is_some_and(is_chunked) {
         return Coding::Chunked;
     }
+    if fields.all("transfer-encoding").nth(1).is_some() {
+        return Coding::Malformed;
+    }
     let codings: Vec<&[u8]> = fields.tokens("transfer-encoding").collect();
     match codings.split_last() {
         Some((last, before)) if is_chunked(last) && !before.is_empty() => {

@@ -369,7 +369,7 @@ mod tests {
             ("Content-Length: 0x3", Refusal::BadLength),
             ("Content-Length: 3 3", Refusal::BadLength),
             ("Content-Length: 18446744073709551616", Refusal::BadLength),
-            ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", Refusal::UnknownCoding),
+            ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", Refusal::TransferCoding),
             ("Transfer-Encoding: gzip, chunked", Refusal::UnknownCoding),
             ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Refusal::TransferCoding),
             ("Transfer-Encoding: gzip, chunked, chunked", Refusal::TransferCoding),

@@ -3,8 +3,13 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::sys::socket;
+
+/// Times a port in use is tried, and the pause in between.
+const ATTEMPTS: usize = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens `count` listening sockets on `host:port`. An address that another program listens on is
 /// refused; one whose last connections are still in TIME_WAIT is not.
@@ -14,16 +19,28 @@ pub fn open(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<Owne
         io::ErrorKind::AddrInUse => {
             format!("cannot listen on {place}: the address is in use by another program")
         }
-        _ => format!("cannot listen on {place} (--host, --port): {error}"),
+        _ => format!("cannot listen on {place} (--host or FS_CACHE_HOST, --port or FS_CACHE_PORT): {error}"),
     };
     let mut addresses = (host, port).to_socket_addrs().map_err(refused)?;
     let address = addresses.next().ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
     // The first takes the port for itself alone, which fails if anybody else listens there, and
     // shares it afterwards: at no time can another instance come in.
-    let first = socket::listen(address, false).map_err(refused)?;
+    let first = listen_alone(address).map_err(refused)?;
     let address = socket::local_address(&first).map_err(refused)?;
     let listeners = share(first, address, count).map_err(refused)?;
     Ok((address, listeners))
+}
+
+/// Takes the port. Sockets of a process that was just killed may take the system a moment to
+/// close, so a port in use is tried again before it counts as somebody else's.
+fn listen_alone(address: SocketAddr) -> io::Result<OwnedFd> {
+    for _ in 1..ATTEMPTS {
+        match socket::listen(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    socket::listen(address, false)
 }
 
 #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]

@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::support::sandbox::Limit;
 use crate::support::server::uring_works;
-use crate::support::{Io, Launch, Origin, Server, on_both, run_cli};
+use crate::support::{Io, Launch, Origin, Server, on_both, run_cli, wait_until};
 
 on_both!(
     the_engine_line_names_the_engine,
@@ -143,7 +143,10 @@ fn a_restart_on_the_same_port_need_not_wait(io: Io) {
         client.get("/x.tgz").expect(200, b"body");
     }
     // The server's side closes first, so its addresses linger in TIME_WAIT.
+    let addr = first.addr();
     first.kill();
+    // The system closes a killed process's listener a moment later.
+    wait_until("the first is gone", || std::net::TcpStream::connect(addr).is_err());
     let second = Launch::new(io, &origin).port(port).start();
     second.get("/y.tgz").expect(200, b"body");
 }
