@@ -155,7 +155,9 @@ fn a_restart_on_the_same_port_need_not_wait(io: Io) {
     }
     // The server's side closes first, so its addresses linger in TIME_WAIT.
     first.kill();
-    let second = Launch::new(io, &origin).port(port).start();
+    // Its own words say that it listens: until then the killed one's socket may still be there,
+    // since the kernel takes a ring apart only after the process is gone.
+    let second = Launch::new(io, &origin).port(port).debug().start();
     second.get("/y.tgz").expect(200, b"body");
 }
 
