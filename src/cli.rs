@@ -56,9 +56,7 @@ pub fn parse<A: Into<OsString>>(
             "{PROGRAM} {version}\nno server is asked for updates; install the newest release with: cargo install {PROGRAM}\n"
         )));
     }
-    flags
-        .into_config(env, default_port)
-        .map(|config| Request::Serve(Box::new(config)))
+    flags.into_config(env, default_port).map(|config| Request::Serve(Box::new(config)))
 }
 
 /// The text of `--help`, without a newline at its end. It shows the host and port the environment sets.
@@ -81,59 +79,24 @@ const fn opt(
     value: Option<&'static str>,
     help: &'static str,
 ) -> Opt {
-    Opt {
-        short,
-        long,
-        value,
-        help,
-    }
+    Opt { short, long, value, help }
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
 const OPTIONS: [Opt; 12] = [
-    opt(
-        Some('c'),
-        "cache-dir",
-        Some("<dir>"),
-        "[env FS_CACHE_DIR] where files are cached, defaults to CWD",
-    ),
-    opt(
-        Some('d'),
-        "debug",
-        None,
-        "[env FS_CACHE_DEBUG] write debug lines to stderr",
-    ),
-    opt(
-        Some('H'),
-        "host",
-        Some("<host>"),
-        "[env FS_CACHE_HOST] address to listen on, defaults to {host}",
-    ),
+    opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
+    opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
+    opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
     opt(Some('h'), "help", None, "print this text and exit"),
-    opt(
-        Some('p'),
-        "port",
-        Some("<port>"),
-        "[env FS_CACHE_PORT] port to listen on, defaults to {port}",
-    ),
-    opt(
-        Some('r'),
-        "regex",
-        Some("<regex>"),
-        "[env FS_CACHE_REGEX] paths to cache, defaults to {regex}",
-    ),
+    opt(Some('p'), "port", Some("<port>"), "[env FS_CACHE_PORT] port to listen on, defaults to {port}"),
+    opt(Some('r'), "regex", Some("<regex>"), "[env FS_CACHE_REGEX] paths to cache, defaults to {regex}"),
     opt(
         Some('U'),
         "url",
         Some("<url>"),
         "[env FS_CACHE_URL] upstream to fetch from, http or https (required)",
     ),
-    opt(
-        Some('u'),
-        "updates",
-        None,
-        "print the version and how to update, and exit",
-    ),
+    opt(Some('u'), "updates", None, "print the version and how to update, and exit"),
     opt(Some('v'), "version", None, "print the version and exit"),
     opt(
         None,
@@ -147,12 +110,7 @@ const OPTIONS: [Opt; 12] = [
         Some("<list>"),
         "[env FS_CACHE_PIN_CPUS] bind workers to cpus, auto or such as 0,2-5, defaults to none",
     ),
-    opt(
-        None,
-        "io",
-        Some("<engine>"),
-        "[env FS_CACHE_IO] auto, uring or poll, defaults to auto",
-    ),
+    opt(None, "io", Some("<engine>"), "[env FS_CACHE_IO] auto, uring or poll, defaults to auto"),
 ];
 
 /// The options that end the parsing: what stands behind them, right or wrong, does not matter any more.
@@ -165,16 +123,10 @@ fn usage_text(env: Env<'_>, port: i64) -> String {
     let host = set(env, "FS_CACHE_HOST").unwrap_or_else(|| DEFAULT_HOST.to_owned());
     let mut text = format!("usage: {PROGRAM} [options]\n\noptions");
     for option in &OPTIONS {
-        let short = option
-            .short
-            .map_or("    ".to_owned(), |short| format!("-{short}, "));
+        let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
         let names = format!("{short}--{} {}", option.long, option.value.unwrap_or(""));
-        let help = option
-            .help
-            .replace("{regex}", &format!("/{}/", Pattern::DEFAULT));
-        let help = help
-            .replace("{port}", &port.to_string())
-            .replace("{host}", &host);
+        let help = option.help.replace("{regex}", &format!("/{}/", Pattern::DEFAULT));
+        let help = help.replace("{port}", &port.to_string()).replace("{host}", &host);
         text.push_str(&format!("\n  {names:<26}{help}"));
     }
     text
@@ -188,10 +140,7 @@ fn normalise<A: Into<OsString>>(args: Vec<A>) -> Result<Result<Vec<String>, Stri
     for arg in args {
         let text = arg.into().into_string();
         rest.push(text.map_err(|bytes| {
-            UsageError(format!(
-                "argument is not UTF-8: \"{}\"",
-                printable(&bytes.to_string_lossy())
-            ))
+            UsageError(format!("argument is not UTF-8: \"{}\"", printable(&bytes.to_string_lossy())))
         })?);
     }
     Ok(canonical(rest))
@@ -203,10 +152,7 @@ fn canonical(args: Vec<String>) -> Result<Vec<String>, String> {
     while let Some(arg) = rest.next() {
         let ended = if let Some(long) = arg.strip_prefix("--").filter(|long| !long.is_empty()) {
             take_long(long, &mut rest, &mut out)?
-        } else if let Some(cluster) = arg
-            .strip_prefix('-')
-            .filter(|cluster| !matches!(*cluster, "" | "-"))
-        {
+        } else if let Some(cluster) = arg.strip_prefix('-').filter(|cluster| !matches!(*cluster, "" | "-")) {
             take_cluster(cluster, &mut rest, &mut out)?
         } else {
             // `--` or the first operand: as with getopt, what follows is no option, and operands are not used.
@@ -253,12 +199,7 @@ fn take_cluster(
             .ok_or_else(|| format!("illegal option -- {}", printable(&letter.to_string())))?;
         let tail = letters.as_str();
         if option.value.is_some() {
-            return take(
-                option,
-                (!tail.is_empty()).then(|| tail.to_owned()),
-                rest,
-                out,
-            );
+            return take(option, (!tail.is_empty()).then(|| tail.to_owned()), rest, out);
         }
         if take(option, None, rest, out)? {
             return Ok(true);
@@ -275,11 +216,7 @@ fn take(
 ) -> Result<bool, String> {
     out.push(format!("--{}", option.long));
     if option.value.is_some() {
-        let name = || {
-            option
-                .short
-                .map_or(option.long.to_owned(), |short| short.to_string())
-        };
+        let name = || option.short.map_or(option.long.to_owned(), |short| short.to_string());
         out.push(
             attached
                 .or_else(|| rest.next())
@@ -332,19 +269,14 @@ struct Flags {
 impl Flags {
     fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
-        let url = pick(self.url, "--url", "FS_CACHE_URL")
-            .filter(Setting::is_set)
-            .ok_or_else(|| {
-                UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
-            })?;
+        let url = pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set).ok_or_else(|| {
+            UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
+        })?;
         let origin = url.read("URL", Origin::parse)?;
         let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {
             Some(dir) => dir.read("cache directory", directory)?,
             None => std::env::current_dir().map_err(|error| {
-                UsageError(format!(
-                    "cannot use the current directory: {}",
-                    reason(&error)
-                ))
+                UsageError(format!("cannot use the current directory: {}", reason(&error)))
             })?,
         };
         let host = match pick(self.host, "--host", "FS_CACHE_HOST") {
@@ -356,12 +288,10 @@ impl Flags {
             None => u16::try_from(default_port).unwrap_or_default(),
         };
         let pattern = match pick(self.regex, "--regex", "FS_CACHE_REGEX").filter(Setting::is_set) {
-            Some(regex) => regex.read("regex", |source| {
-                Pattern::new(source).map_err(|error| error.to_string())
-            })?,
-            None => {
-                Pattern::new(Pattern::DEFAULT).map_err(|error| UsageError(error.to_string()))?
+            Some(regex) => {
+                regex.read("regex", |source| Pattern::new(source).map_err(|error| error.to_string()))?
             }
+            None => Pattern::new(Pattern::DEFAULT).map_err(|error| UsageError(error.to_string()))?,
         };
         let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");
         let pin = pick(self.pin_cpus, "--pin-cpus", "FS_CACHE_PIN_CPUS");
@@ -373,9 +303,8 @@ impl Flags {
             port,
             pattern,
             origin,
-            workers: workers.map_or(Ok(Workers::Auto), |workers| {
-                workers.read("number of workers", Workers::parse)
-            })?,
+            workers: workers
+                .map_or(Ok(Workers::Auto), |workers| workers.read("number of workers", Workers::parse))?,
             pin: pin.map_or(Ok(Pinning::Off), |pin| pin.read("cpu list", Pinning::parse))?,
             io: io.map_or(Ok(IoChoice::Auto), |io| io.read("engine", IoChoice::parse))?,
             limits: Limits::default(),
@@ -390,22 +319,9 @@ struct Setting {
 }
 
 impl Setting {
-    fn pick(
-        given: Vec<String>,
-        flag: &'static str,
-        variable: &'static str,
-        env: Env<'_>,
-    ) -> Option<Self> {
-        let flag = given.into_iter().next_back().map(|value| Self {
-            value,
-            source: flag,
-        });
-        flag.or_else(|| {
-            set(env, variable).map(|value| Self {
-                value,
-                source: variable,
-            })
-        })
+    fn pick(given: Vec<String>, flag: &'static str, variable: &'static str, env: Env<'_>) -> Option<Self> {
+        let flag = given.into_iter().next_back().map(|value| Self { value, source: flag });
+        flag.or_else(|| set(env, variable).map(|value| Self { value, source: variable }))
     }
 
     /// An empty `--url` or `--regex` counts as none, even where the variable is set.
@@ -413,17 +329,10 @@ impl Setting {
         !self.value.is_empty()
     }
 
-    fn read<T>(
-        &self,
-        what: &str,
-        read: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<T, UsageError> {
+    fn read<T>(&self, what: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, UsageError> {
         read(&self.value).map_err(|why| {
             let shown = printable(&mask(&self.value));
-            UsageError(format!(
-                "cannot use {what} \"{shown}\" ({}): {why}",
-                self.source
-            ))
+            UsageError(format!("cannot use {what} \"{shown}\" ({}): {why}", self.source))
         })
     }
 }
@@ -436,10 +345,7 @@ fn set(env: Env<'_>, variable: &str) -> Option<String> {
 fn env_port(env: Env<'_>) -> Result<i64, UsageError> {
     set(env, "FS_CACHE_PORT").map_or(Ok(DEFAULT_PORT), |value| {
         leading_number(&value).ok_or_else(|| {
-            UsageError(format!(
-                "FS_CACHE_PORT must be a number, got \"{}\"",
-                printable(&value)
-            ))
+            UsageError(format!("FS_CACHE_PORT must be a number, got \"{}\"", printable(&value)))
         })
     })
 }
@@ -458,12 +364,7 @@ fn leading_number(text: &str) -> Option<i64> {
     };
     let digits = text.bytes().take_while(u8::is_ascii_digit);
     let add = |number: Option<i64>, digit| {
-        Some(
-            number
-                .unwrap_or(0)
-                .saturating_mul(10)
-                .saturating_add(i64::from(digit - b'0')),
-        )
+        Some(number.unwrap_or(0).saturating_mul(10).saturating_add(i64::from(digit - b'0')))
     };
     digits.fold(None, add).map(|number| sign * number)
 }
@@ -488,11 +389,7 @@ fn reason(error: &std::io::Error) -> String {
 /// Keeps a message on one line whatever the value holds.
 fn printable(text: &str) -> String {
     let escape = |c: char| {
-        if c.is_control() {
-            c.escape_unicode().to_string()
-        } else {
-            c.to_string()
-        }
+        if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() }
     };
     text.chars().map(escape).collect()
 }
@@ -503,11 +400,8 @@ mod tests {
     use crate::config::Limits;
 
     fn run(args: &[&str], vars: &[(&str, &str)]) -> Result<Request, UsageError> {
-        let env = |name: &str| {
-            vars.iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
+        let env =
+            |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         parse(args.to_vec(), &env)
     }
 
@@ -530,19 +424,13 @@ mod tests {
             (&["-p", "80"], Ok(&["--port", "80"])),
             (&["-p80"], Ok(&["--port", "80"])),
             (&["-dp", "80"], Ok(&["--debug", "--port", "80"])),
-            (
-                &["-dp80", "-d"],
-                Ok(&["--debug", "--port", "80", "--debug"]),
-            ),
+            (&["-dp80", "-d"], Ok(&["--debug", "--port", "80", "--debug"])),
             (&["-pd"], Ok(&["--port", "d"])),
             (&["-p=80"], Ok(&["--port", "=80"])),
             (&["--port=80"], Ok(&["--port", "80"])),
             (&["--port="], Ok(&["--port", ""])),
             (&["--url=http://h/?a=b"], Ok(&["--url", "http://h/?a=b"])),
-            (
-                &["--port", "80", "-H127.0.0.1"],
-                Ok(&["--port", "80", "--host", "127.0.0.1"]),
-            ),
+            (&["--port", "80", "-H127.0.0.1"], Ok(&["--port", "80", "--host", "127.0.0.1"])),
             (&["-c", "--help"], Ok(&["--cache-dir", "--help"])),
             (&["-c", "--", "-d"], Ok(&["--cache-dir", "--", "--debug"])),
             (&["-d", "--", "-x"], Ok(&["--debug"])),
@@ -552,10 +440,7 @@ mod tests {
             (&["-dvx", "-y"], Ok(&["--debug", "--version"])),
             (&["--help", "--nope"], Ok(&["--help"])),
             (&["-u", "-p"], Ok(&["--updates"])),
-            (
-                &["--io=poll", "--workers", "2"],
-                Ok(&["--io", "poll", "--workers", "2"]),
-            ),
+            (&["--io=poll", "--workers", "2"], Ok(&["--io", "poll", "--workers", "2"])),
             (&["-z"], Err("illegal option -- z")),
             (&["-dz"], Err("illegal option -- z")),
             (&["-d-"], Err("illegal option -- -")),
@@ -566,21 +451,13 @@ mod tests {
             (&["--debug=1"], Err("option expects no argument -- debug")),
             (&["-p"], Err("option requires an argument -- p")),
             (&["--port"], Err("option requires an argument -- p")),
-            (
-                &["--workers"],
-                Err("option requires an argument -- workers"),
-            ),
+            (&["--workers"], Err("option requires an argument -- workers")),
             (&["-\u{e9}"], Err("illegal option -- \u{e9}")),
         ];
         for (args, expected) in cases {
-            let expected = expected
-                .map(|words| words.iter().map(ToString::to_string).collect())
-                .map_err(str::to_owned);
-            assert_eq!(
-                canonical(args.iter().map(ToString::to_string).collect()),
-                expected,
-                "{args:?}"
-            );
+            let expected =
+                expected.map(|words| words.iter().map(ToString::to_string).collect()).map_err(str::to_owned);
+            assert_eq!(canonical(args.iter().map(ToString::to_string).collect()), expected, "{args:?}");
         }
     }
 
@@ -588,23 +465,13 @@ mod tests {
     fn defaults() {
         let config = config(
             &["-U", "http://h/"],
-            &[
-                ("FS_CACHE_HOST", ""),
-                ("FS_CACHE_PORT", ""),
-                ("FS_CACHE_DEBUG", ""),
-            ],
+            &[("FS_CACHE_HOST", ""), ("FS_CACHE_PORT", ""), ("FS_CACHE_DEBUG", "")],
         );
         assert_eq!(config.cache_dir, std::env::current_dir().unwrap());
-        assert_eq!(
-            (config.debug, config.host.as_str(), config.port),
-            (false, "0.0.0.0", 8080)
-        );
+        assert_eq!((config.debug, config.host.as_str(), config.port), (false, "0.0.0.0", 8080));
         assert_eq!(config.pattern.display(), format!("/{}/", Pattern::DEFAULT));
         assert_eq!(config.origin.url, "http://h");
-        assert_eq!(
-            (config.workers, config.pin, config.io),
-            (Workers::Auto, Pinning::Off, IoChoice::Auto)
-        );
+        assert_eq!((config.workers, config.pin, config.io), (Workers::Auto, Pinning::Off, IoChoice::Auto));
         assert_eq!(config.limits.head_bytes, Limits::default().head_bytes);
     }
 
@@ -626,10 +493,7 @@ mod tests {
             (set.cache_dir, set.debug, set.host.as_str(), set.port),
             (PathBuf::from("."), true, "::1", 80)
         );
-        assert_eq!(
-            (set.pattern.display().as_str(), set.origin.url.as_str()),
-            ("/b/", "http://env")
-        );
+        assert_eq!((set.pattern.display().as_str(), set.origin.url.as_str()), ("/b/", "http://env"));
         assert_eq!((set.pin, set.io), (Pinning::Auto, IoChoice::Poll));
         assert_eq!(Ok(set.workers), Workers::parse("3"));
         let flags = [
@@ -647,36 +511,18 @@ mod tests {
             "--io=auto",
         ];
         let set = config(&flags, &vars);
-        assert_eq!(
-            (set.cache_dir, set.host.as_str(), set.port),
-            (PathBuf::from("/"), "h", 2)
-        );
-        assert_eq!(
-            (set.pattern.display().as_str(), set.origin.url.as_str()),
-            ("/c/", "https://flag")
-        );
-        assert_eq!(
-            (set.workers, set.pin, set.io),
-            (Workers::Auto, Pinning::List(vec![1]), IoChoice::Auto)
-        );
+        assert_eq!((set.cache_dir, set.host.as_str(), set.port), (PathBuf::from("/"), "h", 2));
+        assert_eq!((set.pattern.display().as_str(), set.origin.url.as_str()), ("/c/", "https://flag"));
+        assert_eq!((set.workers, set.pin, set.io), (Workers::Auto, Pinning::List(vec![1]), IoChoice::Auto));
         assert_eq!(config(&["-r", ""], &vars[3..6]).host, "0.0.0.0");
     }
 
     #[test]
     fn an_empty_regex_is_the_default_and_an_empty_url_is_none() {
         let vars = [("FS_CACHE_REGEX", "b"), ("FS_CACHE_URL", "http://env")];
-        assert_eq!(
-            config(&["-r", ""], &vars).pattern.display(),
-            format!("/{}/", Pattern::DEFAULT)
-        );
-        assert_eq!(
-            error(&["-U", ""], &vars),
-            "url must be specified with `-U <url>` or as FS_CACHE_URL"
-        );
-        assert_eq!(
-            error(&["help"], &[]),
-            "url must be specified with `-U <url>` or as FS_CACHE_URL"
-        );
+        assert_eq!(config(&["-r", ""], &vars).pattern.display(), format!("/{}/", Pattern::DEFAULT));
+        assert_eq!(error(&["-U", ""], &vars), "url must be specified with `-U <url>` or as FS_CACHE_URL");
+        assert_eq!(error(&["help"], &[]), "url must be specified with `-U <url>` or as FS_CACHE_URL");
     }
 
     #[test]
@@ -688,29 +534,17 @@ mod tests {
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(shown(&["-v"], &[]), format!("{version}\n"));
         assert!(shown(&["-u"], &[]).starts_with(&format!("fs-caching-server {version}\n")));
-        let help = shown(
-            &["-h"],
-            &[
-                ("FS_CACHE_PORT", " 81x"),
-                ("FS_CACHE_HOST", "::1"),
-                ("FS_CACHE_REGEX", "b"),
-            ],
-        );
+        let help =
+            shown(&["-h"], &[("FS_CACHE_PORT", " 81x"), ("FS_CACHE_HOST", "::1"), ("FS_CACHE_REGEX", "b")]);
         let lines: Vec<&str> = help.lines().collect();
-        assert_eq!(
-            lines[..3],
-            ["usage: fs-caching-server [options]", "", "options"]
-        );
+        assert_eq!(lines[..3], ["usage: fs-caching-server [options]", "", "options"]);
         assert!(help.contains("\n  -c, --cache-dir <dir>     [env FS_CACHE_DIR] "));
         assert!(help.contains("\n  -d, --debug               [env FS_CACHE_DEBUG] "));
         assert!(help.contains("\n      --workers <n>         [env FS_CACHE_WORKERS] "));
         assert!(help.contains("defaults to ::1\n") && help.contains("defaults to 81\n"));
         assert!(help.contains(&format!("defaults to /{}/\n", Pattern::DEFAULT)));
         assert_eq!(lines.len(), 3 + OPTIONS.len());
-        assert_eq!(
-            error(&["-z"], &[]),
-            format!("illegal option -- z\n{}", usage(&|_| None))
-        );
+        assert_eq!(error(&["-z"], &[]), format!("illegal option -- z\n{}", usage(&|_| None)));
     }
 
     const SET: (&str, &str) = ("FS_CACHE_URL", "http://h");

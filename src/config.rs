@@ -83,9 +83,7 @@ impl Pinning {
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             match (number(first), number(last)) {
-                (Some(first), Some(last)) if first <= last && last < Self::CPUS => {
-                    cpus.extend(first..=last)
-                }
+                (Some(first), Some(last)) if first <= last && last < Self::CPUS => cpus.extend(first..=last),
                 _ => {
                     return Err(format!(
                         "expected auto or processors from 0 to {} such as 0,2-5",
@@ -191,16 +189,11 @@ pub struct Origin {
 impl Origin {
     /// Reads `scheme://[user[:password]@]host[:port][/path]`.
     pub fn parse(url: &str) -> Result<Self, String> {
-        if let Some(c) = url
-            .chars()
-            .find(|&c| c <= ' ' || c == '\\' || !c.is_ascii() || c.is_control())
-        {
+        if let Some(c) = url.chars().find(|&c| c <= ' ' || c == '\\' || !c.is_ascii() || c.is_control()) {
             return Err(format!("the character {c:?} must be percent-encoded"));
         }
         let url = url.trim_end_matches('/');
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or("expected http://HOST or https://HOST")?;
+        let (scheme, rest) = url.split_once("://").ok_or("expected http://HOST or https://HOST")?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
             "https" => true,
@@ -239,9 +232,7 @@ impl Origin {
 /// Hides the credentials of a URL, whether or not the rest of it is well-formed.
 pub(crate) fn mask(url: &str) -> String {
     let start = url.find("://").map_or(0, |colon| colon + 3);
-    let end = url[start..]
-        .find('/')
-        .map_or(url.len(), |slash| start + slash);
+    let end = url[start..].find('/').map_or(url.len(), |slash| start + slash);
     match url[start..end].rfind('@') {
         Some(at) => format!("{}***{}", &url[..start], &url[start + at..]),
         None => url.to_owned(),
@@ -253,8 +244,7 @@ fn split_port(address: &str) -> Result<(String, Option<u16>), String> {
     let (host, rest) = match address.strip_prefix('[') {
         Some(bracketed) => {
             let (v6, rest) = bracketed.split_once(']').ok_or("\"[\" without \"]\"")?;
-            v6.parse::<Ipv6Addr>()
-                .map_err(|_| format!("\"{v6}\" is no IPv6 address"))?;
+            v6.parse::<Ipv6Addr>().map_err(|_| format!("\"{v6}\" is no IPv6 address"))?;
             (v6, rest)
         }
         None => {
@@ -264,10 +254,9 @@ fn split_port(address: &str) -> Result<(String, Option<u16>), String> {
         }
     };
     let port = match rest.strip_prefix(':') {
-        Some(digits) => Some(
-            port_number(digits)
-                .ok_or_else(|| format!("\"{digits}\" is no port from 1 to 65535"))?,
-        ),
+        Some(digits) => {
+            Some(port_number(digits).ok_or_else(|| format!("\"{digits}\" is no port from 1 to 65535"))?)
+        }
         None if rest.is_empty() => None,
         None => return Err(format!("\"{rest}\" after the address")),
     };
@@ -276,15 +265,10 @@ fn split_port(address: &str) -> Result<(String, Option<u16>), String> {
 
 /// Checks a host to listen on: a name or an address, which may have a zone (`fe80::1%eth0`).
 pub(crate) fn check_host(host: &str) -> Result<(), String> {
-    let address = host
-        .split_once('%')
-        .filter(|(_, zone)| !zone.is_empty())
-        .map_or(host, |(address, _)| address);
+    let address =
+        host.split_once('%').filter(|(_, zone)| !zone.is_empty()).map_or(host, |(address, _)| address);
     if address.contains(':') {
-        return address
-            .parse::<IpAddr>()
-            .map(drop)
-            .map_err(|_| "no IPv6 address".to_owned());
+        return address.parse::<IpAddr>().map(drop).map_err(|_| "no IPv6 address".to_owned());
     }
     check_name(host)
 }
@@ -297,17 +281,12 @@ fn check_name(host: &str) -> Result<(), String> {
     let name = host.strip_suffix('.').unwrap_or(host);
     let label_fits = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     if name.len() > 253 || !name.split('.').all(label_fits) {
         return Err(format!("\"{host}\" is no host name"));
     }
-    let numeric = name
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     if numeric && host.parse::<Ipv4Addr>().is_err() {
         return Err(format!("\"{host}\" is no IPv4 address"));
     }
@@ -316,16 +295,11 @@ fn check_name(host: &str) -> Result<(), String> {
 
 /// A number in plain digits: `parse` alone would also take a sign.
 fn number(text: &str) -> Option<usize> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn port_number(text: &str) -> Option<u16> {
-    number(text)
-        .and_then(|port| u16::try_from(port).ok())
-        .filter(|&port| port != 0)
+    number(text).and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0)
 }
 
 /// The Authorization value for `user[:password]`, percent-encoded as in a URL.
@@ -342,9 +316,7 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let bits = chunk
-            .iter()
-            .fold(0_usize, |bits, &byte| bits << 8 | usize::from(byte))
+        let bits = chunk.iter().fold(0_usize, |bits, &byte| bits << 8 | usize::from(byte))
             << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let digit = char::from(DIGITS[bits >> (18 - 6 * place) & 63]);
@@ -377,16 +349,8 @@ mod tests {
     fn origins() {
         for &(url, https, host, port, host_field, prefix, shown) in ORIGINS {
             let origin = Origin::parse(url).unwrap();
-            assert_eq!(
-                (origin.https, origin.host.as_str(), origin.port),
-                (https, host, port),
-                "{url}"
-            );
-            assert_eq!(
-                (origin.host_field.as_str(), origin.prefix.as_str()),
-                (host_field, prefix),
-                "{url}"
-            );
+            assert_eq!((origin.https, origin.host.as_str(), origin.port), (https, host, port), "{url}");
+            assert_eq!((origin.host_field.as_str(), origin.prefix.as_str()), (host_field, prefix), "{url}");
             assert_eq!(origin.url, shown);
         }
     }
@@ -421,10 +385,7 @@ mod tests {
         ];
         for (url, reason) in cases {
             let error = Origin::parse(url).unwrap_err();
-            assert!(
-                error.contains(reason) && !error.contains('\n'),
-                "{url}: {error}"
-            );
+            assert!(error.contains(reason) && !error.contains('\n'), "{url}: {error}");
         }
     }
 
@@ -440,19 +401,15 @@ mod tests {
         for (url, value) in cases {
             let origin = Origin::parse(url).unwrap();
             assert_eq!(origin.authorization.as_deref(), value);
-            assert_eq!(
-                (origin.host.as_str(), origin.url.contains("pass")),
-                ("h", false)
-            );
+            assert_eq!((origin.host.as_str(), origin.url.contains("pass")), ("h", false));
         }
         assert_eq!(mask("http://u:secret@h o/@"), "http://***@h o/@");
     }
 
     #[test]
     fn targets() {
-        let target = |url: &str, from: &str| {
-            String::from_utf8(Origin::parse(url).unwrap().target(from.as_bytes()))
-        };
+        let target =
+            |url: &str, from: &str| String::from_utf8(Origin::parse(url).unwrap().target(from.as_bytes()));
         assert_eq!(target("http://h/a/", "//b/../c?d").unwrap(), "/a//b/../c?d");
         assert_eq!(target("http://h", "/%2e").unwrap(), "/%2e");
         assert_eq!(target("http://h/a", "*").unwrap(), "*");
@@ -460,65 +417,25 @@ mod tests {
 
     #[test]
     fn hosts_to_listen_on() {
-        for good in [
-            "0.0.0.0",
-            "::",
-            "::1",
-            "fe80::1%eth0",
-            "localhost",
-            "a_b.c-d.",
-        ] {
+        for good in ["0.0.0.0", "::", "::1", "fe80::1%eth0", "localhost", "a_b.c-d."] {
             assert_eq!(check_host(good), Ok(()), "{good}");
         }
-        for bad in [
-            "", "[::1]", "a b", "1.2.3", "::g", "a%b", "fe80::1%", ".", "a/b", "h:80", "\u{e9}",
-        ] {
+        for bad in ["", "[::1]", "a b", "1.2.3", "::g", "a%b", "fe80::1%", ".", "a/b", "h:80", "\u{e9}"] {
             assert!(check_host(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn choices() {
-        let count = |n| {
-            NonZeroUsize::new(n)
-                .map(Workers::Count)
-                .ok_or(String::new())
-        };
+        let count = |n| NonZeroUsize::new(n).map(Workers::Count).ok_or(String::new());
         assert_eq!(Workers::parse("auto"), Ok(Workers::Auto));
-        assert_eq!(
-            (Workers::parse("1"), Workers::parse("1024")),
-            (count(1), count(1024))
-        );
-        for bad in [
-            "0",
-            "1025",
-            "-1",
-            "+1",
-            "x",
-            "",
-            " 1",
-            "99999999999999999999",
-        ] {
+        assert_eq!((Workers::parse("1"), Workers::parse("1024")), (count(1), count(1024)));
+        for bad in ["0", "1025", "-1", "+1", "x", "", " 1", "99999999999999999999"] {
             assert!(Workers::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(Pinning::parse("auto"), Ok(Pinning::Auto));
-        assert_eq!(
-            Pinning::parse("0,2-5,1"),
-            Ok(Pinning::List(vec![0, 2, 3, 4, 5, 1]))
-        );
-        for bad in [
-            "",
-            ",",
-            "1,",
-            "5-2",
-            "-",
-            "1-",
-            "a",
-            "1024",
-            "0-99999999999",
-            "1-2-3",
-            "+1",
-        ] {
+        assert_eq!(Pinning::parse("0,2-5,1"), Ok(Pinning::List(vec![0, 2, 3, 4, 5, 1])));
+        for bad in ["", ",", "1,", "5-2", "-", "1-", "a", "1024", "0-99999999999", "1-2-3", "+1"] {
             assert!(Pinning::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(IoChoice::parse("auto"), Ok(IoChoice::Auto));

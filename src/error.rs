@@ -72,20 +72,12 @@ pub struct Error {
 impl Error {
     /// An error with no more to say.
     pub fn new(side: Side, kind: Kind) -> Self {
-        Self {
-            side,
-            kind,
-            detail: String::new(),
-        }
+        Self { side, kind, detail: String::new() }
     }
 
     /// An error with what was said about it.
     pub fn with(side: Side, kind: Kind, detail: impl fmt::Display) -> Self {
-        Self {
-            side,
-            kind,
-            detail: detail.to_string(),
-        }
+        Self { side, kind, detail: detail.to_string() }
     }
 
     /// An error of a system call on `side`.
@@ -128,11 +120,7 @@ impl fmt::Display for Error {
             Side::Us => "server",
         };
         write!(f, "{side}: {}", self.kind.as_str())?;
-        if self.detail.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.detail)
-        }
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
     }
 }
 

@@ -123,10 +123,7 @@ impl Key {
         let fits = |name: &str, room: usize| !name.is_empty() && name.len() <= room;
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let named = fits(name, NAME_BYTES - IN_PROGRESS.len())
-            && (parent.is_empty()
-                || parent
-                    .split('/')
-                    .all(|directory| fits(directory, NAME_BYTES)))
+            && (parent.is_empty() || parent.split('/').all(|directory| fits(directory, NAME_BYTES)))
             && path.len() + IN_PROGRESS.len() <= PATH_BYTES;
         named.then(|| Self(path.to_owned()))
     }
@@ -247,11 +244,7 @@ mod tests {
     #[test]
     fn decoded_and_normalised_as_before() {
         for &(path, expected) in NODE {
-            assert_eq!(
-                normalized(path),
-                expected.map(str::to_owned).ok_or(BadPath::Encoding),
-                "{path}"
-            );
+            assert_eq!(normalized(path), expected.map(str::to_owned).ok_or(BadPath::Encoding), "{path}");
         }
     }
 

@@ -8,8 +8,7 @@ use fs_caching_server::server;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let variable =
-        |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     match cli::parse(arguments, &variable) {
         Ok(Request::Print(text)) => {
             // A closed stdout is the reader's choice.

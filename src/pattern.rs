@@ -66,10 +66,7 @@ impl Pattern {
             Some(engine) => engine,
             None => backtracking(&tree)?,
         };
-        Ok(Self {
-            source: source.into(),
-            engine,
-        })
+        Ok(Self { source: source.into(), engine })
     }
 
     /// Whether the pattern matches anywhere in `path`.
@@ -142,10 +139,7 @@ fn line_end(c: char) -> String {
 fn linear(tree: &Node) -> Option<Engine> {
     let text = print::print(tree, Dialect::Regex)?;
     let mut builder = regex::RegexBuilder::new(&text);
-    let regex = builder
-        .size_limit(PROGRAM_BYTES)
-        .nest_limit(print::NESTING)
-        .build();
+    let regex = builder.size_limit(PROGRAM_BYTES).nest_limit(print::NESTING).build();
     regex.ok().map(Engine::Linear)
 }
 
@@ -160,12 +154,10 @@ fn backtracking(tree: &Node) -> Result<Engine, PatternError> {
     } else {
         Some(tree.clone())
     };
-    let text = reduced
-        .filter(|tree| !reduce::is_large(tree))
-        .and_then(|tree| print::print(&tree, Dialect::Regress));
+    let text =
+        reduced.filter(|tree| !reduce::is_large(tree)).and_then(|tree| print::print(&tree, Dialect::Regress));
     let text = text.ok_or_else(|| refused("too many quantifiers inside each other"))?;
-    let regex =
-        regress::Regex::with_flags(&text, "u").map_err(|error| PatternError(error.to_string()))?;
+    let regex = regress::Regex::with_flags(&text, "u").map_err(|error| PatternError(error.to_string()))?;
     Ok(Engine::Backtracking(Arc::new(regex)))
 }
 

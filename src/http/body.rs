@@ -67,8 +67,7 @@ impl Incoming {
     pub fn take(&mut self, input: &mut Vec<u8>, piece: &mut Vec<u8>) -> Result<(), BadChunk> {
         match self {
             Self::Length(left) => {
-                let count =
-                    usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                let count = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
                 piece.extend(input.drain(..count));
                 self.moved(count);
             }

@@ -22,10 +22,7 @@ const SIZE_DIGITS: usize = 16;
 ///
 /// `len` must not be zero, which would end the body.
 pub fn chunk_head(len: usize) -> impl AsRef<[u8]> {
-    let mut head = ChunkHead {
-        bytes: *b"0000000000000000\r\n",
-        start: SIZE_DIGITS,
-    };
+    let mut head = ChunkHead { bytes: *b"0000000000000000\r\n", start: SIZE_DIGITS };
     let mut rest = len;
     loop {
         head.start -= 1;
@@ -157,11 +154,7 @@ impl ChunkDecoder {
             self.state = self.framing(byte)?;
         }
         let consumed = input.len();
-        Ok(if self.state == State::Done {
-            Step::End { consumed }
-        } else {
-            Step::NeedMore { consumed }
-        })
+        Ok(if self.state == State::Done { Step::End { consumed } } else { Step::NeedMore { consumed } })
     }
 
     fn data(&mut self, skip: usize, there: usize) -> Step {
@@ -231,20 +224,12 @@ impl ChunkDecoder {
     /// What follows a complete size line.
     fn after_size(&mut self) -> State {
         self.count = 0;
-        if self.left == 0 {
-            State::TrailerStart
-        } else {
-            State::Data
-        }
+        if self.left == 0 { State::TrailerStart } else { State::Data }
     }
 
     fn counted(&mut self, next: State, most: usize, fault: BadChunk) -> Result<State, BadChunk> {
         self.count += 1;
-        if self.count > most {
-            Err(fault)
-        } else {
-            Ok(next)
-        }
+        if self.count > most { Err(fault) } else { Ok(next) }
     }
 }
 
@@ -294,12 +279,7 @@ mod tests {
             let glued = [wire, b"GET /"].concat();
             for piece in [1, 2, 3, 100] {
                 let (found, used) = decode(&glued, &[piece]).unwrap().unwrap();
-                assert_eq!(
-                    (&found[..], used),
-                    (payload, wire.len()),
-                    "{}",
-                    wire.escape_ascii()
-                );
+                assert_eq!((&found[..], used), (payload, wire.len()), "{}", wire.escape_ascii());
             }
             assert_eq!(decode(&wire[..wire.len() - 1], &[7]), Ok(None));
         }
@@ -335,24 +315,17 @@ mod tests {
             (b"0\r\n\rX", BadChunk::LineEnd),
         ] {
             for piece in [1, 100] {
-                assert_eq!(
-                    decode(wire, &[piece]),
-                    Err(fault),
-                    "{}",
-                    wire.escape_ascii()
-                );
+                assert_eq!(decode(wire, &[piece]), Err(fault), "{}", wire.escape_ascii());
             }
         }
     }
 
     #[test]
     fn extensions_and_trailers_are_bounded() {
-        let extension =
-            |len: usize| format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(len)).into_bytes();
+        let extension = |len: usize| format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(len)).into_bytes();
         assert!(decode(&extension(4096), &[999]).unwrap().is_some());
         assert_eq!(decode(&extension(4097), &[999]), Err(BadChunk::Extension));
-        let trailers =
-            |count: usize| format!("0\r\n{}\r\n", "A:234567\r\n".repeat(count)).into_bytes();
+        let trailers = |count: usize| format!("0\r\n{}\r\n", "A:234567\r\n".repeat(count)).into_bytes();
         assert!(decode(&trailers(2048), &[999]).unwrap().is_some());
         assert_eq!(decode(&trailers(2049), &[999]), Err(BadChunk::Trailer));
     }
@@ -360,10 +333,7 @@ mod tests {
     #[test]
     fn a_huge_chunk_is_handed_over_as_it_comes() {
         let mut decoder = ChunkDecoder::new();
-        assert_eq!(
-            decoder.step(b"ffffffffffffffff\r\nab"),
-            Ok(Step::Data { skip: 18, len: 2 })
-        );
+        assert_eq!(decoder.step(b"ffffffffffffffff\r\nab"), Ok(Step::Data { skip: 18, len: 2 }));
         assert_eq!(decoder.step(b""), Ok(Step::NeedMore { consumed: 0 }));
         assert_eq!(decoder.step(b"cde"), Ok(Step::Data { skip: 0, len: 3 }));
     }
@@ -377,18 +347,10 @@ mod tests {
 
     #[test]
     fn heads_of_chunks() {
-        for (len, head) in [
-            (1, "1\r\n"),
-            (15, "f\r\n"),
-            (16, "10\r\n"),
-            (65_536, "10000\r\n"),
-        ] {
+        for (len, head) in [(1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (65_536, "10000\r\n")] {
             assert_eq!(chunk_head(len).as_ref(), head.as_bytes());
         }
-        assert_eq!(
-            chunk_head(usize::MAX).as_ref().len(),
-            usize::MAX.to_string().len().min(16) + 2
-        );
+        assert_eq!(chunk_head(usize::MAX).as_ref().len(), usize::MAX.to_string().len().min(16) + 2);
     }
 
     fn encode(chunks: &[Vec<u8>]) -> Vec<u8> {

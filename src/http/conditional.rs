@@ -54,11 +54,7 @@ pub fn evaluate(method: &Method, fields: &Fields, v: &Validators<'_>) -> Verdict
     } else {
         unchanged_since("if-modified-since").unwrap_or(false)
     };
-    if known {
-        Verdict::NotModified
-    } else {
-        Verdict::Proceed
-    }
+    if known { Verdict::NotModified } else { Verdict::Proceed }
 }
 
 /// Does If-Range let the Range field count (RFC 9110 section 13.1.5)? True when there is none.
@@ -79,9 +75,9 @@ pub fn if_range_holds(fields: &Fields, v: &Validators<'_>) -> bool {
 
 /// Does the list `name` hold `*` or a tag that `equal` finds the same as one of ours?
 fn lists(fields: &Fields, name: &str, v: &Validators<'_>, equal: fn(&[u8], &[u8]) -> bool) -> bool {
-    fields.all(name).any(|line| {
-        line.trim_ascii() == b"*" || tags(line).any(|tag| v.any(|known| equal(known, tag)))
-    })
+    fields
+        .all(name)
+        .any(|line| line.trim_ascii() == b"*" || tags(line).any(|tag| v.any(|known| equal(known, tag))))
 }
 
 /// The entity tags of one line. The list ends where it is not a list of tags any more.
@@ -101,10 +97,7 @@ fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The entity tag at the front of `text`, and what follows it.
 fn first_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let quoted = text
-        .strip_prefix(b"W/")
-        .unwrap_or(text)
-        .strip_prefix(b"\"")?;
+    let quoted = text.strip_prefix(b"W/").unwrap_or(text).strip_prefix(b"\"")?;
     let end = text.len() - quoted.len() + quoted.iter().position(|&byte| byte == b'"')? + 1;
     Some(text.split_at(end))
 }
@@ -132,10 +125,7 @@ mod tests {
     const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 
     fn known() -> Validators<'static> {
-        Validators {
-            etags: [Some(b"\"a,b\""), Some(b"W/\"w\"")],
-            last_modified: Some(CHANGED),
-        }
+        Validators { etags: [Some(b"\"a,b\""), Some(b"W/\"w\"")], last_modified: Some(CHANGED) }
     }
 
     #[test]
@@ -164,11 +154,7 @@ mod tests {
             ("If-Modified-Since", SAME, NotModified),
             ("If-Modified-Since", AFTER, NotModified),
             ("If-Modified-Since", BEFORE, Proceed),
-            (
-                "If-Modified-Since",
-                "Sunday, 06-Nov-94 08:49:37 GMT",
-                NotModified,
-            ),
+            ("If-Modified-Since", "Sunday, 06-Nov-94 08:49:37 GMT", NotModified),
             ("If-Modified-Since", "soon", Proceed),
             ("If-Unmodified-Since", SAME, Proceed),
             ("If-Unmodified-Since", AFTER, Proceed),
@@ -176,66 +162,27 @@ mod tests {
             ("If-Unmodified-Since", "soon", Proceed),
         ] {
             let set = Fields::from_iter([(name, value)]);
-            assert_eq!(
-                evaluate(&Method::Get, &set, &known()),
-                verdict,
-                "{name}: {value}"
-            );
-            assert_eq!(
-                evaluate(&Method::Head, &set, &known()),
-                verdict,
-                "{name}: {value}"
-            );
-            assert_eq!(
-                evaluate(&Method::Other("POST".into()), &set, &known()),
-                Proceed
-            );
+            assert_eq!(evaluate(&Method::Get, &set, &known()), verdict, "{name}: {value}");
+            assert_eq!(evaluate(&Method::Head, &set, &known()), verdict, "{name}: {value}");
+            assert_eq!(evaluate(&Method::Other("POST".into()), &set, &known()), Proceed);
         }
     }
 
     #[test]
     fn rfc9110_13_2_2_precedence() {
         for (list, verdict) in [
-            (
-                &[("If-None-Match", "\"x\""), ("If-Modified-Since", SAME)][..],
-                Proceed,
-            ),
-            (
-                &[("If-None-Match", "\"a,b\""), ("If-Modified-Since", BEFORE)],
-                NotModified,
-            ),
-            (
-                &[("If-Match", "\"a,b\""), ("If-Unmodified-Since", BEFORE)],
-                Proceed,
-            ),
-            (
-                &[("If-Match", "\"x\""), ("If-None-Match", "\"a,b\"")],
-                PreconditionFailed,
-            ),
-            (
-                &[("If-Match", "\"a,b\""), ("If-None-Match", "\"a,b\"")],
-                NotModified,
-            ),
-            (
-                &[("If-Unmodified-Since", BEFORE), ("If-None-Match", "*")],
-                PreconditionFailed,
-            ),
-            (
-                &[("If-None-Match", "\"x\""), ("If-None-Match", "\"a,b\"")],
-                NotModified,
-            ),
-            (
-                &[("If-Modified-Since", SAME), ("If-Modified-Since", SAME)],
-                Proceed,
-            ),
+            (&[("If-None-Match", "\"x\""), ("If-Modified-Since", SAME)][..], Proceed),
+            (&[("If-None-Match", "\"a,b\""), ("If-Modified-Since", BEFORE)], NotModified),
+            (&[("If-Match", "\"a,b\""), ("If-Unmodified-Since", BEFORE)], Proceed),
+            (&[("If-Match", "\"x\""), ("If-None-Match", "\"a,b\"")], PreconditionFailed),
+            (&[("If-Match", "\"a,b\""), ("If-None-Match", "\"a,b\"")], NotModified),
+            (&[("If-Unmodified-Since", BEFORE), ("If-None-Match", "*")], PreconditionFailed),
+            (&[("If-None-Match", "\"x\""), ("If-None-Match", "\"a,b\"")], NotModified),
+            (&[("If-Modified-Since", SAME), ("If-Modified-Since", SAME)], Proceed),
             (&[], Proceed),
         ] {
             assert_eq!(
-                evaluate(
-                    &Method::Get,
-                    &Fields::from_iter(list.iter().copied()),
-                    &known()
-                ),
+                evaluate(&Method::Get, &Fields::from_iter(list.iter().copied()), &known()),
                 verdict,
                 "{list:?}"
             );
@@ -275,20 +222,10 @@ mod tests {
             ("", false),
             ("*", false),
         ] {
-            assert_eq!(
-                if_range_holds(&Fields::from_iter([("If-Range", value)]), &known()),
-                holds,
-                "{value}"
-            );
+            assert_eq!(if_range_holds(&Fields::from_iter([("If-Range", value)]), &known()), holds, "{value}");
         }
         assert!(if_range_holds(&Fields::new(), &Validators::default()));
-        assert!(!if_range_holds(
-            &Fields::from_iter([("If-Range", "soon")]),
-            &Validators::default()
-        ));
-        assert!(!if_range_holds(
-            &Fields::from_iter([("If-Range", SAME), ("If-Range", SAME)]),
-            &known()
-        ));
+        assert!(!if_range_holds(&Fields::from_iter([("If-Range", "soon")]), &Validators::default()));
+        assert!(!if_range_holds(&Fields::from_iter([("If-Range", SAME), ("If-Range", SAME)]), &known()));
     }
 }

@@ -25,10 +25,7 @@ impl Fields {
 
     /// An empty section with room for `fields` fields of `bytes` bytes in all.
     pub(super) fn with_capacity(fields: usize, bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes),
-            spans: Vec::with_capacity(fields),
-        }
+        Self { bytes: Vec::with_capacity(bytes), spans: Vec::with_capacity(fields) }
     }
 
     /// Appends a field; one of the same name stays.
@@ -37,45 +34,29 @@ impl Fields {
         self.bytes.extend_from_slice(name);
         let middle = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        self.spans.push(Span {
-            start,
-            middle,
-            end: self.bytes.len(),
-        });
+        self.spans.push(Span { start, middle, end: self.bytes.len() });
     }
 
     /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + '_ {
-        self.spans
-            .iter()
-            .map(|span| (self.name(*span), &self.bytes[span.middle..span.end]))
+        self.spans.iter().map(|span| (self.name(*span), &self.bytes[span.middle..span.end]))
     }
 
     /// The value of the first field called `name`, ASCII case ignored.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
     /// The values of all fields called `name`, ASCII case ignored.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter()
-            .filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        self.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
     /// The value of the field called `name` if there is exactly one of them.
     pub fn only(&self, name: &str) -> Option<&[u8]> {
-        let mut named = self
-            .iter()
-            .filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()));
+        let mut named = self.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()));
         let (_, value) = named.next()?;
-        if named.next().is_some() {
-            None
-        } else {
-            Some(value)
-        }
+        if named.next().is_some() { None } else { Some(value) }
     }
 
     /// Is there a field called `name`, ASCII case ignored?
@@ -86,8 +67,7 @@ impl Fields {
     /// Removes every field called `name`, ASCII case ignored.
     pub fn remove(&mut self, name: &str) {
         let bytes = &self.bytes;
-        self.spans
-            .retain(|span| !bytes[span.start..span.middle].eq_ignore_ascii_case(name.as_bytes()));
+        self.spans.retain(|span| !bytes[span.start..span.middle].eq_ignore_ascii_case(name.as_bytes()));
     }
 
     /// The members of the comma-separated list `name` over all its lines, blanks trimmed, empty ones skipped.
@@ -162,14 +142,11 @@ const PROTECTED: [&str; 20] = [
 ];
 
 fn is_one_of(name: &[u8], list: &[&str]) -> bool {
-    list.iter()
-        .any(|entry| name.eq_ignore_ascii_case(entry.as_bytes()))
+    list.iter().any(|entry| name.eq_ignore_ascii_case(entry.as_bytes()))
 }
 
 fn is_protected(name: &[u8]) -> bool {
-    let conditional = name
-        .get(..3)
-        .is_some_and(|start| start.eq_ignore_ascii_case(b"if-"));
+    let conditional = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"));
     conditional || is_one_of(name, &PROTECTED)
 }
 
@@ -183,17 +160,12 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
 /// A nomination is ignored where obeying it would change the message: Host, Content-*, Authorization,
 /// Cache-Control, Range, If-* and the like stay (RFC 9110 section 7.6.1 forbids nominating such fields).
 pub fn end_to_end(from: &Fields, also: &[&str]) -> Fields {
-    let nominated: Vec<&[u8]> = from
-        .tokens("connection")
-        .filter(|name| !is_protected(name))
-        .collect();
+    let nominated: Vec<&[u8]> = from.tokens("connection").filter(|name| !is_protected(name)).collect();
     let mut kept = Fields::with_capacity(from.spans.len(), from.bytes.len());
     for (name, value) in from.iter() {
         let dropped = is_hop_by_hop(name)
             || is_one_of(name, also)
-            || nominated
-                .iter()
-                .any(|nominee| name.eq_ignore_ascii_case(nominee));
+            || nominated.iter().any(|nominee| name.eq_ignore_ascii_case(nominee));
         if !dropped {
             kept.push(name, value);
         }
@@ -210,14 +182,8 @@ mod tests {
         let mut set = Fields::from_iter([("Via", "a"), ("X-One", "1"), ("vIA", "b")]);
         assert_eq!(set.get("VIA"), Some(&b"a"[..]));
         assert_eq!(set.all("via").collect::<Vec<_>>(), [b"a", b"b"]);
-        assert_eq!(
-            (set.only("x-one"), set.only("via"), set.only("none")),
-            (Some(&b"1"[..]), None, None)
-        );
-        assert_eq!(
-            (set.len(), set.contains("x-ONE"), set.contains("x-on")),
-            (3, true, false)
-        );
+        assert_eq!((set.only("x-one"), set.only("via"), set.only("none")), (Some(&b"1"[..]), None, None));
+        assert_eq!((set.len(), set.contains("x-ONE"), set.contains("x-on")), (3, true, false));
         set.remove("VIA");
         assert_eq!(set.iter().collect::<Vec<_>>(), [(&b"X-One"[..], &b"1"[..])]);
         set.remove("x-one");
@@ -235,10 +201,7 @@ mod tests {
     fn rfc9110_7_6_1_hop_by_hop_and_nominated_fields_stay_behind() {
         let set = Fields::from_iter([
             ("Host", "h"),
-            (
-                "Connection",
-                "close, X-Hop, host, If-None-Match, content-length",
-            ),
+            ("Connection", "close, X-Hop, host, If-None-Match, content-length"),
             ("connection", "X-Other"),
             ("Keep-Alive", "timeout=5"),
             ("TE", "trailers"),
@@ -252,10 +215,7 @@ mod tests {
             ("X-Kept", "1"),
         ]);
         let kept = end_to_end(&set, &["date"]);
-        let names: Vec<_> = kept
-            .iter()
-            .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
-            .collect();
+        let names: Vec<_> = kept.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
         assert_eq!(names, ["Host", "If-None-Match", "Content-Length", "X-Kept"]);
     }
 }

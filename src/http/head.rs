@@ -41,11 +41,7 @@ pub(super) fn find_end(
         }
     }
     *scanned = buf.len();
-    if buf.len() - start > most {
-        Err(Fault::HeadTooLarge)
-    } else {
-        Ok(None)
-    }
+    if buf.len() - start > most { Err(Fault::HeadTooLarge) } else { Ok(None) }
 }
 
 /// A complete head's first line without its CRLF, and the field lines after it.
@@ -75,9 +71,7 @@ fn collect(block: &[u8], read: Read<'_, '_>) -> Result<Fields, Fault> {
     match read {
         Ok(httparse::Status::Complete((_, headers))) => {
             let mut fields = Fields::with_capacity(headers.len(), block.len());
-            headers
-                .iter()
-                .for_each(|header| fields.push(header.name.as_bytes(), header.value));
+            headers.iter().for_each(|header| fields.push(header.name.as_bytes(), header.value));
             Ok(fields)
         }
         Err(httparse::Error::TooManyHeaders) => Err(Fault::TooManyFields),
@@ -88,9 +82,7 @@ fn collect(block: &[u8], read: Read<'_, '_>) -> Result<Fields, Fault> {
 }
 
 fn is_folded(block: &[u8]) -> bool {
-    block
-        .split(|&byte| byte == b'\n')
-        .any(|line| line.starts_with(b" ") || line.starts_with(b"\t"))
+    block.split(|&byte| byte == b'\n').any(|line| line.starts_with(b" ") || line.starts_with(b"\t"))
 }
 
 /// What the Transfer-Encoding fields of a message ask for.
@@ -117,11 +109,7 @@ pub(super) fn transfer_coding(fields: &Fields) -> Coding {
     let codings: Vec<&[u8]> = fields.tokens("transfer-encoding").collect();
     match codings.split_last() {
         Some((last, before)) if is_chunked(last) && !before.is_empty() => {
-            if before.iter().any(|coding| is_chunked(coding)) {
-                Coding::Malformed
-            } else {
-                Coding::Unknown
-            }
+            if before.iter().any(|coding| is_chunked(coding)) { Coding::Malformed } else { Coding::Unknown }
         }
         _ => Coding::Malformed,
     }
@@ -129,11 +117,7 @@ pub(super) fn transfer_coding(fields: &Fields) -> Coding {
 
 /// May the connection serve another message after this one (RFC 9112 section 9.3)?
 pub(super) fn is_persistent(version: Version, fields: &Fields) -> bool {
-    let says = |word: &[u8]| {
-        fields
-            .tokens("connection")
-            .any(|token| token.eq_ignore_ascii_case(word))
-    };
+    let says = |word: &[u8]| fields.tokens("connection").any(|token| token.eq_ignore_ascii_case(word));
     !says(b"close") && (version == Version::Http11 || says(b"keep-alive"))
 }
 
@@ -158,13 +142,7 @@ pub(super) fn push_clean(out: &mut Vec<u8>, text: &[u8]) {
     if memchr3(b'\r', b'\n', 0, text).is_none() {
         out.extend_from_slice(text);
     } else {
-        out.extend(text.iter().map(|&byte| {
-            if matches!(byte, b'\r' | b'\n' | 0) {
-                b' '
-            } else {
-                byte
-            }
-        }));
+        out.extend(text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }));
     }
 }
 
@@ -193,10 +171,7 @@ mod tests {
         assert_eq!(find_end(b"A: b\r\n", 0, 100, &mut scanned), Ok(None));
         assert_eq!(scanned, 6);
         assert_eq!(find_end(b"A: b\r\n\r", 0, 100, &mut scanned), Ok(None));
-        assert_eq!(
-            find_end(b"A: b\r\n\r\nrest", 0, 100, &mut scanned),
-            Ok(Some(8))
-        );
+        assert_eq!(find_end(b"A: b\r\n\r\nrest", 0, 100, &mut scanned), Ok(Some(8)));
         assert_eq!(scanned, 0);
     }
 
@@ -207,23 +182,10 @@ mod tests {
 
     #[test]
     fn bare_line_feeds_and_long_heads_are_faults() {
-        for bare in [
-            &b"\n"[..],
-            b"A\n",
-            b"A: b\r\n\n",
-            b"A: b\n\n",
-            b"A\r\n\r \n",
-        ] {
-            assert_eq!(
-                find_end(bare, 0, 100, &mut 0),
-                Err(Fault::BareLineFeed),
-                "{bare:?}"
-            );
+        for bare in [&b"\n"[..], b"A\n", b"A: b\r\n\n", b"A: b\n\n", b"A\r\n\r \n"] {
+            assert_eq!(find_end(bare, 0, 100, &mut 0), Err(Fault::BareLineFeed), "{bare:?}");
         }
-        assert_eq!(
-            find_end(b"A: b\r\n\r\n", 0, 7, &mut 0),
-            Err(Fault::HeadTooLarge)
-        );
+        assert_eq!(find_end(b"A: b\r\n\r\n", 0, 7, &mut 0), Err(Fault::HeadTooLarge));
         assert_eq!(find_end(b"A: b\r\n\r\n", 0, 8, &mut 0), Ok(Some(8)));
         assert_eq!(find_end(b"AAAA", 0, 3, &mut 0), Err(Fault::HeadTooLarge));
     }
@@ -234,14 +196,8 @@ mod tests {
         for count in [0, 1, 32, 33, 128] {
             assert_eq!(parse_fields(&block(count), 128).unwrap().len(), count);
         }
-        assert_eq!(
-            parse_fields(&block(129), 128).unwrap_err(),
-            Fault::TooManyFields
-        );
-        assert_eq!(
-            parse_fields(&block(5), 4).unwrap_err(),
-            Fault::TooManyFields
-        );
+        assert_eq!(parse_fields(&block(129), 128).unwrap_err(), Fault::TooManyFields);
+        assert_eq!(parse_fields(&block(5), 4).unwrap_err(), Fault::TooManyFields);
     }
 
     #[test]
@@ -262,21 +218,13 @@ mod tests {
             (b"A: b\rc", Fault::BadFieldValue),
         ] {
             let block = [line, b"\r\n\r\n"].concat();
-            assert_eq!(
-                parse_fields(&block, 9).unwrap_err(),
-                fault,
-                "{}",
-                line.escape_ascii()
-            );
+            assert_eq!(parse_fields(&block, 9).unwrap_err(), fault, "{}", line.escape_ascii());
         }
     }
 
     #[test]
     fn values_are_trimmed_and_keep_high_bytes() {
         let fields = parse_fields(b"A:\t b \xe9 \t\r\nB:\r\n\r\n", 9).unwrap();
-        assert_eq!(
-            (fields.get("a"), fields.get("b")),
-            (Some(&b"b \xe9"[..]), Some(&b""[..]))
-        );
+        assert_eq!((fields.get("a"), fields.get("b")), (Some(&b"b \xe9"[..]), Some(&b""[..])));
     }
 }

@@ -38,10 +38,7 @@ const TYPES: &[(&str, &str)] = &[
     ("dll", "application/octet-stream"),
     ("dmg", "application/octet-stream"),
     ("doc", "application/msword"),
-    (
-        "docx",
-        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ),
+    ("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
     ("dsc", "text/prs.lines.tag"),
     ("dtd", "application/xml-dtd"),
     ("ear", "application/java-archive"),
@@ -103,10 +100,7 @@ const TYPES: &[(&str, &str)] = &[
     ("pl", "application/x-perl"),
     ("png", "image/png"),
     ("ppt", "application/vnd.ms-powerpoint"),
-    (
-        "pptx",
-        "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    ),
+    ("pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
     ("ps", "application/postscript"),
     ("rar", "application/x-rar-compressed"),
     ("rpm", "application/x-redhat-package-manager"),
@@ -144,10 +138,7 @@ const TYPES: &[(&str, &str)] = &[
     ("wsdl", "application/wsdl+xml"),
     ("xhtml", "application/xhtml+xml"),
     ("xls", "application/vnd.ms-excel"),
-    (
-        "xlsx",
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ),
+    ("xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
     ("xml", "application/xml"),
     ("xpi", "application/x-xpinstall"),
     ("xsl", "application/xml"),
@@ -165,17 +156,13 @@ pub fn by_name(file_name: &[u8]) -> &'static str {
 }
 
 fn by_extension(file_name: &[u8]) -> Option<&'static str> {
-    let stop = file_name
-        .iter()
-        .rposition(|byte| matches!(byte, b'.' | b'/'))?;
+    let stop = file_name.iter().rposition(|byte| matches!(byte, b'.' | b'/'))?;
     let extension = file_name[stop..].strip_prefix(b".")?;
     let mut lower = [0; LONGEST];
     let lower = lower.get_mut(..extension.len())?;
     lower.copy_from_slice(extension);
     lower.make_ascii_lowercase();
-    let found = TYPES
-        .binary_search_by(|(known, _)| known.as_bytes().cmp(lower))
-        .ok()?;
+    let found = TYPES.binary_search_by(|(known, _)| known.as_bytes().cmp(lower)).ok()?;
     TYPES.get(found).map(|(_, media_type)| *media_type)
 }
 
@@ -186,16 +173,8 @@ mod tests {
     #[test]
     fn the_table_is_in_order_and_in_bounds() {
         assert!(TYPES.is_sorted_by(|one, next| one.0 < next.0));
-        assert!(
-            TYPES
-                .iter()
-                .all(|(extension, _)| extension.len() <= LONGEST)
-        );
-        assert!(
-            TYPES
-                .iter()
-                .all(|(extension, _)| !extension.bytes().any(|byte| byte.is_ascii_uppercase()))
-        );
+        assert!(TYPES.iter().all(|(extension, _)| extension.len() <= LONGEST));
+        assert!(TYPES.iter().all(|(extension, _)| !extension.bytes().any(|byte| byte.is_ascii_uppercase())));
     }
 
     #[test]

@@ -35,18 +35,13 @@ impl Version {
 
     /// `None` for a version that is not spoken here, or none at all.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
-        [Self::Http10, Self::Http11]
-            .into_iter()
-            .find(|version| version.as_str().as_bytes() == text)
+        [Self::Http10, Self::Http11].into_iter().find(|version| version.as_str().as_bytes() == text)
     }
 
     /// Does `text` look like a version of HTTP, spoken here or not?
     pub(super) fn is_other(text: &[u8]) -> bool {
         let number = text.strip_prefix(b"HTTP/").unwrap_or_default();
-        !number.is_empty()
-            && number
-                .iter()
-                .all(|&byte| byte == b'.' || byte.is_ascii_digit())
+        !number.is_empty() && number.iter().all(|&byte| byte == b'.' || byte.is_ascii_digit())
     }
 }
 
@@ -86,8 +81,8 @@ impl Method {
             b"GET" => Some(Self::Get),
             b"HEAD" => Some(Self::Head),
             _ => {
-                let valid = (1..=METHOD_LIMIT).contains(&token.len())
-                    && token.iter().copied().all(is_token_byte);
+                let valid =
+                    (1..=METHOD_LIMIT).contains(&token.len()) && token.iter().copied().all(is_token_byte);
                 let name = std::str::from_utf8(token).ok().filter(|_| valid)?;
                 Some(Self::Other(name.into()))
             }
@@ -119,11 +114,7 @@ pub struct HeadLimits {
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self {
-            bytes: 64 * 1024,
-            fields: 256,
-            target: 16 * 1024,
-        }
+        Self { bytes: 64 * 1024, fields: 256, target: 16 * 1024 }
     }
 }
 
@@ -197,23 +188,11 @@ pub fn parse(
     let (method, target, version) = request_line(line, limits)?;
     let fields = head::parse_fields(block, limits.fields)?;
     check_host(version, &fields)?;
-    if fields
-        .tokens("expect")
-        .any(|token| !token.eq_ignore_ascii_case(b"100-continue"))
-    {
+    if fields.tokens("expect").any(|token| !token.eq_ignore_ascii_case(b"100-continue")) {
         return Err(Refusal::UnknownExpectation);
     }
     let body = framing(version, &fields)?;
-    Ok(Some((
-        RequestHead {
-            method,
-            target: target.into(),
-            version,
-            fields,
-            body,
-        },
-        end,
-    )))
+    Ok(Some((RequestHead { method, target: target.into(), version, fields, body }, end)))
 }
 
 /// Method, target and version of the first line of `buf` as well as they can be told, for the log line of a
@@ -222,9 +201,7 @@ pub fn sketch(buf: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let text = buf.trim_ascii_start();
     let line = &text[..memchr2(b'\r', b'\n', text).unwrap_or(text.len())];
     match split_line(line) {
-        Some((method, target, version)) if version.starts_with(b"HTTP/") => {
-            (method, target, version)
-        }
+        Some((method, target, version)) if version.starts_with(b"HTTP/") => (method, target, version),
         _ => {
             let space = memchr(b' ', line).unwrap_or(line.len());
             (&line[..space], line[space..].trim_ascii(), b"")
@@ -267,11 +244,7 @@ fn refuse_early(rest: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
         _ => {}
     }
     let Some(space) = memchr(b' ', &rest[..rest.len().min(METHOD_LIMIT + 1)]) else {
-        return if rest.len() > METHOD_LIMIT {
-            Err(Refusal::BadSyntax)
-        } else {
-            Ok(())
-        };
+        return if rest.len() > METHOD_LIMIT { Err(Refusal::BadSyntax) } else { Ok(()) };
     };
     let target = &rest[space + 1..];
     match target.get(..=limits.target) {
@@ -286,10 +259,7 @@ fn split_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (first < last).then(|| (&line[..first], &line[first + 1..last], &line[last + 1..]))
 }
 
-fn request_line<'a>(
-    line: &'a [u8],
-    limits: &HeadLimits,
-) -> Result<(Method, &'a [u8], Version), Refusal> {
+fn request_line<'a>(line: &'a [u8], limits: &HeadLimits) -> Result<(Method, &'a [u8], Version), Refusal> {
     let (method, target, version) = split_line(line).ok_or(Refusal::BadSyntax)?;
     let version = match Version::read(version) {
         Some(version) => version,
@@ -363,14 +333,8 @@ mod tests {
     fn a_request_is_read_as_it_came() {
         let text = b"GET /a|b?c HTTP/1.1\r\nHost: h\r\nX-A:1\r\nx-a: 2 \r\n\r\nGET /next";
         let (head, used) = read(text).unwrap().unwrap();
-        assert_eq!(
-            (head.method.clone(), &head.target[..]),
-            (Method::Get, &b"/a|b?c"[..])
-        );
-        assert_eq!(
-            (head.version.as_str(), head.body),
-            ("HTTP/1.1", RequestBody::None)
-        );
+        assert_eq!((head.method.clone(), &head.target[..]), (Method::Get, &b"/a|b?c"[..]));
+        assert_eq!((head.version.as_str(), head.body), ("HTTP/1.1", RequestBody::None));
         assert_eq!(head.fields.all("X-A").collect::<Vec<_>>(), [b"1", b"2"]);
         assert_eq!(&text[used..], b"GET /next");
     }
@@ -382,10 +346,7 @@ mod tests {
             ("Content-Length: 0", RequestBody::Length(0)),
             ("content-length: 3", RequestBody::Length(3)),
             ("Content-Length: 0003", RequestBody::Length(3)),
-            (
-                "Content-Length: 18446744073709551615",
-                RequestBody::Length(u64::MAX),
-            ),
+            ("Content-Length: 18446744073709551615", RequestBody::Length(u64::MAX)),
             ("Transfer-Encoding: chunked", RequestBody::Chunked),
             ("TRANSFER-ENCODING: \tChunked ", RequestBody::Chunked),
         ] {
@@ -396,22 +357,10 @@ mod tests {
     #[test]
     fn rfc9112_6_3_what_could_end_in_two_places_is_refused() {
         for (lines, refusal) in [
-            (
-                "Content-Length: 3\r\nTransfer-Encoding: chunked",
-                Refusal::LengthAndCoding,
-            ),
-            (
-                "Transfer-Encoding: gzip\r\nContent-Length: 3",
-                Refusal::LengthAndCoding,
-            ),
-            (
-                "Content-Length: 3\r\nContent-Length: 5",
-                Refusal::AmbiguousLength,
-            ),
-            (
-                "Content-Length: 3\r\nContent-Length: 3",
-                Refusal::AmbiguousLength,
-            ),
+            ("Content-Length: 3\r\nTransfer-Encoding: chunked", Refusal::LengthAndCoding),
+            ("Transfer-Encoding: gzip\r\nContent-Length: 3", Refusal::LengthAndCoding),
+            ("Content-Length: 3\r\nContent-Length: 5", Refusal::AmbiguousLength),
+            ("Content-Length: 3\r\nContent-Length: 3", Refusal::AmbiguousLength),
             ("Content-Length: 3, 3", Refusal::AmbiguousLength),
             ("Content-Length: 3,", Refusal::AmbiguousLength),
             ("Content-Length:", Refusal::BadLength),
@@ -420,19 +369,10 @@ mod tests {
             ("Content-Length: 0x3", Refusal::BadLength),
             ("Content-Length: 3 3", Refusal::BadLength),
             ("Content-Length: 18446744073709551616", Refusal::BadLength),
-            (
-                "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
-                Refusal::UnknownCoding,
-            ),
+            ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", Refusal::UnknownCoding),
             ("Transfer-Encoding: gzip, chunked", Refusal::UnknownCoding),
-            (
-                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-                Refusal::TransferCoding,
-            ),
-            (
-                "Transfer-Encoding: gzip, chunked, chunked",
-                Refusal::TransferCoding,
-            ),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Refusal::TransferCoding),
+            ("Transfer-Encoding: gzip, chunked, chunked", Refusal::TransferCoding),
             ("Transfer-Encoding: chunked, gzip", Refusal::TransferCoding),
             ("Transfer-Encoding: chunked,", Refusal::TransferCoding),
             ("Transfer-Encoding: chunked;q=1", Refusal::TransferCoding),
@@ -457,16 +397,9 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: h\r\n\n",
             "GET / HTTP/1.1\r\nHost: h\n\r\n",
         ] {
-            assert_eq!(
-                read(text.as_bytes()).unwrap_err(),
-                Refusal::BareLineFeed,
-                "{text:?}"
-            );
+            assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::BareLineFeed, "{text:?}");
         }
-        for text in [
-            "GET / HTTP/1.1\rHost: h\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n",
-        ] {
+        for text in ["GET / HTTP/1.1\rHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n"] {
             assert_eq!(read(text.as_bytes()).unwrap_err().status(), 400, "{text:?}");
         }
     }
@@ -501,10 +434,7 @@ mod tests {
             ("GET / HTTP/11.1", Refusal::UnsupportedVersion),
             ("PRI * HTTP/2.0", Refusal::UnsupportedVersion),
             ("CONNECT h:443 HTTP/1.1", Refusal::Connect),
-            (
-                "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1",
-                Refusal::BadSyntax,
-            ),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1", Refusal::BadSyntax),
         ] {
             let text = format!("{line}\r\nHost: h\r\n\r\n");
             assert_eq!(read(text.as_bytes()).unwrap_err(), refusal, "{line}");
@@ -547,17 +477,10 @@ mod tests {
 
     #[test]
     fn limits_hold_before_the_head_is_complete() {
-        let long =
-            |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(bytes - 1));
+        let long = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(bytes - 1));
         assert!(read(long(16 * 1024).as_bytes()).unwrap().is_some());
-        assert_eq!(
-            read(long(16 * 1024 + 1).as_bytes()).unwrap_err(),
-            Refusal::TargetTooLong
-        );
-        assert_eq!(
-            read(&long(99_999).as_bytes()[..17_000]).unwrap_err(),
-            Refusal::TargetTooLong
-        );
+        assert_eq!(read(long(16 * 1024 + 1).as_bytes()).unwrap_err(), Refusal::TargetTooLong);
+        assert_eq!(read(&long(99_999).as_bytes()[..17_000]).unwrap_err(), Refusal::TargetTooLong);
 
         let field = format!("X: {}", "a".repeat(32 * 1024));
         assert!(with(&field).unwrap().is_some());
@@ -576,17 +499,10 @@ mod tests {
         assert!(!expects("Expect: 100-continue"));
         assert!(!expects("Content-Length: 3"));
         assert!(!expects("Content-Length: 3\r\nExpect:"));
-        assert_eq!(
-            with("Expect: 200-ok").unwrap_err(),
-            Refusal::UnknownExpectation
-        );
-        assert_eq!(
-            with("Expect: 100-continue, x").unwrap_err(),
-            Refusal::UnknownExpectation
-        );
+        assert_eq!(with("Expect: 200-ok").unwrap_err(), Refusal::UnknownExpectation);
+        assert_eq!(with("Expect: 100-continue, x").unwrap_err(), Refusal::UnknownExpectation);
         assert!(
-            !head("PUT / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
-                .expects_continue()
+            !head("PUT / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n").expects_continue()
         );
     }
 
@@ -596,11 +512,7 @@ mod tests {
             ("1.1", "", true),
             ("1.1", "Connection: close\r\n", false),
             ("1.1", "Connection: x, CLOSE\r\n", false),
-            (
-                "1.1",
-                "Connection: keep-alive\r\nConnection: close\r\n",
-                false,
-            ),
+            ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
             ("1.0", "", false),
             ("1.0", "Connection: Keep-Alive\r\n", true),
             ("1.0", "Connection: keep-alive, close\r\n", false),
@@ -620,16 +532,10 @@ mod tests {
             ("HTTPS://h//a", "//a", "//a"),
         ] {
             let head = head(&format!("GET {target} HTTP/1.1\r\nHost: other\r\n\r\n"));
-            assert_eq!(
-                (&*head.origin_form(), head.path()),
-                (form.as_bytes(), path.as_bytes())
-            );
+            assert_eq!((&*head.origin_form(), head.path()), (form.as_bytes(), path.as_bytes()));
             assert_eq!(&head.target[..], target.as_bytes());
         }
-        assert_eq!(
-            head("OPTIONS * HTTP/1.0\r\n\r\n").origin_form().as_ref(),
-            b"*"
-        );
+        assert_eq!(head("OPTIONS * HTTP/1.0\r\n\r\n").origin_form().as_ref(), b"*");
     }
 
     #[test]
@@ -645,10 +551,7 @@ mod tests {
             ("get", false, false),
         ] {
             let method = Method::read(name.as_bytes()).unwrap();
-            assert_eq!(
-                (method.as_str(), method.is_safe(), method.is_idempotent()),
-                (name, safe, idempotent)
-            );
+            assert_eq!((method.as_str(), method.is_safe(), method.is_idempotent()), (name, safe, idempotent));
         }
     }
 
@@ -673,19 +576,12 @@ mod tests {
         fields.push(b"Host", b"h");
         fields.push(b"X", b"a\r\nEvil: b");
         let head = request_head("GET", b"/a|b", &fields);
-        assert_eq!(
-            head,
-            b"GET /a|b HTTP/1.1\r\nHost: h\r\nX: a  Evil: b\r\n\r\n"
-        );
+        assert_eq!(head, b"GET /a|b HTTP/1.1\r\nHost: h\r\nX: a  Evil: b\r\n\r\n");
     }
 
     /// Reads `text` as it grows by the given steps.
     fn read_growing(text: &[u8], steps: &[usize]) -> Result<Option<(RequestHead, usize)>, Refusal> {
-        let limits = HeadLimits {
-            bytes: 120,
-            fields: 4,
-            target: 20,
-        };
+        let limits = HeadLimits { bytes: 120, fields: 4, target: 20 };
         let mut scanned = 0;
         let mut len = 0;
         for step in steps.iter().cycle() {
@@ -703,10 +599,7 @@ mod tests {
         let grown = read_growing(text, steps);
         match (whole, grown) {
             (Ok(Some((one, used))), Ok(Some((other, also_used)))) => {
-                assert_eq!(
-                    (one.target, one.method, used),
-                    (other.target, other.method, also_used)
-                );
+                assert_eq!((one.target, one.method, used), (other.target, other.method, also_used));
             }
             (Ok(None), Ok(None)) | (Err(_), Err(_)) => {}
             (whole, grown) => panic!("{}: {whole:?} but {grown:?}", text.escape_ascii()),

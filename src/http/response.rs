@@ -167,35 +167,19 @@ pub fn parse(
     let (version, status, reason) = status_line(line)?;
     let mut fields = head::parse_fields(block, limits.fields)?;
     unite_lengths(&mut fields);
-    Ok(Some((
-        ResponseHead {
-            status,
-            reason: reason.into(),
-            version,
-            fields,
-        },
-        end,
-    )))
+    Ok(Some((ResponseHead { status, reason: reason.into(), version, fields }, end)))
 }
 
 /// The space before the reason is asked of senders even where there is none, but many leave it out.
 fn status_line(line: &[u8]) -> Result<(Version, u16, &[u8]), BadHead> {
-    let (version, rest) = line
-        .split_at_checked(b"HTTP/1.1".len())
-        .ok_or(BadHead::BadStatusLine)?;
+    let (version, rest) = line.split_at_checked(b"HTTP/1.1".len()).ok_or(BadHead::BadStatusLine)?;
     let Some(version) = Version::read(version) else {
         let other = Version::is_other(version.trim_ascii());
-        return Err(if other {
-            BadHead::UnsupportedVersion
-        } else {
-            BadHead::BadStatusLine
-        });
+        return Err(if other { BadHead::UnsupportedVersion } else { BadHead::BadStatusLine });
     };
     let rest = rest.strip_prefix(b" ").ok_or(BadHead::BadStatusLine)?;
     let (number, reason) = rest.split_at_checked(3).ok_or(BadHead::BadStatusLine)?;
-    let status = digits(number)
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0);
+    let status = digits(number).and_then(|number| number.parse().ok()).unwrap_or(0);
     let reason_fits = reason.is_empty() || reason.starts_with(b" ");
     if status < 100 || !reason_fits || !reason.iter().copied().all(is_text_byte) {
         return Err(BadHead::BadStatusLine);
@@ -209,10 +193,7 @@ fn status_line(line: &[u8]) -> Result<(Version, u16, &[u8]), BadHead> {
 /// The length, repeated or not, as long as it is always the same (RFC 9112 section 6.3).
 fn content_length(fields: &Fields) -> Result<Option<u64>, BadHead> {
     let mut length = None;
-    for value in fields
-        .all("content-length")
-        .flat_map(|line| line.split(|&byte| byte == b','))
-    {
+    for value in fields.all("content-length").flat_map(|line| line.split(|&byte| byte == b',')) {
         let number = digits(value.trim_ascii()).and_then(|number| number.parse().ok());
         let number = number.ok_or(BadHead::BadLength)?;
         if length.is_some_and(|length| length != number) {
@@ -361,18 +342,9 @@ mod tests {
             (head.status, &head.reason[..], head.version),
             (404, &b"Nicht da\xe9"[..], Version::Http10)
         );
-        assert_eq!(
-            (head.fields.get("a"), &text[used..]),
-            (Some(&b"\xe9"[..]), &b"body"[..])
-        );
+        assert_eq!((head.fields.get("a"), &text[used..]), (Some(&b"\xe9"[..]), &b"body"[..]));
         assert!(!head.is_interim());
-        assert!(
-            read(b"HTTP/1.1 100 Continue\r\n\r\n")
-                .unwrap()
-                .unwrap()
-                .0
-                .is_interim()
-        );
+        assert!(read(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap().unwrap().0.is_interim());
     }
 
     #[test]
@@ -385,11 +357,7 @@ mod tests {
             ("HTTP/1.0 999 odd", 999, "odd"),
         ] {
             let (head, _) = read(format!("{line}\r\n\r\n").as_bytes()).unwrap().unwrap();
-            assert_eq!(
-                (head.status, &head.reason[..]),
-                (status, phrase.as_bytes()),
-                "{line}"
-            );
+            assert_eq!((head.status, &head.reason[..]), (status, phrase.as_bytes()), "{line}");
         }
         for (line, fault) in [
             ("HTTP/1.1", BadHead::BadStatusLine),
@@ -408,16 +376,9 @@ mod tests {
             ("", BadHead::BadStatusLine),
             ("HTTP/2.0 200 OK", BadHead::UnsupportedVersion),
             ("HTTP/2 200 OK", BadHead::BadStatusLine),
-            (
-                "HTTP/1.1 101 Switching Protocols",
-                BadHead::SwitchingProtocols,
-            ),
+            ("HTTP/1.1 101 Switching Protocols", BadHead::SwitchingProtocols),
         ] {
-            assert_eq!(
-                read(format!("{line}\r\n\r\n").as_bytes()).unwrap_err(),
-                fault,
-                "{line:?}"
-            );
+            assert_eq!(read(format!("{line}\r\n\r\n").as_bytes()).unwrap_err(), fault, "{line:?}");
         }
     }
 
@@ -426,54 +387,20 @@ mod tests {
         let ok = "HTTP/1.1 200 OK";
         for (method, line, lines, end) in [
             ("GET", ok, "Content-Length: 3\r\n", ResponseBody::Length(3)),
-            (
-                "GET",
-                ok,
-                "Content-Length: 3\r\nContent-Length: 3\r\n",
-                ResponseBody::Length(3),
-            ),
-            (
-                "GET",
-                ok,
-                "Content-Length: 3, 3\r\n",
-                ResponseBody::Length(3),
-            ),
-            (
-                "GET",
-                ok,
-                "Transfer-Encoding: Chunked\r\n",
-                ResponseBody::Chunked,
-            ),
+            ("GET", ok, "Content-Length: 3\r\nContent-Length: 3\r\n", ResponseBody::Length(3)),
+            ("GET", ok, "Content-Length: 3, 3\r\n", ResponseBody::Length(3)),
+            ("GET", ok, "Transfer-Encoding: Chunked\r\n", ResponseBody::Chunked),
             ("GET", ok, "", ResponseBody::UntilClose),
             ("GET", "HTTP/1.0 200 OK", "", ResponseBody::UntilClose),
             ("HEAD", ok, "Content-Length: 3\r\n", ResponseBody::None),
-            (
-                "HEAD",
-                ok,
-                "Transfer-Encoding: chunked\r\n",
-                ResponseBody::None,
-            ),
+            ("HEAD", ok, "Transfer-Encoding: chunked\r\n", ResponseBody::None),
             ("HEAD", ok, "", ResponseBody::None),
-            (
-                "GET",
-                "HTTP/1.1 304 Not Modified",
-                "Content-Length: 3\r\n",
-                ResponseBody::None,
-            ),
+            ("GET", "HTTP/1.1 304 Not Modified", "Content-Length: 3\r\n", ResponseBody::None),
             ("GET", "HTTP/1.1 204 No Content", "", ResponseBody::None),
             ("GET", "HTTP/1.1 103 Early Hints", "", ResponseBody::None),
-            (
-                "POST",
-                "HTTP/1.1 205 Reset Content",
-                "Content-Length: 0\r\n",
-                ResponseBody::Length(0),
-            ),
+            ("POST", "HTTP/1.1 205 Reset Content", "Content-Length: 0\r\n", ResponseBody::Length(0)),
         ] {
-            assert_eq!(
-                body(method, line, lines),
-                Ok(end),
-                "{method} {line} {lines}"
-            );
+            assert_eq!(body(method, line, lines), Ok(end), "{method} {line} {lines}");
         }
     }
 
@@ -490,42 +417,14 @@ mod tests {
                 "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
                 BadHead::LengthAndCoding,
             ),
-            (
-                "HTTP/1.1 200 OK",
-                "Content-Length: 3\r\nContent-Length: 5\r\n",
-                BadHead::AmbiguousLength,
-            ),
-            (
-                "HTTP/1.1 200 OK",
-                "Content-Length: 3, 5\r\n",
-                BadHead::AmbiguousLength,
-            ),
-            (
-                "HTTP/1.1 200 OK",
-                "Content-Length: 3,\r\n",
-                BadHead::BadLength,
-            ),
-            (
-                "HTTP/1.1 200 OK",
-                "Content-Length: x\r\n",
-                BadHead::BadLength,
-            ),
+            ("HTTP/1.1 200 OK", "Content-Length: 3\r\nContent-Length: 5\r\n", BadHead::AmbiguousLength),
+            ("HTTP/1.1 200 OK", "Content-Length: 3, 5\r\n", BadHead::AmbiguousLength),
+            ("HTTP/1.1 200 OK", "Content-Length: 3,\r\n", BadHead::BadLength),
+            ("HTTP/1.1 200 OK", "Content-Length: x\r\n", BadHead::BadLength),
             ("HTTP/1.1 200 OK", "Content-Length:\r\n", BadHead::BadLength),
-            (
-                "HTTP/1.1 200 OK",
-                "Transfer-Encoding: gzip, chunked\r\n",
-                BadHead::TransferCoding,
-            ),
-            (
-                "HTTP/1.1 200 OK",
-                "Transfer-Encoding: identity\r\n",
-                BadHead::TransferCoding,
-            ),
-            (
-                "HTTP/1.0 200 OK",
-                "Transfer-Encoding: chunked\r\n",
-                BadHead::TransferCoding,
-            ),
+            ("HTTP/1.1 200 OK", "Transfer-Encoding: gzip, chunked\r\n", BadHead::TransferCoding),
+            ("HTTP/1.1 200 OK", "Transfer-Encoding: identity\r\n", BadHead::TransferCoding),
+            ("HTTP/1.0 200 OK", "Transfer-Encoding: chunked\r\n", BadHead::TransferCoding),
         ] {
             assert_eq!(body("GET", line, lines), Err(fault), "{line} {lines}");
         }
@@ -540,16 +439,9 @@ mod tests {
             ("A : b\r\n", BadHead::BadFieldName),
             ("A: b\r\n c\r\n", BadHead::FoldedField),
         ] {
-            assert_eq!(
-                body("GET", "HTTP/1.1 200 OK", lines),
-                Err(fault),
-                "{lines:?}"
-            );
+            assert_eq!(body("GET", "HTTP/1.1 200 OK", lines), Err(fault), "{lines:?}");
         }
-        assert_eq!(
-            body("GET", "HTTP/1.1 200 OK", &"A: b\r\n".repeat(257)),
-            Err(BadHead::TooManyFields)
-        );
+        assert_eq!(body("GET", "HTTP/1.1 200 OK", &"A: b\r\n".repeat(257)), Err(BadHead::TooManyFields));
         let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(64 * 1024));
         assert_eq!(read(endless.as_bytes()).unwrap_err(), BadHead::HeadTooLarge);
     }
@@ -558,10 +450,7 @@ mod tests {
     fn equal_lengths_become_one() {
         let text = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nA: b\r\nContent-Length: 3\r\n\r\n";
         let (head, _) = read(text).unwrap().unwrap();
-        assert_eq!(
-            (head.fields.len(), head.fields.only("content-length")),
-            (2, Some(&b"3"[..]))
-        );
+        assert_eq!((head.fields.len(), head.fields.only("content-length")), (2, Some(&b"3"[..])));
     }
 
     #[test]
@@ -572,11 +461,7 @@ mod tests {
             ("HTTP/1.0 200 OK\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", true),
         ] {
-            assert_eq!(
-                read(text.as_bytes()).unwrap().unwrap().0.keep_alive(),
-                stays,
-                "{text}"
-            );
+            assert_eq!(read(text.as_bytes()).unwrap().unwrap().0.keep_alive(), stays, "{text}");
         }
     }
 
@@ -584,23 +469,10 @@ mod tests {
     fn heads_are_written() {
         let mut more = Fields::new();
         more.push(b"B", b"2");
-        let head = HeadWriter::new(206)
-            .field("A", "1")
-            .fields(&more)
-            .field("C", b"x\r\ny\0z")
-            .finish();
-        assert_eq!(
-            head,
-            b"HTTP/1.1 206 Partial Content\r\nA: 1\r\nB: 2\r\nC: x  y z\r\n\r\n"
-        );
-        assert_eq!(
-            HeadWriter::with_reason(404, b"a\nb").finish(),
-            b"HTTP/1.1 404 a b\r\n\r\n"
-        );
-        assert_eq!(
-            HeadWriter::new(599).finish(),
-            b"HTTP/1.1 599 Unknown\r\n\r\n"
-        );
+        let head = HeadWriter::new(206).field("A", "1").fields(&more).field("C", b"x\r\ny\0z").finish();
+        assert_eq!(head, b"HTTP/1.1 206 Partial Content\r\nA: 1\r\nB: 2\r\nC: x  y z\r\n\r\n");
+        assert_eq!(HeadWriter::with_reason(404, b"a\nb").finish(), b"HTTP/1.1 404 a b\r\n\r\n");
+        assert_eq!(HeadWriter::new(599).finish(), b"HTTP/1.1 599 Unknown\r\n\r\n");
     }
 
     proptest! {

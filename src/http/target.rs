@@ -9,10 +9,7 @@ use std::net::Ipv6Addr;
 ///
 /// Bytes that belong encoded but cannot be misread, such as `|` or `"` or those above 127, are let through.
 pub(super) fn is_target(method: &Method, target: &[u8]) -> bool {
-    if target
-        .iter()
-        .any(|&byte| matches!(byte, 0..=b' ' | b'#' | 0x7f))
-    {
+    if target.iter().any(|&byte| matches!(byte, 0..=b' ' | b'#' | 0x7f)) {
         return false;
     }
     match (target, split_absolute(target)) {
@@ -27,9 +24,7 @@ pub(super) fn is_target(method: &Method, target: &[u8]) -> bool {
 pub(super) fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let after = ["http://", "https://"].iter().find_map(|scheme| {
         let (start, after) = target.split_at_checked(scheme.len())?;
-        start
-            .eq_ignore_ascii_case(scheme.as_bytes())
-            .then_some(after)
+        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(after)
     })?;
     Some(after.split_at(memchr2(b'/', b'?', after).unwrap_or(after.len())))
 }
@@ -113,17 +108,9 @@ mod tests {
 
     #[test]
     fn rfc3986_3_2_authorities() {
-        for text in [
-            "h",
-            "a.example.",
-            "my_host",
-            "10.0.0.1:8080",
-            "[::1]",
-            "[fe80::1]:80",
-            "h:",
-            "h:0",
-            "h:65535",
-        ] {
+        for text in
+            ["h", "a.example.", "my_host", "10.0.0.1:8080", "[::1]", "[fe80::1]:80", "h:", "h:0", "h:65535"]
+        {
             assert!(is_authority(text.as_bytes()), "{text}");
         }
         for text in [

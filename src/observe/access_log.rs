@@ -39,10 +39,7 @@ pub fn format(entry: &Entry<'_>, out: &mut Vec<u8>) {
     escape(out, entry.method, Place::Quoted);
     out.push(b' ');
     escape(out, entry.target, Place::Quoted);
-    text(
-        out,
-        format_args!(" HTTP/{}\" {} ", entry.version, entry.status),
-    );
+    text(out, format_args!(" HTTP/{}\" {} ", entry.version, entry.status));
     match entry.content_length {
         Some(length) => text(out, format_args!("{length} \"")),
         None => text(out, format_args!("- \"")),
@@ -126,10 +123,7 @@ pub fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
     let (mut bits, mut count) = (0_u32, 0);
-    let digits = text
-        .iter()
-        .rposition(|&c| c != b'=')
-        .map_or(0, |last| last + 1);
+    let digits = text.iter().rposition(|&c| c != b'=').map_or(0, |last| last + 1);
     for &c in &text[..digits] {
         let value = match c {
             b'A'..=b'Z' => c - b'A',
@@ -173,9 +167,7 @@ mod tests {
     fn line(entry: &Entry<'_>) -> String {
         let mut out = Vec::new();
         format(entry, &mut out);
-        let date = DateTime::<Local>::from(entry.at)
-            .format("%d/%b/%Y:%H:%M:%S %z")
-            .to_string();
+        let date = DateTime::<Local>::from(entry.at).format("%d/%b/%Y:%H:%M:%S %z").to_string();
         assert!(
             DateTime::parse_from_str(&date, "%d/%b/%Y:%H:%M:%S %z")
                 .is_ok_and(|at| at.timestamp() == 1_431_823_899)
@@ -205,18 +197,13 @@ mod tests {
             agent: Some(b""),
             ..entry()
         };
-        assert_eq!(
-            line(&entry),
-            r#"::1 - bob [DATE] "POST /a?b HTTP/1.0" 304 - "http://r/" "-""#
-        );
+        assert_eq!(line(&entry), r#"::1 - bob [DATE] "POST /a?b HTTP/1.0" 304 - "http://r/" "-""#);
     }
 
     #[test]
     fn mapped_address_is_shown_as_ipv4() {
-        let entry = Entry {
-            client: IpAddr::from(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()),
-            ..entry()
-        };
+        let entry =
+            Entry { client: IpAddr::from(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()), ..entry() };
         assert!(line(&entry).starts_with("192.0.2.1 - - "));
     }
 
@@ -228,26 +215,13 @@ mod tests {
             (b"a\r\nb", r"a\x0D\x0Ab", r"a\x0D\x0Ab"),
             (b"a\x1b[0m\x7f", r"a\x1B[0m\x7F", r"a\x1B\x5B0m\x7F"),
             (b"a b\t]", r"a b\x09]", r"a\x20b\x09\x5D"),
-            (
-                "\u{e9}\u{1f600}".as_bytes(),
-                "\u{e9}\u{1f600}",
-                "\u{e9}\u{1f600}",
-            ),
+            ("\u{e9}\u{1f600}".as_bytes(), "\u{e9}\u{1f600}", "\u{e9}\u{1f600}"),
             (b"\xe9\xc3", r"\xE9\xC3", r"\xE9\xC3"),
-            (
-                "\u{9b}\u{2028}".as_bytes(),
-                r"\xC2\x9B\xE2\x80\xA8",
-                r"\xC2\x9B\xE2\x80\xA8",
-            ),
+            ("\u{9b}\u{2028}".as_bytes(), r"\xC2\x9B\xE2\x80\xA8", r"\xC2\x9B\xE2\x80\xA8"),
             ("\u{3000}".as_bytes(), "\u{3000}", r"\xE3\x80\x80"),
         ];
         for (value, quoted, bare) in cases {
-            let entry = Entry {
-                user: Some(value),
-                target: value,
-                referer: Some(value),
-                ..entry()
-            };
+            let entry = Entry { user: Some(value), target: value, referer: Some(value), ..entry() };
             let expected = format!(
                 r#"10.0.1.35 - {bare} [DATE] "GET {quoted} HTTP/1.1" 200 12432 "{quoted}" "libfetch/2.0""#
             );
@@ -273,12 +247,7 @@ mod tests {
             (b"", None),
         ];
         for (field, user) in cases {
-            assert_eq!(
-                basic_user(field).as_deref(),
-                user,
-                "{}",
-                String::from_utf8_lossy(field)
-            );
+            assert_eq!(basic_user(field).as_deref(), user, "{}", String::from_utf8_lossy(field));
         }
     }
 }

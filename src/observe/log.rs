@@ -27,9 +27,7 @@ pub struct Log {
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log")
-            .field("debug", &self.debug)
-            .finish_non_exhaustive()
+        f.debug_struct("Log").field("debug", &self.debug).finish_non_exhaustive()
     }
 }
 
@@ -43,9 +41,7 @@ impl Log {
             written: Condvar::new(),
         });
         let theirs = Arc::clone(&log);
-        std::thread::Builder::new()
-            .name("log".into())
-            .spawn(move || theirs.write())?;
+        std::thread::Builder::new().name("log".into()).spawn(move || theirs.write())?;
         Ok(log)
     }
 
@@ -84,13 +80,9 @@ impl Log {
         }
         for character in line.to_string().chars() {
             if character.is_control() {
-                buffers
-                    .stderr
-                    .extend_from_slice(character.escape_default().to_string().as_bytes());
+                buffers.stderr.extend_from_slice(character.escape_default().to_string().as_bytes());
             } else {
-                buffers
-                    .stderr
-                    .extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                buffers.stderr.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             }
         }
         buffers.stderr.push(b'\n');
@@ -102,10 +94,7 @@ impl Log {
         let pending = |buffers: &mut Buffers| {
             buffers.writing || !(buffers.stdout.is_empty() && buffers.stderr.is_empty())
         };
-        drop(
-            self.written
-                .wait_timeout_while(self.buffers(), limit, pending),
-        );
+        drop(self.written.wait_timeout_while(self.buffers(), limit, pending));
     }
 
     fn buffers(&self) -> MutexGuard<'_, Buffers> {
@@ -116,28 +105,18 @@ impl Log {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         loop {
             let idle = |b: &mut Buffers| b.stdout.is_empty() && b.stderr.is_empty() && b.lost == 0;
-            let mut buffers = self
-                .more
-                .wait_while(self.buffers(), idle)
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut buffers =
+                self.more.wait_while(self.buffers(), idle).unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut out, &mut buffers.stdout);
             std::mem::swap(&mut err, &mut buffers.stderr);
             let lost = std::mem::take(&mut buffers.lost);
             buffers.writing = true;
             drop(buffers);
             // A closed stream takes nothing; the program works on.
-            drop(
-                io::stdout()
-                    .lock()
-                    .write_all(&out)
-                    .and_then(|()| io::stdout().flush()),
-            );
+            drop(io::stdout().lock().write_all(&out).and_then(|()| io::stdout().flush()));
             drop(io::stderr().lock().write_all(&err));
             if lost > 0 {
-                drop(writeln!(
-                    io::stderr().lock(),
-                    "{lost} log lines lost: the log is not read fast enough"
-                ));
+                drop(writeln!(io::stderr().lock(), "{lost} log lines lost: the log is not read fast enough"));
             }
             out.clear();
             err.clear();
@@ -157,10 +136,7 @@ pub struct RequestLog {
 impl RequestLog {
     /// Gives the request an id, if debug lines are wanted.
     pub fn new(log: &Arc<Log>) -> Self {
-        Self {
-            log: Arc::clone(log),
-            id: log.debug.then(uuid::Uuid::new_v4),
-        }
+        Self { log: Arc::clone(log), id: log.debug.then(uuid::Uuid::new_v4) }
     }
 
     /// Are debug lines wanted?

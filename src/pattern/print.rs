@@ -17,11 +17,7 @@ pub(super) const NESTING: u32 = 8 * super::syntax::DEPTH;
 
 /// Writes `tree` for one of the engines; `None` if the engine cannot express it.
 pub(super) fn print(tree: &Node, dialect: Dialect) -> Option<String> {
-    let mut printer = Printer {
-        dialect,
-        looks: 0,
-        out: String::new(),
-    };
+    let mut printer = Printer { dialect, looks: 0, out: String::new() };
     printer.write(tree)?;
     Some(printer.out)
 }
@@ -63,12 +59,7 @@ impl Printer {
             }
             Node::Back(group) if regress => self.out.push_str(&format!(r"(?:\{group})")),
             Node::Look { .. } | Node::Back(_) => return None,
-            Node::Repeat {
-                body,
-                min,
-                max,
-                lazy,
-            } => self.repeat(body, *min, *max, *lazy)?,
+            Node::Repeat { body, min, max, lazy } => self.repeat(body, *min, *max, *lazy)?,
         }
         Some(())
     }
@@ -78,10 +69,7 @@ impl Printer {
     fn repeat(&mut self, body: &Node, min: u32, max: Option<u32>, lazy: bool) -> Option<()> {
         self.bracket("(?:", body)?;
         let max = max.map_or(String::new(), |max| max.to_string());
-        self.out.push_str(&format!(
-            "{{{min},{max}}}{}",
-            if lazy && self.looks > 0 { "?" } else { "" }
-        ));
+        self.out.push_str(&format!("{{{min},{max}}}{}", if lazy && self.looks > 0 { "?" } else { "" }));
         Some(())
     }
 

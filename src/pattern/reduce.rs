@@ -22,14 +22,9 @@ pub(super) fn reduce(node: &Node) -> Option<Node> {
         Node::Sequence(nodes) => Node::Sequence(all(nodes)?),
         Node::Either(nodes) => Node::Either(all(nodes)?),
         Node::Capture(body) => reduce(body)?,
-        Node::Look { open, body } => Node::Look {
-            open,
-            body: Box::new(reduce(body)?),
-        },
+        Node::Look { open, body } => Node::Look { open, body: Box::new(reduce(body)?) },
         Node::Repeat { body, min, max, .. } => reduce_loop(reduce(body)?, *min, *max)?,
-        Node::Unit(_) | Node::Start | Node::End | Node::WordEdge { .. } | Node::Back(_) => {
-            node.clone()
-        }
+        Node::Unit(_) | Node::Start | Node::End | Node::WordEdge { .. } | Node::Back(_) => node.clone(),
     })
 }
 
@@ -53,12 +48,7 @@ fn reduce_loop(body: Node, min: u32, max: Option<u32>) -> Option<Node> {
 }
 
 fn repeat(body: Node, min: u32, max: Option<u32>) -> Node {
-    Node::Repeat {
-        body: Box::new(body),
-        min,
-        max,
-        lazy: false,
-    }
+    Node::Repeat { body: Box::new(body), min, max, lazy: false }
 }
 
 fn nothing() -> Node {
@@ -116,17 +106,14 @@ fn filled(node: &Node) -> Option<Node> {
 
 fn either(branches: impl Iterator<Item = Node>) -> Option<Node> {
     let mut branches: Vec<_> = branches.collect();
-    if branches.len() > 1 {
-        Some(Node::Either(branches))
-    } else {
-        branches.pop()
-    }
+    if branches.len() > 1 { Some(Node::Either(branches)) } else { branches.pop() }
 }
 
 /// Whether a loop around another loop may go round empty: what `regress` must not be given.
 pub(super) fn has_empty_rounds(node: &Node) -> bool {
     let again = |max: Option<u32>| max.is_none_or(|max| max > 1);
-    let here = matches!(node, Node::Repeat { body, max, .. } if again(*max) && may_be_empty(body) && has_loop(body));
+    let here =
+        matches!(node, Node::Repeat { body, max, .. } if again(*max) && may_be_empty(body) && has_loop(body));
     here || parts(node).iter().any(has_empty_rounds)
 }
 
@@ -148,11 +135,7 @@ pub(super) fn is_large(node: &Node) -> bool {
 
 fn size(node: &Node) -> u64 {
     let inner = parts(node).iter().map(size).fold(1, u64::saturating_add);
-    if let Node::Repeat {
-        min: min @ 0..=UNROLLED,
-        ..
-    } = node
-    {
+    if let Node::Repeat { min: min @ 0..=UNROLLED, .. } = node {
         inner.saturating_mul(u64::from(*min) + 1)
     } else {
         inner

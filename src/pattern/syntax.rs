@@ -40,14 +40,7 @@ pub(super) const DEPTH: u32 = 100;
 pub(super) fn parse(source: &str) -> Result<Node, String> {
     let units: Vec<u16> = source.encode_utf16().collect();
     let groups = Groups::scan(&units)?;
-    let mut parser = Parser {
-        units: &units,
-        at: 0,
-        groups,
-        begun: 0,
-        open: Vec::new(),
-        depth: 0,
-    };
+    let mut parser = Parser { units: &units, at: 0, groups, begun: 0, open: Vec::new(), depth: 0 };
     let tree = parser.alternatives()?;
     match parser.peek() {
         None => Ok(tree),
@@ -65,14 +58,8 @@ struct Groups {
 impl Groups {
     fn scan(units: &[u16]) -> Result<Self, String> {
         let mut found = Self::default();
-        let mut scanner = Parser {
-            units,
-            at: 0,
-            groups: Self::default(),
-            begun: 0,
-            open: Vec::new(),
-            depth: 0,
-        };
+        let mut scanner =
+            Parser { units, at: 0, groups: Self::default(), begun: 0, open: Vec::new(), depth: 0 };
         let mut in_class = false;
         while let Some(c) = scanner.next() {
             match c {
@@ -80,11 +67,7 @@ impl Groups {
                 '[' => in_class = true,
                 ']' => in_class = false,
                 '(' if !in_class && !scanner.sees("?") => found.count += 1,
-                '(' if !in_class
-                    && scanner.sees("?<")
-                    && !scanner.sees("?<=")
-                    && !scanner.sees("?<!") =>
-                {
+                '(' if !in_class && scanner.sees("?<") && !scanner.sees("?<=") && !scanner.sees("?<!") => {
                     found.count += 1;
                     scanner.at += 2;
                     let name = scanner.group_name()?;
@@ -100,10 +83,7 @@ impl Groups {
     }
 
     fn number(&self, name: &str) -> Option<u32> {
-        self.names
-            .iter()
-            .find(|(_, known)| known == name)
-            .map(|&(number, _)| number)
+        self.names.iter().find(|(_, known)| known == name).map(|&(number, _)| number)
     }
 }
 
@@ -142,9 +122,7 @@ impl Parser<'_> {
 
     fn sees(&self, text: &str) -> bool {
         let rest = self.units.get(self.at..).unwrap_or_default();
-        text.encode_utf16()
-            .enumerate()
-            .all(|(i, unit)| rest.get(i) == Some(&unit))
+        text.encode_utf16().enumerate().all(|(i, unit)| rest.get(i) == Some(&unit))
     }
 
     fn eat(&mut self, text: &str) -> bool {
@@ -197,12 +175,7 @@ impl Parser<'_> {
         if fixed {
             return Err(self.fault(NOTHING_TO_REPEAT));
         }
-        Ok(Node::Repeat {
-            body: Box::new(body),
-            min,
-            max,
-            lazy: self.eat("?"),
-        })
+        Ok(Node::Repeat { body: Box::new(body), min, max, lazy: self.eat("?") })
     }
 
     fn atom(&mut self) -> Result<Node, String> {
@@ -217,9 +190,7 @@ impl Parser<'_> {
             Some('(') => self.group()?,
             Some('[') => Node::Unit(self.class()?),
             Some('\\') => self.atom_escape()?,
-            _ => Node::Unit(UnitSet::single(
-                self.units.get(start).copied().unwrap_or_default(),
-            )),
+            _ => Node::Unit(UnitSet::single(self.units.get(start).copied().unwrap_or_default())),
         })
     }
 
@@ -256,12 +227,7 @@ impl Parser<'_> {
         let mut count = None;
         while let Some(digit) = self.peek().and_then(|c| c.to_digit(10)) {
             self.at += 1;
-            count = Some(
-                count
-                    .unwrap_or(0_u32)
-                    .saturating_mul(10)
-                    .saturating_add(digit),
-            );
+            count = Some(count.unwrap_or(0_u32).saturating_mul(10).saturating_add(digit));
         }
         count
     }
@@ -271,9 +237,7 @@ impl Parser<'_> {
         if self.depth > DEPTH {
             return Err(self.fault(&format!("more than {DEPTH} groups inside each other")));
         }
-        let open = ["(?=", "(?!", "(?<=", "(?<!"]
-            .into_iter()
-            .find(|open| self.eat(&open[1..]));
+        let open = ["(?=", "(?!", "(?<=", "(?<!"].into_iter().find(|open| self.eat(&open[1..]));
         let captures = open.is_none() && !self.eat("?:");
         if captures {
             self.begun += 1;
@@ -313,8 +277,7 @@ impl Parser<'_> {
         let name = String::from_utf16(&name).unwrap_or_default();
         let mut chars = name.chars();
         let starts = |c: char| c.is_alphabetic() || c == '$' || c == '_';
-        let continues =
-            |c: char| starts(c) || c.is_alphanumeric() || c == '\u{200C}' || c == '\u{200D}';
+        let continues = |c: char| starts(c) || c.is_alphanumeric() || c == '\u{200C}' || c == '\u{200D}';
         match chars.next() {
             Some(first) if starts(first) && chars.all(continues) => Ok(name),
             _ => Err(self.fault("invalid group name")),
@@ -329,11 +292,7 @@ impl Parser<'_> {
                 self.at += 1;
                 value = value.saturating_mul(16).saturating_add(digit);
             }
-            if self.eat("}") {
-                char::from_u32(value)
-            } else {
-                None
-            }
+            if self.eat("}") { char::from_u32(value) } else { None }
         } else {
             return vec![self.hex(4).unwrap_or_default()];
         };
@@ -388,12 +347,7 @@ impl Parser<'_> {
             return Ok(Member::Unit(0x08));
         }
         // Only inside a class may a digit or underscore follow \c.
-        if c == 'c'
-            && self
-                .units
-                .get(self.at + 1)
-                .is_some_and(|&unit| is_class_control(unit))
-        {
+        if c == 'c' && self.units.get(self.at + 1).is_some_and(|&unit| is_class_control(unit)) {
             self.at += 2;
             return Ok(Member::Unit(self.units[self.at - 1] & 31));
         }
@@ -425,15 +379,9 @@ impl Parser<'_> {
             }
             'k' if !self.groups.names.is_empty() => {
                 self.at += 1;
-                let name = if self.eat("<") {
-                    self.group_name()?
-                } else {
-                    String::new()
-                };
+                let name = if self.eat("<") { self.group_name()? } else { String::new() };
                 let number = self.groups.number(&name);
-                number
-                    .map(Node::Back)
-                    .ok_or_else(|| self.fault("\\k names no group"))
+                number.map(Node::Back).ok_or_else(|| self.fault("\\k names no group"))
             }
             _ => self.unit(),
         }
@@ -441,16 +389,11 @@ impl Parser<'_> {
 
     /// Inside the group itself nothing is captured yet, and what is not captured matches as empty.
     fn back(&self, number: u32) -> Node {
-        if self.open.contains(&number) {
-            Node::Sequence(Vec::new())
-        } else {
-            Node::Back(number)
-        }
+        if self.open.contains(&number) { Node::Sequence(Vec::new()) } else { Node::Back(number) }
     }
 
     fn unit(&mut self) -> Result<Node, String> {
-        self.unit_escape()
-            .map(|unit| Node::Unit(UnitSet::single(unit)))
+        self.unit_escape().map(|unit| Node::Unit(UnitSet::single(unit)))
     }
 
     /// The escapes that stand for one code unit, inside a class or outside; the cursor is behind the backslash.
@@ -503,10 +446,7 @@ impl Parser<'_> {
     fn octal(&mut self) -> u16 {
         let mut value = 0;
         for _ in 0..3 {
-            let digit = self
-                .units
-                .get(self.at)
-                .filter(|unit| (0x30..0x38).contains(*unit));
+            let digit = self.units.get(self.at).filter(|unit| (0x30..0x38).contains(*unit));
             match digit.map(|unit| value * 8 + (unit - 0x30)) {
                 Some(next) if next <= 0o377 => value = next,
                 _ => break,

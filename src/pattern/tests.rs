@@ -305,12 +305,7 @@ const SHOWN: &[(&str, &str)] = &[
 fn both_engines_answer_as_node() {
     for &(source, input, expected) in NODE {
         let pattern = Pattern::new(source).unwrap();
-        assert_eq!(
-            pattern.matches(input),
-            expected,
-            "{pattern:?} on {input:?} by {}",
-            pattern.engine()
-        );
+        assert_eq!(pattern.matches(input), expected, "{pattern:?} on {input:?} by {}", pattern.engine());
         let tree = syntax::parse(source).unwrap();
         assert_eq!(
             backtracking(&tree).unwrap().matches(input),
@@ -324,10 +319,7 @@ fn both_engines_answer_as_node() {
 fn what_node_refuses_is_refused_in_one_line() {
     for source in REFUSED {
         let error = Pattern::new(source).unwrap_err().to_string();
-        assert!(
-            !error.is_empty() && !error.contains('\n'),
-            "{source}: {error}"
-        );
+        assert!(!error.is_empty() && !error.contains('\n'), "{source}: {error}");
     }
 }
 
@@ -340,44 +332,21 @@ fn shown_as_node_shows_it() {
 
 #[test]
 fn the_linear_engine_takes_what_is_regular() {
-    for source in [
-        Pattern::DEFAULT,
-        "",
-        r"(?<n>a)\b[^]",
-        "\u{1f600}",
-        r"[\ud800-\udfff]",
-        r"x{0,1000}",
-    ] {
+    for source in [Pattern::DEFAULT, "", r"(?<n>a)\b[^]", "\u{1f600}", r"[\ud800-\udfff]", r"x{0,1000}"] {
         assert_eq!(Pattern::new(source).unwrap().engine(), "regex", "{source}");
     }
     for source in [r"(?=a)", r"(a)\1", r"(?<!a)b", r"[a-z]{1000000}"] {
-        assert_eq!(
-            Pattern::new(source).unwrap().engine(),
-            "regress",
-            "{source}"
-        );
+        assert_eq!(Pattern::new(source).unwrap().engine(), "regress", "{source}");
     }
 }
 
 #[test]
 fn what_no_engine_takes_is_named() {
     let cases = [
-        (
-            r"(a)(?:\1*b*?(?:\1x?)*)*".to_owned(),
-            "together with a back-reference",
-        ),
-        (
-            format!("{}a{}", "(?:".repeat(101), ")".repeat(101)),
-            "more than 100 groups",
-        ),
-        (
-            "(?=a)".to_owned() + &"(?:".repeat(60) + "a?b?c?" + &")*d?e?f?".repeat(60),
-            "quantifiers inside",
-        ),
-        (
-            "(?=a)".to_owned() + &"(?:".repeat(60) + "a" + &"){2}".repeat(60),
-            "quantifiers inside",
-        ),
+        (r"(a)(?:\1*b*?(?:\1x?)*)*".to_owned(), "together with a back-reference"),
+        (format!("{}a{}", "(?:".repeat(101), ")".repeat(101)), "more than 100 groups"),
+        ("(?=a)".to_owned() + &"(?:".repeat(60) + "a?b?c?" + &")*d?e?f?".repeat(60), "quantifiers inside"),
+        ("(?=a)".to_owned() + &"(?:".repeat(60) + "a" + &"){2}".repeat(60), "quantifiers inside"),
     ];
     for (source, reason) in cases {
         let error = Pattern::new(&source).unwrap_err().to_string();

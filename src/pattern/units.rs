@@ -41,11 +41,7 @@ impl UnitSet {
             _ => return None,
         };
         let set = Self(set.to_vec());
-        Some(if letter.is_ascii_uppercase() {
-            set.inverted()
-        } else {
-            set
-        })
+        Some(if letter.is_ascii_uppercase() { set.inverted() } else { set })
     }
 
     pub(super) fn add(&mut self, first: u16, last: u16) {
@@ -83,11 +79,7 @@ impl UnitSet {
     pub(super) fn char_ranges(&self) -> Vec<(u32, u32)> {
         let mut out = Vec::new();
         for &(first, last) in &self.0 {
-            for (low, high, offset) in [
-                (0, 0xD7FF, 0),
-                (0xD800, 0xDFFF, STAND_IN),
-                (0xE000, 0xFFFF, 0),
-            ] {
+            for (low, high, offset) in [(0, 0xD7FF, 0), (0xD800, 0xDFFF, STAND_IN), (0xE000, 0xFFFF, 0)] {
                 let (first, last) = (u32::from(first).max(low), u32::from(last).min(high));
                 if first <= last {
                     out.push((first + offset, last + offset));

@@ -37,10 +37,7 @@ struct Slot<T> {
 /// is dropped.
 pub async fn run<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let waiter = Waiter::new()?;
-    let slot = Arc::new(Mutex::new(Slot {
-        value: None,
-        waiters: Waiters::default(),
-    }));
+    let slot = Arc::new(Mutex::new(Slot { value: None, waiters: Waiters::default() }));
     let theirs = Arc::clone(&slot);
     submit(Box::new(move || {
         let value = catch_unwind(AssertUnwindSafe(job)).ok();
@@ -51,9 +48,7 @@ pub async fn run<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) ->
     poll_fn(|context| {
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         match slot.value.take() {
-            Some(value) => {
-                Poll::Ready(value.ok_or_else(|| io::Error::other("a job on the pool panicked")))
-            }
+            Some(value) => Poll::Ready(value.ok_or_else(|| io::Error::other("a job on the pool panicked"))),
             None => {
                 slot.waiters.add(&waiter, context);
                 Poll::Pending

@@ -55,25 +55,15 @@ pub fn open<R: Runtime>() -> io::Result<()> {
     let (bell, ear) = UnixStream::pair()?;
     bell.set_nonblocking(true)?;
     ear.set_nonblocking(true)?;
-    let mailbox = Arc::new(Mailbox {
-        letters: Mutex::default(),
-        bell,
-    });
-    HOME.set(Some(Home {
-        mailbox: Arc::clone(&mailbox),
-        slots: Slab::new(),
-    }));
+    let mailbox = Arc::new(Mailbox { letters: Mutex::default(), bell });
+    HOME.set(Some(Home { mailbox: Arc::clone(&mailbox), slots: Slab::new() }));
     let ready = R::socket(OwnedFd::from(ear.try_clone()?))?;
     R::spawn(async move {
         while ready.readable().await.is_ok() {
             // Empty the bell before the box: a letter posted in between rings again.
             while matches!((&ear).read(&mut [0; 64]), Ok(1..)) {}
-            let letters = std::mem::take(
-                &mut *mailbox
-                    .letters
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+            let letters =
+                std::mem::take(&mut *mailbox.letters.lock().unwrap_or_else(PoisonError::into_inner));
             letters.into_iter().for_each(deliver);
         }
     });
@@ -110,15 +100,9 @@ impl Waiter {
     /// A waiter of this thread; an error outside of a worker.
     pub fn new() -> io::Result<Self> {
         HOME.with_borrow_mut(|home| {
-            let home = home
-                .as_mut()
-                .ok_or_else(|| io::Error::other("no mailbox on this thread"))?;
+            let home = home.as_mut().ok_or_else(|| io::Error::other("no mailbox on this thread"))?;
             let token = home.slots.insert(Slot::default());
-            Ok(Self {
-                token,
-                mailbox: Arc::clone(&home.mailbox),
-                _local: std::marker::PhantomData,
-            })
+            Ok(Self { token, mailbox: Arc::clone(&home.mailbox), _local: std::marker::PhantomData })
         })
     }
 }
@@ -147,9 +131,7 @@ impl Waiters {
     /// Puts a waiter on the list, to wake the task behind `context`.
     pub fn add(&mut self, waiter: &Waiter, context: &Context<'_>) {
         let fresh = HOME.with_borrow_mut(|home| {
-            let slot = home
-                .as_mut()
-                .and_then(|home| home.slots.get_mut(waiter.token))?;
+            let slot = home.as_mut().and_then(|home| home.slots.get_mut(waiter.token))?;
             slot.waker = Some(context.waker().clone());
             Some(!std::mem::replace(&mut slot.armed, true))
         });
@@ -161,15 +143,9 @@ impl Waiters {
     /// Wakes everyone on the list and clears it.
     pub fn wake_all(&mut self) {
         for (mailbox, token) in self.0.drain(..) {
-            let here = HOME.with_borrow(|home| {
-                home.as_ref()
-                    .is_some_and(|h| Arc::ptr_eq(&h.mailbox, &mailbox))
-            });
-            if here {
-                deliver(token)
-            } else {
-                mailbox.post(token)
-            }
+            let here =
+                HOME.with_borrow(|home| home.as_ref().is_some_and(|h| Arc::ptr_eq(&h.mailbox, &mailbox)));
+            if here { deliver(token) } else { mailbox.post(token) }
         }
     }
 }

@@ -52,10 +52,7 @@ pub trait Listener<S> {
 pub struct TimedOut;
 
 /// Bounds a wait.
-pub async fn timeout<R: Runtime, T>(
-    time: Duration,
-    future: impl Future<Output = T>,
-) -> Result<T, TimedOut> {
+pub async fn timeout<R: Runtime, T>(time: Duration, future: impl Future<Output = T>) -> Result<T, TimedOut> {
     let done = async { Ok(future.await) };
     let late = async {
         R::sleep(time).await;

@@ -105,9 +105,7 @@ fn lock(queue: &Queue) -> std::sync::MutexGuard<'_, VecDeque<Runnable>> {
 
 impl Reactor {
     fn here() -> io::Result<Rc<Self>> {
-        REACTOR
-            .with_borrow(Clone::clone)
-            .ok_or_else(|| io::Error::other("no event loop on this thread"))
+        REACTOR.with_borrow(Clone::clone).ok_or_else(|| io::Error::other("no event loop on this thread"))
     }
 
     fn run_tasks(&self) {
@@ -121,12 +119,8 @@ impl Reactor {
 
     /// Waits for descriptors and timers; only looks when there is other work (`idle` is false).
     fn turn(&self, events: &mut Events, idle: bool) -> io::Result<()> {
-        let next = self
-            .timers
-            .borrow()
-            .keys()
-            .next()
-            .map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let next =
+            self.timers.borrow().keys().next().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let wait = if idle { next } else { Some(Duration::ZERO) };
         events.clear();
         match self.poller.wait(events, wait) {
@@ -173,10 +167,7 @@ impl Runtime for Portable {
     }
 
     fn sleep(time: Duration) -> impl Future<Output = ()> {
-        Sleep {
-            at: Instant::now() + time,
-            id: None,
-        }
+        Sleep { at: Instant::now() + time, id: None }
     }
 
     fn socket(fd: OwnedFd) -> io::Result<PollSocket> {
@@ -209,14 +200,9 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         if let Ok(reactor) = Reactor::here() {
-            let id = self
-                .id
-                .unwrap_or_else(|| reactor.next_timer.replace(reactor.next_timer.get() + 1));
+            let id = self.id.unwrap_or_else(|| reactor.next_timer.replace(reactor.next_timer.get() + 1));
             self.id = Some(id);
-            reactor
-                .timers
-                .borrow_mut()
-                .insert((self.at, id), context.waker().clone());
+            reactor.timers.borrow_mut().insert((self.at, id), context.waker().clone());
         }
         Poll::Pending
     }

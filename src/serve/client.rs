@@ -41,19 +41,12 @@ impl<R: Runtime> Client<R> {
     pub async fn send_error(&self, error: &Error, keep: bool, with_body: bool) -> Reply {
         let status = error.status();
         let text = head::error_text(status, error);
-        let mut bytes = head::finish(
-            head::local(status, text.len()).field("Content-Type", "text/plain"),
-            keep,
-        );
+        let mut bytes =
+            head::finish(head::local(status, text.len()).field("Content-Type", "text/plain"), keep);
         if with_body {
             bytes.extend_from_slice(text.as_bytes());
         }
-        Reply::ended(
-            status,
-            Some(text.len() as u64),
-            keep,
-            self.out().send(&bytes).await,
-        )
+        Reply::ended(status, Some(text.len() as u64), keep, self.out().send(&bytes).await)
     }
 }
 
@@ -97,12 +90,7 @@ impl<'a, R: Runtime> Out<'a, R> {
 
     /// Sends the bytes from `offset` to `end` of a file. A file that ends before is an error of
     /// the disk's side: the client must see a broken transfer.
-    pub async fn send_file(
-        &self,
-        file: &impl AsFd,
-        mut offset: u64,
-        end: u64,
-    ) -> Result<(), Error> {
+    pub async fn send_file(&self, file: &impl AsFd, mut offset: u64, end: u64) -> Result<(), Error> {
         let mut turn_end = offset + TURN;
         while offset < end {
             if offset >= turn_end {
@@ -112,11 +100,7 @@ impl<'a, R: Runtime> Out<'a, R> {
             let count = usize::try_from(end.min(turn_end) - offset).unwrap_or(usize::MAX);
             match transfer::send_file(self.socket, file, &mut offset, count) {
                 Ok(0) => {
-                    return Err(Error::with(
-                        Side::Disk,
-                        Kind::Truncated,
-                        "the file became shorter",
-                    ));
+                    return Err(Error::with(Side::Disk, Kind::Truncated, "the file became shorter"));
                 }
                 Ok(_) => {}
                 Err(error) if would_block(&error) => self.writable().await?,
@@ -132,9 +116,7 @@ impl<'a, R: Runtime> Out<'a, R> {
     /// Waits until the client takes more.
     pub async fn writable(&self) -> Result<(), Error> {
         let ready = timeout::<R, _>(self.stall_time, self.socket.writable()).await;
-        ready
-            .map_err(Error::timeout(Side::Client))?
-            .map_err(|error| Error::io(Side::Client, &error))
+        ready.map_err(Error::timeout(Side::Client))?.map_err(|error| Error::io(Side::Client, &error))
     }
 }
 

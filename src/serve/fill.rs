@@ -26,22 +26,14 @@ const TURN: u64 = 4 * 1024 * 1024;
 
 /// Fetches the file and serves this client from it like any other. The fetch is a task of its
 /// own: it goes on when the client leaves.
-pub async fn lead<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    permit: Permit,
-) -> Reply {
+pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, permit: Permit) -> Reply {
     let context = exchange.context;
-    exchange
-        .log
-        .debug(format_args!("proxying GET to {}", exchange.origin_url()));
+    exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url()));
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
     let (answer, body) = match context.upstream.ask(&asked, &Method::Get).await {
         Ok(answered) => answered,
         Err(error) => {
-            exchange
-                .log
-                .debug(format_args!("error with proxy request {error}"));
+            exchange.log.debug(format_args!("error with proxy request {error}"));
             permit.fail(error.clone());
             return client.send_error(&error, exchange.keep(), true).await;
         }
@@ -57,9 +49,7 @@ pub async fn lead<R: Runtime>(
         }
     };
     let path = context.shared.store.display(permit.key());
-    exchange
-        .log
-        .debug(format_args!("saving local file to {path}.in-progress"));
+    exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
     let (key, fill) = (permit.key().clone(), Arc::clone(permit.fill()));
     fill.announce(describe(answer, length, partial.file()));
     // Followed before the fetch goes on, so that not even its first bytes can pass by.
@@ -127,12 +117,7 @@ fn describe(answer: ResponseHead, length: Option<u64>, file: &Arc<file::Locked>)
     let mut fields = head::answer_fields(&answer.fields);
     fields.remove("content-encoding");
     fields.remove("accept-ranges");
-    Answer {
-        head: ResponseHead { fields, ..answer },
-        length,
-        modified,
-        file: Arc::clone(file),
-    }
+    Answer { head: ResponseHead { fields, ..answer }, length, modified, file: Arc::clone(file) }
 }
 
 /// Why a body did not get into its file.
@@ -157,10 +142,7 @@ async fn run<R: Runtime>(
             commit(&context, permit, partial, &log).await;
         }
         Err(Stop::Origin(error)) => {
-            log.debug(format_args!(
-                "download of {} failed - {error}",
-                permit.key().as_str()
-            ));
+            log.debug(format_args!("download of {} failed - {error}", permit.key().as_str()));
             drop(partial);
             permit.fail(error);
         }
@@ -175,22 +157,12 @@ async fn run<R: Runtime>(
 }
 
 /// Gives the whole file its name. Clients have all its bytes by now or get them from the open file.
-async fn commit<R: Runtime>(
-    context: &Context<R>,
-    permit: Permit,
-    partial: Partial,
-    log: &RequestLog,
-) {
+async fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, log: &RequestLog) {
     let modified = permit.fill().modified();
     let path = context.shared.store.display(permit.key());
-    match blocking::run(move || partial.commit(modified))
-        .await
-        .and_then(|committed| committed)
-    {
+    match blocking::run(move || partial.commit(modified)).await.and_then(|committed| committed) {
         Ok(()) => log.debug(format_args!("renamed {path}.in-progress to {path}")),
-        Err(error) => log.debug(format_args!(
-            "failed to rename {path}.in-progress to {path} - {error}"
-        )),
+        Err(error) => log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}")),
     }
     // Only now do requests stop to find the fill: before this the file had no name.
     drop(permit);
@@ -236,8 +208,7 @@ async fn splice<R: Runtime>(
     body: &mut OriginBody<R>,
     stored: &mut u64,
 ) -> Result<(), Stop> {
-    let origin_side =
-        |error: &std::io::Error| Stop::Origin(Error::io(crate::error::Side::Origin, error));
+    let origin_side = |error: &std::io::Error| Stop::Origin(Error::io(crate::error::Side::Origin, error));
     let mut turn_end = *stored + TURN;
     while let Some((socket, left)) = body.raw() {
         let most = usize::try_from(left).map_or(pipe.capacity, |left| left.min(pipe.capacity));
@@ -275,20 +246,11 @@ async fn splice<R: Runtime>(
 
 /// After a disk error: the rest of the body goes to those who follow, through memory, paced by the
 /// slowest. New requests start anew.
-async fn deliver_unstored<R: Runtime>(
-    permit: Permit,
-    body: &mut OriginBody<R>,
-    mut piece: Vec<u8>,
-) {
+async fn deliver_unstored<R: Runtime>(permit: Permit, body: &mut OriginBody<R>, mut piece: Vec<u8>) {
     permit.leave();
     let Ok(waiter) = Waiter::new() else { return };
     loop {
-        if !piece.is_empty()
-            && !permit
-                .fill()
-                .hand_over(std::mem::take(&mut piece), &waiter)
-                .await
-        {
+        if !piece.is_empty() && !permit.fill().hand_over(std::mem::take(&mut piece), &waiter).await {
             return;
         }
         match body.next(&mut piece).await {

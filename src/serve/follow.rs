@@ -26,9 +26,7 @@ pub async fn join<R: Runtime>(
     fill: Arc<Fill>,
 ) -> Reply {
     let path = exchange.context.shared.store.display(key);
-    exchange.log.debug(format_args!(
-        "{path} download in progress - response follows it"
-    ));
+    exchange.log.debug(format_args!("{path} download in progress - response follows it"));
     let follower = fill.follow(0);
     serve(exchange, client, key, &fill, follower).await
 }
@@ -68,15 +66,9 @@ async fn send<R: Runtime>(
 ) -> Reply {
     let (request, keep) = (exchange.request, exchange.keep());
     // The tag that hits will have, where that is known already: it names the same bytes.
-    let tag = answer
-        .length
-        .zip(answer.modified)
-        .map(|(length, secs)| etag(length, secs * 1000));
+    let tag = answer.length.zip(answer.modified).map(|(length, secs)| etag(length, secs * 1000));
     let validators = Validators {
-        etags: [
-            answer.head.fields.get("etag"),
-            tag.as_deref().map(str::as_bytes),
-        ],
+        etags: [answer.head.fields.get("etag"), tag.as_deref().map(str::as_bytes)],
         last_modified: answer.modified,
     };
     match conditional::evaluate(&request.method, &request.fields, &validators) {
@@ -87,20 +79,17 @@ async fn send<R: Runtime>(
     let Some(size) = answer.length else {
         return send_unknown(exchange, client, answer, follower, waiter).await;
     };
-    let (status, first, end) =
-        match range::select(&request.method, &request.fields, size, &validators) {
-            Selection::Whole => (200, 0, size),
-            Selection::Part { first, last } => (206, first, last + 1),
-            Selection::Unsatisfiable => return unsatisfiable(client, size, keep).await,
-        };
+    let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
+        Selection::Whole => (200, 0, size),
+        Selection::Part { first, last } => (206, first, last + 1),
+        Selection::Unsatisfiable => return unsatisfiable(client, size, keep).await,
+    };
     let mut described = if status == 200 {
         HeadWriter::with_reason(200, &answer.head.reason)
     } else {
         HeadWriter::new(206).field("Content-Range", content_range(first, end, size))
     };
-    described = described
-        .fields(&answer.head.fields)
-        .field("Content-Length", (end - first).to_string());
+    described = described.fields(&answer.head.fields).field("Content-Length", (end - first).to_string());
     let bytes = head::finish(described.field("Accept-Ranges", "bytes"), keep);
     let sent = async {
         client.out().send(&bytes).await?;
@@ -119,12 +108,7 @@ async fn not_modified<R: Runtime>(client: &Client<R>, answer: &Answer, keep: boo
             described = described.field(name, value);
         }
     }
-    Reply::ended(
-        304,
-        None,
-        keep,
-        client.out().send(&head::finish(described, keep)).await,
-    )
+    Reply::ended(304, None, keep, client.out().send(&head::finish(described, keep)).await)
 }
 
 /// A body whose length the head has told.
@@ -167,8 +151,7 @@ async fn send_unknown<R: Runtime>(
 ) -> Reply {
     let chunked = exchange.request.version == Version::Http11;
     let keep = exchange.keep() && (chunked || exchange.request.method == Method::Head);
-    let mut described =
-        HeadWriter::with_reason(200, &answer.head.reason).fields(&answer.head.fields);
+    let mut described = HeadWriter::with_reason(200, &answer.head.reason).fields(&answer.head.fields);
     if chunked {
         described = described.field("Transfer-Encoding", "chunked");
     }
@@ -207,8 +190,7 @@ async fn send_pieces<R: Runtime>(
             Progress::Broken(error) => return Err(error.clone()),
         };
         if chunked {
-            out.send_more(chunk_head(usize::try_from(length).unwrap_or(usize::MAX)).as_ref())
-                .await?;
+            out.send_more(chunk_head(usize::try_from(length).unwrap_or(usize::MAX)).as_ref()).await?;
         }
         match progress {
             Progress::Upto(stored) => out.send_file(&*answer.file, position, stored).await?,

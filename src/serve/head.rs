@@ -19,23 +19,16 @@ pub fn local(status: u16, length: usize) -> HeadWriter {
 
 /// Adds what every answer has and ends the head.
 pub fn finish(head: HeadWriter, keep: bool) -> Vec<u8> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // libfetch keeps a connection on this very word only, so it is said even where it is implied.
     let connection = if keep { "keep-alive" } else { "close" };
-    head.field("Date", date::format(now))
-        .field("Connection", connection)
-        .finish()
+    head.field("Date", date::format(now)).field("Connection", connection).finish()
 }
 
 /// The text of an answer that tells of an error: one line.
 pub fn error_text(status: u16, error: &Error) -> String {
     let line = format!("{status} {}: {error}", reason(status));
-    line.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .chain(['\n'])
-        .collect()
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).chain(['\n']).collect()
 }
 
 /// What of the origin's answer goes to clients, but for its length.
@@ -68,23 +61,13 @@ pub fn fill_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
 
 /// The request passed on as it came.
 pub fn pass_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
-    let mut fields = for_origin(
-        origin,
-        request,
-        &["host", "date", "server", "content-length", "expect"],
-    );
+    let mut fields = for_origin(origin, request, &["host", "date", "server", "content-length", "expect"]);
     match request.body {
         RequestBody::None => {}
-        RequestBody::Length(length) => {
-            fields.push(b"Content-Length", length.to_string().as_bytes())
-        }
+        RequestBody::Length(length) => fields.push(b"Content-Length", length.to_string().as_bytes()),
         RequestBody::Chunked => fields.push(b"Transfer-Encoding", b"chunked"),
     }
-    request_head(
-        request.method.as_str(),
-        &origin.target(&request.origin_form()),
-        &fields,
-    )
+    request_head(request.method.as_str(), &origin.target(&request.origin_form()), &fields)
 }
 
 fn for_origin(origin: &Origin, request: &RequestHead, own: &[&str]) -> Fields {

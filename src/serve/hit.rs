@@ -23,10 +23,7 @@ pub async fn serve<R: Runtime>(
     let millis = unix_millis(entry.modified);
     let tag = etag(entry.size, millis);
     let modified = millis / 1000;
-    let validators = Validators {
-        etags: [Some(tag.as_bytes()), None],
-        last_modified: Some(modified),
-    };
+    let validators = Validators { etags: [Some(tag.as_bytes()), None], last_modified: Some(modified) };
     let described = |status| {
         HeadWriter::new(status)
             .field("Last-Modified", date::format(modified))
@@ -41,14 +38,14 @@ pub async fn serve<R: Runtime>(
         Verdict::PreconditionFailed => return client.send_empty(412, keep).await,
         Verdict::Proceed => {}
     }
-    let (status, first, end) =
-        match range::select(&request.method, &request.fields, entry.size, &validators) {
-            range::Selection::Whole => (200, 0, entry.size),
-            range::Selection::Part { first, last } => (206, first, last + 1),
-            range::Selection::Unsatisfiable => {
-                return unsatisfiable(client, entry.size, keep).await;
-            }
-        };
+    let (status, first, end) = match range::select(&request.method, &request.fields, entry.size, &validators)
+    {
+        range::Selection::Whole => (200, 0, entry.size),
+        range::Selection::Part { first, last } => (206, first, last + 1),
+        range::Selection::Unsatisfiable => {
+            return unsatisfiable(client, entry.size, keep).await;
+        }
+    };
     let mut described = described(status).field("Content-Length", (end - first).to_string());
     described = described.field("Accept-Ranges", "bytes");
     if status == 206 {
@@ -68,12 +65,7 @@ pub async fn serve<R: Runtime>(
 /// The whole is shorter than what was asked for (RFC 9110 section 15.5.17).
 pub async fn unsatisfiable<R: Runtime>(client: &Client<R>, size: u64, keep: bool) -> Reply {
     let refused = head::local(416, 0).field("Content-Range", format!("bytes */{size}"));
-    Reply::ended(
-        416,
-        Some(0),
-        keep,
-        client.out().send(&head::finish(refused, keep)).await,
-    )
+    Reply::ended(416, Some(0), keep, client.out().send(&head::finish(refused, keep)).await)
 }
 
 /// The value of Content-Range for the bytes from `first` up to and without `end`.
@@ -95,9 +87,7 @@ pub fn etag(size: u64, millis: u64) -> String {
     reason = "the very imprecision is wanted; the value is neither negative nor beyond 2^53"
 )]
 fn unix_millis(time: SystemTime) -> u64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let millis = since.as_secs() as f64 * 1000.0 + f64::from(since.subsec_nanos()) / 1_000_000.0;
     (millis + 0.5).floor() as u64
 }

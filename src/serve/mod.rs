@@ -72,22 +72,12 @@ pub struct Reply {
 impl Reply {
     /// An answer sent whole.
     pub fn sent(status: u16, length: Option<u64>, keep: bool) -> Self {
-        Self {
-            status,
-            length,
-            keep,
-            end: Ok(()),
-        }
+        Self { status, length, keep, end: Ok(()) }
     }
 
     /// The same, unless its sending failed.
     pub fn ended(status: u16, length: Option<u64>, keep: bool, end: Result<(), Error>) -> Self {
-        Self {
-            status,
-            length,
-            keep: keep && end.is_ok(),
-            end,
-        }
+        Self { status, length, keep: keep && end.is_ok(), end }
     }
 }
 
@@ -105,21 +95,14 @@ impl<R: Runtime> Exchange<'_, R> {
     /// May the connection stay open after the answer? Not with a body that nobody has read.
     pub fn keep(&self) -> bool {
         self.request.keep_alive()
-            && matches!(
-                self.request.body,
-                RequestBody::None | RequestBody::Length(0)
-            )
+            && matches!(self.request.body, RequestBody::None | RequestBody::Length(0))
             && !self.context.shared.stopping.load(Ordering::Relaxed)
     }
 
     /// The URL asked of the origin, for logs.
     pub fn origin_url(&self) -> String {
         let target = self.request.origin_form();
-        format!(
-            "{}{}",
-            self.context.upstream.origin.url,
-            String::from_utf8_lossy(&target)
-        )
+        format!("{}{}", self.context.upstream.origin.url, String::from_utf8_lossy(&target))
     }
 }
 
@@ -127,10 +110,7 @@ impl<R: Runtime> Exchange<'_, R> {
 pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Reply {
     let request = exchange.request;
     let target = String::from_utf8_lossy(&request.target);
-    exchange.log.debug(format_args!(
-        "INCOMING REQUEST - {} {target}",
-        request.method.as_str()
-    ));
+    exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
     match route::decide(request, &exchange.context.pattern) {
         Route::Cache(key) => cached(exchange, client, key).await,
         Route::Pass(why) => pass::run(exchange, client, why).await,
@@ -139,9 +119,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
         }
         Route::Directory(_) => pass::run(exchange, client, Why::NoName).await,
         Route::BadPath(reason) => {
-            exchange.log.debug(format_args!(
-                "failed to parse pathname - sending 400 to client - {reason}"
-            ));
+            exchange.log.debug(format_args!("failed to parse pathname - sending 400 to client - {reason}"));
             client.send_empty(400, exchange.keep()).await
         }
     }
@@ -184,9 +162,7 @@ async fn present<R: Runtime>(
         Found::File(entry) => {
             if exchange.log.is_on() {
                 let path = exchange.context.shared.store.display(key);
-                exchange.log.debug(format_args!(
-                    "{path} is a file (cached) - streaming to client"
-                ));
+                exchange.log.debug(format_args!("{path} is a file (cached) - streaming to client"));
             }
             hit::serve(exchange, client, key, entry).await
         }
@@ -196,15 +172,9 @@ async fn present<R: Runtime>(
     }
 }
 
-async fn directory<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    path: &str,
-) -> Reply {
+async fn directory<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, path: &str) -> Reply {
     let path = exchange.context.shared.store.display_path(path);
-    exchange.log.debug(format_args!(
-        "{path} is a directory - sending 400 to client"
-    ));
+    exchange.log.debug(format_args!("{path} is a directory - sending 400 to client"));
     client.send_empty(400, exchange.keep()).await
 }
 

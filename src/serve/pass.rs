@@ -24,19 +24,9 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const TURN: u64 = 4 * 1024 * 1024;
 
 /// Passes the request on.
-pub async fn run<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    why: Why,
-) -> Reply {
-    exchange
-        .log
-        .debug(format_args!("request will be proxied with no caching"));
-    exchange.log.debug(format_args!(
-        "passing it to {} - {}",
-        exchange.origin_url(),
-        why.as_str()
-    ));
+pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: Why) -> Reply {
+    exchange.log.debug(format_args!("request will be proxied with no caching"));
+    exchange.log.debug(format_args!("passing it to {} - {}", exchange.origin_url(), why.as_str()));
     let answered = match exchange.request.body {
         RequestBody::None | RequestBody::Length(0) => bodiless(exchange, client).await,
         RequestBody::Length(_) | RequestBody::Chunked => with_body(exchange, client).await,
@@ -44,21 +34,14 @@ pub async fn run<R: Runtime>(
     match answered {
         Ok(reply) => reply,
         Err(error) => {
-            exchange
-                .log
-                .debug(format_args!("error with proxy request {error}"));
+            exchange.log.debug(format_args!("error with proxy request {error}"));
             let keep = exchange.keep() && error.side == Side::Origin;
-            client
-                .send_error(&error, keep, exchange.request.method != Method::Head)
-                .await
+            client.send_error(&error, keep, exchange.request.method != Method::Head).await
         }
     }
 }
 
-async fn bodiless<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &Client<R>,
-) -> Result<Reply, Error> {
+async fn bodiless<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Result<Reply, Error> {
     let upstream = &exchange.context.upstream;
     let asked = head::pass_request(&upstream.origin, exchange.request);
     let (answer, body) = upstream.ask(&asked, &exchange.request.method).await?;
@@ -66,29 +49,16 @@ async fn bodiless<R: Runtime>(
 }
 
 /// A request with a body: both bodies may stream at once.
-async fn with_body<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-) -> Result<Reply, Error> {
+async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Result<Reply, Error> {
     let (upstream, request) = (&exchange.context.upstream, exchange.request);
     // A reused connection may be closed under a body that cannot be sent twice.
     let connection = upstream.fresh_connection().await?;
     let transport = Rc::clone(&connection.transport);
-    transport
-        .write_all(
-            &head::pass_request(&upstream.origin, request),
-            client.stall_time,
-        )
-        .await?;
+    transport.write_all(&head::pass_request(&upstream.origin, request), client.stall_time).await?;
     if request.expects_continue() && client.input.is_empty() {
         client.out().send(CONTINUE).await?;
     }
-    let Client {
-        socket,
-        input,
-        stall_time,
-        ..
-    } = client;
+    let Client { socket, input, stall_time, .. } = client;
     let sending = Cell::new(true);
     let upload = async {
         let sent = upload::run::<R>(request.body, input, socket, &transport, *stall_time).await;
@@ -97,14 +67,9 @@ async fn with_body<R: Runtime>(
     };
     let out = Out::new(socket, *stall_time);
     let mut download = pin!(answer_to_upload(exchange, &out, connection, &sending));
-    let first = or(async { First::Sent(upload.await) }, async {
-        First::Answered(download.as_mut().await)
-    });
+    let first = or(async { First::Sent(upload.await) }, async { First::Answered(download.as_mut().await) });
     match first.await {
-        First::Answered(reply) => reply.map(|reply| Reply {
-            keep: reply.keep && !sending.get(),
-            ..reply
-        }),
+        First::Answered(reply) => reply.map(|reply| Reply { keep: reply.keep && !sending.get(), ..reply }),
         First::Sent(Err(error)) if error.side == Side::Client => Err(error),
         // An origin that stops reading may have answered already: that answer counts.
         First::Sent(_) => download.await,
@@ -125,18 +90,12 @@ async fn answer_to_upload<R: Runtime>(
 ) -> Result<Reply, Error> {
     let (upstream, method) = (&exchange.context.upstream, &exchange.request.method);
     loop {
-        match connection
-            .transport
-            .readable(upstream.limits().response_head_time)
-            .await
-        {
+        match connection.transport.readable(upstream.limits().response_head_time).await {
             Err(error) if error.kind == Kind::Timeout && sending.get() => {}
             ready => break ready?,
         }
     }
-    let answer = upstream
-        .read_head(&connection.transport, &mut connection.input, method)
-        .await?;
+    let answer = upstream.read_head(&connection.transport, &mut connection.input, method).await?;
     let mut body = OriginBody::new(upstream, connection, &answer, method)?;
     if sending.get() {
         body.keep_no_connection();
@@ -154,9 +113,7 @@ pub async fn relay<R: Runtime>(
     keep: bool,
 ) -> Reply {
     let request = exchange.request;
-    let framing = answer
-        .body(&request.method)
-        .unwrap_or(ResponseBody::UntilClose);
+    let framing = answer.body(&request.method).unwrap_or(ResponseBody::UntilClose);
     let chunked = matches!(framing, ResponseBody::Chunked | ResponseBody::UntilClose)
         && request.version == Version::Http11;
     let by_close = matches!(framing, ResponseBody::Chunked | ResponseBody::UntilClose) && !chunked;
@@ -175,11 +132,7 @@ pub async fn relay<R: Runtime>(
 }
 
 /// The head for the client, and the Content-Length in it.
-fn describe(
-    answer: &ResponseHead,
-    framing: ResponseBody,
-    chunked: bool,
-) -> (HeadWriter, Option<u64>) {
+fn describe(answer: &ResponseHead, framing: ResponseBody, chunked: bool) -> (HeadWriter, Option<u64>) {
     let mut described = HeadWriter::with_reason(answer.status, &answer.reason);
     described = described.fields(&head::answer_fields(&answer.fields));
     let length = match framing {
@@ -207,9 +160,7 @@ async fn send_body<R: Runtime>(
     chunked: bool,
 ) -> Result<(), Error> {
     #[cfg(target_os = "linux")]
-    if body
-        .raw()
-        .is_some_and(|(_, left)| left >= super::pipes::WORTH_SPLICING)
+    if body.raw().is_some_and(|(_, left)| left >= super::pipes::WORTH_SPLICING)
         && let Ok(mut pipe) = exchange.context.pipes.lease()
     {
         let spliced = splice(&mut pipe, out, &mut body).await;
@@ -230,11 +181,7 @@ async fn send_body<R: Runtime>(
             out.writable().await?;
         }
     }
-    if chunked {
-        out.send(LAST_CHUNK).await
-    } else {
-        Ok(())
-    }
+    if chunked { out.send(LAST_CHUNK).await } else { Ok(()) }
 }
 
 /// Moves the body inside the kernel, socket to pipe to socket, as far as that goes.

@@ -34,8 +34,7 @@ pub async fn run<R: Runtime>(
             rest.take(input, &mut piece)
                 .map_err(|bad| Error::with(Side::Client, Kind::Protocol, bad.as_str()))?;
             if !piece.is_empty() {
-                to.write_all(chunk_head(piece.len()).as_ref(), stall_time)
-                    .await?;
+                to.write_all(chunk_head(piece.len()).as_ref(), stall_time).await?;
                 piece.extend_from_slice(CHUNK_END);
             }
             if rest.is_done() {
@@ -57,10 +56,8 @@ async fn receive<R: Runtime>(
     stall_time: Duration,
 ) -> Result<(), Error> {
     // Not a byte more than the body: what follows is the next request.
-    let most = rest
-        .unframed()
-        .and_then(|left| usize::try_from(left).ok())
-        .map_or(READ, |left| left.min(READ));
+    let most =
+        rest.unframed().and_then(|left| usize::try_from(left).ok()).map_or(READ, |left| left.min(READ));
     input.resize(most, 0);
     let read = loop {
         match socket::recv(from, input) {

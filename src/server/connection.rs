@@ -37,27 +37,18 @@ enum NoRequest {
 /// Serves a connection to its end.
 pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer: IpAddr) {
     let limits = &context.shared.config.limits;
-    let mut client = Client::<R> {
-        socket,
-        peer,
-        input: Vec::new(),
-        stall_time: limits.stall_time,
-    };
+    let mut client = Client::<R> { socket, peer, input: Vec::new(), stall_time: limits.stall_time };
     loop {
         let log_to = &context.shared.log;
         match next_request(&context, &mut client, limits).await {
             Ok(request) => {
                 let log = RequestLog::new(log_to);
-                let exchange = Exchange {
-                    context: &context,
-                    request: &request,
-                    log: &log,
-                };
+                let exchange = Exchange { context: &context, request: &request, log: &log };
                 let reply = Box::pin(respond(&exchange, &mut client)).await;
                 record(&client, &request, &reply, &log);
                 if !reply.keep {
-                    let left = !client.input.is_empty()
-                        || !matches!(request.body, request::RequestBody::None);
+                    let left =
+                        !client.input.is_empty() || !matches!(request.body, request::RequestBody::None);
                     return finish::<R>(&client, reply.end.is_ok() && left).await;
                 }
             }
@@ -70,9 +61,7 @@ pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer:
                 return finish::<R>(&client, true).await;
             }
             Err(NoRequest::Late) => {
-                let reply = client
-                    .send_error(&Error::new(Side::Client, Kind::Timeout), false, true)
-                    .await;
+                let reply = client.send_error(&Error::new(Side::Client, Kind::Timeout), false, true).await;
                 record_refused(&client, &reply, &RequestLog::new(log_to));
                 return finish::<R>(&client, true).await;
             }
@@ -86,11 +75,8 @@ async fn next_request<R: Runtime>(
     client: &mut Client<R>,
     limits: &Limits,
 ) -> Result<RequestHead, NoRequest> {
-    let head_limits = HeadLimits {
-        bytes: limits.head_bytes,
-        fields: limits.head_fields,
-        target: limits.target_bytes,
-    };
+    let head_limits =
+        HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
     let mut scanned = 0;
     let mut deadline = None;
     loop {
@@ -109,9 +95,7 @@ async fn next_request<R: Runtime>(
         } else {
             client.input = Vec::new();
         }
-        let limit = deadline.map_or(limits.idle_time, |at| {
-            at.saturating_duration_since(Instant::now())
-        });
+        let limit = deadline.map_or(limits.idle_time, |at| at.saturating_duration_since(Instant::now()));
         match receive(context, client, limit).await {
             Ok(0) => return Err(NoRequest::Gone),
             Ok(_) => {}
@@ -134,9 +118,7 @@ async fn receive<R: Runtime>(
             let mut scratch = context.scratch.borrow_mut();
             scratch.resize(HEAD_READ, 0);
             let received = socket::recv(&client.socket, &mut scratch);
-            client
-                .input
-                .extend_from_slice(&scratch[..*received.as_ref().unwrap_or(&0)]);
+            client.input.extend_from_slice(&scratch[..*received.as_ref().unwrap_or(&0)]);
             received
         };
         match received {
@@ -170,19 +152,14 @@ async fn finish<R: Runtime>(client: &Client<R>, linger: bool) {
         }
     };
     // In time or not, the connection is closed now.
-    timeout::<R, _>(LINGER_TIME, drain)
-        .await
-        .unwrap_or_default();
+    timeout::<R, _>(LINGER_TIME, drain).await.unwrap_or_default();
 }
 
 fn record<R: Runtime>(client: &Client<R>, request: &RequestHead, reply: &Reply, log: &RequestLog) {
     if let Err(error) = &reply.end {
         log.debug(format_args!("response cut short - {error}"));
     }
-    let user = request
-        .fields
-        .get("authorization")
-        .and_then(access_log::basic_user);
+    let user = request.fields.get("authorization").and_then(access_log::basic_user);
     write_line(
         log,
         &Entry {

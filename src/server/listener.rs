@@ -9,11 +9,7 @@ use crate::sys::socket;
 /// Opens `count` listening sockets on `host:port`. An address that another program listens on is
 /// refused; one whose last connections are still in TIME_WAIT is not.
 pub fn open(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<OwnedFd>), String> {
-    let place = if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    };
+    let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let refused = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("cannot listen on {place}: another program listens there already")
@@ -21,9 +17,7 @@ pub fn open(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<Owne
         _ => format!("cannot listen on {place} (--host, --port): {error}"),
     };
     let mut addresses = (host, port).to_socket_addrs().map_err(refused)?;
-    let address = addresses
-        .next()
-        .ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
+    let address = addresses.next().ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
     // The first takes the port for itself alone, which fails if anybody else listens there, and
     // shares it afterwards: at no time can another instance come in.
     let first = socket::listen(address, false).map_err(refused)?;

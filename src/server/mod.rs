@@ -33,12 +33,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
     let trust = load_trust(&config, &log)?;
-    let store = Store::open(&config.cache_dir).map_err(|e| {
-        format!(
-            "cannot use cache directory {:?} (--cache-dir): {e}",
-            config.cache_dir
-        )
-    })?;
+    let store = Store::open(&config.cache_dir)
+        .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
     let cpus = cpus(&config.pin);
     let count = match config.workers {
         Workers::Auto => process::allowed_cpus().len().max(1),
@@ -46,12 +42,7 @@ pub fn run(config: Config) -> Result<(), String> {
     };
     let (address, listeners) = listener::open(&config.host, config.port, count)?;
     announce(&config, address, &log);
-    let shared = Arc::new(Shared {
-        config,
-        store,
-        log: Arc::clone(&log),
-        stopping: AtomicBool::new(false),
-    });
+    let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stopping: AtomicBool::new(false) });
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,
@@ -66,16 +57,9 @@ pub fn run(config: Config) -> Result<(), String> {
 }
 
 fn announce(config: &Config, address: SocketAddr, log: &Log) {
-    log.debug(format_args!(
-        "listening on http://{}:{}",
-        config.host,
-        address.port()
-    ));
+    log.debug(format_args!("listening on http://{}:{}", config.host, address.port()));
     log.debug(format_args!("proxying requests to {}", config.origin.url));
-    log.debug(format_args!(
-        "caching matches of {}",
-        config.pattern.display()
-    ));
+    log.debug(format_args!("caching matches of {}", config.pattern.display()));
     log.debug(format_args!("caching to {}", config.cache_dir.display()));
 }
 
@@ -84,8 +68,7 @@ fn load_trust(config: &Config, log: &Log) -> Result<Option<Trust>, String> {
     if !config.origin.https {
         return Ok(None);
     }
-    let (trust, complaints) =
-        Trust::load().map_err(|error| format!("cannot set up TLS: {error}"))?;
+    let (trust, complaints) = Trust::load().map_err(|error| format!("cannot set up TLS: {error}"))?;
     for complaint in complaints {
         log.debug(format_args!("certificate authorities: {complaint}"));
     }
@@ -114,8 +97,7 @@ fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
     const RESERVED: u64 = 64;
     const PER_CONNECTION: u64 = 3;
     let total = match shared.config.limits.connections {
-        0 => usize::try_from(descriptors.saturating_sub(RESERVED) / PER_CONNECTION)
-            .unwrap_or(usize::MAX),
+        0 => usize::try_from(descriptors.saturating_sub(RESERVED) / PER_CONNECTION).unwrap_or(usize::MAX),
         limit => limit,
     };
     (total / workers).max(1)

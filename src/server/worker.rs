@@ -44,10 +44,9 @@ impl Engine {
             (IoChoice::Poll, _) => Ok(Self::Poll("asked for".to_owned())),
             (_, Ok(flags)) => Ok(Self::Uring(flags, choice == IoChoice::Auto)),
             (IoChoice::Auto, Err(error)) => Ok(Self::Poll(refused(&error))),
-            (IoChoice::Uring, Err(error)) => Err(format!(
-                "cannot use io_uring (--io uring): {}",
-                refused(&error)
-            )),
+            (IoChoice::Uring, Err(error)) => {
+                Err(format!("cannot use io_uring (--io uring): {}", refused(&error)))
+            }
         }
     }
 
@@ -55,9 +54,7 @@ impl Engine {
     #[cfg(not(target_os = "linux"))]
     pub fn choose(choice: IoChoice) -> Result<Self, String> {
         match choice {
-            IoChoice::Uring => {
-                Err("cannot use io_uring (--io uring): this system has none".to_owned())
-            }
+            IoChoice::Uring => Err("cannot use io_uring (--io uring): this system has none".to_owned()),
             IoChoice::Auto | IoChoice::Poll => Ok(Self::Poll("portable".to_owned())),
         }
     }
@@ -67,11 +64,7 @@ impl Engine {
         match self {
             #[cfg(target_os = "linux")]
             Self::Uring(flags, _) => {
-                format!(
-                    "io_uring (kernel {}, {})",
-                    process::kernel_release(),
-                    flags.as_str()
-                )
+                format!("io_uring (kernel {}, {})", process::kernel_release(), flags.as_str())
             }
             Self::Poll(why) if cfg!(any(target_os = "illumos", target_os = "solaris")) => {
                 format!("event ports ({why})")
@@ -113,22 +106,14 @@ pub fn run(
     #[cfg(target_os = "linux")]
     if let Engine::Uring(flags, replaceable) = plan.engine {
         let spare = listener.try_clone();
-        let result = uring::run(flags, || {
-            serve::<uring::Uring>(plan, listener, Arc::clone(&active))
-        });
+        let result = uring::run(flags, || serve::<uring::Uring>(plan, listener, Arc::clone(&active)));
         return match (result, spare) {
             (Ok(result), _) => result,
             (Err(error), Ok(listener)) if replaceable => {
-                plan.shared.log.debug(format_args!(
-                    "engine of one worker: epoll ({})",
-                    refused(&error)
-                ));
+                plan.shared.log.debug(format_args!("engine of one worker: epoll ({})", refused(&error)));
                 run_portable(plan, listener, active)
             }
-            (Err(error), _) => Err(format!(
-                "cannot use io_uring (--io uring): {}",
-                refused(&error)
-            )),
+            (Err(error), _) => Err(format!("cannot use io_uring (--io uring): {}", refused(&error))),
         };
     }
     run_portable(plan, listener, active)
@@ -139,11 +124,7 @@ fn run_portable(plan: &Plan, listener: OwnedFd, active: Arc<AtomicUsize>) -> Res
     result.map_err(|error| format!("the event loop failed: {error}"))?
 }
 
-async fn serve<R: Runtime>(
-    plan: &Plan,
-    listener: OwnedFd,
-    active: Arc<AtomicUsize>,
-) -> Result<(), String> {
+async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd, active: Arc<AtomicUsize>) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot start a worker: {error}");
     mailbox::open::<R>().map_err(failed)?;
     let listener = R::listener(listener).map_err(failed)?;
@@ -151,11 +132,7 @@ async fn serve<R: Runtime>(
     let origin = Arc::new(config.origin.clone());
     let context = Rc::new(Context {
         shared: Arc::clone(&plan.shared),
-        upstream: Rc::new(Upstream::new(
-            origin,
-            config.limits.clone(),
-            plan.trust.clone(),
-        )),
+        upstream: Rc::new(Upstream::new(origin, config.limits.clone(), plan.trust.clone())),
         pattern: config.pattern.clone(),
         pipes: Pipes::default(),
         scratch: RefCell::default(),
@@ -189,10 +166,7 @@ async fn accept_loop<R: Runtime>(
             }
             Ok(_) => {}
             Err(error) => {
-                context
-                    .shared
-                    .log
-                    .debug(format_args!("accept failed: {error}"));
+                context.shared.log.debug(format_args!("accept failed: {error}"));
                 R::sleep(BACK_OFF).await;
             }
         }
@@ -209,10 +183,7 @@ impl Guard {
     fn new(mine: &Rc<Cell<usize>>, all: &Arc<AtomicUsize>) -> Self {
         mine.set(mine.get() + 1);
         all.fetch_add(1, Ordering::Relaxed);
-        Self {
-            mine: Rc::clone(mine),
-            all: Arc::clone(all),
-        }
+        Self { mine: Rc::clone(mine), all: Arc::clone(all) }
     }
 }
 

@@ -122,10 +122,7 @@ impl Fill {
     pub async fn hand_over(&self, bytes: Vec<u8>, waiter: &Waiter) -> bool {
         let end = {
             let mut state = self.state();
-            let at = state
-                .piece
-                .as_ref()
-                .map_or(state.stored, |(at, piece)| at + piece.len() as u64);
+            let at = state.piece.as_ref().map_or(state.stored, |(at, piece)| at + piece.len() as u64);
             let end = at + bytes.len() as u64;
             state.piece = Some((at, Arc::new(bytes)));
             state.readers.wake_all();
@@ -167,19 +164,12 @@ impl Fill {
         }
         let id = state.followers.insert(first);
         drop(state);
-        Ok(Follower {
-            fill: Arc::clone(self),
-            id,
-        })
+        Ok(Follower { fill: Arc::clone(self), id })
     }
 }
 
 impl State {
-    fn answer(
-        &mut self,
-        waiter: &Waiter,
-        context: &Context<'_>,
-    ) -> Poll<Result<Arc<Answer>, NoFile>> {
+    fn answer(&mut self, waiter: &Waiter, context: &Context<'_>) -> Poll<Result<Arc<Answer>, NoFile>> {
         match &self.phase {
             Phase::Asking => {
                 self.readers.add(waiter, context);
@@ -195,9 +185,7 @@ impl State {
             return Some(Progress::Upto(self.stored));
         }
         if let Some((at, piece)) = &self.piece
-            && let Some(skip) = position
-                .checked_sub(*at)
-                .and_then(|skip| usize::try_from(skip).ok())
+            && let Some(skip) = position.checked_sub(*at).and_then(|skip| usize::try_from(skip).ok())
             && skip < piece.len()
         {
             return Some(Progress::Piece(Arc::clone(piece), skip));
@@ -205,10 +193,7 @@ impl State {
         match &self.phase {
             Phase::Asking | Phase::Growing(_) => None,
             Phase::Whole(_) => {
-                let after_piece = self
-                    .piece
-                    .as_ref()
-                    .map(|(at, piece)| at + piece.len() as u64);
+                let after_piece = self.piece.as_ref().map(|(at, piece)| at + piece.len() as u64);
                 Some(Progress::End(after_piece.unwrap_or(self.stored)))
             }
             Phase::Ended(NoFile::Failed(error)) => Some(Progress::Broken(error.clone())),

@@ -40,11 +40,7 @@ impl Inflight {
             Entry::Vacant(entry) => {
                 let fill = Arc::new(Fill::default());
                 entry.insert(Arc::clone(&fill));
-                Turn::Lead(Permit {
-                    table: Arc::clone(self),
-                    key: key.clone(),
-                    fill,
-                })
+                Turn::Lead(Permit { table: Arc::clone(self), key: key.clone(), fill })
             }
         }
     }
@@ -85,10 +81,7 @@ impl Permit {
     /// From now on requests start anew; those that follow go on.
     pub fn leave(&self) {
         let mut fills = self.table.fills();
-        if fills
-            .get(&self.key)
-            .is_some_and(|fill| Arc::ptr_eq(fill, &self.fill))
-        {
+        if fills.get(&self.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {
             fills.remove(&self.key);
         }
     }
@@ -97,7 +90,6 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.leave();
-        self.fill
-            .end(NoFile::Failed(Error::new(Side::Us, Kind::Abandoned)));
+        self.fill.end(NoFile::Failed(Error::new(Side::Us, Kind::Abandoned)));
     }
 }

@@ -52,11 +52,7 @@ pub enum Found {
 impl Store {
     /// Opens the cache directory. Blocks; for start-up only.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            root: Arc::new(Root::open(path)?),
-            path: path.to_owned(),
-            inflight: Arc::default(),
-        })
+        Ok(Self { root: Arc::new(Root::open(path)?), path: path.to_owned(), inflight: Arc::default() })
     }
 
     /// Where a key's file lies, for logs.
@@ -76,17 +72,10 @@ impl Store {
 
     /// Opens what is there under `key`.
     pub fn look_up(&self, key: &Key) -> Found {
-        let opened = self
-            .root
-            .open_file(key.as_str())
-            .and_then(|file| Ok((file::info(&file)?, file)));
+        let opened = self.root.open_file(key.as_str()).and_then(|file| Ok((file::info(&file)?, file)));
         match opened {
             Ok((info, file)) => match info.kind {
-                Kind::File => Found::File(Entry {
-                    file,
-                    size: info.size,
-                    modified: info.modified,
-                }),
+                Kind::File => Found::File(Entry { file, size: info.size, modified: info.modified }),
                 Kind::Directory => Found::Directory,
                 Kind::Other => Found::Unusable(Why::NotRegular),
             },

@@ -34,10 +34,7 @@ impl Partial {
     pub(super) fn begin(root: &Arc<Root>, key: &Key) -> Result<Self, Why> {
         let (directory, made) = match root.open_directory(key.parent()) {
             Ok(directory) => (directory, false),
-            Err(_) => (
-                root.make_directory(key.parent()).map_err(|_| Why::Disk)?,
-                true,
-            ),
+            Err(_) => (root.make_directory(key.parent()).map_err(|_| Why::Disk)?, true),
         };
         let in_progress = key.in_progress();
         let file = acquire(&directory, &in_progress)?;
@@ -65,10 +62,7 @@ impl Partial {
         }
         file::sync(self.file.as_fd())?;
         if !self.still_named() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the in-progress file was taken away",
-            ));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the in-progress file was taken away"));
         }
         file::rename(&self.directory, &self.in_progress, &self.name)?;
         self.done = true;

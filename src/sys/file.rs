@@ -50,17 +50,9 @@ impl Info {
             SFlag::S_IFDIR => Kind::Directory,
             _ => Kind::Other,
         };
-        #[allow(
-            clippy::useless_conversion,
-            reason = "the widths of these fields differ between systems"
-        )]
+        #[allow(clippy::useless_conversion, reason = "the widths of these fields differ between systems")]
         let id = (u64::from(stat.st_dev), u64::from(stat.st_ino));
-        Self {
-            kind,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: modified(stat),
-            id,
-        }
+        Self { kind, size: u64::try_from(stat.st_size).unwrap_or(0), modified: modified(stat), id }
     }
 }
 
@@ -81,11 +73,7 @@ pub fn info(file: &impl AsFd) -> io::Result<Info> {
 
 /// stat of a name in a directory; the name itself, should it be a link.
 pub fn info_at(directory: &impl AsFd, name: &str) -> io::Result<Info> {
-    Ok(Info::of(&fstatat(
-        directory,
-        name,
-        AtFlags::AT_SYMLINK_NOFOLLOW,
-    )?))
+    Ok(Info::of(&fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
 }
 
 /// The top of a tree: nothing opened through it lies outside.
@@ -101,29 +89,20 @@ impl Root {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = nix::fcntl::open(path, flags, Mode::empty())?;
-        Ok(Self {
-            directory,
-            real_path: path.canonicalize()?,
-        })
+        Ok(Self { directory, real_path: path.canonicalize()? })
     }
 
     /// Opens the existing file or directory at `path` for reading. Links are followed as long as
     /// they stay inside; one that leads out is `CrossesDevices` (EXDEV).
     pub fn open_file(&self, path: &str) -> io::Result<OwnedFd> {
         // O_NONBLOCK: opening a FIFO must not wait for its writer.
-        self.open_beneath(
-            path,
-            OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
-        )
+        self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
     }
 
     /// Opens the directory at `path` ("" is the top).
     pub fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
         let path = if path.is_empty() { "." } else { path };
-        self.open_beneath(
-            path,
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        )
+        self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
     }
 
     /// Opens the directory at `path` and makes what is missing of it, mode 0777 less the umask.
@@ -195,20 +174,10 @@ impl Root {
                 };
                 prepend(&target, &mut rest);
             } else if kind == SFlag::S_IFDIR {
-                let directory =
-                    OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-                above.push(retry(|| {
-                    openat(here, name.as_os_str(), directory, Mode::empty())
-                })?);
+                let directory = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+                above.push(retry(|| openat(here, name.as_os_str(), directory, Mode::empty()))?);
             } else if rest.is_empty() {
-                return retry(|| {
-                    openat(
-                        here,
-                        name.as_os_str(),
-                        flags | OFlag::O_NOFOLLOW,
-                        Mode::empty(),
-                    )
-                });
+                return retry(|| openat(here, name.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty()));
             } else {
                 return Err(Errno::ENOTDIR.into());
             }
@@ -219,10 +188,7 @@ impl Root {
 
 #[cfg(target_os = "linux")]
 fn walk_may_help(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EXDEV | libc::ENOSYS | libc::EPERM | libc::EAGAIN)
-    )
+    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::ENOSYS | libc::EPERM | libc::EAGAIN))
 }
 
 fn outside() -> io::Error {
@@ -251,8 +217,7 @@ impl AsFd for Locked {
 
 /// Creates `name` for reading and writing, mode 0666 less the umask; fails if it exists.
 pub fn create_new(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
-    let flags =
-        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     retry(|| openat(directory, name, flags, Mode::from_bits_truncate(0o666)))
 }
 
@@ -264,9 +229,7 @@ pub fn open_existing(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
 
 /// Locks the file, or says `WouldBlock` when another holder lives.
 pub fn lock(file: OwnedFd) -> io::Result<Locked> {
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map(Locked)
-        .map_err(|(_, errno)| errno.into())
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map(Locked).map_err(|(_, errno)| errno.into())
 }
 
 /// Removes a name.

@@ -19,10 +19,7 @@ impl Registered {
         // SAFETY: the descriptor stays open until `drop` has deleted it from this poller, which
         // `Registered` keeps alive.
         unsafe { poller.add(&fd, Event::none(key)) }?;
-        Ok(Self {
-            fd,
-            poller: Rc::clone(poller),
-        })
+        Ok(Self { fd, poller: Rc::clone(poller) })
     }
 
     /// Waits once for what `interest` names.

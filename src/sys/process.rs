@@ -24,9 +24,7 @@ pub fn allowed_cpus() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
         return Vec::new();
     };
-    (0..CpuSet::count())
-        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
-        .collect()
+    (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect()
 }
 
 /// The processors this process may run on, in order.
@@ -59,9 +57,7 @@ impl Signals {
     /// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in those it starts from now on, and
     /// SIGXFSZ too: a file at its size limit is an error of a write, not the end of the process.
     pub fn block() -> io::Result<Self> {
-        let ending: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
-            .into_iter()
-            .collect();
+        let ending: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
         let mut blocked = ending;
         blocked.add(Signal::SIGXFSZ);
         blocked.thread_block()?;
@@ -86,16 +82,12 @@ impl Signals {
 
 /// The name of an error of the system, such as `EPERM`.
 pub fn error_name(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(
-        || error.to_string(),
-        |code| format!("{:?}", nix::errno::Errno::from_raw(code)),
-    )
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |code| format!("{:?}", nix::errno::Errno::from_raw(code)))
 }
 
 /// Kernel release, such as `6.1.0`.
 pub fn kernel_release() -> String {
-    nix::sys::utsname::uname().map_or_else(
-        |_| String::new(),
-        |u| u.release().to_string_lossy().into_owned(),
-    )
+    nix::sys::utsname::uname().map_or_else(|_| String::new(), |u| u.release().to_string_lossy().into_owned())
 }

@@ -23,11 +23,7 @@ const MORE: MsgFlags = MsgFlags::empty();
 /// (SO_REUSEPORT); without it an address that anybody listens on is refused with `AddrInUse`,
 /// while one that merely has connections in TIME_WAIT is taken (SO_REUSEADDR).
 pub fn listen(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if shared {
@@ -53,17 +49,13 @@ pub fn share_port(_: &impl AsFd) -> io::Result<()> {
 /// The address a socket is bound to.
 pub fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
     let address = SockRef::from(socket).local_addr()?;
-    address
-        .as_socket()
-        .ok_or_else(|| io::ErrorKind::Unsupported.into())
+    address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// Accepts one waiting connection, or `WouldBlock`.
 pub fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, IpAddr)> {
     let (socket, address) = SockRef::from(listener).accept()?;
-    let ip = address
-        .as_socket()
-        .map_or(IpAddr::from([0, 0, 0, 0]), |a| a.ip());
+    let ip = address.as_socket().map_or(IpAddr::from([0, 0, 0, 0]), |a| a.ip());
     prepare_accepted(&socket)?;
     Ok((socket.into(), ip.to_canonical()))
 }
@@ -77,17 +69,11 @@ pub fn prepare_accepted(socket: &impl AsFd) -> io::Result<()> {
 
 /// Starts a connection; it stands when the socket turns writable and [`take_error`] has none.
 pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&address.into()) {
-        Err(error)
-            if error.raw_os_error() != Some(libc::EINPROGRESS) && !super::would_block(&error) =>
-        {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) && !super::would_block(&error) => {
             Err(error)
         }
         Ok(()) | Err(_) => Ok(socket.into()),

@@ -6,27 +6,16 @@ use std::os::fd::AsFd;
 /// Sends up to `count` bytes of `file` from `offset` and moves `offset` on. `Ok(0)` means that the
 /// file ends here. Progress is what `offset` says, also after an error.
 #[cfg(target_os = "linux")]
-pub fn send_file(
-    socket: &impl AsFd,
-    file: &impl AsFd,
-    offset: &mut u64,
-    count: usize,
-) -> io::Result<usize> {
+pub fn send_file(socket: &impl AsFd, file: &impl AsFd, offset: &mut u64, count: usize) -> io::Result<usize> {
     let mut position = i64::try_from(*offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let sent =
-        super::retry(|| nix::sys::sendfile::sendfile64(socket, file, Some(&mut position), count))?;
+    let sent = super::retry(|| nix::sys::sendfile::sendfile64(socket, file, Some(&mut position), count))?;
     *offset += sent as u64;
     Ok(sent)
 }
 
 /// The same through user space.
 #[cfg(not(target_os = "linux"))]
-pub fn send_file(
-    socket: &impl AsFd,
-    file: &impl AsFd,
-    offset: &mut u64,
-    count: usize,
-) -> io::Result<usize> {
+pub fn send_file(socket: &impl AsFd, file: &impl AsFd, offset: &mut u64, count: usize) -> io::Result<usize> {
     const PIECE: usize = 64 * 1024;
     let mut piece = vec![0; count.min(PIECE)];
     let read = super::file::read_at(file, &mut piece, *offset)?;
@@ -71,12 +60,7 @@ mod linux {
                 Ok(granted) => granted,
                 Err(_) => fcntl(&write, FcntlArg::F_GETPIPE_SZ)?,
             };
-            Ok(Self {
-                read,
-                write,
-                capacity: usize::try_from(granted).unwrap_or(0),
-                held: 0,
-            })
+            Ok(Self { read, write, capacity: usize::try_from(granted).unwrap_or(0), held: 0 })
         }
 
         /// Moves up to `most` bytes from a socket into the pipe; 0 is the end of the stream.
@@ -90,14 +74,7 @@ mod linux {
         pub fn drain_to_file(&mut self, file: &impl AsFd, offset: u64) -> io::Result<usize> {
             let mut at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
             let moved = retry(|| {
-                splice(
-                    &self.read,
-                    None,
-                    file,
-                    Some(&mut at),
-                    self.held,
-                    SpliceFFlags::SPLICE_F_MOVE,
-                )
+                splice(&self.read, None, file, Some(&mut at), self.held, SpliceFFlags::SPLICE_F_MOVE)
             })?;
             self.held -= moved;
             Ok(moved)

@@ -30,12 +30,7 @@ impl<R: Runtime> OriginBody<R> {
     ) -> Result<Self, Error> {
         let rest = Incoming::from(head.body(method).map_err(|bad| bad_http(bad.as_str()))?);
         let keep = head.keep_alive() && !matches!(rest, Incoming::UntilClose);
-        let mut body = Self {
-            upstream: Rc::clone(upstream),
-            connection: Some(connection),
-            rest,
-            keep,
-        };
+        let mut body = Self { upstream: Rc::clone(upstream), connection: Some(connection), rest, keep };
         body.release_at_end();
         Ok(body)
     }
@@ -56,9 +51,7 @@ impl<R: Runtime> OriginBody<R> {
             if connection.input.is_empty() {
                 read_more(connection, &mut self.rest, piece, &self.upstream).await?;
             }
-            self.rest
-                .take(&mut connection.input, piece)
-                .map_err(|_| bad_http("bad chunk"))?;
+            self.rest.take(&mut connection.input, piece).map_err(|_| bad_http("bad chunk"))?;
         }
         self.release_at_end();
         Ok(!piece.is_empty())
@@ -89,12 +82,7 @@ impl<R: Runtime> OriginBody<R> {
     /// Waits for more to move.
     pub async fn readable(&self) -> Result<(), Error> {
         match &self.connection {
-            Some(connection) => {
-                connection
-                    .transport
-                    .readable(self.upstream.limits().stall_time)
-                    .await
-            }
+            Some(connection) => connection.transport.readable(self.upstream.limits().stall_time).await,
             None => Ok(()),
         }
     }
@@ -118,19 +106,10 @@ async fn read_more<R: Runtime>(
     upstream: &Upstream<R>,
 ) -> Result<(), Error> {
     let unframed = rest.unframed();
-    let most = unframed
-        .and_then(|left| usize::try_from(left).ok())
-        .map_or(READ, |left| left.min(READ));
-    let buffer = if unframed.is_some() {
-        piece
-    } else {
-        &mut connection.input
-    };
+    let most = unframed.and_then(|left| usize::try_from(left).ok()).map_or(READ, |left| left.min(READ));
+    let buffer = if unframed.is_some() { piece } else { &mut connection.input };
     buffer.resize(most, 0);
-    let read = connection
-        .transport
-        .read(buffer, upstream.limits().stall_time)
-        .await;
+    let read = connection.transport.read(buffer, upstream.limits().stall_time).await;
     buffer.truncate(*read.as_ref().unwrap_or(&0));
     match read {
         Ok(0) if matches!(rest, Incoming::UntilClose) => *rest = Incoming::Done,

@@ -32,9 +32,7 @@ pub async fn connect<R: Runtime>(
         }
         Err(refused)
     };
-    timeout::<R, _>(limit, connecting)
-        .await
-        .map_err(Error::timeout(Side::Origin))?
+    timeout::<R, _>(limit, connecting).await.map_err(Error::timeout(Side::Origin))?
 }
 
 async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
@@ -42,23 +40,17 @@ async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
         return Ok(vec![SocketAddr::new(ip, origin.port)]);
     }
     let name = (origin.host.clone(), origin.port);
-    let found = blocking::run(move || {
-        name.to_socket_addrs()
-            .map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>())
-    });
+    let found =
+        blocking::run(move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>()));
     let found = found.await.and_then(|found| found);
     found.map_err(|error| Error::with(Side::Origin, Kind::Resolve, error))
 }
 
 async fn connect_to<R: Runtime>(address: SocketAddr, limit: Duration) -> Result<R::Socket, Error> {
     let refused = |error: io::Error| Error::with(Side::Origin, Kind::Connect, error);
-    let socket = socket::connect(address)
-        .and_then(R::socket)
-        .map_err(refused)?;
+    let socket = socket::connect(address).and_then(R::socket).map_err(refused)?;
     let ready = timeout::<R, _>(limit, socket.writable()).await;
-    ready
-        .map_err(Error::timeout(Side::Origin))?
-        .map_err(refused)?;
+    ready.map_err(Error::timeout(Side::Origin))?.map_err(refused)?;
     socket::take_error(&socket).map_err(refused)?;
     Ok(socket)
 }
@@ -89,11 +81,7 @@ async fn secure<R: Runtime>(
 
 fn plain<R: Runtime>(socket: R::Socket, origin: &Origin) -> Result<Transport<R>, Error> {
     if origin.https {
-        return Err(Error::with(
-            Side::Us,
-            Kind::Tls,
-            "https needs the tls feature",
-        ));
+        return Err(Error::with(Side::Us, Kind::Tls, "https needs the tls feature"));
     }
     Ok(Transport::Plain(socket))
 }

@@ -55,18 +55,9 @@ pub struct Connection<R: Runtime> {
 impl<R: Runtime> Upstream<R> {
     /// A way to `origin`. `trust` is needed for https.
     pub fn new(origin: Arc<Origin>, limits: Limits, trust: Option<Trust>) -> Self {
-        let head_limits = HeadLimits {
-            bytes: limits.head_bytes,
-            fields: limits.head_fields,
-            target: limits.target_bytes,
-        };
-        Self {
-            origin,
-            limits,
-            head_limits,
-            trust,
-            idle: RefCell::default(),
-        }
+        let head_limits =
+            HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
+        Self { origin, limits, head_limits, trust, idle: RefCell::default() }
     }
 
     /// The limits it works under.
@@ -82,11 +73,8 @@ impl<R: Runtime> Upstream<R> {
         method: &Method,
     ) -> Result<(ResponseHead, OriginBody<R>), Error> {
         // What may not be repeated is not sent over a connection that may be closing.
-        let mut connection = if method.is_idempotent() {
-            self.connection().await?
-        } else {
-            self.fresh_connection().await?
-        };
+        let mut connection =
+            if method.is_idempotent() { self.connection().await? } else { self.fresh_connection().await? };
         let mut answer = self.try_once(&mut connection, head, method).await;
         if let Err(error) = &answer
             && connection.reused
@@ -107,12 +95,8 @@ impl<R: Runtime> Upstream<R> {
         head: &[u8],
         method: &Method,
     ) -> Result<ResponseHead, Error> {
-        connection
-            .transport
-            .write_all(head, self.limits.stall_time)
-            .await?;
-        self.read_head(&connection.transport, &mut connection.input, method)
-            .await
+        connection.transport.write_all(head, self.limits.stall_time).await?;
+        self.read_head(&connection.transport, &mut connection.input, method).await
     }
 
     /// Waits for a final head; interim ones (1xx) are swallowed.
@@ -152,9 +136,7 @@ impl<R: Runtime> Upstream<R> {
             }
             let had = input.len();
             input.resize(had + HEAD_READ, 0);
-            let read = transport
-                .read(&mut input[had..], self.limits.response_head_time)
-                .await;
+            let read = transport.read(&mut input[had..], self.limits.response_head_time).await;
             input.truncate(had + *read.as_ref().unwrap_or(&0));
             if read? == 0 {
                 return Err(Error::new(Side::Origin, Kind::Closed));
@@ -178,13 +160,8 @@ impl<R: Runtime> Upstream<R> {
     /// A new connection.
     pub async fn fresh_connection(&self) -> Result<Connection<R>, Error> {
         let transport =
-            connect::connect::<R>(&self.origin, self.limits.connect_time, self.trust.as_ref())
-                .await?;
-        Ok(Connection {
-            transport: Rc::new(transport),
-            input: Vec::new(),
-            reused: false,
-        })
+            connect::connect::<R>(&self.origin, self.limits.connect_time, self.trust.as_ref()).await?;
+        Ok(Connection { transport: Rc::new(transport), input: Vec::new(), reused: false })
     }
 
     /// Keeps a connection whose last answer has been read to its end.

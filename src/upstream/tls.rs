@@ -12,8 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
 use crate::error::{Error, Kind, Side};
@@ -36,15 +35,11 @@ impl Trust {
         let native = rustls_native_certs::load_native_certs();
         let mut complaints: Vec<String> = native.errors.iter().map(ToString::to_string).collect();
         let mut certificates = native.certs;
-        if let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty())
-        {
-            let read = CertificateDer::pem_file_iter(&path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        if let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) {
+            let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             match read {
                 Ok(extra) => certificates.extend(extra),
-                Err(error) => {
-                    complaints.push(format!("NODE_EXTRA_CA_CERTS {}: {error}", path.display()))
-                }
+                Err(error) => complaints.push(format!("NODE_EXTRA_CA_CERTS {}: {error}", path.display())),
             }
         }
         let mut roots = RootCertStore::empty();
@@ -53,8 +48,7 @@ impl Trust {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            Self::config(roots, certificates, provider).map_err(|error| error.to_string())?;
+        let config = Self::config(roots, certificates, provider).map_err(|error| error.to_string())?;
         Ok((Self(Arc::new(config)), complaints))
     }
 
@@ -64,15 +58,11 @@ impl Trust {
         provider: Arc<CryptoProvider>,
     ) -> Result<ClientConfig, Box<dyn std::error::Error>> {
         let inner =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()?;
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
         Ok(ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(PinningVerifier {
-                inner,
-                pinned: certificates,
-            }))
+            .with_custom_certificate_verifier(Arc::new(PinningVerifier { inner, pinned: certificates }))
             .with_no_client_auth())
     }
 }
@@ -86,9 +76,7 @@ struct PinningVerifier {
 
 impl fmt::Debug for PinningVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PinningVerifier")
-            .field("pinned", &self.pinned.len())
-            .finish_non_exhaustive()
+        f.debug_struct("PinningVerifier").field("pinned", &self.pinned.len()).finish_non_exhaustive()
     }
 }
 
@@ -101,14 +89,9 @@ impl ServerCertVerifier for PinningVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self
-            .inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
-        {
+        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
             // The dates have been checked when this error comes up; the name has not.
-            Err(error)
-                if is_authority_used_as_server(&error) && self.pinned.contains(end_entity) =>
-            {
+            Err(error) if is_authority_used_as_server(&error) && self.pinned.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -122,8 +105,7 @@ impl ServerCertVerifier for PinningVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls12_signature(message, certificate, signature)
+        self.inner.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -132,8 +114,7 @@ impl ServerCertVerifier for PinningVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls13_signature(message, certificate, signature)
+        self.inner.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -144,10 +125,7 @@ impl ServerCertVerifier for PinningVerifier {
 fn is_authority_used_as_server(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-            matches!(
-                other.0.downcast_ref(),
-                Some(webpki::Error::CaUsedAsEndEntity)
-            )
+            matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
         }
         _ => false,
     }
@@ -171,32 +149,16 @@ impl<R: Runtime> TlsStream<R> {
     pub async fn handshake(socket: R::Socket, host: &str, trust: &Trust) -> Result<Self, Error> {
         let failed = |error: &dyn fmt::Display| Error::with(Side::Origin, Kind::Tls, error);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
-        let session =
-            ClientConnection::new(Arc::clone(&trust.0), name).map_err(|error| failed(&error))?;
-        let state = State {
-            session,
-            records: Vec::new(),
-            taken: 0,
-        };
-        let stream = Self {
-            socket,
-            state: RefCell::new(state),
-        };
+        let session = ClientConnection::new(Arc::clone(&trust.0), name).map_err(|error| failed(&error))?;
+        let state = State { session, records: Vec::new(), taken: 0 };
+        let stream = Self { socket, state: RefCell::new(state) };
         while stream.state.borrow().session.is_handshaking() {
             match stream.step() {
                 Err(error) if would_block(&error) && !stream.is_flushed() => {
-                    stream
-                        .socket
-                        .writable()
-                        .await
-                        .map_err(|error| failed(&error))?;
+                    stream.socket.writable().await.map_err(|error| failed(&error))?;
                 }
                 Err(error) if would_block(&error) => {
-                    stream
-                        .socket
-                        .readable()
-                        .await
-                        .map_err(|error| failed(&error))?;
+                    stream.socket.readable().await.map_err(|error| failed(&error))?;
                 }
                 result => result.map_err(|error| failed(&error))?,
             }

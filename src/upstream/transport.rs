@@ -59,16 +59,12 @@ impl<R: Runtime> Transport<R> {
     /// Waits until a read may succeed.
     pub async fn readable(&self, limit: Duration) -> Result<(), Error> {
         let ready = timeout::<R, _>(limit, self.socket().readable()).await;
-        ready
-            .map_err(Error::timeout(Side::Origin))?
-            .map_err(|e| origin_error(&e))
+        ready.map_err(Error::timeout(Side::Origin))?.map_err(|e| origin_error(&e))
     }
 
     async fn writable(&self, limit: Duration) -> Result<(), Error> {
         let ready = timeout::<R, _>(limit, self.socket().writable()).await;
-        ready
-            .map_err(Error::timeout(Side::Origin))?
-            .map_err(|e| origin_error(&e))
+        ready.map_err(Error::timeout(Side::Origin))?.map_err(|e| origin_error(&e))
     }
 
     /// Writes all of it; `limit` bounds the time without progress.

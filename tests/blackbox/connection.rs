@@ -43,25 +43,12 @@ fn every_response_that_keeps_the_connection_says_keep_alive(io: Io) {
     let mut client = server.client();
     // Hit, miss, pass, HEAD, and an upload: all on one connection.
     for target in ["/hit.tgz", "/miss.tgz", "/miss.tgz", "/pass"] {
-        for extra in [
-            "",
-            "Connection: keep-alive\r\n",
-            "Connection: Keep-Alive\r\n",
-        ] {
-            client
-                .ask("GET", target, extra)
-                .response("GET")
-                .expect_keep_alive();
+        for extra in ["", "Connection: keep-alive\r\n", "Connection: Keep-Alive\r\n"] {
+            client.ask("GET", target, extra).response("GET").expect_keep_alive();
         }
-        client
-            .ask("HEAD", target, "")
-            .response("HEAD")
-            .expect_keep_alive();
+        client.ask("HEAD", target, "").response("HEAD").expect_keep_alive();
     }
-    client
-        .ask("POST", "/pass", "Content-Length: 0\r\n")
-        .response("POST")
-        .expect_keep_alive();
+    client.ask("POST", "/pass", "Content-Length: 0\r\n").response("POST").expect_keep_alive();
 }
 
 fn connection_close_is_honoured_and_answered(io: Io) {
@@ -71,9 +58,7 @@ fn connection_close_is_honoured_and_answered(io: Io) {
     for target in ["/hit.tgz", "/miss.tgz", "/pass"] {
         for words in ["close", "Close", "keep-alive, close", "x-foo , close"] {
             let mut client = server.client();
-            let response = client
-                .ask("GET", target, &format!("Connection: {words}\r\n"))
-                .response("GET");
+            let response = client.ask("GET", target, &format!("Connection: {words}\r\n")).response("GET");
             assert_eq!(response.status, 200);
             assert!(response.whole);
             assert_eq!(response.all("Connection"), ["close"], "{target} {words}");
@@ -86,11 +71,7 @@ fn http_1_0_closes_unless_asked_to_stay(io: Io) {
     let origin = echo_target();
     let server = Server::start(io, &origin);
     server.put("hit.tgz", b"hit");
-    for (target, body) in [
-        ("/hit.tgz", "hit"),
-        ("/miss.tgz", "/miss.tgz"),
-        ("/p", "/p"),
-    ] {
+    for (target, body) in [("/hit.tgz", "hit"), ("/miss.tgz", "/miss.tgz"), ("/p", "/p")] {
         let mut client = server.client();
         client.send(format!("GET {target} HTTP/1.0\r\n\r\n"));
         let response = client.response("GET");
@@ -101,9 +82,7 @@ fn http_1_0_closes_unless_asked_to_stay(io: Io) {
 
         let mut client = server.client();
         for _ in 0..2 {
-            client.send(format!(
-                "GET {target} HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
-            ));
+            client.send(format!("GET {target} HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
             let response = client.response("GET");
             response.expect(200, body.as_bytes()).expect_keep_alive();
         }
@@ -188,10 +167,7 @@ fn a_half_closed_client_gets_its_response(io: Io) {
         client.expect_closed();
     }
     let mut upload = server.client();
-    upload
-        .ask("POST", "/pass", "Content-Length: 5\r\n")
-        .send("hello")
-        .half_close();
+    upload.ask("POST", "/pass", "Content-Length: 5\r\n").send("hello").half_close();
     upload.response("POST").expect(200, &body);
 }
 
@@ -200,11 +176,7 @@ fn a_half_closed_pipeline_gets_all_its_responses(io: Io) {
     let server = Server::start(io, &origin);
     server.put("hit.tgz", b"a hit");
     let mut client = server.client();
-    client
-        .ask("GET", "/hit.tgz", "")
-        .ask("GET", "/pass", "")
-        .ask("GET", "/miss.tgz", "")
-        .half_close();
+    client.ask("GET", "/hit.tgz", "").ask("GET", "/pass", "").ask("GET", "/miss.tgz", "").half_close();
     client.response("GET").expect(200, b"a hit");
     client.response("GET").expect(200, b"/pass");
     client.response("GET").expect(200, b"/miss.tgz");
@@ -261,14 +233,8 @@ fn big_but_legal_heads_pass(io: Io) {
     let many: String = (0..127).map(|n| format!("X-{n}: {n}\r\n")).collect();
     let long = format!("/{}", "t".repeat(8 * 1024 - 1));
     for extra in [one_big.as_str(), many.as_str()] {
-        client
-            .ask("GET", "/hit.tgz", extra)
-            .response("GET")
-            .expect(200, b"a hit");
-        client
-            .ask("GET", "/pass", extra)
-            .response("GET")
-            .expect(200, b"/pass");
+        client.ask("GET", "/hit.tgz", extra).response("GET").expect(200, b"a hit");
+        client.ask("GET", "/pass", extra).response("GET").expect(200, b"/pass");
     }
     client.get(&long).expect(200, long.as_bytes());
     let query = format!("/hit.tgz?{}", "q".repeat(8 * 1024 - 9));
@@ -286,11 +252,7 @@ fn expect_refused(server: &Server, request: impl AsRef<[u8]>, statuses: &[u16]) 
     let mut client = server.client();
     client.send_lossy(request);
     let response = client.response("GET");
-    assert!(
-        statuses.contains(&response.status),
-        "{} for {shown:?}",
-        response.status
-    );
+    assert!(statuses.contains(&response.status), "{} for {shown:?}", response.status);
     assert_ne!(response.field("Connection"), Some("keep-alive"));
     client.expect_closed();
 }
@@ -298,14 +260,9 @@ fn expect_refused(server: &Server, request: impl AsRef<[u8]>, statuses: &[u16]) 
 fn too_big_a_head_is_431_and_closes(io: Io) {
     let origin = echo_target();
     let server = Server::start(io, &origin);
-    let one = format!(
-        "GET /x HTTP/1.1\r\nHost: a\r\nX-Big: {}\r\n\r\n",
-        "b".repeat(1 << 20)
-    );
+    let one = format!("GET /x HTTP/1.1\r\nHost: a\r\nX-Big: {}\r\n\r\n", "b".repeat(1 << 20));
     expect_refused(&server, one, &[431]);
-    let several: String = (0..60)
-        .map(|n| format!("X-{n}: {}\r\n", "b".repeat(8_000)))
-        .collect();
+    let several: String = (0..60).map(|n| format!("X-{n}: {}\r\n", "b".repeat(8_000))).collect();
     let several = format!("GET /x HTTP/1.1\r\nHost: a\r\n{several}\r\n");
     expect_refused(&server, several, &[431]);
     assert_eq!(origin.count(), 0);
@@ -316,11 +273,7 @@ fn too_many_fields_are_431_and_close(io: Io) {
     let origin = echo_target();
     let server = Server::start(io, &origin);
     let many: String = (0..4_000).map(|n| format!("X-{n}: 1\r\n")).collect();
-    expect_refused(
-        &server,
-        format!("GET /x HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
-        &[431],
-    );
+    expect_refused(&server, format!("GET /x HTTP/1.1\r\nHost: a\r\n{many}\r\n"), &[431]);
     assert_eq!(origin.count(), 0);
 }
 
@@ -328,11 +281,7 @@ fn too_long_a_target_is_414_and_closes(io: Io) {
     let origin = echo_target();
     let server = Server::start(io, &origin);
     let long = "t".repeat(1 << 20);
-    expect_refused(
-        &server,
-        format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
-        &[414],
-    );
+    expect_refused(&server, format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), &[414]);
     assert_eq!(origin.count(), 0);
 }
 
@@ -582,9 +531,7 @@ fn an_early_close_after_the_head_is_no_error(io: Io) {
         let head = client.ask("GET", target, "").head("GET");
         assert_eq!(head.status, 200);
         drop(client);
-        server
-            .out
-            .wait_for(&format!("\"GET {target} HTTP/1.1\" 200"));
+        server.out.wait_for(&format!("\"GET {target} HTTP/1.1\" 200"));
     }
     server.expect_cached("miss.tar", &body);
     assert_eq!(server.err.all(), [""; 0]);

@@ -61,10 +61,7 @@ fn auto_serves_by_epoll_where_io_uring_is_refused_and_says_so() {
     server.get("/x.tgz").expect(200, b"body");
     server.get("/pass").expect(200, b"body");
     let engines: Vec<_> = server.err.all();
-    let engines: Vec<_> = engines
-        .iter()
-        .filter(|line| line.starts_with("engine: "))
-        .collect();
+    let engines: Vec<_> = engines.iter().filter(|line| line.starts_with("engine: ")).collect();
     assert_eq!(engines, ["engine: epoll (io_uring refused: EPERM)"]);
 }
 
@@ -82,24 +79,18 @@ fn auto_without_debug_falls_back_silently() {
 #[test]
 fn io_uring_that_is_demanded_and_refused_is_one_line_and_exit_1() {
     let origin = Origin::silent();
-    let (status, text) = Launch::new(Io::Uring, &origin)
-        .limit(Limit::Refuse(libc::SYS_io_uring_setup))
-        .fail();
+    let (status, text) =
+        Launch::new(Io::Uring, &origin).limit(Limit::Refuse(libc::SYS_io_uring_setup)).fail();
     assert_eq!(status.code(), Some(1));
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(
-        text.contains("io_uring") && text.contains("EPERM"),
-        "{text}"
-    );
+    assert!(text.contains("io_uring") && text.contains("EPERM"), "{text}");
     assert!(text.contains("--io"), "{text}");
 }
 
 fn every_worker_count_serves(io: Io) {
     let origin = Origin::fixed(b"body");
     for workers in ["1", "2", "3", "auto"] {
-        let server = Launch::new(io, &origin)
-            .args(["--workers", workers])
-            .start();
+        let server = Launch::new(io, &origin).args(["--workers", workers]).start();
         thread::scope(|scope| {
             for n in 0..8 {
                 let server = &server;
@@ -121,9 +112,7 @@ fn pinning_is_accepted(io: Io) {
     let origin = Origin::fixed(b"body");
     for list in ["auto", "0", "0,0"] {
         let workers = if list == "0,0" { "2" } else { "1" };
-        let server = Launch::new(io, &origin)
-            .args(["--workers", workers, "--pin-cpus", list])
-            .start();
+        let server = Launch::new(io, &origin).args(["--workers", workers, "--pin-cpus", list]).start();
         server.get("/x.tgz").expect(200, b"body");
         let pinned = fs::read_dir(format!("/proc/{}/task", server.pid()))
             .unwrap()
@@ -163,24 +152,16 @@ fn a_restart_on_the_same_port_need_not_wait(io: Io) {
 
 fn the_descriptor_limit_is_raised_to_the_hard_one(io: Io) {
     let origin = Origin::silent();
-    let server = Launch::new(io, &origin)
-        .limit(Limit::Descriptors(256, 2_048))
-        .start();
+    let server = Launch::new(io, &origin).limit(Limit::Descriptors(256, 2_048)).start();
     let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"))
-        .unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let words: Vec<_> = line.split_whitespace().collect();
     assert_eq!(words[3..5], ["2048", "2048"], "{line}");
 }
 
 fn few_descriptors_do_not_stop_the_server(io: Io) {
     let origin = Origin::fixed(b"body");
-    let server = Launch::new(io, &origin)
-        .args(["--workers", "1"])
-        .limit(Limit::Descriptors(64, 64))
-        .start();
+    let server = Launch::new(io, &origin).args(["--workers", "1"]).limit(Limit::Descriptors(64, 64)).start();
     server.put("x.tgz", b"hit");
     let crowd: Vec<_> = (0..100).map(|_| server.client()).collect();
     drop(crowd);

@@ -8,8 +8,8 @@ use std::time::UNIX_EPOCH;
 use crate::support::sandbox::Limit;
 use crate::support::util::chunked;
 use crate::support::{
-    Framing, Gate, Io, LAST_MODIFIED, LAST_MODIFIED_SECS, Launch, Origin, Reply, Server, bytes,
-    on_both, wait_until,
+    Framing, Gate, Io, LAST_MODIFIED, LAST_MODIFIED_SECS, Launch, Origin, Reply, Server, bytes, on_both,
+    wait_until,
 };
 
 on_both!(
@@ -78,15 +78,9 @@ fn a_miss_is_fetched_once_and_then_a_hit(io: Io) {
     let hit = client.get("/dir/x.tgz");
     hit.expect(200, &body).expect_keep_alive();
     assert_eq!(hit.all("Last-Modified"), [LAST_MODIFIED]);
-    assert_eq!(
-        hit.all("ETag"),
-        [format!("\"100000-{LAST_MODIFIED_SECS}000\"")]
-    );
+    assert_eq!(hit.all("ETag"), [format!("\"100000-{LAST_MODIFIED_SECS}000\"")]);
     let seen = origin.only();
-    assert_eq!(
-        (seen.method.as_str(), seen.target.as_str()),
-        ("GET", "/dir/x.tgz")
-    );
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/dir/x.tgz"));
     server.expect_tree(&["dir/x.tgz"]);
 }
 
@@ -114,10 +108,7 @@ fn a_chunked_answer_is_stored_after_its_last_chunk(io: Io) {
     let mut client = server.client();
     let mut response = client.ask("GET", "/x.js", "").head("GET");
     assert_eq!(response.framing, Framing::Chunked);
-    assert!(
-        !server.path("x.js").exists(),
-        "committed before the last chunk"
-    );
+    assert!(!server.path("x.js").exists(), "committed before the last chunk");
     gate.open();
     client.finish(&mut response);
     response.expect(200, &body).expect_keep_alive();
@@ -218,14 +209,8 @@ fn the_fills_request_carries_no_conditions_and_no_range(io: Io) {
     let response = server.ask("GET", "/x.tgz", fields);
     assert!(matches!(response.status, 200 | 206), "{}", response.status);
     let seen = origin.only();
-    for name in [
-        "Range",
-        "If-Range",
-        "If-None-Match",
-        "If-Modified-Since",
-        "If-Match",
-        "If-Unmodified-Since",
-    ] {
+    for name in ["Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since"]
+    {
         assert_eq!(seen.field(name), None, "{name} went upstream");
     }
     assert_eq!(seen.all("Accept-Encoding"), ["identity"]);
@@ -239,9 +224,7 @@ fn the_fills_request_keeps_end_to_end_fields_and_drops_hop_by_hop_ones(io: Io) {
                   Date: Sat, 16 May 2015 20:31:39 GMT\r\nServer: odd\r\n\
                   Connection: X-Hop, keep-alive\r\nX-Hop: gone\r\nKeep-Alive: 5\r\n\
                   Proxy-Connection: keep-alive\r\nTE: trailers\r\nUpgrade: h2c\r\n";
-    server
-        .ask("GET", "/x.tgz?q=1&r=%20", fields)
-        .expect(200, b"body");
+    server.ask("GET", "/x.tgz?q=1&r=%20", fields).expect(200, b"body");
     let seen = origin.only();
     assert_eq!(seen.target, "/x.tgz?q=1&r=%20");
     assert_eq!(seen.version, "HTTP/1.1");
@@ -249,15 +232,7 @@ fn the_fills_request_keeps_end_to_end_fields_and_drops_hop_by_hop_ones(io: Io) {
     assert_eq!(seen.all("User-Agent"), ["libfetch/2.0"]);
     assert_eq!(seen.all("Referer"), ["http://from.test/"]);
     assert_eq!(seen.all("X-End"), ["to end"]);
-    for name in [
-        "Date",
-        "Server",
-        "X-Hop",
-        "Keep-Alive",
-        "Proxy-Connection",
-        "TE",
-        "Upgrade",
-    ] {
+    for name in ["Date", "Server", "X-Hop", "Keep-Alive", "Proxy-Connection", "TE", "Upgrade"] {
         assert_eq!(seen.field(name), None, "{name} went upstream");
     }
     assert_eq!(seen.all("Via").len(), 1, "{}", seen.head);
@@ -265,22 +240,12 @@ fn the_fills_request_keeps_end_to_end_fields_and_drops_hop_by_hop_ones(io: Io) {
 }
 
 fn new_files_and_directories_have_modes_under_the_umask(io: Io) {
-    for (mask, file, dir) in [
-        (0o022, 0o644, 0o755),
-        (0o027, 0o640, 0o750),
-        (0, 0o666, 0o777),
-    ] {
+    for (mask, file, dir) in [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750), (0, 0o666, 0o777)] {
         let origin = Origin::fixed(b"body");
         let server = Launch::new(io, &origin).limit(Limit::Umask(mask)).start();
         server.get("/new/dir/x.tgz").expect(200, b"body");
         server.expect_cached("new/dir/x.tgz", b"body");
-        let mode = |name: &str| {
-            fs::metadata(server.path(name))
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o7777
-        };
+        let mode = |name: &str| fs::metadata(server.path(name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode("new/dir/x.tgz"), file, "file under umask {mask:o}");
         assert_eq!(mode("new"), dir, "directory under umask {mask:o}");
         assert_eq!(mode("new/dir"), dir, "directory under umask {mask:o}");
@@ -367,10 +332,7 @@ fn concurrent_clients_cause_one_fetch_across_workers(io: Io) {
     for client in &mut clients {
         client.ask("GET", "/x.tgz", "");
     }
-    let mut responses: Vec<_> = clients
-        .iter_mut()
-        .map(|client| client.head("GET"))
-        .collect();
+    let mut responses: Vec<_> = clients.iter_mut().map(|client| client.head("GET")).collect();
     gate.open();
     for (client, response) in clients.iter_mut().zip(&mut responses) {
         client.finish(response);
@@ -391,13 +353,7 @@ fn fifty_clients_of_a_paced_origin_get_exact_copies_of_one_fetch(io: Io) {
     let server = Launch::new(io, &origin).args(["--workers", "2"]).start();
     thread::scope(|scope| {
         for _ in 0..50 {
-            scope.spawn(|| {
-                server
-                    .get("/big.tar")
-                    .expect(200, &body)
-                    .expect_keep_alive()
-                    .status
-            });
+            scope.spawn(|| server.get("/big.tar").expect(200, &body).expect_keep_alive().status);
         }
     });
     assert_eq!(origin.count(), 1);
@@ -574,9 +530,7 @@ fn a_large_chunked_fill_is_exact(io: Io) {
 
 fn an_interim_answer_of_the_origin_is_not_passed_on(io: Io) {
     let origin = Origin::start(|_, reply| {
-        reply.write(
-            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
-        );
+        reply.write("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n");
         reply.head(4, "");
         reply.write("body");
     });

@@ -71,11 +71,7 @@ fn range_on_a_miss_never_commits_the_fragment(io: Io) {
     // An origin that honours the range, as real ones do, should it ever be asked for one.
     let origin = Origin::start(move |request, reply| match request.field("Range") {
         None => reply.serve(request, &sent),
-        Some(_) => reply.answer(
-            "206 Partial Content",
-            "Content-Range: bytes 10-19/80000\r\n",
-            &sent[10..20],
-        ),
+        Some(_) => reply.answer("206 Partial Content", "Content-Range: bytes 10-19/80000\r\n", &sent[10..20]),
     });
     let server = Server::start(io, &origin);
     let part = server.ask("GET", "/x.tgz", "Range: bytes=10-19\r\n");
@@ -165,15 +161,9 @@ fn the_clients_own_conditions_are_applied_to_a_miss(io: Io) {
         ("a.tgz", format!("If-Modified-Since: {LAST_MODIFIED}"), 304),
         ("b.tgz", "If-None-Match: \"origins\"".to_owned(), 304),
         ("c.tgz", "If-None-Match: \"other\"".to_owned(), 200),
-        (
-            "d.tgz",
-            "If-Modified-Since: Sat, 16 May 2015 20:31:38 GMT".to_owned(),
-            200,
-        ),
+        ("d.tgz", "If-Modified-Since: Sat, 16 May 2015 20:31:38 GMT".to_owned(), 200),
     ] {
-        let response = client
-            .ask("GET", &format!("/{name}"), &format!("{condition}\r\n"))
-            .response("GET");
+        let response = client.ask("GET", &format!("/{name}"), &format!("{condition}\r\n")).response("GET");
         response.expect(status, if status == 200 { b"body" } else { b"" });
         response.expect_keep_alive();
         server.expect_cached(name, b"body");
@@ -302,9 +292,7 @@ fn a_close_delimited_body_is_passed_and_never_committed(io: Io) {
     let body = bytes(50_000, 10);
     let sent = body.clone();
     let origin = Origin::start(move |_, reply| {
-        reply.write(format!(
-            "HTTP/1.1 200 OK\r\nLast-Modified: {LAST_MODIFIED}\r\n\r\n"
-        ));
+        reply.write(format!("HTTP/1.1 200 OK\r\nLast-Modified: {LAST_MODIFIED}\r\n\r\n"));
         reply.write(&sent);
         reply.close();
     });
@@ -323,9 +311,7 @@ fn expect_502(server: &Server, target: &str) {
     let text = String::from_utf8(response.body.clone()).unwrap();
     assert_eq!(text.trim_end().lines().count(), 1, "one line: {text:?}");
     assert!(
-        response
-            .field("Content-Type")
-            .is_some_and(|kind| kind.starts_with("text/plain")),
+        response.field("Content-Type").is_some_and(|kind| kind.starts_with("text/plain")),
         "{:?}",
         response.fields
     );
@@ -390,11 +376,7 @@ fn non_200_answers_pass_whole_and_are_not_stored(io: Io) {
         "503 Service Unavailable",
     ] {
         let origin = Origin::start(move |_, reply| {
-            reply.answer(
-                status,
-                "X-Why: because\r\nContent-Type: text/x\r\n",
-                b"the reason, whole",
-            );
+            reply.answer(status, "X-Why: because\r\nContent-Type: text/x\r\n", b"the reason, whole");
         });
         let server = Server::start(io, &origin);
         let mut client = server.client();
@@ -414,11 +396,7 @@ fn non_200_answers_pass_whole_and_are_not_stored(io: Io) {
 fn redirects_are_not_followed(io: Io) {
     for status in [301, 302, 307, 308] {
         let origin = Origin::start(move |_, reply| {
-            reply.answer(
-                &format!("{status} Elsewhere"),
-                "Location: /y.tgz\r\n",
-                b"go there",
-            );
+            reply.answer(&format!("{status} Elsewhere"), "Location: /y.tgz\r\n", b"go there");
         });
         let server = Server::start(io, &origin);
         let response = server.get("/x.tgz");
@@ -431,11 +409,7 @@ fn redirects_are_not_followed(io: Io) {
 
 fn a_206_to_a_request_without_range_is_not_stored(io: Io) {
     let origin = Origin::start(|_, reply| {
-        reply.answer(
-            "206 Partial Content",
-            "Content-Range: bytes 0-3/100\r\n",
-            b"part",
-        );
+        reply.answer("206 Partial Content", "Content-Range: bytes 0-3/100\r\n", b"part");
     });
     let server = Server::start(io, &origin);
     server.get("/x.tgz");
@@ -467,13 +441,9 @@ fn waiters_of_a_404_get_their_own_404(io: Io) {
 }
 
 fn a_coded_answer_is_passed_not_stored(io: Io) {
-    for (name, coding) in [
-        ("/x.js", "gzip"),
-        ("/x.css", "br"),
-        ("/x.tgz", "br"),
-        ("/x.tar", "gzip"),
-        ("/x.tgz", "gzip, gzip"),
-    ] {
+    for (name, coding) in
+        [("/x.js", "gzip"), ("/x.css", "br"), ("/x.tgz", "br"), ("/x.tar", "gzip"), ("/x.tgz", "gzip, gzip")]
+    {
         let origin = Origin::start(move |_, reply| {
             reply.head(5, &format!("Content-Encoding: {coding}\r\n"));
             reply.write("coded");
@@ -521,9 +491,7 @@ fn an_answer_to_authorization_is_not_stored(io: Io) {
     });
     let server = Server::start(io, &origin);
     for _ in 0..2 {
-        server
-            .ask("GET", "/x.tgz", "Authorization: Basic dTpw\r\n")
-            .expect(200, b"private");
+        server.ask("GET", "/x.tgz", "Authorization: Basic dTpw\r\n").expect(200, b"private");
         let refused = server.get("/x.tgz");
         refused.expect(401, b"who?");
         assert_eq!(refused.all("WWW-Authenticate"), ["Basic"]);
@@ -663,19 +631,12 @@ fn a_name_too_long_for_the_disk_is_passed_whole(io: Io) {
     let server = Server::start(io, &origin);
     // The second fits, but not with `.in-progress` behind it; the third is a path beyond PATH_MAX.
     let path = format!("/{}x.tgz", "d/".repeat(2_500));
-    for target in [
-        format!("/{}.tgz", "n".repeat(300)),
-        format!("/{}.tgz", "n".repeat(246)),
-        path,
-    ] {
+    for target in [format!("/{}.tgz", "n".repeat(300)), format!("/{}.tgz", "n".repeat(246)), path] {
         server.get(&target).expect(200, b"body");
     }
     assert_eq!(origin.count(), 3);
     let files = tree(server.cache_dir());
-    assert!(
-        files.iter().all(|name| !name.ends_with(".in-progress")),
-        "{files:?}"
-    );
+    assert!(files.iter().all(|name| !name.ends_with(".in-progress")), "{files:?}");
 }
 
 fn a_disk_that_fills_up_costs_no_client_its_bytes(io: Io) {
@@ -691,14 +652,10 @@ fn a_disk_that_fills_up_costs_no_client_its_bytes(io: Io) {
         held.wait();
         reply.write(&sent[1_000..]);
     });
-    let server = Launch::new(io, &origin)
-        .limit(Limit::FileSize(256 * 1024))
-        .start();
+    let server = Launch::new(io, &origin).limit(Limit::FileSize(256 * 1024)).start();
     let mut clients: Vec<_> = (0..3).map(|_| server.client()).collect();
-    let mut responses: Vec<_> = clients
-        .iter_mut()
-        .map(|client| client.ask("GET", "/x.tar", "").head("GET"))
-        .collect();
+    let mut responses: Vec<_> =
+        clients.iter_mut().map(|client| client.ask("GET", "/x.tar", "").head("GET")).collect();
     gate.open();
     std::thread::scope(|scope| {
         for (client, response) in clients.iter_mut().zip(&mut responses) {

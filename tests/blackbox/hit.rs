@@ -49,8 +49,7 @@ fn put_dated(server: &Server, name: &str, body: &[u8]) {
 
 fn set_mtime(path: &std::path::Path, since_epoch: Duration) {
     let file = File::options().write(true).open(path).unwrap();
-    file.set_modified(SystemTime::UNIX_EPOCH + since_epoch)
-        .unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + since_epoch).unwrap();
 }
 
 fn etag() -> String {
@@ -77,12 +76,9 @@ fn the_etag_is_size_and_mtime_in_milliseconds(io: Io) {
     let (_origin, server, body) = with_file(io);
     let mut client = server.client();
     // The original rounds to the nearest millisecond; clients hold such tags from before.
-    for (nanos, millis) in [
-        (123_000_000, "123"),
-        (123_400_000, "123"),
-        (123_987_654, "124"),
-        (7_000_000, "007"),
-    ] {
+    for (nanos, millis) in
+        [(123_000_000, "123"), (123_400_000, "123"), (123_987_654, "124"), (7_000_000, "007")]
+    {
         let exact = Duration::from_secs(LAST_MODIFIED_SECS) + Duration::from_nanos(nanos);
         set_mtime(&server.path("x.tgz"), exact);
         let response = client.get("/x.tgz");
@@ -141,16 +137,9 @@ fn if_none_match_equal_to_the_etag_is_304(io: Io) {
     let (_origin, server, body) = with_file(io);
     let mut client = server.client();
     let tag = etag();
-    let equal = [
-        tag.clone(),
-        format!("\"other\", {tag}"),
-        format!("W/{tag}"),
-        "*".to_owned(),
-    ];
+    let equal = [tag.clone(), format!("\"other\", {tag}"), format!("W/{tag}"), "*".to_owned()];
     for value in equal {
-        let response = client
-            .ask("GET", "/x.tgz", &format!("If-None-Match: {value}\r\n"))
-            .response("GET");
+        let response = client.ask("GET", "/x.tgz", &format!("If-None-Match: {value}\r\n")).response("GET");
         response.expect(304, b"").expect_keep_alive();
         assert_eq!(response.all("ETag"), [etag()], "for {value}");
     }
@@ -171,9 +160,8 @@ fn if_modified_since_answers_304_only_when_not_newer(io: Io) {
         ("Sat, 16 May 2015 20:31:38 GMT", false),
         ("not a date", false),
     ] {
-        let response = client
-            .ask("GET", "/x.tgz", &format!("If-Modified-Since: {since}\r\n"))
-            .response("GET");
+        let response =
+            client.ask("GET", "/x.tgz", &format!("If-Modified-Since: {since}\r\n")).response("GET");
         if not_modified {
             response.expect(304, b"");
         } else {
@@ -223,16 +211,10 @@ fn a_range_on_a_hit_is_a_206_with_these_bytes(io: Io) {
         ("-20000", 0, 9_999),
         ("0-", 0, 9_999),
     ] {
-        let response = client
-            .ask("GET", "/x.tgz", &format!("Range: bytes={range}\r\n"))
-            .response("GET");
+        let response = client.ask("GET", "/x.tgz", &format!("Range: bytes={range}\r\n")).response("GET");
         response.expect(206, &body[from..=to]).expect_keep_alive();
         assert_eq!(response.framing, Framing::Length(to - from + 1));
-        assert_eq!(
-            response.all("Content-Range"),
-            [format!("bytes {from}-{to}/10000")],
-            "for {range}"
-        );
+        assert_eq!(response.all("Content-Range"), [format!("bytes {from}-{to}/10000")], "for {range}");
         assert_eq!(response.all("ETag"), [etag()]);
         assert_eq!(response.all("Last-Modified"), [LAST_MODIFIED]);
     }
@@ -242,9 +224,7 @@ fn an_unsatisfiable_range_is_416_with_the_length(io: Io) {
     let (_origin, server, body) = with_file(io);
     let mut client = server.client();
     for range in ["10000-", "10000-10001", "99999999999999999999-", "-0"] {
-        let response = client
-            .ask("GET", "/x.tgz", &format!("Range: bytes={range}\r\n"))
-            .response("GET");
+        let response = client.ask("GET", "/x.tgz", &format!("Range: bytes={range}\r\n")).response("GET");
         assert_eq!(response.status, 416, "for {range}");
         assert!(response.whole);
         assert_eq!(response.all("Content-Range"), ["bytes */10000"]);
@@ -255,19 +235,8 @@ fn an_unsatisfiable_range_is_416_with_the_length(io: Io) {
 fn a_range_that_is_not_understood_is_ignored(io: Io) {
     let (_origin, server, body) = with_file(io);
     let mut client = server.client();
-    for range in [
-        "lines=0-5",
-        "bytes=5-2",
-        "bytes=",
-        "bytes=a-b",
-        "bytes=1",
-        "0-5",
-        "bytes=--5",
-    ] {
-        client
-            .ask("GET", "/x.tgz", &format!("Range: {range}\r\n"))
-            .response("GET")
-            .expect(200, &body);
+    for range in ["lines=0-5", "bytes=5-2", "bytes=", "bytes=a-b", "bytes=1", "0-5", "bytes=--5"] {
+        client.ask("GET", "/x.tgz", &format!("Range: {range}\r\n")).response("GET").expect(200, &body);
     }
 }
 
@@ -306,10 +275,7 @@ fn an_empty_file_is_served(io: Io) {
     let response = client.get("/empty.tgz");
     response.expect(200, b"").expect_keep_alive();
     assert_eq!(response.framing, Framing::Length(0));
-    assert_eq!(
-        response.all("ETag"),
-        [format!("\"0-{LAST_MODIFIED_SECS}000\"")]
-    );
+    assert_eq!(response.all("ETag"), [format!("\"0-{LAST_MODIFIED_SECS}000\"")]);
     client.get("/empty.tgz").expect(200, b"");
     assert_eq!(origin.count(), 0);
 }
@@ -389,9 +355,7 @@ fn the_query_is_not_part_of_the_name(io: Io) {
 
 fn authorization_does_not_keep_a_hit_from_being_served(io: Io) {
     let (origin, server, body) = with_file(io);
-    server
-        .ask("GET", "/x.tgz", "Authorization: Basic dTpw\r\n")
-        .expect(200, &body);
+    server.ask("GET", "/x.tgz", "Authorization: Basic dTpw\r\n").expect(200, &body);
     assert_eq!(origin.count(), 0);
 }
 
@@ -403,10 +367,7 @@ fn other_methods_on_a_cached_name_go_to_the_origin(io: Io) {
     server.put("x.tgz", b"cached");
     let mut client = server.client();
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-        client
-            .ask(method, "/x.tgz", "Content-Length: 0\r\n")
-            .response(method)
-            .expect(200, method.as_bytes());
+        client.ask(method, "/x.tgz", "Content-Length: 0\r\n").response(method).expect(200, method.as_bytes());
     }
     assert_eq!(origin.count(), 4);
     client.get("/x.tgz").expect(200, b"cached");

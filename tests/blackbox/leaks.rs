@@ -62,9 +62,7 @@ fn two_hundred_aborted_clients_leave_nothing_behind(io: Io) {
         }
     }
     expect_well(&mut witness);
-    wait_until("the descriptors are back", || {
-        server.descriptors() <= descriptors + SLACK
-    });
+    wait_until("the descriptors are back", || server.descriptors() <= descriptors + SLACK);
     let grown = server.resident_kib().saturating_sub(memory);
     assert!(grown < 32 * 1024, "{grown} KiB more after 200 aborts");
     assert_eq!(server.err.all(), [""; 0]);
@@ -88,9 +86,7 @@ fn clients_that_only_connect_leave_nothing_behind(io: Io) {
     }
     let crowd: Vec<_> = (0..100).map(|_| server.client()).collect();
     drop(crowd);
-    wait_until("the descriptors are back", || {
-        server.descriptors() <= before + SLACK
-    });
+    wait_until("the descriptors are back", || server.descriptors() <= before + SLACK);
     server.get("/x.tgz").expect(200, b"body");
 }
 
@@ -117,8 +113,6 @@ fn failing_origins_leave_nothing_behind(io: Io) {
     (0..20).for_each(round);
     let before = server.descriptors();
     (20..120).for_each(round);
-    wait_until("the descriptors are back", || {
-        server.descriptors() <= before + SLACK
-    });
+    wait_until("the descriptors are back", || server.descriptors() <= before + SLACK);
     assert!(!server.gone());
 }

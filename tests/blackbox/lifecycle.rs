@@ -34,10 +34,7 @@ fn idle_keep_alive_connections_close_on_term(io: Io) {
     let mut server = Server::start(io, &origin);
     let mut clients: Vec<_> = (0..20).map(|_| server.client()).collect();
     for client in &mut clients {
-        client
-            .get("/x.tgz")
-            .expect(200, b"body")
-            .expect_keep_alive();
+        client.get("/x.tgz").expect(200, b"body").expect_keep_alive();
     }
     server.signal(libc::SIGTERM);
     for client in &mut clients {
@@ -51,10 +48,7 @@ fn half_way(body: &[u8]) -> (Origin, Gate) {
     let gate = Gate::default();
     let (held, body) = (gate.clone(), body.to_vec());
     let origin = Origin::start(move |_, reply| {
-        reply.write(format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        ));
+        reply.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()));
         reply.write(&body[..body.len() / 2]);
         held.wait();
         reply.write(&body[body.len() / 2..]);
@@ -74,9 +68,7 @@ fn what_is_in_flight_is_finished(io: Io) {
         clients.push((client, response));
     }
     server.signal(libc::SIGTERM);
-    wait_until("it stops listening", || {
-        TcpStream::connect(server.addr()).is_err()
-    });
+    wait_until("it stops listening", || TcpStream::connect(server.addr()).is_err());
     assert!(!server.gone(), "it left with work in flight");
     gate.open();
     for (client, response) in &mut clients {
@@ -96,9 +88,7 @@ fn a_stop_accepts_no_new_connections(io: Io) {
     let mut client = server.client();
     let mut response = client.ask("GET", "/pass", "").head("GET");
     server.signal(libc::SIGTERM);
-    wait_until("new connections are refused", || {
-        TcpStream::connect(server.addr()).is_err()
-    });
+    wait_until("new connections are refused", || TcpStream::connect(server.addr()).is_err());
     gate.open();
     client.finish(&mut response);
     response.expect(200, &body);
@@ -108,9 +98,7 @@ fn a_stop_accepts_no_new_connections(io: Io) {
 fn the_drain_deadline_ends_it(io: Io) {
     let body = bytes(100_000, 3);
     let (origin, gate) = half_way(&body);
-    let mut server = Launch::new(io, &origin)
-        .args(["--drain-timeout", "1"])
-        .start();
+    let mut server = Launch::new(io, &origin).args(["--drain-timeout", "1"]).start();
     let mut client = server.client();
     let mut response = client.ask("GET", "/x.tgz", "").head("GET");
     server.signal(libc::SIGTERM);
@@ -125,15 +113,11 @@ fn the_drain_deadline_ends_it(io: Io) {
 fn a_second_signal_ends_it_at_once(io: Io) {
     let body = bytes(100_000, 4);
     let (origin, gate) = half_way(&body);
-    let mut server = Launch::new(io, &origin)
-        .args(["--drain-timeout", "3600"])
-        .start();
+    let mut server = Launch::new(io, &origin).args(["--drain-timeout", "3600"]).start();
     let mut client = server.client();
     client.ask("GET", "/x.tgz", "").head("GET");
     server.signal(libc::SIGTERM);
-    wait_until("the first signal is heeded", || {
-        TcpStream::connect(server.addr()).is_err()
-    });
+    wait_until("the first signal is heeded", || TcpStream::connect(server.addr()).is_err());
     assert!(!server.gone());
     server.signal(libc::SIGTERM);
     server.wait();

@@ -6,10 +6,7 @@
     clippy::panic,
     reason = "a failed assumption of a test is a failed test, in helpers too"
 )]
-#![allow(
-    clippy::print_stderr,
-    reason = "a skipped test says so, a failed one shows what the server said"
-)]
+#![allow(clippy::print_stderr, reason = "a skipped test says so, a failed one shows what the server said")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -58,16 +58,9 @@ fn the_pattern_sees_the_decoded_normalised_path(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Server::start(io, &origin);
     let mut client = server.client();
-    for target in [
-        "/x.tgz/../y",
-        "/y?x.tgz",
-        "/x.tgz/..",
-        "/x.TGZ",
-        "/x.tgz%0A",
-        "/x.tgz%2F",
-        "/xtgz",
-        "/x.tgz.sig",
-    ] {
+    for target in
+        ["/x.tgz/../y", "/y?x.tgz", "/x.tgz/..", "/x.TGZ", "/x.tgz%0A", "/x.tgz%2F", "/xtgz", "/x.tgz.sig"]
+    {
         client.get(target).expect(200, b"body");
     }
     server.expect_nothing_cached();
@@ -139,11 +132,7 @@ fn no_path_leads_out_of_the_cache_directory(io: Io) {
     ] {
         let response = server.get(target);
         assert_ne!(response.body, b"secret", "{target} read outside");
-        assert!(
-            matches!(response.status, 200 | 400),
-            "{target}: {}",
-            response.status
-        );
+        assert!(matches!(response.status, 200 | 400), "{target}: {}", response.status);
     }
     assert_eq!(fs::read(&secret).unwrap(), b"secret");
     let mut after = tree(server.outside());
@@ -243,12 +232,8 @@ fn in_progress_names_are_passed(io: Io) {
     let origin = Origin::fixed(b"the origin's");
     let server = Launch::new(io, &origin).cache_everything().start();
     server.put("x.tgz.in-progress", b"half a file");
-    for target in [
-        "/x.tgz.in-progress",
-        "/x.tgz%2ein-progress",
-        "/dir/new.tgz.in-progress",
-        "/.in-progress",
-    ] {
+    for target in ["/x.tgz.in-progress", "/x.tgz%2ein-progress", "/dir/new.tgz.in-progress", "/.in-progress"]
+    {
         server.get(target).expect(200, b"the origin's");
     }
     assert_eq!(origin.count(), 4);

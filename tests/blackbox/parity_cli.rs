@@ -41,20 +41,14 @@ fn expect_complaint(output: &Output, value: &str, names: &[&str]) {
     let text = stderr(output);
     assert_eq!(text.lines().count(), 1, "one line: {text:?}");
     assert!(text.contains(value), "{value:?} is not named in {text:?}");
-    assert!(
-        names.iter().any(|name| text.contains(name)),
-        "none of {names:?} is named in {text:?}"
-    );
+    assert!(names.iter().any(|name| text.contains(name)), "none of {names:?} is named in {text:?}");
 }
 
 #[test]
 fn help_is_the_originals_usage_on_stdout() {
     for flag in ["-h", "--help"] {
         let usage = usage_of(&[flag], &[]);
-        assert_eq!(
-            usage[..3],
-            ["usage: fs-caching-server [options]", "", "options"]
-        );
+        assert_eq!(usage[..3], ["usage: fs-caching-server [options]", "", "options"]);
         let starts = [
             "  -c, --cache-dir <dir>     [env FS_CACHE_DIR] ",
             "  -d, --debug               ",
@@ -78,11 +72,7 @@ fn help_is_the_originals_usage_on_stdout() {
 
 #[test]
 fn help_shows_the_default_in_force() {
-    let env = [
-        ("FS_CACHE_HOST", "192.0.2.7"),
-        ("FS_CACHE_PORT", "81"),
-        ("FS_CACHE_REGEX", "never shown"),
-    ];
+    let env = [("FS_CACHE_HOST", "192.0.2.7"), ("FS_CACHE_PORT", "81"), ("FS_CACHE_REGEX", "never shown")];
     let usage = usage_of(&["-h"], &env);
     let host = line(&usage, "  -H, ");
     assert!(host.contains("192.0.2.7") && !host.contains("0.0.0.0"));
@@ -126,10 +116,7 @@ fn an_empty_variable_means_the_default() {
     assert!(line(&usage, "  -p, ").contains("8080"));
     let output = run_cli(&[], &env, &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        stderr(&output),
-        "url must be specified with `-U <url>` or as FS_CACHE_URL\n"
-    );
+    assert_eq!(stderr(&output), "url must be specified with `-U <url>` or as FS_CACHE_URL\n");
 }
 
 #[test]
@@ -137,11 +124,7 @@ fn version_stands_alone_on_stdout() {
     for flag in ["-v", "--version"] {
         let output = run_cli(&[flag], &[], &[]);
         assert_eq!(output.status.code(), Some(0));
-        assert_eq!(
-            stdout(&output),
-            concat!(env!("CARGO_PKG_VERSION"), "\n"),
-            "{flag}"
-        );
+        assert_eq!(stdout(&output), concat!(env!("CARGO_PKG_VERSION"), "\n"), "{flag}");
         assert_eq!(stderr(&output), "");
     }
 }
@@ -161,11 +144,7 @@ fn the_first_of_help_version_and_errors_wins_as_with_getopt() {
     let output = run_cli(&["-v", "--no-such-option"], &[], &[]);
     assert_eq!(output.status.code(), Some(0));
     let output = run_cli(&["-dvh"], &[], &[]);
-    assert_eq!(
-        stdout(&output),
-        concat!(env!("CARGO_PKG_VERSION"), "\n"),
-        "-v comes before -h"
-    );
+    assert_eq!(stdout(&output), concat!(env!("CARGO_PKG_VERSION"), "\n"), "-v comes before -h");
     let output = run_cli(&["-d", "-h"], &[], &[]);
     assert!(stdout(&output).starts_with("usage: "));
 }
@@ -175,10 +154,7 @@ fn without_a_url_it_says_so() {
     for args in [&[][..], &["-d"], &["--host", "127.0.0.1"]] {
         let output = run_cli(args, &[], &[]);
         assert_eq!(output.status.code(), Some(1));
-        assert_eq!(
-            stderr(&output),
-            "url must be specified with `-U <url>` or as FS_CACHE_URL\n"
-        );
+        assert_eq!(stderr(&output), "url must be specified with `-U <url>` or as FS_CACHE_URL\n");
         assert_eq!(stdout(&output), "");
     }
 }
@@ -189,51 +165,30 @@ fn a_port_variable_that_is_no_number_is_refused_in_the_originals_words() {
         let env = [("FS_CACHE_PORT", value), ("FS_CACHE_URL", "http://a.test")];
         let output = run_cli(&[], &env, &[]);
         assert_eq!(output.status.code(), Some(1));
-        assert_eq!(
-            stderr(&output),
-            format!("FS_CACHE_PORT must be a number, got \"{value}\"\n")
-        );
+        assert_eq!(stderr(&output), format!("FS_CACHE_PORT must be a number, got \"{value}\"\n"));
     }
 }
 
 #[test]
 fn an_unknown_option_prints_the_usage_on_stderr() {
-    for args in [
-        &["-x"][..],
-        &["--nope"],
-        &["-dx"],
-        &["--nope=1"],
-        &["-U", "http://a", "-q"],
-    ] {
+    for args in [&["-x"][..], &["--nope"], &["-dx"], &["--nope=1"], &["-U", "http://a", "-q"]] {
         let output = run_cli(args, &[], &[]);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert_eq!(stdout(&output), "");
         let text = stderr(&output);
-        assert!(
-            text.contains("usage: fs-caching-server [options]"),
-            "{text}"
-        );
+        assert!(text.contains("usage: fs-caching-server [options]"), "{text}");
         assert!(text.contains("  -c, --cache-dir <dir>     "), "{text}");
     }
 }
 
 #[test]
 fn a_missing_argument_prints_the_usage_on_stderr() {
-    for args in [
-        &["-p"][..],
-        &["--url"],
-        &["-d", "-c"],
-        &["-dH"],
-        &["--workers"],
-    ] {
+    for args in [&["-p"][..], &["--url"], &["-d", "-c"], &["-dH"], &["--workers"]] {
         let output = run_cli(args, &[], &[]);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert_eq!(stdout(&output), "");
         let text = stderr(&output);
-        assert!(
-            text.contains("usage: fs-caching-server [options]"),
-            "{text}"
-        );
+        assert!(text.contains("usage: fs-caching-server [options]"), "{text}");
     }
 }
 
@@ -243,10 +198,7 @@ fn a_wrong_port_is_one_line_and_exit_1() {
         let output = run_cli(&["-U", "http://a.test", "-p", port], &[], &[]);
         expect_complaint(&output, port, &["-p", "--port"]);
     }
-    let env = [
-        ("FS_CACHE_PORT", "70000"),
-        ("FS_CACHE_URL", "http://a.test"),
-    ];
+    let env = [("FS_CACHE_PORT", "70000"), ("FS_CACHE_URL", "http://a.test")];
     expect_complaint(&run_cli(&[], &env, &[]), "70000", &["FS_CACHE_PORT"]);
 }
 
@@ -259,11 +211,7 @@ fn a_wrong_value_is_one_line_that_names_it_and_its_flag() {
         (["-r", "a{2,1}"], ["-r", "--regex"], "a{2,1}"),
         (["-r", "[b-a]"], ["-r", "--regex"], "[b-a]"),
         (["-c", "/dev/null"], ["-c", "--cache-dir"], "/dev/null"),
-        (
-            ["-c", "/dev/null/sub"],
-            ["-c", "--cache-dir"],
-            "/dev/null/sub",
-        ),
+        (["-c", "/dev/null/sub"], ["-c", "--cache-dir"], "/dev/null/sub"),
         (["-H", "192.0.2.1"], ["-H", "--host"], "192.0.2.1"),
         (["-H", "no such host"], ["-H", "--host"], "no such host"),
         (["--workers", "0"], ["--workers"; 2], "0"),
@@ -328,33 +276,18 @@ fn expect_getopt(build: impl Fn(&str, &str, &str) -> Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     // The launch's own flags come first; getopt lets the later ones win.
-    let args = build(
-        &port.to_string(),
-        &origin.url(),
-        &dir.path().to_string_lossy(),
-    );
-    let server = Launch::at(Io::Poll, "http://127.0.0.1:1")
-        .port(port)
-        .args(&args)
-        .start();
+    let args = build(&port.to_string(), &origin.url(), &dir.path().to_string_lossy());
+    let server = Launch::at(Io::Poll, "http://127.0.0.1:1").port(port).args(&args).start();
     server.get("/x.tgz").expect(200, b"body");
     server.err.wait_for(&format!("http://127.0.0.1:{port}"));
-    crate::support::wait_until("cached in the last directory named", || {
-        dir.path().join("x.tgz").exists()
-    });
+    crate::support::wait_until("cached in the last directory named", || dir.path().join("x.tgz").exists());
 }
 
 #[test]
 fn getopt_habits_work() {
     let owned = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
     expect_getopt(|port, url, dir| owned(&["-d", "-p", port, "-U", url, "-c", dir]));
-    expect_getopt(|port, url, dir| {
-        owned(&[
-            &format!("-dp{port}"),
-            &format!("-U{url}"),
-            &format!("-c{dir}"),
-        ])
-    });
+    expect_getopt(|port, url, dir| owned(&[&format!("-dp{port}"), &format!("-U{url}"), &format!("-c{dir}")]));
     expect_getopt(|port, url, dir| owned(&["-dp", port, "-H127.0.0.1", "-U", url, "-c", dir]));
     expect_getopt(|port, url, dir| {
         owned(&[
@@ -427,9 +360,7 @@ fn everything_can_be_given_by_variables_alone() {
     server.get("/x.tgz").expect(200, b"body");
     server.expect_cached("x.tgz", b"body");
     server.err.wait_for("engine: epoll");
-    server
-        .err
-        .wait_for(&format!("listening on http://127.0.0.1:{port}"));
+    server.err.wait_for(&format!("listening on http://127.0.0.1:{port}"));
 }
 
 #[test]
@@ -447,28 +378,19 @@ fn the_default_directory_is_the_current_one() {
     server.get("/a/x.tgz").expect(200, b"body");
     server.expect_cached("a/x.tgz", b"body");
     let real = dir.path().canonicalize().unwrap();
-    server
-        .err
-        .wait_for(&format!("caching to {}", real.display()));
+    server.err.wait_for(&format!("caching to {}", real.display()));
 }
 
 #[test]
 fn trailing_slashes_of_the_url_are_removed() {
     let origin = Origin::fixed(b"body");
     for slashes in ["", "/", "///"] {
-        let server = Launch::at(Io::Poll, &format!("{}{slashes}", origin.url()))
-            .debug()
-            .start();
+        let server = Launch::at(Io::Poll, &format!("{}{slashes}", origin.url())).debug().start();
         server.get("/x").expect(200, b"body");
         let line = format!("proxying requests to {}", origin.url());
         server.err.wait("the URL", |seen| seen == line);
     }
-    assert!(
-        origin
-            .requests()
-            .iter()
-            .all(|request| request.target == "/x")
-    );
+    assert!(origin.requests().iter().all(|request| request.target == "/x"));
 }
 
 #[test]
@@ -476,23 +398,12 @@ fn the_default_pattern_matches_what_the_original_cached() {
     let origin = Origin::fixed(b"body");
     let server = crate::support::Server::start(Io::Poll, &origin);
     let mut client = server.client();
-    let cached = [
-        "a.css", "a.html", "a.jpeg", "a.jpg", "a.js", "a.png", "a.tar", "a.tar.gz", "a.tgz",
-    ];
+    let cached = ["a.css", "a.html", "a.jpeg", "a.jpg", "a.js", "a.png", "a.tar", "a.tar.gz", "a.tgz"];
     for name in cached {
         client.get(&format!("/{name}")).expect(200, b"body");
         server.expect_cached(name, b"body");
     }
-    for name in [
-        "a.gz",
-        "a.zst",
-        "a.TGZ",
-        "a.json",
-        "a.tgz.sig",
-        "a.htm",
-        "tgz",
-        "pkg_summary.gz",
-    ] {
+    for name in ["a.gz", "a.zst", "a.TGZ", "a.json", "a.tgz.sig", "a.htm", "tgz", "pkg_summary.gz"] {
         client.get(&format!("/{name}")).expect(200, b"body");
     }
     server.expect_tree(&cached);
@@ -500,11 +411,7 @@ fn the_default_pattern_matches_what_the_original_cached() {
 }
 
 /// Pattern, targets that match, targets that do not.
-type PatternCase = (
-    &'static str,
-    &'static [&'static str],
-    &'static [&'static str],
-);
+type PatternCase = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 const PATTERNS: &[PatternCase] = &[
     (r"^\/a\/", &["/a/x"], &["/b/a/x"]),
@@ -536,9 +443,7 @@ const PATTERNS: &[PatternCase] = &[
 fn patterns_mean_what_they_mean_in_ecmascript() {
     let origin = Origin::fixed(b"body");
     for (pattern, matching, others) in PATTERNS {
-        let server = Launch::new(Io::Poll, &origin)
-            .args(["-r", *pattern, "--workers", "1"])
-            .start();
+        let server = Launch::new(Io::Poll, &origin).args(["-r", *pattern, "--workers", "1"]).start();
         let mut client = server.client();
         for target in *others {
             client.get(target).expect(200, b"body");

@@ -7,10 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::server::free_port;
 use crate::support::{Client, Io, Launch, Origin, Server, bytes, on_both, within};
 
-on_both!(
-    a_directory_of_the_original_is_served_as_hits,
-    the_original_serves_a_directory_of_ours,
-);
+on_both!(a_directory_of_the_original_is_served_as_hits, the_original_serves_a_directory_of_ours,);
 
 /// The original, running on a directory; killed when dropped.
 struct Original {
@@ -39,9 +36,7 @@ impl Original {
 
     fn client(&self) -> Client {
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], self.port));
-        within("the original listens", || {
-            std::net::TcpStream::connect(addr).ok()
-        });
+        within("the original listens", || std::net::TcpStream::connect(addr).ok());
         Client::connect(addr)
     }
 }
@@ -54,12 +49,7 @@ impl Drop for Original {
     }
 }
 
-const TARGETS: [&str; 4] = [
-    "/a.tgz",
-    "/dir/b%20c.css",
-    "/deep/er/%E4%B8%AD.tar.gz",
-    "/x/../d.js",
-];
+const TARGETS: [&str; 4] = ["/a.tgz", "/dir/b%20c.css", "/deep/er/%E4%B8%AD.tar.gz", "/x/../d.js"];
 
 /// Everything in a hit's head that clients compare, and the body.
 fn essence(response: &crate::support::Response) -> (u16, Vec<Option<String>>, Vec<u8>) {

@@ -36,11 +36,9 @@ fn tagged(line: &str) -> Option<(&str, &str)> {
     let groups: Vec<&str> = uuid.split('-').collect();
     let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
     let version_4 = lengths == [8, 4, 4, 4, 12]
-        && groups.iter().all(|group| {
-            group
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-        })
+        && groups
+            .iter()
+            .all(|group| group.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)))
         && groups[2].starts_with('4')
         && groups[3].starts_with(['8', '9', 'a', 'b']);
     version_4.then_some((uuid, text))
@@ -53,21 +51,14 @@ fn debug_lines(server: &Server, method: &str, target: &str) -> Vec<String> {
     let last = format!("\"{method} {target} HTTP/1.1\"");
     within(&format!("the debug lines of {target}"), || {
         let all = server.err.all();
-        let own = all
-            .iter()
-            .filter_map(|line| tagged(line))
-            .find(|(_, text)| *text == first)?
-            .0;
+        let own = all.iter().filter_map(|line| tagged(line)).find(|(_, text)| *text == first)?.0;
         let lines: Vec<String> = all
             .iter()
             .filter_map(|line| tagged(line))
             .filter(|(uuid, _)| *uuid == own)
             .map(|(_, text)| text.to_owned())
             .collect();
-        lines
-            .iter()
-            .any(|line| line.contains(&last))
-            .then_some(lines)
+        lines.iter().any(|line| line.contains(&last)).then_some(lines)
     })
 }
 
@@ -77,10 +68,7 @@ fn debugging(io: Io, origin: &Origin) -> Server {
 
 fn debug_start_up_lines_come_in_the_originals_order(io: Io) {
     let origin = Origin::silent();
-    let server = Launch::new(io, &origin)
-        .args(["-r", "^/a/.*\\.tgz$"])
-        .debug()
-        .start();
+    let server = Launch::new(io, &origin).args(["-r", "^/a/.*\\.tgz$"]).debug().start();
     let lines = server.err.all();
     let port = server.addr().port();
     let want = [
@@ -131,16 +119,7 @@ fn without_debug_stderr_stays_empty(io: Io) {
     });
     let server = Server::start(io, &origin);
     fs::create_dir(server.path("dir.tgz")).unwrap();
-    let targets = [
-        "/a.tgz",
-        "/a.tgz",
-        "/pass",
-        "/short.tgz",
-        "/none.tgz",
-        "/404.tgz",
-        "/dir.tgz",
-        "/%zz",
-    ];
+    let targets = ["/a.tgz", "/a.tgz", "/pass", "/short.tgz", "/none.tgz", "/404.tgz", "/dir.tgz", "/%zz"];
     for target in targets {
         server.client().ask("GET", target, "").try_response("GET");
     }
@@ -149,9 +128,7 @@ fn without_debug_stderr_stays_empty(io: Io) {
     client.ask("GET", "/leaves.tgz", "").head("GET");
     client.abort();
     server.expect_cached("leaves.tgz", &body);
-    wait_until("all access lines", || {
-        server.out.all().len() > targets.len()
-    });
+    wait_until("all access lines", || server.out.all().len() > targets.len());
     assert_eq!(server.err.all(), [""; 0]);
 }
 
@@ -165,10 +142,7 @@ fn a_hits_debug_lines_are_the_originals(io: Io) {
         lines[..2],
         [
             "INCOMING REQUEST - GET /dir/x.tgz?q".to_owned(),
-            format!(
-                "{} is a file (cached) - streaming to client",
-                path.display()
-            ),
+            format!("{} is a file (cached) - streaming to client", path.display()),
         ]
     );
     assert_eq!(lines.len(), 3, "{lines:#?}");
@@ -187,17 +161,12 @@ fn a_misss_debug_lines_are_the_originals(io: Io) {
         format!("renamed {path}.in-progress to {path}"),
     ];
     for line in &want {
-        let seen = server.err.wait(line, |seen| {
-            tagged(seen).is_some_and(|(_, text)| text == line)
-        });
+        let seen = server.err.wait(line, |seen| tagged(seen).is_some_and(|(_, text)| text == line));
         assert!(tagged(&seen).is_some());
     }
     let lines = debug_lines(&server, "GET", "/dir/x.tgz?q");
     let at = |text: &String| lines.iter().position(|line| line == text);
-    assert!(
-        at(&want[0]) < at(&want[1]) && at(&want[1]) < at(&want[2]),
-        "{lines:#?}"
-    );
+    assert!(at(&want[0]) < at(&want[1]) && at(&want[1]) < at(&want[2]), "{lines:#?}");
 }
 
 fn a_passs_debug_lines_are_the_originals(io: Io) {
@@ -240,19 +209,12 @@ fn refusals_have_their_debug_lines(io: Io) {
     server.get("/dir.tgz");
     server.get("/%zz");
     server.get("/missing.tgz");
-    let directory = format!(
-        "{} is a directory - sending 400 to client",
-        server.path("dir.tgz").display()
-    );
+    let directory = format!("{} is a directory - sending 400 to client", server.path("dir.tgz").display());
     assert_eq!(debug_lines(&server, "GET", "/dir.tgz")[1], directory);
     let undecodable = &debug_lines(&server, "GET", "/%zz")[1];
-    assert!(
-        undecodable.starts_with("failed to parse pathname - sending 400 to client - "),
-        "{undecodable}"
-    );
+    assert!(undecodable.starts_with("failed to parse pathname - sending 400 to client - "), "{undecodable}");
     let missing = debug_lines(&server, "GET", "/missing.tgz");
-    let proxied =
-        "statusCode 404 from backend not in 200 range - proxying back to caller".to_owned();
+    let proxied = "statusCode 404 from backend not in 200 range - proxying back to caller".to_owned();
     assert!(missing.contains(&proxied), "{missing:#?}");
 }
 
@@ -261,9 +223,7 @@ fn the_access_line_comes_on_stderr_too_with_debug(io: Io) {
     let server = debugging(io, &origin);
     server.get("/pass").expect(200, b"body");
     let line = server.out.wait_for("\"GET /pass HTTP/1.1\"");
-    let twin = server
-        .err
-        .wait("the access line", |seen| seen.ends_with(&line));
+    let twin = server.err.wait("the access line", |seen| seen.ends_with(&line));
     assert_eq!(tagged(&twin).unwrap().1, line);
 }
 
@@ -294,10 +254,7 @@ fn an_access_line_has_every_field(io: Io) {
     let line = server.out.wait_for("/hit.tgz");
     let (before, _, after) = around_time(&line);
     assert_eq!(before, "127.0.0.1 - aladdin ");
-    assert_eq!(
-        after,
-        " \"GET /hit.tgz?a=b HTTP/1.1\" 200 5 \"http://from.test/\" \"libfetch/2.0\""
-    );
+    assert_eq!(after, " \"GET /hit.tgz?a=b HTTP/1.1\" 200 5 \"http://from.test/\" \"libfetch/2.0\"");
     client.send("POST /pass HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
     client.response("POST").expect(200, b"0123456789");
     let line = server.out.wait_for("/pass");
@@ -309,9 +266,7 @@ fn an_access_line_has_every_field(io: Io) {
 fn the_length_field_is_the_heads_content_length(io: Io) {
     let origin = Origin::start(|request, reply| {
         match request.target.as_str() {
-            "/chunked" => {
-                reply.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-            }
+            "/chunked" => reply.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
             _ => reply.write("HTTP/1.1 204 No Content\r\n\r\n"),
         };
     });
@@ -321,22 +276,14 @@ fn the_length_field_is_the_heads_content_length(io: Io) {
     for (method, target, extra, want) in [
         ("GET", "/x.tgz?1", "", "200 5"),
         ("HEAD", "/x.tgz?2", "", "200 5"),
-        (
-            "GET",
-            "/x.tgz?3",
-            &format!("If-None-Match: {tag}\r\n"),
-            "304 -",
-        ),
+        ("GET", "/x.tgz?3", &format!("If-None-Match: {tag}\r\n"), "304 -"),
         ("GET", "/x.tgz?4", "Range: bytes=1-2\r\n", "206 2"),
         ("GET", "/chunked", "", "200 -"),
         ("GET", "/empty", "", "204 -"),
     ] {
         server.ask(method, target, extra);
         let line = server.out.wait_for(&format!("{target} HTTP"));
-        assert!(
-            line.contains(&format!("\"{method} {target} HTTP/1.1\" {want} \"-\"")),
-            "{line}"
-        );
+        assert!(line.contains(&format!("\"{method} {target} HTTP/1.1\" {want} \"-\"")), "{line}");
     }
 }
 
@@ -352,16 +299,8 @@ fn every_request_leaves_exactly_one_line(io: Io) {
         }
     });
     let server = Server::start(io, &origin);
-    let targets = [
-        "/a.tgz?1",
-        "/a.tgz?2",
-        "/pass?3",
-        "/dies.tgz?4",
-        "/dies?5",
-        "/%zz?6",
-        "/abort.tgz?7",
-        "/abort?8",
-    ];
+    let targets =
+        ["/a.tgz?1", "/a.tgz?2", "/pass?3", "/dies.tgz?4", "/dies?5", "/%zz?6", "/abort.tgz?7", "/abort?8"];
     for target in targets {
         let mut client = server.client();
         client.ask("GET", target, "");
@@ -403,9 +342,7 @@ fn the_time_is_local_with_its_offset(io: Io) {
             let (day, clock) = local.split_once(':').unwrap();
             let date = format!("Thu, {} {clock} GMT", day.replace('/', " "));
             let shown = parse_any_weekday(&date);
-            let off = shown
-                .duration_since(before)
-                .unwrap_or_else(|error| error.duration());
+            let off = shown.duration_since(before).unwrap_or_else(|error| error.duration());
             assert!(off.as_secs() < 20, "{line}");
         }
     }
@@ -428,28 +365,20 @@ fn no_request_can_forge_a_line(io: Io) {
         "Authorization: Basic {user}\r\n\
          Referer: a\" 200 1 \"b\\\r\nUser-Agent: q\"q\"q\\\tt\r\n"
     );
-    server
-        .ask("GET", "/x.tgz?\"q\\\"", &fields)
-        .expect(200, b"body");
+    server.ask("GET", "/x.tgz?\"q\\\"", &fields).expect(200, b"body");
     let line = server.out.wait_for("/x.tgz");
     let (before, _, after) = around_time_behind_user(&line);
-    assert!(
-        before.starts_with("127.0.0.1 - ev\\x22il") && before.contains("\\x5Cuser"),
-        "{line}"
-    );
+    assert!(before.starts_with("127.0.0.1 - ev\\x22il") && before.contains("\\x5Cuser"), "{line}");
     assert!(!line.contains('\x1b'), "{line:?}");
-    let start = " \"GET /x.tgz?\\x22q\\x5C\\x22 HTTP/1.1\" 200 4 \"a\\x22 200 1 \\x22b\\x5C\" \"q\\x22q\\x22q\\x5C";
+    let start =
+        " \"GET /x.tgz?\\x22q\\x5C\\x22 HTTP/1.1\" 200 4 \"a\\x22 200 1 \\x22b\\x5C\" \"q\\x22q\\x22q\\x5C";
     assert!(after.starts_with(start), "{after}");
     assert!(!after.contains('\t'), "{after:?}");
     assert_eq!(server.out.all().len(), 1, "{:?}", server.out.all());
     // Unicode in a field, and a user with a space or bracket, keep the line in one piece as well.
     let user = base64("jos\u{e9} ] x:pw".as_bytes());
     server
-        .ask(
-            "GET",
-            "/x.tgz?2",
-            &format!("Authorization: Basic {user}\r\nUser-Agent: \u{e9}\r\n"),
-        )
+        .ask("GET", "/x.tgz?2", &format!("Authorization: Basic {user}\r\nUser-Agent: \u{e9}\r\n"))
         .expect(200, b"body");
     server.out.wait_for("/x.tgz?2");
     assert_eq!(server.out.all().len(), 2);
@@ -459,25 +388,16 @@ fn no_request_can_forge_a_line(io: Io) {
 fn around_time_behind_user(line: &str) -> (&str, &str, &str) {
     let request = line.find("] \"").unwrap();
     let open = line[..request].rfind('[').unwrap();
-    (
-        &line[..open],
-        &line[open + 1..request],
-        &line[request + 1..],
-    )
+    (&line[..open], &line[open + 1..request], &line[request + 1..])
 }
 
 fn credentials_that_are_not_basic_show_no_user(io: Io) {
     let origin = Origin::silent();
     let server = Server::start(io, &origin);
     server.put("x.tgz", b"body");
-    for (n, value) in ["Basic", "Basic !!!", "", "Basic Og==", "Bearer dTpw"]
-        .iter()
-        .enumerate()
-    {
+    for (n, value) in ["Basic", "Basic !!!", "", "Basic Og==", "Bearer dTpw"].iter().enumerate() {
         let target = format!("/x.tgz?{n}");
-        server
-            .ask("GET", &target, &format!("Authorization: {value}\r\n"))
-            .expect(200, b"body");
+        server.ask("GET", &target, &format!("Authorization: {value}\r\n")).expect(200, b"body");
         let line = server.out.wait_for(&format!("{target} "));
         assert!(line.starts_with("127.0.0.1 - - ["), "{value:?}: {line}");
     }
@@ -534,11 +454,7 @@ fn a_reader_that_stalls_does_not_stop_it(io: Io) {
             client.response("GET").expect(200, b"body");
         }
     }
-    assert!(
-        server.resident_kib() < 96 * 1024,
-        "{} KiB resident",
-        server.resident_kib()
-    );
+    assert!(server.resident_kib() < 96 * 1024, "{} KiB resident", server.resident_kib());
     drop(reader);
     client.get("/x.tgz").expect(200, b"body");
 }
@@ -562,10 +478,7 @@ fn a_log_file_gets_whole_lines_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.log");
     let file = File::create(&path).unwrap();
-    let server = Launch::new(Io::Poll, &origin)
-        .stdout(Stdio::from(file))
-        .args(["--workers", "1"])
-        .start();
+    let server = Launch::new(Io::Poll, &origin).stdout(Stdio::from(file)).args(["--workers", "1"]).start();
     server.put("x.tgz", b"body");
     let mut client = server.client();
     for n in 0..200 {

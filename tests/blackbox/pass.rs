@@ -67,19 +67,12 @@ fn every_method_goes_upstream_with_its_body(io: Io) {
     let origin = echo();
     let server = Server::start(io, &origin);
     let mut client = server.client();
-    let methods = [
-        "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT",
-    ];
+    let methods = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT"];
     for method in methods {
         // A cacheable path too: the method alone decides.
         for target in ["/api", "/x.tgz"] {
-            client.send(format!(
-                "{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
-            ));
-            client
-                .response(method)
-                .expect(200, b"hello")
-                .expect_keep_alive();
+            client.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"));
+            client.response(method).expect(200, b"hello").expect_keep_alive();
         }
     }
     let seen: Vec<_> = origin.requests().into_iter().map(|r| r.method).collect();
@@ -96,24 +89,15 @@ fn a_body_without_length_goes_upstream_whole(io: Io) {
     for piece in [999, 70_000] {
         client.send("POST /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
         client.send(chunked(&body, piece));
-        client
-            .response("POST")
-            .expect(200, &body)
-            .expect_keep_alive();
+        client.response("POST").expect(200, &body).expect_keep_alive();
     }
     // Extensions and trailers are legal, if rare.
     client.send("POST /api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n");
     client.send("5;ext=\"v\"\r\nhello\r\n00;last\r\nX-Trailer: t\r\nX-Other: u\r\n\r\n");
-    client
-        .response("POST")
-        .expect(200, b"hello")
-        .expect_keep_alive();
+    client.response("POST").expect(200, b"hello").expect_keep_alive();
     assert_eq!(origin.count(), 3);
     for request in origin.requests() {
-        assert_eq!(
-            request.all("Content-Length").len() + request.all("Transfer-Encoding").len(),
-            1
-        );
+        assert_eq!(request.all("Content-Length").len() + request.all("Transfer-Encoding").len(), 1);
     }
 }
 
@@ -122,10 +106,7 @@ fn a_large_upload_arrives_exactly(io: Io) {
     let server = Server::start(io, &origin);
     let body = bytes(5 << 20, 3);
     let mut client = server.client();
-    client.send(format!(
-        "PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    ));
+    client.send(format!("PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
     client.send(&body);
     client.response("PUT").expect(200, &body);
     assert_eq!(origin.only().all("Content-Length"), ["5242880"]);
@@ -162,10 +143,7 @@ impl Accepted {
         stream.set_nonblocking(false).unwrap();
         let limit = Some(crate::support::util::PATIENCE);
         stream.set_read_timeout(limit).unwrap();
-        Self {
-            stream,
-            seen: Vec::new(),
-        }
+        Self { stream, seen: Vec::new() }
     }
 
     /// Reads until what came ends with `tail`, chunked or not.
@@ -206,9 +184,7 @@ fn a_response_body_streams_before_its_end(io: Io) {
     let origin = Origin::start(move |request, reply| {
         match request.target.as_str() {
             "/length" => reply.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"),
-            "/chunked" => {
-                reply.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
-            }
+            "/chunked" => reply.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"),
             _ => reply.write("HTTP/1.1 200 OK\r\n\r\nfirst"),
         };
         held.wait();
@@ -226,10 +202,7 @@ fn a_response_body_streams_before_its_end(io: Io) {
         client.ask("GET", target, "");
         clients.push(client);
     }
-    let mut heads: Vec<_> = clients
-        .iter_mut()
-        .map(|client| client.head("GET"))
-        .collect();
+    let mut heads: Vec<_> = clients.iter_mut().map(|client| client.head("GET")).collect();
     // The first five bytes of each body, possibly behind a chunk size line.
     assert_eq!(clients[0].raw(5), b"first");
     for (client, head) in clients.iter_mut().zip(&heads).skip(1) {
@@ -253,9 +226,7 @@ fn expect_100_continue_gets_its_body_through(io: Io) {
     let server = Server::start(io, &origin);
     let mut client = server.client();
     for _ in 0..2 {
-        client.send(
-            "POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
-        );
+        client.send("POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
         let interim = String::from_utf8(client.raw(25)).unwrap();
         assert_eq!(interim, "HTTP/1.1 100 Continue\r\n\r\n");
         let response = client.send("hello").response("POST");
@@ -278,15 +249,11 @@ fn conditions_ranges_and_codings_are_the_origins_business(io: Io) {
     });
     let server = Server::start(io, &origin);
     let mut client = server.client();
-    let part = client
-        .ask("GET", "/x", "Range: bytes=0-3\r\nAccept-Encoding: gzip\r\n")
-        .response("GET");
+    let part = client.ask("GET", "/x", "Range: bytes=0-3\r\nAccept-Encoding: gzip\r\n").response("GET");
     part.expect(206, b"part");
     assert_eq!(part.all("Content-Range"), ["bytes 0-3/9"]);
     assert_eq!(part.all("Content-Encoding"), ["gzip"]);
-    let same = client
-        .ask("GET", "/x", "If-None-Match: \"a\"\r\n")
-        .response("GET");
+    let same = client.ask("GET", "/x", "If-None-Match: \"a\"\r\n").response("GET");
     same.expect(304, b"").expect_keep_alive();
     let seen = origin.requests();
     assert_eq!(seen[0].all("Range"), ["bytes=0-3"]);
@@ -303,17 +270,9 @@ fn hop_by_hop_fields_of_the_request_stay_here(io: Io) {
                   Authorization: Basic dTpw\r\nDate: now\r\nServer: odd\r\n";
     server.ask("GET", "/x", fields).expect(200, b"");
     let seen = origin.only();
-    for name in [
-        "X-Hop",
-        "X-Hop2",
-        "Keep-Alive",
-        "Proxy-Connection",
-        "TE",
-        "Trailer",
-        "Upgrade",
-        "Date",
-        "Server",
-    ] {
+    for name in
+        ["X-Hop", "X-Hop2", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Upgrade", "Date", "Server"]
+    {
         assert_eq!(seen.field(name), None, "{name} went upstream");
     }
     assert_eq!(seen.all("X-End"), ["stays"]);
@@ -349,15 +308,10 @@ fn via_is_added_and_appended(io: Io) {
     let origin = echo();
     let server = Server::start(io, &origin);
     server.ask("GET", "/x", "").expect(200, b"");
-    server
-        .ask("GET", "/x", "Via: 1.0 first\r\n")
-        .expect(200, b"");
+    server.ask("GET", "/x", "Via: 1.0 first\r\n").expect(200, b"");
     let seen = origin.requests();
     let alone = seen[0].all("Via").join(", ");
-    assert!(
-        alone.starts_with("1.1 ") && !alone.contains(','),
-        "{alone:?}"
-    );
+    assert!(alone.starts_with("1.1 ") && !alone.contains(','), "{alone:?}");
     let chain = seen[1].all("Via").join(", ");
     assert!(chain.starts_with("1.0 first, 1.1 "), "{chain:?}");
 }
@@ -422,20 +376,13 @@ fn an_absolute_form_authority_is_ignored(io: Io) {
 
 fn date_and_server_are_ours(io: Io) {
     let origin = Origin::start(|_, reply| {
-        reply.answer(
-            "200 OK",
-            "Date: Sat, 16 May 2015 20:31:39 GMT\r\nServer: origin/1\r\n",
-            b"",
-        );
+        reply.answer("200 OK", "Date: Sat, 16 May 2015 20:31:39 GMT\r\nServer: origin/1\r\n", b"");
     });
     let server = Server::start(io, &origin);
     let response = server.get("/x");
     response.expect(200, b"");
     assert_eq!(response.all("Date").len(), 1);
-    assert_ne!(
-        response.field("Date"),
-        Some("Sat, 16 May 2015 20:31:39 GMT")
-    );
+    assert_ne!(response.field("Date"), Some("Sat, 16 May 2015 20:31:39 GMT"));
     assert_ne!(response.field("Server"), Some("origin/1"));
 }
 
@@ -565,9 +512,7 @@ fn an_interim_answer_is_never_passed_on(io: Io) {
     let server = Server::start(io, &origin);
     let mut client = server.client();
     for method in ["GET", "POST"] {
-        let response = client
-            .ask(method, "/x", "Content-Length: 0\r\n")
-            .response(method);
+        let response = client.ask(method, "/x", "Content-Length: 0\r\n").response(method);
         response.expect(200, b"body");
         assert_eq!(response.interim, [0; 0]);
     }
@@ -581,11 +526,7 @@ fn http_1_0_clients_get_chunked_answers_close_delimited(io: Io) {
         reply.write(&message);
     });
     let server = Server::start(io, &origin);
-    for (target, extra) in [
-        ("/x", ""),
-        ("/x", "Connection: keep-alive\r\n"),
-        ("/miss.js", ""),
-    ] {
+    for (target, extra) in [("/x", ""), ("/x", "Connection: keep-alive\r\n"), ("/miss.js", "")] {
         let mut client = server.client();
         client.send(format!("GET {target} HTTP/1.0\r\n{extra}\r\n"));
         let response = client.response("GET");
@@ -642,10 +583,7 @@ fn every_address_of_the_origins_name_is_tried(io: Io) {
     let url = format!("http://localhost:{}", origin.port());
     let server = Launch::at(io, &url).start();
     server.get("/x").expect(200, b"");
-    assert_eq!(
-        origin.only().all("Host"),
-        [format!("localhost:{}", origin.port())]
-    );
+    assert_eq!(origin.only().all("Host"), [format!("localhost:{}", origin.port())]);
 }
 
 fn an_unknown_origin_name_is_502(io: Io) {

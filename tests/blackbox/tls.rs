@@ -60,9 +60,7 @@ fn node_extra_ca_certs_is_honoured(io: Io) {
     let identity = Identity::signed("localhost");
     let origin = fixed(&identity, b"body");
     let dir = tempfile::tempdir().unwrap();
-    let server = Launch::new(io, &origin)
-        .env("NODE_EXTRA_CA_CERTS", identity.save(dir.path()))
-        .start();
+    let server = Launch::new(io, &origin).env("NODE_EXTRA_CA_CERTS", identity.save(dir.path())).start();
     server.get("/x.tgz").expect(200, b"body");
 }
 

@@ -82,8 +82,7 @@ impl Client {
 
     /// A client whose kernel takes in only a few KiB before it must read.
     pub(crate) fn connect_with_small_window(addr: SocketAddr) -> Self {
-        let socket =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&addr.into()).unwrap();
         Self::over(socket.into())
@@ -93,11 +92,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            ahead: Vec::new(),
-            eof: false,
-        }
+        Self { stream, ahead: Vec::new(), eof: false }
     }
 
     #[track_caller]
@@ -116,9 +111,7 @@ impl Client {
     /// `METHOD target HTTP/1.1` with a Host and `extra` field lines, each ended by CR LF.
     #[track_caller]
     pub(crate) fn ask(&mut self, method: &str, target: &str, extra: &str) -> &mut Self {
-        self.send(format!(
-            "{method} {target} HTTP/1.1\r\nHost: cache.test\r\n{extra}\r\n"
-        ))
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: cache.test\r\n{extra}\r\n"))
     }
 
     #[track_caller]
@@ -134,9 +127,7 @@ impl Client {
 
     /// Goes away the rude way, with a reset.
     pub(crate) fn abort(self) {
-        socket2::SockRef::from(&self.stream)
-            .set_linger(Some(Duration::ZERO))
-            .unwrap();
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads more; false at the end of the stream or on a reset. A time-out fails the test.
@@ -150,9 +141,7 @@ impl Client {
             Ok(0) => self.eof = true,
             Ok(n) => self.ahead.extend_from_slice(&buffer[..n]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error)
-                if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::TimedOut =>
-            {
+            Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::TimedOut => {
                 panic!(
                     "nothing came within {PATIENCE:?}; so far: {:?}",
                     String::from_utf8_lossy(&self.ahead[..self.ahead.len().min(300)])
@@ -172,11 +161,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn raw(&mut self, count: usize) -> Vec<u8> {
         while self.ahead.len() < count {
-            assert!(
-                self.more(),
-                "ended after {} of {count} bytes",
-                self.ahead.len()
-            );
+            assert!(self.more(), "ended after {} of {count} bytes", self.ahead.len());
         }
         self.take(count)
     }
@@ -300,9 +285,7 @@ impl Client {
 }
 
 pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 /// Strict on purpose: whatever the server sends must be well-formed.
@@ -321,13 +304,9 @@ fn parse_head(head: &[u8], method: &str) -> Response {
     let status: u16 = words.next().unwrap().parse().unwrap();
     let fields: Vec<(String, String)> = lines
         .map(|line| {
-            let (name, value) = line
-                .split_once(':')
-                .unwrap_or_else(|| panic!("a field line without colon: {line:?}"));
-            assert!(
-                !name.contains([' ', '\t']),
-                "a space in a field name: {line:?}"
-            );
+            let (name, value) =
+                line.split_once(':').unwrap_or_else(|| panic!("a field line without colon: {line:?}"));
+            assert!(!name.contains([' ', '\t']), "a space in a field name: {line:?}");
             (name.to_owned(), value.trim().to_owned())
         })
         .collect();
@@ -348,14 +327,8 @@ fn parse_head(head: &[u8], method: &str) -> Response {
 fn framing(response: &Response, method: &str) -> Framing {
     let lengths = response.all("Content-Length");
     let chunked = response.all("Transfer-Encoding");
-    assert!(
-        lengths.len() <= 1,
-        "more than one Content-Length: {lengths:?}"
-    );
-    assert!(
-        lengths.is_empty() || chunked.is_empty(),
-        "Content-Length beside Transfer-Encoding"
-    );
+    assert!(lengths.len() <= 1, "more than one Content-Length: {lengths:?}");
+    assert!(lengths.is_empty() || chunked.is_empty(), "Content-Length beside Transfer-Encoding");
     if method == "HEAD" || matches!(response.status, 100..=199 | 204 | 304) {
         Framing::None
     } else if !chunked.is_empty() {

@@ -29,12 +29,7 @@ impl Gate {
     pub(crate) fn wait(&self) {
         let guard = self.0.0.lock().unwrap();
         let limit = PATIENCE * 3;
-        drop(
-            self.0
-                .1
-                .wait_timeout_while(guard, limit, |open| !*open)
-                .unwrap(),
-        );
+        drop(self.0.1.wait_timeout_while(guard, limit, |open| !*open).unwrap());
     }
 }
 
@@ -97,9 +92,7 @@ impl Reply<'_> {
 
     /// Ends the connection with a reset.
     pub(crate) fn reset(&mut self) {
-        socket2::SockRef::from(self.socket)
-            .set_linger(Some(Duration::ZERO))
-            .unwrap();
+        socket2::SockRef::from(self.socket).set_linger(Some(Duration::ZERO)).unwrap();
         self.open = false;
     }
 
@@ -112,11 +105,8 @@ impl Reply<'_> {
 
     /// A whole answer with a length.
     pub(crate) fn answer(&mut self, status: &str, extra: &str, body: &[u8]) {
-        let mut message = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{extra}\r\n",
-            body.len()
-        )
-        .into_bytes();
+        let mut message =
+            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{extra}\r\n", body.len()).into_bytes();
         message.extend_from_slice(body);
         self.write(message);
     }
@@ -287,11 +277,7 @@ fn talk(state: &Shared, stream: &mut dyn Duplex, socket: &TcpStream, number: usi
             request.index = seen.len();
             seen.push(request.clone());
         }
-        let mut reply = Reply {
-            stream: &mut *stream,
-            socket,
-            open: true,
-        };
+        let mut reply = Reply { stream: &mut *stream, socket, open: true };
         (state.script)(&request, &mut reply);
         if !reply.open {
             return;
@@ -329,16 +315,10 @@ fn read_request(stream: &mut dyn Duplex, ahead: &mut Vec<u8>) -> Option<Request>
         index: 0,
         head: head.clone(),
     };
-    if request
-        .field("Expect")
-        .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
-    {
+    if request.field("Expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
-    if request
-        .field("Transfer-Encoding")
-        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
-    {
+    if request.field("Transfer-Encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         request.body = read_chunks(stream, ahead)?;
     } else if let Some(length) = request.field("Content-Length") {
         let length: usize = length.parse().ok()?;

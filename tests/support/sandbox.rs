@@ -1,9 +1,6 @@
 //! What is done to the child between fork and exec: limits, a umask, closed descriptors, and a
 //! filter that refuses one system call.
-#![allow(
-    unsafe_code,
-    reason = "the code between fork and exec can only be given through an unsafe call"
-)]
+#![allow(unsafe_code, reason = "the code between fork and exec can only be given through an unsafe call")]
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -59,18 +56,11 @@ impl Limit {
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn set_limit(which: libc::__rlimit_resource_t, soft: u64, hard: u64) -> io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: soft,
-        rlim_max: hard,
-    };
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the pointer is to a live, initialised value.
     check(unsafe { libc::setrlimit(which, &raw const limit) })
 }
@@ -89,20 +79,11 @@ fn refuse(call: libc::c_long) -> io::Result<()> {
         step(RETURN, 0, 0, eperm),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let filter = libc::sock_fprog {
-        len: 4,
-        filter: program.as_mut_ptr(),
-    };
+    let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
     // SAFETY: no pointer is passed.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
     // SAFETY: `filter` and the program it points to are alive during the call.
-    check(unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
-            &raw const filter,
-        )
-    })
+    check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) })
 }
 
 /// Whether this process may create an io_uring at all.

@@ -54,8 +54,7 @@ pub(crate) fn uring_works() -> bool {
 
 /// The binary under test.
 pub(crate) fn binary() -> OsString {
-    std::env::var_os("FS_CACHE_TEST_BINARY")
-        .unwrap_or_else(|| env!("CARGO_BIN_EXE_fs-caching-server").into())
+    std::env::var_os("FS_CACHE_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_fs-caching-server").into())
 }
 
 /// A command for the binary with none of its variables inherited.
@@ -75,16 +74,9 @@ fn command(env: &BTreeMap<OsString, OsString>) -> Command {
 /// Runs the binary to its end with these arguments only; kills it, and fails, if it goes on.
 #[track_caller]
 pub(crate) fn run_cli(args: &[&str], env: &[(&str, &str)], limits: &[Limit]) -> Output {
-    let env = env
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
+    let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     let mut command = command(&env);
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     sandbox::apply(&mut command, limits.to_vec());
     let mut child = command.spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -141,11 +133,7 @@ impl Lines {
             if let Some(line) = self.all().into_iter().find(|line| wanted(line)) {
                 return line;
             }
-            assert!(
-                Instant::now() < deadline,
-                "no line {what:?} in {:#?}",
-                self.all()
-            );
+            assert!(Instant::now() < deadline, "no line {what:?} in {:#?}", self.all());
             thread::sleep(std::time::Duration::from_millis(4));
         }
     }
@@ -207,8 +195,7 @@ impl Launch {
     }
 
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
@@ -350,22 +337,9 @@ impl Server {
     }
 
     fn around(mut child: Child, port: u16, cache: PathBuf, dir: TempDir) -> Self {
-        let out = child
-            .stdout
-            .take()
-            .map_or_else(Lines::default, Lines::collect);
-        let err = child
-            .stderr
-            .take()
-            .map_or_else(Lines::default, Lines::collect);
-        Self {
-            child,
-            port,
-            cache,
-            dir,
-            out,
-            err,
-        }
+        let out = child.stdout.take().map_or_else(Lines::default, Lines::collect);
+        let err = child.stderr.take().map_or_else(Lines::default, Lines::collect);
+        Self { child, port, cache, dir, out, err }
     }
 
     #[track_caller]
@@ -380,11 +354,8 @@ impl Server {
 
     /// Whether the process has ended, without reaping it.
     pub(crate) fn gone(&self) -> bool {
-        fs::read_to_string(format!("/proc/{}/stat", self.pid())).map_or(true, |stat| {
-            stat.rsplit(") ")
-                .next()
-                .is_some_and(|rest| rest.starts_with('Z'))
-        })
+        fs::read_to_string(format!("/proc/{}/stat", self.pid()))
+            .map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -419,9 +390,7 @@ impl Server {
     /// Waits until the file is committed and checks every byte of it.
     #[track_caller]
     pub(crate) fn expect_cached(&self, name: &str, body: &[u8]) {
-        let got = within(&format!("{name} is cached"), || {
-            fs::read(self.path(name)).ok()
-        });
+        let got = within(&format!("{name} is cached"), || fs::read(self.path(name)).ok());
         super::assert_bytes(&got, body, name);
     }
 
@@ -470,18 +439,13 @@ impl Server {
 
     /// Open descriptors of the process.
     pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid()))
-            .unwrap()
-            .count()
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

@@ -24,14 +24,8 @@ impl Identity {
         let trust = authority.pem();
         let issuer = Issuer::new(params, authority_key);
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec![name.to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
-        Self {
-            config: config(leaf.der().clone(), &key),
-            trust,
-        }
+        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        Self { config: config(leaf.der().clone(), &key), trust }
     }
 
     /// A certificate that signs itself, marked as an authority, as home labs have them.
@@ -40,10 +34,7 @@ impl Identity {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        Self {
-            config: config(certificate.der().clone(), &key),
-            trust: certificate.pem(),
-        }
+        Self { config: config(certificate.der().clone(), &key), trust: certificate.pem() }
     }
 
     /// Writes the trusted PEM where a variable can point to it.

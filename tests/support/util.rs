@@ -46,11 +46,7 @@ pub(crate) fn assert_bytes(got: &[u8], want: &[u8], what: &str) {
     if got == want {
         return;
     }
-    let at = got
-        .iter()
-        .zip(want)
-        .position(|(a, b)| a != b)
-        .unwrap_or(got.len().min(want.len()));
+    let at = got.iter().zip(want).position(|(a, b)| a != b).unwrap_or(got.len().min(want.len()));
     panic!(
         "{what}: {} bytes where {} were due, first difference at {at}: {:?}...",
         got.len(),
@@ -87,17 +83,11 @@ pub(crate) fn base64(input: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for group in input.chunks(3) {
-        let word = group
-            .iter()
-            .fold(0u32, |word, &byte| (word << 8) | u32::from(byte))
-            << (8 * (3 - group.len()));
+        let word =
+            group.iter().fold(0u32, |word, &byte| (word << 8) | u32::from(byte)) << (8 * (3 - group.len()));
         for sextet in 0..4 {
             let index = usize::try_from((word >> (18 - 6 * sextet)) & 63).unwrap();
-            let symbol = if sextet > group.len() {
-                '='
-            } else {
-                char::from(ALPHABET[index])
-            };
+            let symbol = if sextet > group.len() { '=' } else { char::from(ALPHABET[index]) };
             out.push(symbol);
         }
     }
