@@ -312,14 +312,8 @@ const AMBIGUOUS: &[&str] = &[
     "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde",
     "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 5\r\n\r\nabcde",
     "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc",
-    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nContent-Length: 0\r\n\r\n",
-    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n",
-    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
     "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
     "POST /x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     // Lengths that are no lengths.
@@ -366,11 +360,21 @@ const AMBIGUOUS: &[&str] = &[
     "GET /x\x7f HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /x http/1.1\r\nHost: a\r\n\r\n",
     "GET /x HTTP/1.1x\r\nHost: a\r\n\r\n",
-    "GET /x HTTP/11\r\nHost: a\r\n\r\n",
     "GET /x HTTPS/1.1\r\nHost: a\r\n\r\n",
     "G(T /x HTTP/1.1\r\nHost: a\r\n\r\n",
     "\0\0\0\0\r\n\r\n",
     "\x16\x03\x01\x02\0\x01\0\r\n\r\n",
+];
+
+/// Transfer codings other than `chunked` alone: not understood, which may also be said as 501.
+const UNKNOWN_CODINGS: &[&str] = &[
+    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nContent-Length: 0\r\n\r\n",
+    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n",
+    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
+    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
 ];
 
 fn ambiguous_heads_are_400_and_nothing_is_forwarded(io: Io) {
@@ -382,12 +386,12 @@ fn ambiguous_heads_are_400_and_nothing_is_forwarded(io: Io) {
         expect_refused(&server, request, &[400]);
         assert_eq!(origin.count(), 0, "forwarded: {head:?}");
     }
-    expect_refused(
-        &server,
-        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        &[400, 501],
-    );
-    for version in ["2.0", "0.9", "3.1"] {
+    for head in UNKNOWN_CODINGS {
+        let request = format!("{head}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        expect_refused(&server, request, &[400, 501]);
+        assert_eq!(origin.count(), 0, "forwarded: {head:?}");
+    }
+    for version in ["2.0", "0.9", "3.1", "1"] {
         let request = format!("GET /x HTTP/{version}\r\nHost: a\r\n\r\n");
         expect_refused(&server, request, &[400, 505]);
     }

@@ -25,16 +25,16 @@ fn abort_one(server: &Server, round: u64) {
     let mut client = server.client();
     if target == "/upload" {
         client.send("PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\npart");
-    } else if dice % 5 == 0 {
+    } else if dice.is_multiple_of(5) {
         client.send(format!("GET {target} HTTP/1.1\r\nHo"));
     } else {
         client.ask("GET", &target, "");
-        if dice % 3 > 0 {
+        if !dice.is_multiple_of(3) {
             client.head("GET");
             client.raw(usize::try_from(dice % 300_000).unwrap());
         }
     }
-    if dice % 2 == 0 {
+    if dice.is_multiple_of(2) {
         client.abort();
     }
 }
@@ -57,7 +57,7 @@ fn two_hundred_aborted_clients_leave_nothing_behind(io: Io) {
     let (descriptors, memory) = (server.descriptors(), server.resident_kib());
     for round in 40..240 {
         abort_one(&server, round);
-        if round % 20 == 0 {
+        if round.is_multiple_of(20) {
             expect_well(&mut witness);
         }
     }
@@ -78,9 +78,9 @@ fn clients_that_only_connect_leave_nothing_behind(io: Io) {
     let server = Server::start(io, &origin);
     server.get("/x.tgz").expect(200, b"body");
     let before = server.descriptors();
-    for round in 0..100 {
+    for round in 0..100_u32 {
         let client = server.client();
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             client.abort();
         }
     }

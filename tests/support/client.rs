@@ -47,7 +47,13 @@ impl Response {
     /// The response carries `body`, whole, under `status`.
     #[track_caller]
     pub(crate) fn expect(&self, status: u16, body: &[u8]) -> &Self {
-        assert_eq!(self.status, status, "status; fields: {:?}", self.fields);
+        assert_eq!(
+            self.status,
+            status,
+            "status; fields: {:?}, body: {:?}",
+            self.fields,
+            String::from_utf8_lossy(&self.body[..self.body.len().min(200)])
+        );
         super::assert_bytes(&self.body, body, "response body");
         assert!(self.whole, "a broken transfer");
         self
@@ -290,7 +296,11 @@ fn parse_head(head: &[u8], method: &str) -> Response {
     let status_line = lines.next().unwrap();
     let mut words = status_line.splitn(3, ' ');
     let version = words.next().unwrap().to_owned();
-    assert!(version.starts_with("HTTP/1."), "a bad status line: {status_line:?}");
+    assert!(
+        version.starts_with("HTTP/1."),
+        "a bad status line: {:?}",
+        status_line.chars().take(200).collect::<String>()
+    );
     let status: u16 = words.next().unwrap().parse().unwrap();
     let fields: Vec<(String, String)> = lines
         .map(|line| {
