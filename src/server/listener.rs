@@ -17,7 +17,7 @@ pub fn open(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<Owne
     let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let refused = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("cannot listen on {place}: the address is in use by another program")
+            format!("cannot listen on {place}: address already in use, another program listens there")
         }
         _ => format!("cannot listen on {place} (--host or FS_CACHE_HOST, --port or FS_CACHE_PORT): {error}"),
     };
