@@ -11,6 +11,7 @@ use argh::FromArgs;
 
 use crate::config::{Config, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
 use crate::pattern::Pattern;
+use crate::sys::process;
 
 /// The name in the usage and the version text.
 const PROGRAM: &str = "fs-caching-server";
@@ -313,7 +314,35 @@ struct Flags {
 }
 
 impl Flags {
+    fn limits(&self, env: Env<'_>) -> Result<Limits, UsageError> {
+        let time = |given: &[String], flag, variable, default| {
+            Setting::pick(given.to_vec(), flag, variable, env)
+                .map_or(Ok(default), |time| time.read("time", seconds))
+        };
+        let limits = Limits::default();
+        let connect =
+            time(&self.connect_timeout, "--connect-timeout", "FS_CACHE_CONNECT_TIMEOUT", limits.connect_time);
+        let response = time(
+            &self.response_timeout,
+            "--response-timeout",
+            "FS_CACHE_RESPONSE_TIMEOUT",
+            limits.response_head_time,
+        );
+        let stall = time(&self.stall_timeout, "--stall-timeout", "FS_CACHE_STALL_TIMEOUT", limits.stall_time);
+        let idle = time(&self.idle_timeout, "--idle-timeout", "FS_CACHE_IDLE_TIMEOUT", limits.idle_time);
+        let drain = time(&self.drain_timeout, "--drain-timeout", "FS_CACHE_DRAIN_TIMEOUT", limits.drain_time);
+        Ok(Limits {
+            connect_time: connect?,
+            response_head_time: response?,
+            stall_time: stall?,
+            idle_time: idle?,
+            drain_time: drain?,
+            ..limits
+        })
+    }
+
     fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
+        let limits = self.limits(env)?;
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
         let url = pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set).ok_or_else(|| {
             UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
@@ -322,7 +351,7 @@ impl Flags {
         let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {
             Some(dir) => dir.read("cache directory", directory)?,
             None => std::env::current_dir().map_err(|error| {
-                UsageError(format!("cannot use the current directory: {}", reason(&error)))
+                UsageError(format!("cannot use the current directory: {}", process::error_text(&error)))
             })?,
         };
         let host = match pick(self.host, "--host", "FS_CACHE_HOST") {
@@ -342,39 +371,6 @@ impl Flags {
         let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");
         let pin = pick(self.pin_cpus, "--pin-cpus", "FS_CACHE_PIN_CPUS");
         let io = pick(self.io, "--io", "FS_CACHE_IO");
-        let time = |given, flag, variable, default| match pick(given, flag, variable) {
-            Some(time) => time.read("time", seconds),
-            None => Ok(default),
-        };
-        let limits = Limits::default();
-        let limits = Limits {
-            connect_time: time(
-                self.connect_timeout,
-                "--connect-timeout",
-                "FS_CACHE_CONNECT_TIMEOUT",
-                limits.connect_time,
-            )?,
-            response_head_time: time(
-                self.response_timeout,
-                "--response-timeout",
-                "FS_CACHE_RESPONSE_TIMEOUT",
-                limits.response_head_time,
-            )?,
-            stall_time: time(
-                self.stall_timeout,
-                "--stall-timeout",
-                "FS_CACHE_STALL_TIMEOUT",
-                limits.stall_time,
-            )?,
-            idle_time: time(self.idle_timeout, "--idle-timeout", "FS_CACHE_IDLE_TIMEOUT", limits.idle_time)?,
-            drain_time: time(
-                self.drain_timeout,
-                "--drain-timeout",
-                "FS_CACHE_DRAIN_TIMEOUT",
-                limits.drain_time,
-            )?,
-            ..limits
-        };
         Ok(Config {
             cache_dir,
             debug: self.debug || set(env, "FS_CACHE_DEBUG").is_some(),
@@ -467,19 +463,11 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     // Through the trailing dot the directory must also be one we may enter.
     let path = PathBuf::from(text);
     let entered = std::fs::metadata(path.join(".")).map(drop);
-    let ready = entered.or_else(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => std::fs::create_dir_all(&path),
-        _ => Err(error),
+    let ready = entered.or_else(|error| {
+        let absent = error.kind() == std::io::ErrorKind::NotFound;
+        if absent { std::fs::create_dir_all(&path) } else { Err(error) }
     });
-    ready.map(|()| path).map_err(|error| reason(&error))
-}
-
-/// The words of a system error without its number.
-fn reason(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
-        None => error.to_string(),
-    }
+    ready.map(|()| path).map_err(|error| process::error_text(&error))
 }
 
 /// Keeps a message on one line whatever the value holds.

@@ -82,14 +82,19 @@ impl Error {
 
     /// An error of a system call on `side`.
     pub fn io(side: Side, error: &io::Error) -> Self {
-        let kind = match error.kind() {
-            io::ErrorKind::TimedOut => Kind::Timeout,
-            io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::NotConnected
-            | io::ErrorKind::UnexpectedEof => Kind::Closed,
-            _ => Kind::Io,
+        const CLOSED: [io::ErrorKind; 5] = [
+            io::ErrorKind::BrokenPipe,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::NotConnected,
+            io::ErrorKind::UnexpectedEof,
+        ];
+        let kind = if error.kind() == io::ErrorKind::TimedOut {
+            Kind::Timeout
+        } else if CLOSED.contains(&error.kind()) {
+            Kind::Closed
+        } else {
+            Kind::Io
         };
         Self::with(side, kind, error)
     }

@@ -22,6 +22,7 @@ pub mod route;
 pub mod rt;
 pub mod serve;
 pub mod server;
+pub mod stop;
 pub mod store;
 pub mod sys;
 pub mod upstream;

@@ -23,7 +23,7 @@ use crate::pattern::Pattern;
 use crate::route::{self, Route};
 use crate::rt::Runtime;
 use crate::rt::bell::Bell;
-use crate::server::stop::Stop;
+use crate::stop::Stop;
 use crate::store::inflight::Turn;
 use crate::store::{Found, Store};
 use crate::upstream::Upstream;
@@ -130,28 +130,30 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
 
 async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: Key) -> Reply {
     let store = &exchange.context.shared.store;
-    let turn = match store.look_up(&key) {
-        Found::Absent => match may_fill(exchange.request) {
-            Ok(()) => store.inflight.enter(&key),
-            Err(Why::HeadOnMiss) => match store.inflight.get(&key) {
-                Some(fill) => Turn::Follow(fill),
-                None => return pass::run(exchange, client, Why::HeadOnMiss).await,
-            },
-            Err(why) => return pass::run(exchange, client, why).await,
-        },
-        found => return present(exchange, client, &key, found).await,
-    };
-    match turn {
-        Turn::Follow(fill) => follow::join(exchange, client, &key, fill).await,
-        // A fill may have ended between the look-up and the turn.
-        Turn::Lead(permit) => match store.look_up(&key) {
-            Found::Absent => fill::lead(exchange, client, permit).await,
-            found => {
-                drop(permit);
-                present(exchange, client, &key, found).await
-            }
-        },
+    let found = store.look_up(&key);
+    if !matches!(found, Found::Absent) {
+        return present(exchange, client, &key, found).await;
     }
+    let turn = match may_fill(exchange.request) {
+        Ok(()) => store.inflight.enter(&key),
+        // What is being fetched anyway answers a HEAD too.
+        Err(Why::HeadOnMiss) => match store.inflight.get(&key) {
+            Some(fill) => Turn::Follow(fill),
+            None => return pass::run(exchange, client, Why::HeadOnMiss).await,
+        },
+        Err(why) => return pass::run(exchange, client, why).await,
+    };
+    let permit = match turn {
+        Turn::Follow(fill) => return follow::join(exchange, client, &key, fill).await,
+        Turn::Lead(permit) => permit,
+    };
+    // A fill may have ended between the look-up and the turn.
+    let found = store.look_up(&key);
+    if matches!(found, Found::Absent) {
+        return fill::lead(exchange, client, permit).await;
+    }
+    drop(permit);
+    present(exchange, client, &key, found).await
 }
 
 /// Something has the name.

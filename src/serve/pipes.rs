@@ -8,7 +8,7 @@ pub use linux::Pipes;
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::io;
 
     use crate::sys::transfer::Pipe;
@@ -20,18 +20,29 @@ mod linux {
 
     /// One worker's idle pipes.
     #[derive(Debug, Default)]
-    pub struct Pipes(RefCell<Vec<Pipe>>);
+    pub struct Pipes {
+        idle: RefCell<Vec<Pipe>>,
+        used: Cell<bool>,
+    }
 
     impl Pipes {
         /// An empty pipe.
         pub fn lease(&self) -> io::Result<Pipe> {
-            let idle = self.0.borrow_mut().pop();
+            self.used.set(true);
+            let idle = self.idle.borrow_mut().pop();
             idle.map_or_else(|| Pipe::new(SIZE), Ok)
+        }
+
+        /// Closes the idle ones, if none was wanted since the last call.
+        pub fn prune(&self) {
+            if !self.used.replace(false) {
+                self.idle.borrow_mut().clear();
+            }
         }
 
         /// Keeps a pipe that has run empty; any other is closed with what it holds.
         pub fn give_back(&self, pipe: Pipe) {
-            let mut idle = self.0.borrow_mut();
+            let mut idle = self.idle.borrow_mut();
             if pipe.held == 0 && idle.len() < KEPT {
                 idle.push(pipe);
             }
@@ -43,3 +54,9 @@ mod linux {
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug, Default)]
 pub struct Pipes;
+
+#[cfg(not(target_os = "linux"))]
+impl Pipes {
+    /// Nothing to close.
+    pub fn prune(&self) {}
+}

@@ -198,16 +198,17 @@ fn record<R: Runtime>(client: &Client<R>, request: &RequestHead, reply: &Reply, 
 /// The line of a request that never became one.
 fn record_refused<R: Runtime>(client: &Client<R>, reply: &Reply, log: &RequestLog) {
     let (method, target, version) = request::sketch(&client.input);
-    let cut = |text| &<[u8]>::get(text, ..SKETCH).unwrap_or(text)[..];
+    let cut = |text: &'_ [u8]| text[..text.len().min(SKETCH)].to_vec();
+    let (method, target, version) = (cut(method), cut(target), cut(version));
     write_line(
         log,
         &Entry {
             client: client.peer,
             user: None,
             at: SystemTime::now(),
-            method: cut(method),
-            target: cut(target),
-            version: number_of(std::str::from_utf8(cut(version)).unwrap_or("-")),
+            method: &method,
+            target: &target,
+            version: number_of(std::str::from_utf8(&version).unwrap_or("-")),
             status: reply.status,
             content_length: reply.length,
             referer: None,

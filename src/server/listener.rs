@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::sys::socket;
+use crate::sys::{process, socket};
 
 /// Times a port in use is tried, and the pause in between.
 const ATTEMPTS: usize = 10;
@@ -15,11 +15,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// refused; one whose last connections are still in TIME_WAIT is not.
 pub fn open(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<OwnedFd>), String> {
     let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let refused = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("cannot listen on {place}: address already in use, another program listens there")
+    let refused = |error: io::Error| {
+        let said = format!("cannot listen on {place} (--host or FS_CACHE_HOST, --port or FS_CACHE_PORT)");
+        if error.kind() == io::ErrorKind::AddrInUse {
+            return format!("{said}: address already in use, another program listens there");
         }
-        _ => format!("cannot listen on {place} (--host or FS_CACHE_HOST, --port or FS_CACHE_PORT): {error}"),
+        format!("{said}: {}", process::error_text(&error))
     };
     let mut addresses = (host, port).to_socket_addrs().map_err(refused)?;
     let address = addresses.next().ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;

@@ -2,7 +2,6 @@
 
 pub mod connection;
 pub mod listener;
-pub mod stop;
 pub mod worker;
 
 use std::net::SocketAddr;

@@ -212,5 +212,6 @@ async fn keep_house<R: Runtime>(context: Rc<Context<R>>) {
     loop {
         R::sleep(HOUSEKEEPING).await;
         context.upstream.prune();
+        context.pipes.prune();
     }
 }

@@ -80,6 +80,13 @@ impl Signals {
     }
 }
 
+/// The words of an error of the system, without its number.
+pub fn error_text(error: &io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |code| nix::errno::Errno::from_raw(code).desc().to_owned())
+}
+
 /// The name of an error of the system, such as `EPERM`.
 pub fn error_name(error: &io::Error) -> String {
     error

@@ -123,12 +123,8 @@ impl ServerCertVerifier for PinningVerifier {
 }
 
 fn is_authority_used_as_server(error: &rustls::Error) -> bool {
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-            matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
-        }
-        _ => false,
-    }
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 /// A TLS connection. Nothing is borrowed across a wait, so reading and writing may go on at once.

@@ -93,8 +93,9 @@ impl<R: Runtime> Transport<R> {
 }
 
 fn origin_error(error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::InvalidData => Error::with(Side::Origin, Kind::Tls, error),
-        _ => Error::io(Side::Origin, error),
+    // rustls says so of records it cannot read.
+    if error.kind() == io::ErrorKind::InvalidData {
+        return Error::with(Side::Origin, Kind::Tls, error);
     }
+    Error::io(Side::Origin, error)
 }
