@@ -1,6 +1,7 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), read as it arrives and written piece by piece.
 
-use super::head::{is_text_byte, is_token_byte};
+use super::head::is_text_byte;
+use super::message::is_token_byte;
 use std::fmt;
 
 /// Ends the data of a chunk.

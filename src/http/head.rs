@@ -1,7 +1,7 @@
 //! What request heads and response heads have in common: where they end, their field lines, their framing.
 
 use super::fields::Fields;
-use super::request::Version;
+use super::message::Version;
 use memchr::{memchr, memchr_iter, memchr3};
 
 /// What is wrong with a head of either kind.
@@ -128,11 +128,6 @@ pub(super) fn is_persistent(version: Version, fields: &Fields) -> bool {
 pub(super) fn digits(text: &[u8]) -> Option<&str> {
     let plain = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text).ok().filter(|_| plain)
-}
-
-/// May `byte` be part of a method or of a field name (RFC 9110 section 5.6.2)?
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// May `byte` be part of a field value or a reason phrase (RFC 9110 section 5.5)?

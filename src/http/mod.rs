@@ -13,6 +13,7 @@ pub mod conditional;
 pub mod date;
 pub mod fields;
 mod head;
+mod message;
 pub mod mime;
 pub mod range;
 mod refusal;

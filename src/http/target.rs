@@ -1,7 +1,7 @@
 //! Request targets and the authorities in them and in Host.
 
 use super::head::digits;
-use super::request::Method;
+use super::message::Method;
 use memchr::{memchr2, memrchr};
 use std::net::Ipv6Addr;
 

@@ -1,0 +1,103 @@
+//! The options: one table, for the arguments and for the usage.
+
+use super::settings::set;
+use super::{Env, PROGRAM};
+use crate::pattern::Pattern;
+
+/// One option, for the normaliser and for the usage.
+pub(super) struct Opt {
+    pub(super) short: Option<char>,
+    pub(super) long: &'static str,
+    /// What stands for the value in the usage; none for a switch.
+    pub(super) value: Option<&'static str>,
+    pub(super) help: &'static str,
+}
+
+pub(super) const fn opt(
+    short: Option<char>,
+    long: &'static str,
+    value: Option<&'static str>,
+    help: &'static str,
+) -> Opt {
+    Opt { short, long, value, help }
+}
+
+/// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
+pub(super) const OPTIONS: [Opt; 17] = [
+    opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
+    opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
+    opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
+    opt(Some('h'), "help", None, "print this text and exit"),
+    opt(Some('p'), "port", Some("<port>"), "[env FS_CACHE_PORT] port to listen on, defaults to {port}"),
+    opt(Some('r'), "regex", Some("<regex>"), "[env FS_CACHE_REGEX] paths to cache, defaults to {regex}"),
+    opt(
+        Some('U'),
+        "url",
+        Some("<url>"),
+        "[env FS_CACHE_URL] upstream to fetch from, http or https (required)",
+    ),
+    opt(Some('u'), "updates", None, "print the version and how to update, and exit"),
+    opt(Some('v'), "version", None, "print the version and exit"),
+    opt(
+        None,
+        "workers",
+        Some("<n>"),
+        "[env FS_CACHE_WORKERS] threads that serve, auto is one per cpu, defaults to auto",
+    ),
+    opt(
+        None,
+        "pin-cpus",
+        Some("<list>"),
+        "[env FS_CACHE_PIN_CPUS] bind workers to cpus, auto or such as 0,2-5, defaults to none",
+    ),
+    opt(None, "io", Some("<engine>"), "[env FS_CACHE_IO] auto, uring or poll, defaults to auto"),
+    opt(
+        None,
+        "connect-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_CONNECT_TIMEOUT] to connect to the upstream, defaults to 10 seconds",
+    ),
+    opt(
+        None,
+        "response-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_RESPONSE_TIMEOUT] until the upstream's response begins, defaults to 60 seconds",
+    ),
+    opt(
+        None,
+        "stall-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_STALL_TIMEOUT] without a byte of progress in a body, defaults to 60 seconds",
+    ),
+    opt(
+        None,
+        "idle-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_IDLE_TIMEOUT] between the requests of a connection, defaults to 120 seconds",
+    ),
+    opt(
+        None,
+        "drain-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_DRAIN_TIMEOUT] for what is in flight at a stop, defaults to 20 seconds",
+    ),
+];
+
+/// The options that end the parsing: what stands behind them, right or wrong, does not matter any more.
+pub(super) const FINAL: [&str; 3] = ["help", "updates", "version"];
+
+pub(super) const DEFAULT_PORT: i64 = 8080;
+pub(super) const DEFAULT_HOST: &str = "0.0.0.0";
+
+pub(super) fn usage_text(env: Env<'_>, port: i64) -> String {
+    let host = set(env, "FS_CACHE_HOST").unwrap_or_else(|| DEFAULT_HOST.to_owned());
+    let mut text = format!("usage: {PROGRAM} [options]\n\noptions");
+    for option in &OPTIONS {
+        let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
+        let names = format!("{short}--{} {}", option.long, option.value.unwrap_or(""));
+        let help = option.help.replace("{regex}", &format!("/{}/", Pattern::DEFAULT));
+        let help = help.replace("{port}", &port.to_string()).replace("{host}", &host);
+        text.push_str(&format!("\n  {names:<26}{help}"));
+    }
+    text
+}

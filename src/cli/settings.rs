@@ -1,0 +1,232 @@
+//! What was given, by flag or by variable, turned into the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use argh::FromArgs;
+
+use super::options::{DEFAULT_HOST, DEFAULT_PORT};
+use super::{Env, UsageError};
+use crate::config::{Config, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
+use crate::pattern::Pattern;
+use crate::sys::process;
+
+/// The arguments as argh reads them. A value given twice counts as the last one says.
+#[derive(FromArgs)]
+#[argh(help_triggers("--help"))]
+/// A caching HTTP proxy.
+pub(super) struct Flags {
+    /// where files are cached
+    #[argh(option)]
+    cache_dir: Vec<String>,
+    /// debug lines
+    #[argh(switch)]
+    debug: bool,
+    /// address to listen on
+    #[argh(option)]
+    host: Vec<String>,
+    /// port to listen on
+    #[argh(option)]
+    port: Vec<String>,
+    /// paths to cache
+    #[argh(option)]
+    regex: Vec<String>,
+    /// upstream
+    #[argh(option)]
+    url: Vec<String>,
+    /// how to update
+    #[argh(switch)]
+    pub(super) updates: bool,
+    /// version
+    #[argh(switch)]
+    pub(super) version: bool,
+    /// threads that serve
+    #[argh(option)]
+    workers: Vec<String>,
+    /// cpus to bind them to
+    #[argh(option)]
+    pin_cpus: Vec<String>,
+    /// backend
+    #[argh(option)]
+    io: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    connect_timeout: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    response_timeout: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    stall_timeout: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    idle_timeout: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    drain_timeout: Vec<String>,
+}
+
+impl Flags {
+    fn limits(&self, env: Env<'_>) -> Result<Limits, UsageError> {
+        let time = |given: &[String], flag, variable, default| {
+            Setting::pick(given.to_vec(), flag, variable, env)
+                .map_or(Ok(default), |time| time.read("time", seconds))
+        };
+        let limits = Limits::default();
+        let connect =
+            time(&self.connect_timeout, "--connect-timeout", "FS_CACHE_CONNECT_TIMEOUT", limits.connect_time);
+        let response = time(
+            &self.response_timeout,
+            "--response-timeout",
+            "FS_CACHE_RESPONSE_TIMEOUT",
+            limits.response_head_time,
+        );
+        let stall = time(&self.stall_timeout, "--stall-timeout", "FS_CACHE_STALL_TIMEOUT", limits.stall_time);
+        let idle = time(&self.idle_timeout, "--idle-timeout", "FS_CACHE_IDLE_TIMEOUT", limits.idle_time);
+        let drain = time(&self.drain_timeout, "--drain-timeout", "FS_CACHE_DRAIN_TIMEOUT", limits.drain_time);
+        Ok(Limits {
+            connect_time: connect?,
+            response_head_time: response?,
+            stall_time: stall?,
+            idle_time: idle?,
+            drain_time: drain?,
+            ..limits
+        })
+    }
+
+    pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
+        let limits = self.limits(env)?;
+        let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
+        let url = pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set).ok_or_else(|| {
+            UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
+        })?;
+        let origin = url.read("URL", Origin::parse)?;
+        let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {
+            Some(dir) => dir.read("cache directory", directory)?,
+            None => std::env::current_dir().map_err(|error| {
+                UsageError(format!("cannot use the current directory: {}", process::error_text(&error)))
+            })?,
+        };
+        let host = match pick(self.host, "--host", "FS_CACHE_HOST") {
+            Some(host) => host.read("host", |host| check_host(host).map(|()| host.to_owned()))?,
+            None => DEFAULT_HOST.to_owned(),
+        };
+        let port = match pick(self.port, "--port", "FS_CACHE_PORT") {
+            Some(port) => port.read("port", port_number)?,
+            None => u16::try_from(default_port).unwrap_or_default(),
+        };
+        let pattern = match pick(self.regex, "--regex", "FS_CACHE_REGEX").filter(Setting::is_set) {
+            Some(regex) => {
+                regex.read("regex", |source| Pattern::new(source).map_err(|error| error.to_string()))?
+            }
+            None => Pattern::new(Pattern::DEFAULT).map_err(|error| UsageError(error.to_string()))?,
+        };
+        let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");
+        let pin = pick(self.pin_cpus, "--pin-cpus", "FS_CACHE_PIN_CPUS");
+        let io = pick(self.io, "--io", "FS_CACHE_IO");
+        Ok(Config {
+            cache_dir,
+            debug: self.debug || set(env, "FS_CACHE_DEBUG").is_some(),
+            host,
+            port,
+            pattern,
+            origin,
+            workers: workers
+                .map_or(Ok(Workers::Auto), |workers| workers.read("number of workers", Workers::parse))?,
+            pin: pin.map_or(Ok(Pinning::Off), |pin| pin.read("cpu list", Pinning::parse))?,
+            io: io.map_or(Ok(IoChoice::Auto), |io| io.read("engine", IoChoice::parse))?,
+            limits,
+        })
+    }
+}
+
+/// A value and where it came from.
+struct Setting {
+    value: String,
+    source: &'static str,
+}
+
+impl Setting {
+    fn pick(given: Vec<String>, flag: &'static str, variable: &'static str, env: Env<'_>) -> Option<Self> {
+        let flag = given.into_iter().next_back().map(|value| Self { value, source: flag });
+        flag.or_else(|| set(env, variable).map(|value| Self { value, source: variable }))
+    }
+
+    /// An empty `--url` or `--regex` counts as none, even where the variable is set.
+    fn is_set(&self) -> bool {
+        !self.value.is_empty()
+    }
+
+    fn read<T>(&self, what: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, UsageError> {
+        read(&self.value).map_err(|why| {
+            let shown = printable(&mask(&self.value));
+            UsageError(format!("cannot use {what} \"{shown}\" ({}): {why}", self.source))
+        })
+    }
+}
+
+/// The value of a variable; an empty one counts as unset.
+pub(super) fn set(env: Env<'_>, variable: &str) -> Option<String> {
+    env(variable).filter(|value| !value.is_empty())
+}
+
+pub(super) fn env_port(env: Env<'_>) -> Result<i64, UsageError> {
+    set(env, "FS_CACHE_PORT").map_or(Ok(DEFAULT_PORT), |value| {
+        leading_number(&value).ok_or_else(|| {
+            UsageError(format!("FS_CACHE_PORT must be a number, got \"{}\"", printable(&value)))
+        })
+    })
+}
+
+fn port_number(text: &str) -> Result<u16, String> {
+    let port = leading_number(text).and_then(|port| u16::try_from(port).ok());
+    port.ok_or_else(|| "expected a number from 0 to 65535".to_owned())
+}
+
+/// Reads a number as JavaScript's parseInt does: white space before and anything behind is ignored.
+pub(super) fn leading_number(text: &str) -> Option<i64> {
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(text) => (-1, text),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit);
+    let add = |number: Option<i64>, digit| {
+        Some(number.unwrap_or(0).saturating_mul(10).saturating_add(i64::from(digit - b'0')))
+    };
+    digits.fold(None, add).map(|number| sign * number)
+}
+
+/// Reads a time in seconds, fractions allowed.
+fn seconds(text: &str) -> Result<Duration, String> {
+    /// A year: beyond it clocks may overflow, and nobody waits.
+    const MOST: f64 = 365.0 * 86_400.0;
+    let number = text.parse().ok().filter(|seconds| (0.001..=MOST).contains(seconds));
+    number
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "expected a number of seconds, at least 0.001".to_owned())
+}
+
+/// The cache directory; one that does not exist yet is made, as the original did when it stored
+/// its first file.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("the name is empty".to_owned());
+    }
+    // Through the trailing dot the directory must also be one we may enter.
+    let path = PathBuf::from(text);
+    let entered = std::fs::metadata(path.join(".")).map(drop);
+    let ready = entered.or_else(|error| {
+        let absent = error.kind() == std::io::ErrorKind::NotFound;
+        if absent { std::fs::create_dir_all(&path) } else { Err(error) }
+    });
+    ready.map(|()| path).map_err(|error| process::error_text(&error))
+}
+
+/// Keeps a message on one line whatever the value holds.
+pub(super) fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() }
+    };
+    text.chars().map(escape).collect()
+}
