@@ -67,13 +67,19 @@ impl Engine {
             Self::Uring(flags, _) => {
                 format!("io_uring (kernel {}, {})", process::kernel_release(), flags.as_str())
             }
-            Self::Poll(why) if cfg!(any(target_os = "illumos", target_os = "solaris")) => {
-                format!("event ports ({why})")
-            }
-            Self::Poll(why) => format!("epoll ({why})"),
+            Self::Poll(why) => format!("{READINESS} ({why})"),
         }
     }
 }
+
+/// What tells the portable event loop that a descriptor is ready.
+const READINESS: &str = if cfg!(polling_test_poll_backend) {
+    "poll"
+} else if cfg!(any(target_os = "illumos", target_os = "solaris")) {
+    "event ports"
+} else {
+    "epoll"
+};
 
 #[cfg(target_os = "linux")]
 fn refused(error: &std::io::Error) -> String {

@@ -122,6 +122,7 @@ pub fn finish_sending(socket: &impl AsFd) {
 }
 
 /// Borrows the descriptor of a socket type that offers only its number.
+#[cfg(target_os = "linux")]
 pub(crate) fn borrow<T>(_owner: &T, fd: std::os::fd::RawFd) -> std::os::fd::BorrowedFd<'_> {
     // SAFETY: the number comes from `_owner`, which keeps the descriptor open, and the result
     // borrows `_owner`.
