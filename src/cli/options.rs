@@ -97,7 +97,7 @@ pub(super) fn usage_text(env: Env<'_>, port: i64) -> String {
         let names = format!("{short}--{} {}", option.long, option.value.unwrap_or(""));
         let help = option.help.replace("{regex}", &format!("/{}/", Pattern::DEFAULT));
         let help = help.replace("{port}", &port.to_string()).replace("{host}", &host);
-        text.push_str(&format!("\n  {names:<26}{help}"));
+        text.push_str(&format!("\n  {names:<25} {help}"));
     }
     text
 }

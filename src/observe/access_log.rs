@@ -8,7 +8,7 @@ use chrono::{DateTime, Local, Offset};
 
 /// What one line tells.
 pub struct Entry<'a> {
-    /// Address of the client; an IPv4 address inside an IPv6 one is shown as IPv4.
+    /// Address of the client. On a socket of both families an IPv4 one comes as `::ffff:10.0.1.35`.
     pub client: IpAddr,
     /// User of a Basic Authorization; see [`basic_user`].
     pub user: Option<&'a [u8]>,
@@ -36,7 +36,7 @@ pub fn format(entry: &Entry<'_>, out: &mut Vec<u8>) {
     // The first version wrote UTC so, and its readers may compare whole fields.
     let zone = if at.offset().fix().local_minus_utc() == 0 { "-0000" } else { "%z" };
     let at = at.format(&format!("%d/%b/%Y:%H:%M:%S {zone}")).to_string();
-    text(out, format_args!("{} - ", entry.client.to_canonical()));
+    text(out, format_args!("{} - ", entry.client));
     field(out, entry.user, Place::Bare);
     text(out, format_args!(" [{at}] \""));
     escape(out, entry.method, Place::Quoted);

@@ -16,6 +16,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use crate::sys::{socket, would_block};
+
 /// One worker's event loop. Tasks and sockets never leave the thread they were made on.
 pub trait Runtime: Copy + 'static {
     /// A non-blocking socket (or pipe end) known to this loop.
@@ -48,6 +50,28 @@ pub trait Listener<S> {
     /// The next connection, non-blocking and with small writes sent at once. Never drop this
     /// future before it is done: a connection could be lost with it.
     fn accept(&self) -> impl Future<Output = io::Result<(S, IpAddr)>>;
+}
+
+/// A listening socket accepted from when it is readable. Its wait may be dropped.
+pub struct ReadyListener<R: Runtime>(R::Socket);
+
+impl<R: Runtime> ReadyListener<R> {
+    /// Makes a non-blocking listening socket known to this thread's loop.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        R::socket(fd).map(Self)
+    }
+}
+
+impl<R: Runtime> Listener<R::Socket> for ReadyListener<R> {
+    async fn accept(&self) -> io::Result<(R::Socket, IpAddr)> {
+        loop {
+            match socket::accept(&self.0) {
+                Ok((fd, ip)) => return Ok((R::socket(fd)?, ip)),
+                Err(error) if would_block(&error) => self.0.readable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 /// The future did not finish in its time.

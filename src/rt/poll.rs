@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
@@ -20,9 +19,8 @@ use async_task::Runnable;
 use polling::{Event, Events, Poller};
 use slab::Slab;
 
-use super::{Listener, Runtime, Socket};
+use super::{ReadyListener, Runtime, Socket};
 use crate::sys::poller::Registered;
-use crate::sys::{socket, would_block};
 
 /// Tasks run between two looks at the descriptors, so that busy tasks starve no socket.
 const TASKS_PER_TURN: usize = 128;
@@ -155,7 +153,7 @@ pub struct Portable;
 
 impl Runtime for Portable {
     type Socket = PollSocket;
-    type Listener = PollListener;
+    type Listener = ReadyListener<Self>;
 
     fn spawn(task: impl Future<Output = ()> + 'static) {
         let Ok(reactor) = Reactor::here() else { return };
@@ -186,8 +184,8 @@ impl Runtime for Portable {
         }
     }
 
-    fn listener(fd: OwnedFd) -> io::Result<PollListener> {
-        Self::socket(fd).map(PollListener)
+    fn listener(fd: OwnedFd) -> io::Result<ReadyListener<Self>> {
+        ReadyListener::new(fd)
     }
 }
 
@@ -269,20 +267,5 @@ impl Socket for PollSocket {
 impl Drop for PollSocket {
     fn drop(&mut self) {
         self.reactor.sources.borrow_mut().try_remove(self.key);
-    }
-}
-
-/// A listener accepted from when it is readable.
-pub struct PollListener(PollSocket);
-
-impl Listener<PollSocket> for PollListener {
-    async fn accept(&self) -> io::Result<(PollSocket, IpAddr)> {
-        loop {
-            match socket::accept(&self.0) {
-                Ok((fd, ip)) => return Ok((Portable::socket(fd)?, ip)),
-                Err(error) if would_block(&error) => self.0.readable().await?,
-                Err(error) => return Err(error),
-            }
-        }
     }
 }

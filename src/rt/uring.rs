@@ -150,6 +150,6 @@ impl Listener<UringSocket> for UringListener {
         let (stream, address) = self.0.accept().await?;
         let stream = UringSocket(stream);
         socket::prepare_accepted(&stream)?;
-        Ok((stream, address.ip().to_canonical()))
+        Ok((stream, address.ip()))
     }
 }

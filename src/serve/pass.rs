@@ -35,6 +35,8 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
     };
     match answered {
         Ok(reply) => reply,
+        // The client broke off or broke the rules in its own body.
+        Err(error) if error.side == Side::Client => client.send_empty(error.status(), false).await,
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
             let keep = exchange.keep() && error.side == Side::Origin;

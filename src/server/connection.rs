@@ -174,7 +174,9 @@ async fn finish<R: Runtime>(client: &Client<R>, linger: bool) {
 }
 
 fn record<R: Runtime>(client: &Client<R>, request: &RequestHead, reply: &Reply, log: &RequestLog) {
-    if let Err(error) = &reply.end {
+    // A client that has what it wants may leave; that is no error.
+    let left = |error: &&Error| (error.side, error.kind) == (Side::Client, Kind::Closed);
+    if let Some(error) = reply.end.as_ref().err().filter(|error| !left(error)) {
         log.debug(format_args!("response cut short - {error}"));
     }
     let user = request.fields.get("authorization").and_then(access_log::basic_user);

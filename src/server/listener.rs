@@ -11,9 +11,53 @@ use crate::sys::{process, socket};
 const ATTEMPTS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Sockets that listen, one a worker.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where.
+    pub address: SocketAddr,
+    /// One for each worker.
+    pub sockets: Vec<OwnedFd>,
+    /// They belong to the service manager: whoever comes after us goes on with them.
+    pub inherited: bool,
+}
+
+/// The sockets that a service manager has opened for us, or else our own on `host:port`.
+pub fn open(host: &str, port: u16, count: usize) -> Result<Listening, String> {
+    if let Some(listening) =
+        inherited(count).map_err(|e| format!("cannot use the socket handed over: {e}"))?
+    {
+        return Ok(listening);
+    }
+    let (address, sockets) = open_own(host, port, count)?;
+    Ok(Listening { address, sockets, inherited: false })
+}
+
+/// sd_listen_fds(3).
+#[cfg(target_os = "linux")]
+fn inherited(count: usize) -> io::Result<Option<Listening>> {
+    let mut handed = listenfd::ListenFd::from_env();
+    let mut all: Vec<OwnedFd> = Vec::new();
+    for index in 0..handed.len() {
+        all.extend(handed.take_tcp_listener(index)?.map(OwnedFd::from));
+    }
+    let Some(first) = all.first() else { return Ok(None) };
+    let address = socket::local_address(first)?;
+    for listener in &all {
+        socket::never_block(listener)?;
+    }
+    let sockets = (0..count).map(|worker| all[worker % all.len()].try_clone()).collect::<io::Result<_>>()?;
+    Ok(Some(Listening { address, sockets, inherited: true }))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn inherited(_: usize) -> io::Result<Option<Listening>> {
+    Ok(None)
+}
+
 /// Opens `count` listening sockets on `host:port`. An address that another program listens on is
 /// refused; one whose last connections are still in TIME_WAIT is not.
-pub fn open(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<OwnedFd>), String> {
+fn open_own(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<OwnedFd>), String> {
     let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let refused = |error: io::Error| {
         let said = format!("cannot listen on {place} (--host or FS_CACHE_HOST, --port or FS_CACHE_PORT)");

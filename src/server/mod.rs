@@ -2,10 +2,9 @@
 
 pub mod connection;
 pub mod listener;
+pub mod manager;
 pub mod worker;
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -17,6 +16,7 @@ use crate::serve::Shared;
 use crate::store::Store;
 use crate::sys::process::{self, Signals};
 use crate::upstream::Trust;
+use listener::Listening;
 use worker::{Engine, Plan};
 
 /// The log's last lines get this long to be written.
@@ -40,13 +40,13 @@ pub fn run(config: Config) -> Result<(), String> {
     let trust = load_trust(&config, &log)?;
     let store = Store::open(&config.cache_dir)
         .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
-    let cpus = cpus(&config.pin);
+    let cpus = cpus(&config.pin)?;
     let count = match config.workers {
         Workers::Auto => process::allowed_cpus().len().max(1),
         Workers::Count(count) => count.get(),
     };
-    let (address, listeners) = listener::open(&config.host, config.port, count)?;
-    announce(&config, address, &log);
+    let listening = listener::open(&config.host, config.port, count)?;
+    announce(&config, &listening, &log);
     let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stop: Arc::default() });
     let plan = Plan {
         shared: Arc::clone(&shared),
@@ -54,15 +54,20 @@ pub fn run(config: Config) -> Result<(), String> {
         trust,
         connections: connections(&shared, descriptors, count),
     };
-    let workers = start(listeners, &cpus, &plan)?;
+    let workers = start(listening, &cpus, &plan)?;
+    manager::ready();
     let result = wait(&signals, workers, &shared);
     shared.store.abandon_all();
     log.flush(FLUSH_TIME);
     result
 }
 
-fn announce(config: &Config, address: SocketAddr, log: &Log) {
-    log.debug(format_args!("listening on http://{}:{}", config.host, address.port()));
+fn announce(config: &Config, listening: &Listening, log: &Log) {
+    if listening.inherited {
+        log.debug(format_args!("listening on http://{} (handed over)", listening.address));
+    } else {
+        log.debug(format_args!("listening on http://{}:{}", config.host, listening.address.port()));
+    }
     log.debug(format_args!("proxying requests to {}", config.origin.url));
     log.debug(format_args!("caching matches of {}", config.pattern.display()));
     log.debug(format_args!("caching to {}", config.cache_dir.display()));
@@ -88,11 +93,17 @@ fn load_trust(config: &Config, _: &Log) -> Result<Option<Trust>, String> {
     Ok(None)
 }
 
-fn cpus(pinning: &Pinning) -> Vec<usize> {
+fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
+    let allowed = process::allowed_cpus();
     match pinning {
-        Pinning::Off => Vec::new(),
-        Pinning::Auto => process::allowed_cpus(),
-        Pinning::List(list) => list.clone(),
+        Pinning::Off => Ok(Vec::new()),
+        Pinning::Auto => Ok(allowed),
+        Pinning::List(list) => match list.iter().find(|cpu| !allowed.contains(cpu)) {
+            None => Ok(list.clone()),
+            Some(cpu) => Err(format!(
+                "cannot run on processor {cpu} (--pin-cpus or FS_CACHE_PIN_CPUS): not one of ours"
+            )),
+        },
     }
 }
 
@@ -108,13 +119,13 @@ fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
     (total / workers).max(1)
 }
 
-fn start(listeners: Vec<OwnedFd>, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {
+fn start(listening: Listening, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {
     let mut workers = Vec::new();
-    for (number, listener) in listeners.into_iter().enumerate() {
+    for (number, listener) in listening.sockets.into_iter().enumerate() {
         let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
         let plan = plan.clone();
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-        let spawned = thread.spawn(move || worker::run(&plan, listener, cpu));
+        let spawned = thread.spawn(move || worker::run(&plan, listener, listening.inherited, cpu));
         workers.push(spawned.map_err(|error| format!("cannot start a worker: {error}"))?);
     }
     Ok(workers)
@@ -131,6 +142,7 @@ fn wait(signals: &Receiver<()>, workers: Vec<Worker>, shared: &Shared) -> Result
     let ended = || workers.iter().any(JoinHandle::is_finished);
     while !ended() && !told(signals, LOOK) {}
     let failed = ended();
+    manager::stopping();
     shared.stop.ask();
     let limit = Instant::now() + shared.config.limits.drain_time;
     while !failed && shared.stop.is_busy() && Instant::now() < limit {

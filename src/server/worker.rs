@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
+use futures_lite::future::or;
 
 use super::connection;
 use crate::config::IoChoice;
 use crate::rt::bell::Bell;
 #[cfg(target_os = "linux")]
 use crate::rt::uring::{self, RingFlags};
-use crate::rt::{Listener, Runtime, mailbox, poll};
+use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll};
 use crate::serve::splice::Pipes;
 use crate::serve::{Context, Shared};
 use crate::sys::{process, socket};
@@ -100,7 +101,7 @@ pub struct Plan {
 }
 
 /// Runs one worker on this thread, for as long as the process lives.
-pub fn run(plan: &Plan, listener: OwnedFd, cpu: Option<usize>) -> Result<(), String> {
+pub fn run(plan: &Plan, listener: OwnedFd, inherited: bool, cpu: Option<usize>) -> Result<(), String> {
     if let Some(cpu) = cpu {
         process::pin_to(cpu)
             .map_err(|error| format!("cannot run on processor {cpu} (--pin-cpus): {error}"))?;
@@ -108,29 +109,27 @@ pub fn run(plan: &Plan, listener: OwnedFd, cpu: Option<usize>) -> Result<(), Str
     #[cfg(target_os = "linux")]
     if let Engine::Uring(flags, replaceable) = plan.engine {
         let spare = listener.try_clone();
-        let result = uring::run(flags, || serve::<uring::Uring>(plan, listener));
+        let result = uring::run(flags, || serve::<uring::Uring>(plan, listener, inherited));
         return match (result, spare) {
             (Ok(result), _) => result,
             (Err(error), Ok(listener)) if replaceable => {
                 plan.shared.log.debug(format_args!("engine of one worker: epoll ({})", refused(&error)));
-                run_portable(plan, listener)
+                run_portable(plan, listener, inherited)
             }
             (Err(error), _) => Err(format!("cannot use io_uring (--io uring): {}", refused(&error))),
         };
     }
-    run_portable(plan, listener)
+    run_portable(plan, listener, inherited)
 }
 
-fn run_portable(plan: &Plan, listener: OwnedFd) -> Result<(), String> {
-    let result = poll::run(|| serve::<poll::Portable>(plan, listener));
+fn run_portable(plan: &Plan, listener: OwnedFd, inherited: bool) -> Result<(), String> {
+    let result = poll::run(|| serve::<poll::Portable>(plan, listener, inherited));
     result.map_err(|error| format!("the event loop failed: {error}"))?
 }
 
-async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd) -> Result<(), String> {
+async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd, inherited: bool) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot start a worker: {error}");
     mailbox::open::<R>().map_err(failed)?;
-    let closing = listener.try_clone().map_err(failed)?;
-    let listener = R::listener(listener).map_err(failed)?;
     let config = &plan.shared.config;
     let origin = Arc::new(config.origin.clone());
     let context = Rc::new(Context {
@@ -143,16 +142,26 @@ async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd) -> Result<(), String>
     });
     R::spawn(keep_house(Rc::clone(&context)));
     let busy = plan.shared.stop.busy();
-    R::spawn(accept::<R>(Rc::clone(&context), listener, plan.connections));
+    let closing = listener.try_clone().map_err(failed)?;
+    if inherited {
+        let listener = ReadyListener::<R>::new(listener).map_err(failed)?;
+        R::spawn(accept_inherited(Rc::clone(&context), listener, plan.connections));
+    } else {
+        let listener = R::listener(listener).map_err(failed)?;
+        R::spawn(accept(Rc::clone(&context), listener, plan.connections));
+    }
     plan.shared.stop.wait().await.map_err(failed)?;
-    close::<R>(&context, &closing).await;
+    if !inherited {
+        close::<R>(&context, &closing);
+    }
+    context.closing.ring();
     drop(busy);
     // What is in flight goes on; the process ends when nothing is, or when its time is over.
     futures_lite::future::pending().await
 }
 
 /// Takes connections until the program is to end.
-async fn accept<R: Runtime>(context: Rc<Context<R>>, listener: R::Listener, most: usize) {
+async fn accept<R: Runtime>(context: Rc<Context<R>>, listener: impl Listener<R::Socket>, most: usize) {
     let mine = Rc::new(Cell::new(0));
     while !context.shared.stop.is_asked() {
         if mine.get() >= most {
@@ -170,16 +179,21 @@ async fn accept<R: Runtime>(context: Rc<Context<R>>, listener: R::Listener, most
     }
 }
 
-/// Serves the connections that the system has accepted for us, then takes no more, and closes
-/// those that idle.
-async fn close<R: Runtime>(context: &Rc<Context<R>>, listener: &OwnedFd) {
+/// The same from a socket that others go on with: at the end it is left alone, and whoever waits
+/// there is the next one's client.
+async fn accept_inherited<R: Runtime>(context: Rc<Context<R>>, listener: ReadyListener<R>, most: usize) {
+    let until_closing = Rc::clone(&context);
+    or(accept(context, listener, most), until_closing.closing.heard()).await;
+}
+
+/// Serves the connections that the system has accepted for us, then takes no more.
+fn close<R: Runtime>(context: &Rc<Context<R>>, listener: &OwnedFd) {
     while let Ok((socket, peer)) = socket::accept(listener) {
         if let Ok(socket) = R::socket(socket) {
             start(context, socket, peer, None);
         }
     }
     socket::stop_listening(listener);
-    context.closing.ring();
 }
 
 fn start<R: Runtime>(

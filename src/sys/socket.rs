@@ -57,7 +57,12 @@ pub fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, IpAddr)> {
     let (socket, address) = SockRef::from(listener).accept()?;
     let ip = address.as_socket().map_or(IpAddr::from([0, 0, 0, 0]), |a| a.ip());
     prepare_accepted(&socket)?;
-    Ok((socket.into(), ip.to_canonical()))
+    Ok((socket.into(), ip))
+}
+
+/// Makes calls on it return at once.
+pub fn never_block(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_nonblocking(true)
 }
 
 /// What every accepted socket needs: never block, and send small writes at once.
