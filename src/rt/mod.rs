@@ -27,6 +27,8 @@ pub trait Runtime: Copy + 'static {
     fn spawn(task: impl Future<Output = ()> + 'static);
     /// Waits.
     fn sleep(time: Duration) -> impl Future<Output = ()>;
+    /// Lets every other task and every ready descriptor have its turn.
+    fn turn() -> impl Future<Output = ()>;
     /// Makes a non-blocking descriptor known to this thread's loop.
     fn socket(fd: OwnedFd) -> io::Result<Self::Socket>;
     /// Makes a non-blocking listening socket known to this thread's loop.

@@ -170,6 +170,10 @@ impl Runtime for Portable {
         Sleep { at: Instant::now() + time, id: None }
     }
 
+    fn turn() -> impl Future<Output = ()> {
+        futures_lite::future::yield_now()
+    }
+
     fn socket(fd: OwnedFd) -> io::Result<PollSocket> {
         let reactor = Reactor::here()?;
         let key = reactor.sources.borrow_mut().insert(Source::default());

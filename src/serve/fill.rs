@@ -1,11 +1,11 @@
 //! A miss: the origin is asked once, and its answer goes to the file that every client follows.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::client::Client;
-use super::pipes::WORTH_SPLICING;
-use super::{Context, Exchange, Reply, follow, head, pass};
+use super::{Context, Exchange, Reply, follow, head, pass, splice};
 use crate::error::Error;
 use crate::http::date;
 use crate::http::request::Method;
@@ -129,10 +129,54 @@ fn describe(answer: ResponseHead, length: Option<u64>, file: &Arc<file::Locked>)
 }
 
 /// Why a body did not get into its file.
-enum Stop {
+#[derive(Debug)]
+pub enum Stop {
+    /// The origin failed, or we did.
     Origin(Error),
     /// The disk refused; these bytes came and are not in the file.
-    Disk(Vec<u8>, std::io::Error),
+    Disk(Vec<u8>, io::Error),
+}
+
+/// How far the file is.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    fill: &'a Fill,
+    file: &'a file::Locked,
+    stored: u64,
+    turn_end: u64,
+}
+
+impl Progress<'_> {
+    /// The file.
+    pub fn file(&self) -> &file::Locked {
+        self.file
+    }
+
+    /// Bytes in it.
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// So many more are in it: followers may have them.
+    pub fn advance(&mut self, count: usize) {
+        self.stored += count as u64;
+        self.fill.advance(self.stored);
+    }
+
+    /// Writes bytes behind those that are there.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        file::write_at(self.file, bytes, self.stored)?;
+        self.advance(bytes.len());
+        Ok(())
+    }
+
+    /// Lets other tasks have their turn, once enough has been stored since the last time.
+    pub async fn turn<R: Runtime>(&mut self) {
+        if self.stored >= self.turn_end {
+            self.turn_end = self.stored + TURN;
+            R::turn().await;
+        }
+    }
 }
 
 /// The fetch: body to file, then the file to its name.
@@ -143,8 +187,7 @@ async fn run<R: Runtime>(
     mut body: OriginBody<R>,
     log: RequestLog,
 ) {
-    let mut stored = 0;
-    match store(&context, permit.fill(), &partial, &mut body, &mut stored).await {
+    match store(&context, permit.fill(), &partial, &mut body).await {
         Ok(()) => {
             permit.fill().complete();
             commit(&context, permit, partial, &log).await;
@@ -157,8 +200,6 @@ async fn run<R: Runtime>(
         Err(Stop::Disk(bytes, error)) => {
             log.debug(format_args!("failed to save local file {error}"));
             drop(partial);
-            // Part of the last piece may have got in: what is handed over follows that.
-            permit.fill().advance(stored);
             deliver_unstored(permit, &mut body, bytes).await;
         }
     }
@@ -181,73 +222,15 @@ async fn store<R: Runtime>(
     fill: &Fill,
     partial: &Partial,
     body: &mut OriginBody<R>,
-    stored: &mut u64,
 ) -> Result<(), Stop> {
-    #[cfg(target_os = "linux")]
-    if body.raw().is_some_and(|(_, left)| left >= WORTH_SPLICING)
-        && let Ok(mut pipe) = context.pipes.lease()
-    {
-        let spliced = splice(&mut pipe, fill, partial, body, stored).await;
-        context.pipes.give_back(pipe);
-        spliced?;
-    }
+    let mut progress = Progress { fill, file: partial.file(), stored: 0, turn_end: TURN };
+    splice::to_file(&context.pipes, body, &mut progress).await?;
     let mut piece = Vec::new();
-    let mut turn_end = *stored + TURN;
     while body.next(&mut piece).await.map_err(Stop::Origin)? {
-        if let Err(error) = file::write_at(&**partial.file(), &piece, *stored) {
+        if let Err(error) = progress.write(&piece) {
             return Err(Stop::Disk(piece, error));
         }
-        *stored += piece.len() as u64;
-        fill.advance(*stored);
-        if *stored >= turn_end {
-            turn_end = *stored + TURN;
-            body.readable().await.map_err(Stop::Origin)?;
-        }
-    }
-    Ok(())
-}
-
-/// Moves the body inside the kernel, as far as that goes.
-#[cfg(target_os = "linux")]
-async fn splice<R: Runtime>(
-    pipe: &mut crate::sys::transfer::Pipe,
-    fill: &Fill,
-    partial: &Partial,
-    body: &mut OriginBody<R>,
-    stored: &mut u64,
-) -> Result<(), Stop> {
-    let origin_side = |error: &std::io::Error| Stop::Origin(Error::io(crate::error::Side::Origin, error));
-    let mut turn_end = *stored + TURN;
-    while let Some((socket, left)) = body.raw() {
-        let most = usize::try_from(left).map_or(pipe.capacity, |left| left.min(pipe.capacity));
-        match pipe.fill_from(socket, most) {
-            Ok(moved) => body.moved_raw(moved).map_err(Stop::Origin)?,
-            Err(error) if crate::sys::would_block(&error) => {
-                body.readable().await.map_err(Stop::Origin)?;
-                continue;
-            }
-            Err(error) => return Err(origin_side(&error)),
-        }
-        while pipe.held > 0 {
-            match pipe.drain_to_file(&**partial.file(), *stored) {
-                Ok(moved) if moved > 0 => *stored += moved as u64,
-                Ok(_) => {
-                    return Err(Stop::Disk(
-                        pipe.take().unwrap_or_default(),
-                        std::io::ErrorKind::WriteZero.into(),
-                    ));
-                }
-                Err(error) => {
-                    let bytes = pipe.take().map_err(|lost| origin_side(&lost))?;
-                    return Err(Stop::Disk(bytes, error));
-                }
-            }
-        }
-        fill.advance(*stored);
-        if *stored >= turn_end {
-            turn_end = *stored + TURN;
-            body.readable().await.map_err(Stop::Origin)?;
-        }
+        progress.turn::<R>().await;
     }
     Ok(())
 }

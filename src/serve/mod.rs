@@ -6,7 +6,7 @@ pub mod follow;
 pub mod head;
 pub mod hit;
 pub mod pass;
-pub mod pipes;
+pub mod splice;
 pub mod upload;
 
 use std::cell::RefCell;
@@ -28,7 +28,7 @@ use crate::store::inflight::Turn;
 use crate::store::{Found, Store};
 use crate::upstream::Upstream;
 use client::Client;
-use pipes::Pipes;
+use splice::Pipes;
 
 /// What all workers share.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use futures_lite::future::or;
 
 use super::client::{Client, Out};
-use super::{Exchange, Reply, head, upload};
+use super::{Exchange, Reply, head, splice, upload};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::{Method, RequestBody, Version};
@@ -21,7 +21,7 @@ use crate::upstream::body::OriginBody;
 /// What a client hears that asked to be told before it sends its body (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Bytes relayed without a wait before other tasks get their turn.
-const TURN: u64 = 4 * 1024 * 1024;
+pub(super) const TURN: usize = 4 * 1024 * 1024;
 
 /// Passes the request on.
 pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: Why) -> Reply {
@@ -164,14 +164,7 @@ async fn send_body<R: Runtime>(
     mut body: OriginBody<R>,
     chunked: bool,
 ) -> Result<(), Error> {
-    #[cfg(target_os = "linux")]
-    if body.raw().is_some_and(|(_, left)| left >= super::pipes::WORTH_SPLICING)
-        && let Ok(mut pipe) = exchange.context.pipes.lease()
-    {
-        let spliced = splice(&mut pipe, out, &mut body).await;
-        exchange.context.pipes.give_back(pipe);
-        spliced?;
-    }
+    splice::to_client(&exchange.context.pipes, &mut body, out).await?;
     let mut piece = Vec::new();
     let mut turn = 0;
     while body.next(&mut piece).await? {
@@ -180,45 +173,11 @@ async fn send_body<R: Runtime>(
             piece.extend_from_slice(CHUNK_END);
         }
         out.send(&piece).await?;
-        turn += piece.len() as u64;
+        turn += piece.len();
         if turn >= TURN {
             turn = 0;
             out.writable().await?;
         }
     }
     if chunked { out.send(LAST_CHUNK).await } else { Ok(()) }
-}
-
-/// Moves the body inside the kernel, socket to pipe to socket, as far as that goes.
-#[cfg(target_os = "linux")]
-async fn splice<R: Runtime>(
-    pipe: &mut crate::sys::transfer::Pipe,
-    out: &Out<'_, R>,
-    body: &mut OriginBody<R>,
-) -> Result<(), Error> {
-    let mut turn = 0;
-    while let Some((socket, left)) = body.raw() {
-        let most = usize::try_from(left).map_or(pipe.capacity, |left| left.min(pipe.capacity));
-        match pipe.fill_from(socket, most) {
-            Ok(moved) => body.moved_raw(moved)?,
-            Err(error) if crate::sys::would_block(&error) => {
-                body.readable().await?;
-                continue;
-            }
-            Err(error) => return Err(Error::io(Side::Origin, &error)),
-        }
-        turn += pipe.held as u64;
-        while pipe.held > 0 {
-            match pipe.drain_to_socket(out.socket()) {
-                Ok(_) => {}
-                Err(error) if crate::sys::would_block(&error) => out.writable().await?,
-                Err(error) => return Err(Error::io(Side::Client, &error)),
-            }
-        }
-        if turn >= TURN {
-            turn = 0;
-            out.writable().await?;
-        }
-    }
-    Ok(())
 }

@@ -7,6 +7,7 @@ pub mod worker;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ type Worker = JoinHandle<Result<(), String>>;
 /// Runs the server until it is told to stop. An error is one line for stderr.
 pub fn run(config: Config) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
+    let signals = signals.watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let descriptors = process::raise_descriptor_limit().unwrap_or(1024);
     let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
     log.debug(format_args!("starting server"));
@@ -118,16 +120,21 @@ fn start(listeners: Vec<OwnedFd>, cpus: &[usize], plan: &Plan) -> Result<Vec<Wor
     Ok(workers)
 }
 
+/// Waits up to `limit` for a signal.
+fn told(signals: &Receiver<()>, limit: Duration) -> bool {
+    !matches!(signals.recv_timeout(limit), Err(RecvTimeoutError::Timeout))
+}
+
 /// Waits for a signal to stop, or for a worker that could not go on; then lets what is in flight
 /// finish. A second signal ends that at once.
-fn wait(signals: &Signals, workers: Vec<Worker>, shared: &Shared) -> Result<(), String> {
+fn wait(signals: &Receiver<()>, workers: Vec<Worker>, shared: &Shared) -> Result<(), String> {
     let ended = || workers.iter().any(JoinHandle::is_finished);
-    while !ended() && !signals.wait(LOOK).unwrap_or(true) {}
+    while !ended() && !told(signals, LOOK) {}
     let failed = ended();
     shared.stop.ask();
     let limit = Instant::now() + shared.config.limits.drain_time;
     while !failed && shared.stop.is_busy() && Instant::now() < limit {
-        if signals.wait(DRAIN_TICK).unwrap_or(true) {
+        if told(signals, DRAIN_TICK) {
             break;
         }
     }

@@ -16,7 +16,7 @@ use crate::rt::bell::Bell;
 #[cfg(target_os = "linux")]
 use crate::rt::uring::{self, RingFlags};
 use crate::rt::{Listener, Runtime, mailbox, poll};
-use crate::serve::pipes::Pipes;
+use crate::serve::splice::Pipes;
 use crate::serve::{Context, Shared};
 use crate::sys::{process, socket};
 use crate::upstream::{Trust, Upstream};

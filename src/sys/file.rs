@@ -119,7 +119,7 @@ impl Root {
         Ok(parent)
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
     fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
         use nix::fcntl::{OpenHow, ResolveFlag, openat2};
         let how = OpenHow::new()
@@ -133,7 +133,7 @@ impl Root {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
     fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
         self.walk(path, flags)
     }
@@ -186,7 +186,7 @@ impl Root {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 fn walk_may_help(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EXDEV | libc::ENOSYS | libc::EPERM | libc::EAGAIN))
 }

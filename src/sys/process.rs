@@ -1,11 +1,10 @@
 //! The process: descriptor limit, processors, signals.
 
 use std::io;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::time::TimeSpec;
 
 /// Raises the soft limit of open descriptors to the hard one; returns what then holds.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
@@ -64,19 +63,12 @@ impl Signals {
         Ok(Self(ending))
     }
 
-    /// Waits up to `limit` for one of them; true when it came.
-    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
-        let limit = TimeSpec::from_duration(limit);
-        let mask = self.0.as_ref();
-        // SAFETY: both pointers are to values that live through the call; no information about
-        // the signal is asked for.
-        let taken = unsafe { libc::sigtimedwait(mask, std::ptr::null_mut(), limit.as_ref()) };
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            _ if taken >= 0 => Ok(true),
-            Some(libc::EAGAIN | libc::EINTR) => Ok(false),
-            _ => Err(error),
-        }
+    /// Starts a thread that tells of each that comes.
+    pub fn watch(self) -> io::Result<Receiver<()>> {
+        let (tell, told) = channel();
+        let watch = move || while self.0.wait().is_ok() && tell.send(()).is_ok() {};
+        std::thread::Builder::new().name("signals".into()).spawn(watch)?;
+        Ok(told)
     }
 }
 

@@ -5,17 +5,26 @@ use std::os::fd::AsFd;
 
 /// Sends up to `count` bytes of `file` from `offset` and moves `offset` on. `Ok(0)` means that the
 /// file ends here. Progress is what `offset` says, also after an error.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub fn send_file(socket: &impl AsFd, file: &impl AsFd, offset: &mut u64, count: usize) -> io::Result<usize> {
     let mut position = i64::try_from(*offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let sent = super::retry(|| nix::sys::sendfile::sendfile64(socket, file, Some(&mut position), count))?;
-    *offset += sent as u64;
-    Ok(sent)
+    match super::retry(|| nix::sys::sendfile::sendfile64(socket, file, Some(&mut position), count)) {
+        Ok(sent) => {
+            *offset += sent as u64;
+            Ok(sent)
+        }
+        // A file system that cannot do this.
+        Err(error) if is_unsupported(&error) => copy_file(socket, file, offset, count),
+        Err(error) => Err(error),
+    }
 }
 
-/// The same through user space.
-#[cfg(not(target_os = "linux"))]
-pub fn send_file(socket: &impl AsFd, file: &impl AsFd, offset: &mut u64, count: usize) -> io::Result<usize> {
+/// See above; through user space.
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+pub use copy_file as send_file;
+
+/// The generic form of `send_file`: read and send.
+pub fn copy_file(socket: &impl AsFd, file: &impl AsFd, offset: &mut u64, count: usize) -> io::Result<usize> {
     const PIECE: usize = 64 * 1024;
     let mut piece = vec![0; count.min(PIECE)];
     let read = super::file::read_at(file, &mut piece, *offset)?;
@@ -27,10 +36,15 @@ pub fn send_file(socket: &impl AsFd, file: &impl AsFd, offset: &mut u64, count: 
     Ok(sent)
 }
 
-#[cfg(target_os = "linux")]
+/// Does the error say that this kind of descriptor knows no such call (sendfile(2), splice(2))?
+pub fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))
+}
+
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub use linux::Pipe;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux {
     use std::io;
     use std::os::fd::{AsFd, OwnedFd};

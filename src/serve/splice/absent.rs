@@ -1,0 +1,26 @@
+//! Systems without splice.
+
+use super::super::client::Out;
+use super::super::fill::{Progress, Stop};
+use crate::error::Error;
+use crate::rt::Runtime;
+use crate::upstream::body::OriginBody;
+
+/// Nothing to keep.
+#[derive(Debug, Default)]
+pub struct Pipes;
+
+impl Pipes {
+    /// Nothing to close.
+    pub fn prune(&self) {}
+}
+
+/// Moves nothing.
+pub async fn to_file<R: Runtime>(_: &Pipes, _: &mut OriginBody<R>, _: &mut Progress<'_>) -> Result<(), Stop> {
+    Ok(())
+}
+
+/// Moves nothing.
+pub async fn to_client<R: Runtime>(_: &Pipes, _: &mut OriginBody<R>, _: &Out<'_, R>) -> Result<(), Error> {
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! splice(2): socket to pipe, pipe to file or socket, by direct non-blocking calls.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+
+use super::super::client::Out;
+use super::super::fill::{Progress, Stop};
+use super::super::pass;
+use crate::error::{Error, Side};
+use crate::rt::Runtime;
+use crate::sys::transfer::{self, Pipe};
+use crate::sys::would_block;
+use crate::upstream::body::OriginBody;
+
+/// Bodies shorter than this are copied: a few reads cost less than the way through a pipe.
+const WORTH_IT: u64 = 256 * 1024;
+/// Bytes a pipe is asked to hold: an unprivileged user may have 64 of them at this size.
+const SIZE: usize = 1024 * 1024;
+/// Idle pipes kept per worker.
+const KEPT: usize = 4;
+
+/// One worker's idle pipes.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    idle: RefCell<Vec<Pipe>>,
+    used: Cell<bool>,
+}
+
+impl Pipes {
+    /// An empty pipe, if this body is worth one.
+    fn lease<R: Runtime>(&self, body: &OriginBody<R>) -> Option<Pipe> {
+        body.raw().filter(|(_, left)| *left >= WORTH_IT)?;
+        self.used.set(true);
+        let idle = self.idle.borrow_mut().pop();
+        idle.or_else(|| Pipe::new(SIZE).ok())
+    }
+
+    /// Keeps a pipe that has run empty; any other is closed with what it holds.
+    fn give_back(&self, pipe: Pipe) {
+        let mut idle = self.idle.borrow_mut();
+        if pipe.held == 0 && idle.len() < KEPT {
+            idle.push(pipe);
+        }
+    }
+
+    /// Closes the idle ones, if none was wanted since the last call.
+    pub fn prune(&self) {
+        if !self.used.replace(false) {
+            self.idle.borrow_mut().clear();
+        }
+    }
+}
+
+/// Fills the pipe from the origin, waiting if need be; false at the end of what can be moved so.
+async fn receive<R: Runtime>(body: &mut OriginBody<R>, pipe: &mut Pipe) -> Result<bool, Error> {
+    while let Some((socket, left)) = body.raw() {
+        let most = usize::try_from(left).map_or(pipe.capacity, |left| left.min(pipe.capacity));
+        match pipe.fill_from(socket, most) {
+            Ok(moved) => return body.moved_raw(moved).map(|()| true),
+            Err(error) if would_block(&error) => body.readable().await?,
+            Err(error) => return Err(Error::io(Side::Origin, &error)),
+        }
+    }
+    Ok(false)
+}
+
+/// Moves a body into its file, as far as that goes.
+pub async fn to_file<R: Runtime>(
+    pipes: &Pipes,
+    body: &mut OriginBody<R>,
+    progress: &mut Progress<'_>,
+) -> Result<(), Stop> {
+    let Some(mut pipe) = pipes.lease(body) else { return Ok(()) };
+    let moved = move_to_file(&mut pipe, body, progress).await;
+    pipes.give_back(pipe);
+    moved
+}
+
+async fn move_to_file<R: Runtime>(
+    pipe: &mut Pipe,
+    body: &mut OriginBody<R>,
+    progress: &mut Progress<'_>,
+) -> Result<(), Stop> {
+    while receive(body, pipe).await.map_err(Stop::Origin)? {
+        while pipe.held > 0 {
+            match pipe.drain_to_file(progress.file(), progress.stored()) {
+                Ok(moved) if moved > 0 => progress.advance(moved),
+                Ok(_) => return Err(disk(pipe, io::ErrorKind::WriteZero.into())),
+                // A file system that cannot do this: what the pipe holds is written, the rest copied.
+                Err(error) if transfer::is_unsupported(&error) => {
+                    let bytes = pipe.take().map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
+                    return progress.write(&bytes).map_err(|error| Stop::Disk(bytes, error));
+                }
+                Err(error) => return Err(disk(pipe, error)),
+            }
+        }
+        progress.turn::<R>().await;
+    }
+    Ok(())
+}
+
+/// The disk refused: what the pipe holds has come and is not in the file.
+fn disk(pipe: &mut Pipe, error: io::Error) -> Stop {
+    match pipe.take() {
+        Ok(bytes) => Stop::Disk(bytes, error),
+        Err(lost) => Stop::Origin(Error::io(Side::Us, &lost)),
+    }
+}
+
+/// Moves a body to a client, as far as that goes.
+pub async fn to_client<R: Runtime>(
+    pipes: &Pipes,
+    body: &mut OriginBody<R>,
+    out: &Out<'_, R>,
+) -> Result<(), Error> {
+    let Some(mut pipe) = pipes.lease(body) else { return Ok(()) };
+    let moved = move_to_client(&mut pipe, body, out).await;
+    pipes.give_back(pipe);
+    moved
+}
+
+async fn move_to_client<R: Runtime>(
+    pipe: &mut Pipe,
+    body: &mut OriginBody<R>,
+    out: &Out<'_, R>,
+) -> Result<(), Error> {
+    let mut turn = 0;
+    while receive(body, pipe).await? {
+        turn += pipe.held;
+        while pipe.held > 0 {
+            match pipe.drain_to_socket(out.socket()) {
+                Ok(1..) => {}
+                Ok(0) => return Err(Error::io(Side::Client, &io::ErrorKind::WriteZero.into())),
+                Err(error) if would_block(&error) => out.writable().await?,
+                Err(error) => return Err(Error::io(Side::Client, &error)),
+            }
+        }
+        if turn >= pass::TURN {
+            turn = 0;
+            out.writable().await?;
+        }
+    }
+    Ok(())
+}
