@@ -204,10 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn mapped_address_is_shown_as_ipv4() {
+    fn mapped_address_is_shown_as_it_is() {
         let entry =
             Entry { client: IpAddr::from(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()), ..entry() };
-        assert!(line(&entry).starts_with("192.0.2.1 - - "));
+        assert!(line(&entry).starts_with("::ffff:192.0.2.1 - - "));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::sys::process::{self, Signals};
 use crate::upstream::Trust;
 use listener::Listening;
-use worker::{Engine, Plan};
+use worker::{Door, Engine, Plan};
 
 /// The log's last lines get this long to be written.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
@@ -124,8 +124,9 @@ fn start(listening: Listening, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker
     for (number, listener) in listening.sockets.into_iter().enumerate() {
         let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
         let plan = plan.clone();
+        let door = Door { listener, inherited: listening.inherited, busy: plan.shared.stop.busy() };
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-        let spawned = thread.spawn(move || worker::run(&plan, listener, listening.inherited, cpu));
+        let spawned = thread.spawn(move || worker::run(&plan, door, cpu));
         workers.push(spawned.map_err(|error| format!("cannot start a worker: {error}"))?);
     }
     Ok(workers)

@@ -19,6 +19,7 @@ use crate::rt::uring::{self, RingFlags};
 use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll};
 use crate::serve::splice::Pipes;
 use crate::serve::{Context, Shared};
+use crate::stop::Busy;
 use crate::sys::{process, socket};
 use crate::upstream::{Trust, Upstream};
 
@@ -100,35 +101,45 @@ pub struct Plan {
     pub connections: usize,
 }
 
+/// Where a worker's connections come in.
+#[derive(Debug)]
+pub struct Door {
+    /// Its listening socket.
+    pub listener: OwnedFd,
+    /// The socket belongs to a service manager.
+    pub inherited: bool,
+    /// Held until the last connection has been taken: the end waits for it from the start.
+    pub busy: Busy,
+}
+
 /// Runs one worker on this thread, for as long as the process lives.
-pub fn run(plan: &Plan, listener: OwnedFd, inherited: bool, cpu: Option<usize>) -> Result<(), String> {
+pub fn run(plan: &Plan, door: Door, cpu: Option<usize>) -> Result<(), String> {
     if let Some(cpu) = cpu {
         process::pin_to(cpu)
             .map_err(|error| format!("cannot run on processor {cpu} (--pin-cpus): {error}"))?;
     }
+    let mut door = Some(door);
     #[cfg(target_os = "linux")]
     if let Engine::Uring(flags, replaceable) = plan.engine {
-        let spare = listener.try_clone();
-        let result = uring::run(flags, || serve::<uring::Uring>(plan, listener, inherited));
-        return match (result, spare) {
-            (Ok(result), _) => result,
-            (Err(error), Ok(listener)) if replaceable => {
-                plan.shared.log.debug(format_args!("engine of one worker: epoll ({})", refused(&error)));
-                run_portable(plan, listener, inherited)
+        match uring::run(flags, || serve::<uring::Uring>(plan, door.take())) {
+            Ok(result) => return result,
+            Err(error) if replaceable => {
+                plan.shared
+                    .log
+                    .debug(format_args!("engine of one worker: {READINESS} ({})", refused(&error)));
             }
-            (Err(error), _) => Err(format!("cannot use io_uring (--io uring): {}", refused(&error))),
-        };
+            Err(error) => return Err(format!("cannot use io_uring (--io uring): {}", refused(&error))),
+        }
     }
-    run_portable(plan, listener, inherited)
-}
-
-fn run_portable(plan: &Plan, listener: OwnedFd, inherited: bool) -> Result<(), String> {
-    let result = poll::run(|| serve::<poll::Portable>(plan, listener, inherited));
+    let result = poll::run(|| serve::<poll::Portable>(plan, door.take()));
     result.map_err(|error| format!("the event loop failed: {error}"))?
 }
 
-async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd, inherited: bool) -> Result<(), String> {
+async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot start a worker: {error}");
+    let Some(Door { listener, inherited, busy }) = door else {
+        return Err("a worker was started twice".to_owned());
+    };
     mailbox::open::<R>().map_err(failed)?;
     let config = &plan.shared.config;
     let origin = Arc::new(config.origin.clone());
@@ -141,7 +152,6 @@ async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd, inherited: bool) -> R
         scratch: RefCell::default(),
     });
     R::spawn(keep_house(Rc::clone(&context)));
-    let busy = plan.shared.stop.busy();
     let closing = listener.try_clone().map_err(failed)?;
     if inherited {
         let listener = ReadyListener::<R>::new(listener).map_err(failed)?;
@@ -155,6 +165,8 @@ async fn serve<R: Runtime>(plan: &Plan, listener: OwnedFd, inherited: bool) -> R
         close::<R>(&context, &closing);
     }
     context.closing.ring();
+    // Connections whose accept has completed but not been seen yet are taken first.
+    R::turn().await;
     drop(busy);
     // What is in flight goes on; the process ends when nothing is, or when its time is over.
     futures_lite::future::pending().await
