@@ -14,7 +14,7 @@ use crate::config::{Config, Pinning, Workers};
 use crate::observe::log::Log;
 use crate::serve::Shared;
 use crate::store::Store;
-use crate::sys::process::{self, Signals};
+use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
 use listener::Listening;
 use worker::{Door, Engine, Plan};
@@ -54,9 +54,10 @@ pub fn run(config: Config) -> Result<(), String> {
         trust,
         connections: connections(&shared, descriptors, count),
     };
+    let reload = || reload(plan.trust.as_ref(), &log);
     let workers = start(listening, &cpus, &plan)?;
     manager::ready();
-    let result = wait(&signals, workers, &shared);
+    let result = wait(&signals, workers, &shared, &reload);
     shared.store.abandon_all();
     log.flush(FLUSH_TIME);
     result
@@ -84,6 +85,23 @@ fn load_trust(config: &Config, log: &Log) -> Result<Option<Trust>, String> {
     }
     Ok(Some(trust))
 }
+
+#[cfg(feature = "tls")]
+fn reload(trust: Option<&Trust>, log: &Log) {
+    let Some(trust) = trust else { return };
+    match trust.reload() {
+        Ok(complaints) => {
+            log.debug(format_args!("certificate authorities read again"));
+            for complaint in complaints {
+                log.debug(format_args!("certificate authorities: {complaint}"));
+            }
+        }
+        Err(error) => log.debug(format_args!("certificate authorities kept as they were: {error}")),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn reload(_: Option<&Trust>, _: &Log) {}
 
 #[cfg(not(feature = "tls"))]
 fn load_trust(config: &Config, _: &Log) -> Result<Option<Trust>, String> {
@@ -132,22 +150,37 @@ fn start(listening: Listening, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker
     Ok(workers)
 }
 
-/// Waits up to `limit` for a signal.
-fn told(signals: &Receiver<()>, limit: Duration) -> bool {
-    !matches!(signals.recv_timeout(limit), Err(RecvTimeoutError::Timeout))
+/// Waits up to `limit` for a signal; a watcher that failed counts as one to stop.
+fn told(signals: &Receiver<Told>, limit: Duration) -> Option<Told> {
+    match signals.recv_timeout(limit) {
+        Ok(told) => Some(told),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(Told::Stop),
+    }
 }
 
 /// Waits for a signal to stop, or for a worker that could not go on; then lets what is in flight
 /// finish. A second signal ends that at once.
-fn wait(signals: &Receiver<()>, workers: Vec<Worker>, shared: &Shared) -> Result<(), String> {
+fn wait(
+    signals: &Receiver<Told>,
+    workers: Vec<Worker>,
+    shared: &Shared,
+    reload: &dyn Fn(),
+) -> Result<(), String> {
     let ended = || workers.iter().any(JoinHandle::is_finished);
-    while !ended() && !told(signals, LOOK) {}
+    while !ended() {
+        match told(signals, LOOK) {
+            Some(Told::Stop) => break,
+            Some(Told::Reload) => reload(),
+            None => {}
+        }
+    }
     let failed = ended();
     manager::stopping();
     shared.stop.ask();
     let limit = Instant::now() + shared.config.limits.drain_time;
     while !failed && shared.stop.is_busy() && Instant::now() < limit {
-        if told(signals, DRAIN_TICK) {
+        if told(signals, DRAIN_TICK) == Some(Told::Stop) {
             break;
         }
     }

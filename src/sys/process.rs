@@ -48,7 +48,16 @@ pub fn pin_to(_: usize) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Signals that end the program, blocked in every thread and taken by one that waits for them.
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// SIGTERM, SIGINT: the end.
+    Stop,
+    /// SIGHUP: read again what can change.
+    Reload,
+}
+
+/// The signals that are heeded, blocked in every thread and taken by one that waits for them.
 #[derive(Debug)]
 pub struct Signals(SigSet);
 
@@ -56,17 +65,24 @@ impl Signals {
     /// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in those it starts from now on, and
     /// SIGXFSZ too: a file at its size limit is an error of a write, not the end of the process.
     pub fn block() -> io::Result<Self> {
-        let ending: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
-        let mut blocked = ending;
+        let heeded: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+        let mut blocked = heeded;
         blocked.add(Signal::SIGXFSZ);
         blocked.thread_block()?;
-        Ok(Self(ending))
+        Ok(Self(heeded))
     }
 
     /// Starts a thread that tells of each that comes.
-    pub fn watch(self) -> io::Result<Receiver<()>> {
+    pub fn watch(self) -> io::Result<Receiver<Told>> {
         let (tell, told) = channel();
-        let watch = move || while self.0.wait().is_ok() && tell.send(()).is_ok() {};
+        let watch = move || {
+            while let Ok(signal) = self.0.wait() {
+                let what = if signal == Signal::SIGHUP { Told::Reload } else { Told::Stop };
+                if tell.send(what).is_err() {
+                    return;
+                }
+            }
+        };
         std::thread::Builder::new().name("signals".into()).spawn(watch)?;
         Ok(told)
     }

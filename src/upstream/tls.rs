@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -23,48 +23,64 @@ use crate::sys::{socket, would_block};
 const RECORDS: usize = 64 * 1024;
 
 /// The authorities an https origin is checked against; shared by all workers, so that sessions
-/// are resumed too.
+/// are resumed too, and new ones reach all of them.
 #[derive(Clone, Debug)]
-pub struct Trust(Arc<ClientConfig>);
+pub struct Trust(Arc<RwLock<Arc<ClientConfig>>>);
 
 impl Trust {
     /// Loads the system's authorities (SSL_CERT_FILE, SSL_CERT_DIR), those of NODE_EXTRA_CA_CERTS,
-    /// and the built-in list when the system has none. Blocks; for start-up only. Also returns
-    /// what could not be read, one line each.
+    /// and the built-in list when the system has none. Blocks; not for a worker. Also returns what
+    /// could not be read, one line each.
     pub fn load() -> Result<(Self, Vec<String>), String> {
-        let native = rustls_native_certs::load_native_certs();
-        let mut complaints: Vec<String> = native.errors.iter().map(ToString::to_string).collect();
-        let mut certificates = native.certs;
-        if let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) {
-            let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            match read {
-                Ok(extra) => certificates.extend(extra),
-                Err(error) => complaints.push(format!("NODE_EXTRA_CA_CERTS {}: {error}", path.display())),
-            }
-        }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(certificates.iter().cloned());
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = Self::config(roots, certificates, provider).map_err(|error| error.to_string())?;
-        Ok((Self(Arc::new(config)), complaints))
+        let (config, complaints) = load()?;
+        Ok((Self(Arc::new(RwLock::new(config))), complaints))
     }
 
-    fn config(
-        roots: RootCertStore,
-        certificates: Vec<CertificateDer<'static>>,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<ClientConfig, Box<dyn std::error::Error>> {
-        let inner =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
-        Ok(ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(PinningVerifier { inner, pinned: certificates }))
-            .with_no_client_auth())
+    /// Loads them again, for connections made from now on. Blocks; not for a worker.
+    pub fn reload(&self) -> Result<Vec<String>, String> {
+        let (config, complaints) = load()?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(complaints)
     }
+
+    fn current(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn load() -> Result<(Arc<ClientConfig>, Vec<String>), String> {
+    let native = rustls_native_certs::load_native_certs();
+    let mut complaints: Vec<String> = native.errors.iter().map(ToString::to_string).collect();
+    let mut certificates = native.certs;
+    if let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) {
+        let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        match read {
+            Ok(extra) => certificates.extend(extra),
+            Err(error) => complaints.push(format!("NODE_EXTRA_CA_CERTS {}: {error}", path.display())),
+        }
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.iter().cloned());
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = config(roots, certificates, provider).map_err(|error| error.to_string())?;
+    Ok((Arc::new(config), complaints))
+}
+
+fn config(
+    roots: RootCertStore,
+    certificates: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<ClientConfig, Box<dyn std::error::Error>> {
+    let inner =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PinningVerifier { inner, pinned: certificates }))
+        .with_no_client_auth())
 }
 
 /// The usual verification; and a server's certificate that is byte-equal to one the operator
@@ -145,7 +161,7 @@ impl<R: Runtime> TlsStream<R> {
     pub async fn handshake(socket: R::Socket, host: &str, trust: &Trust) -> Result<Self, Error> {
         let failed = |error: &dyn fmt::Display| Error::with(Side::Origin, Kind::Tls, error);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
-        let session = ClientConnection::new(Arc::clone(&trust.0), name).map_err(|error| failed(&error))?;
+        let session = ClientConnection::new(trust.current(), name).map_err(|error| failed(&error))?;
         let state = State { session, records: Vec::new(), taken: 0 };
         let stream = Self { socket, state: RefCell::new(state) };
         while stream.state.borrow().session.is_handshaking() {

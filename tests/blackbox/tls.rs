@@ -20,6 +20,7 @@ on_both!(
     a_large_file_is_exact,
     uploads_work,
     a_tls_connection_is_reused,
+    a_hangup_reads_the_authorities_again,
 );
 
 /// A server that trusts what `identity` says.
@@ -225,4 +226,16 @@ fn a_tls_connection_is_reused(io: Io) {
     }
     wait_until("all requests are recorded", || origin.count() == 5);
     assert_eq!(origin.connections(), 1);
+}
+
+fn a_hangup_reads_the_authorities_again(io: Io) {
+    let (old, new) = (Identity::signed("localhost"), Identity::signed("localhost"));
+    let origin = fixed(&new, b"body");
+    let (server, dir) = trusting(io, &origin, &old);
+    assert_eq!(server.get("/x.tgz").status, 502);
+    new.save(dir.path());
+    assert_eq!(server.get("/x.tgz").status, 502, "nobody has asked for it yet");
+    server.signal(libc::SIGHUP);
+    wait_until("the new authority is trusted", || server.get("/x.tgz").status == 200);
+    server.expect_cached("x.tgz", b"body");
 }
