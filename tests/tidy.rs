@@ -216,14 +216,14 @@ fn literal(text: &str) -> usize {
     if text.starts_with("r#\"") {
         return upto("\"#", 3);
     }
-    if text.starts_with('"') {
+    if let Some(rest) = text.strip_prefix('"') {
         let mut escaped = false;
         let closing = |c: char| {
             let closes = c == '"' && !escaped;
             escaped = c == '\\' && !escaped;
             closes
         };
-        return text[1..].find(closing).map_or(text.len(), |at| at + 2);
+        return rest.find(closing).map_or(text.len(), |at| at + 2);
     }
     if text.starts_with("'\\") {
         return upto("'", 3);

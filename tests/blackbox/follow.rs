@@ -63,7 +63,7 @@ fn clients_that_join_as_the_fill_completes_get_exact_copies(io: Io) {
                     let mut client = server.client();
                     let begun = server.path(&format!("{name}.in-progress"));
                     // Some join while it grows, some as soon as it has its name.
-                    while !server.path(name).exists() && !(joiner == 0 && begun.exists()) {
+                    while !server.path(name).exists() && (joiner > 0 || !begun.exists()) {
                         thread::yield_now();
                     }
                     for _ in 0..3 {

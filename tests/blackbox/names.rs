@@ -25,6 +25,7 @@ on_both!(
     odd_but_legal_names_round_trip,
     a_cache_directory_that_does_not_exist_is_made,
     a_relative_cache_directory_lies_below_the_current_one,
+    paths_in_debug_lines_are_normalised_as_the_originals_were,
 );
 
 fn names_are_decoded_and_normalised(io: Io) {
@@ -316,7 +317,19 @@ fn a_relative_cache_directory_lies_below_the_current_one(io: Io) {
         assert_eq!(got, b"body", "{relative}");
         assert_eq!(tree(server.cache_dir()), [""; 0]);
         assert_eq!(origin.count(), 1);
-        let real = cache.canonicalize().unwrap();
-        server.err.wait_for(&format!("caching to {}", real.display()));
+        server.err.wait(relative, |line| line == format!("caching to {relative}"));
+    }
+}
+
+fn paths_in_debug_lines_are_normalised_as_the_originals_were(io: Io) {
+    // The original shows `path.join(DIR, file)`.
+    for (given, shown) in [("./made", "made"), ("rel/../other", "other"), ("rel//twice/", "rel/twice")] {
+        let origin = Origin::fixed(b"body");
+        let current = tempfile::tempdir().unwrap();
+        fs::create_dir(current.path().join("rel")).unwrap();
+        let server = Launch::new(io, &origin).current_dir(current.path()).args(["-c", given]).debug().start();
+        server.get("/dir/x.tgz").expect(200, b"body");
+        let line = server.err.wait_for("saving local file to ");
+        assert!(line.ends_with(&format!(" saving local file to {shown}/dir/x.tgz.in-progress")), "{line}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::support::{Client, Framing, Io, Origin, Reply, Response, Server, on_both};
+use crate::support::{Client, Framing, Io, Launch, Origin, Reply, Response, Server, on_both};
 
 on_both!(
     a_redirect_with_a_body_passes,
@@ -31,28 +31,29 @@ fn odd(script: impl Fn(&mut Reply<'_>) + Send + Sync + 'static) -> Origin {
     })
 }
 
-/// The answers to `/odd.tgz` and `/odd`, each followed by a good one.
+/// The answers to `/odd.tgz` and `/odd`, each followed by good ones.
 fn probe(server: &Server, mut check: impl FnMut(&Response)) {
-    for target in ["/odd.tgz", "/odd"] {
-        let mut client = server.client();
+    let mut clients = [server.client(), server.client()];
+    for (client, target) in clients.iter_mut().zip(["/odd.tgz", "/odd"]) {
         for _ in 0..2 {
             check(&client.get(target));
-            server.expect_nothing_cached();
         }
-        expect_good(server, &mut client);
+        server.expect_nothing_cached();
     }
+    for (client, name) in clients.iter_mut().zip(["a", "b"]) {
+        expect_good(server, client, name);
+    }
+    server.expect_tree(&["1a.tgz", "1b.tgz", "2a.tgz", "2b.tgz"]);
 }
 
 /// The connection is in step, and so are those to the origin.
 #[track_caller]
-fn expect_good(server: &Server, client: &mut Client) {
+fn expect_good(server: &Server, client: &mut Client, name: &str) {
     client.get("/good").expect(200, b"good").expect_keep_alive();
-    client.get("/good.tgz").expect(200, b"good").expect_keep_alive();
-    server.expect_cached("good.tgz", b"good");
-    std::fs::remove_file(server.path("good.tgz")).unwrap();
-    client.get("/good.tgz").expect(200, b"good").expect_keep_alive();
-    server.expect_cached("good.tgz", b"good");
-    std::fs::remove_file(server.path("good.tgz")).unwrap();
+    for name in [format!("1{name}.tgz"), format!("2{name}.tgz")] {
+        client.get(&format!("/{name}")).expect(200, b"good").expect_keep_alive();
+        server.expect_cached(&name, b"good");
+    }
 }
 
 /// What `script` answers is 502 with one line of text.
@@ -84,7 +85,7 @@ fn a_204_passes_without_a_body(io: Io) {
     let origin = odd(|reply| {
         reply.write("HTTP/1.1 204 No Content\r\nX-Why: nothing\r\n\r\n");
     });
-    let server = Server::start(io, &origin);
+    let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
     probe(&server, |response| {
         response.expect(204, b"").expect_keep_alive();
         assert_eq!(response.all("X-Why"), ["nothing"]);
@@ -98,7 +99,7 @@ fn a_304_to_an_unconditional_fill_passes(io: Io) {
     let origin = odd(|reply| {
         reply.write("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n");
     });
-    let server = Server::start(io, &origin);
+    let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
     probe(&server, |response| {
         response.expect(304, b"").expect_keep_alive();
         assert_eq!(response.all("ETag"), ["\"a\""]);
@@ -115,7 +116,7 @@ fn interim_answers_in_any_pieces_are_swallowed(io: Io) {
                 reply.write(part);
             }
         });
-        let server = Server::start(io, &origin);
+        let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
         let mut client = server.client();
         for target in ["/x.tgz", "/pass", "/pass"] {
             let response = client.get(target);
