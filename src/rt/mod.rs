@@ -5,6 +5,8 @@
 
 pub mod bell;
 pub mod blocking;
+#[cfg(test)]
+mod contract;
 pub mod mailbox;
 pub mod poll;
 #[cfg(target_os = "linux")]

@@ -2,6 +2,8 @@
 
 pub mod fill;
 pub mod inflight;
+#[cfg(test)]
+mod model;
 pub mod partial;
 
 use std::io;

@@ -23,6 +23,9 @@ on_both!(
     in_progress_names_are_passed,
     a_trailing_slash_is_never_a_file,
     odd_but_legal_names_round_trip,
+    a_cache_directory_that_does_not_exist_is_made,
+    a_relative_cache_directory_lies_below_the_current_one,
+    paths_in_debug_lines_are_normalised_as_the_originals_were,
 );
 
 fn names_are_decoded_and_normalised(io: Io) {
@@ -278,4 +281,55 @@ fn odd_but_legal_names_round_trip(io: Io) {
         client.get(target).expect(200, target.as_bytes());
     }
     assert_eq!(origin.count(), 10, "a name was fetched twice");
+}
+
+fn a_cache_directory_that_does_not_exist_is_made(io: Io) {
+    let origin = Origin::fixed(b"body");
+    let outside = tempfile::tempdir().unwrap();
+    for name in ["new", "new/er/and/deeper", "with space", "slash/"] {
+        let cache = outside.path().join(name);
+        let server = Launch::new(io, &origin).cache(&cache).debug().start();
+        assert!(cache.is_dir(), "{name} was not made at the start");
+        server.get("/dir/x.tgz").expect(200, b"body");
+        server.expect_cached("dir/x.tgz", b"body");
+        if name != "new" {
+            server.expect_tree(&["dir/x.tgz"]);
+        }
+    }
+}
+
+fn a_relative_cache_directory_lies_below_the_current_one(io: Io) {
+    for (relative, exists) in [("rel", true), ("./made/here", false), ("rel/../other", true)] {
+        let origin = Origin::fixed(b"body");
+        let current = tempfile::tempdir().unwrap();
+        fs::create_dir(current.path().join("rel")).unwrap();
+        if !exists {
+            assert!(!current.path().join(relative).exists());
+        }
+        let cache = current.path().join(relative);
+        // The later flag wins, and the earlier directory stays as it was.
+        let server =
+            Launch::new(io, &origin).current_dir(current.path()).args(["-c", relative]).debug().start();
+        server.get("/dir/x.tgz").expect(200, b"body");
+        server.get("/dir/x.tgz").expect(200, b"body");
+        let file = cache.join("dir/x.tgz");
+        let got = crate::support::within("the file is there", || fs::read(&file).ok());
+        assert_eq!(got, b"body", "{relative}");
+        assert_eq!(tree(server.cache_dir()), [""; 0]);
+        assert_eq!(origin.count(), 1);
+        server.err.wait(relative, |line| line == format!("caching to {relative}"));
+    }
+}
+
+fn paths_in_debug_lines_are_normalised_as_the_originals_were(io: Io) {
+    // The original shows `path.join(DIR, file)`.
+    for (given, shown) in [("./made", "made"), ("rel/../other", "other"), ("rel//twice/", "rel/twice")] {
+        let origin = Origin::fixed(b"body");
+        let current = tempfile::tempdir().unwrap();
+        fs::create_dir(current.path().join("rel")).unwrap();
+        let server = Launch::new(io, &origin).current_dir(current.path()).args(["-c", given]).debug().start();
+        server.get("/dir/x.tgz").expect(200, b"body");
+        let line = server.err.wait_for("saving local file to ");
+        assert!(line.ends_with(&format!(" saving local file to {shown}/dir/x.tgz.in-progress")), "{line}");
+    }
 }

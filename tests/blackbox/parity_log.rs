@@ -2,7 +2,11 @@
 //! parsers read them, and the ways in which a request might forge one.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use crate::support::sandbox::Limit;
 use crate::support::util::base64;
@@ -27,6 +31,7 @@ on_both!(
     closed_outputs_do_not_stop_it_or_reach_other_files,
     a_full_log_disk_does_not_stop_it,
     a_reader_that_stalls_does_not_stop_it,
+    lines_lost_to_a_stalled_reader_are_counted_on_stderr,
     a_reader_that_goes_away_does_not_stop_it,
 );
 
@@ -457,6 +462,44 @@ fn a_reader_that_stalls_does_not_stop_it(io: Io) {
     assert!(server.resident_kib() < 96 * 1024, "{} KiB resident", server.resident_kib());
     drop(reader);
     client.get("/x.tgz").expect(200, b"body");
+}
+
+fn lines_lost_to_a_stalled_reader_are_counted_on_stderr(io: Io) {
+    let origin = Origin::silent();
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let server = Launch::new(io, &origin).stdout(writer).start();
+    server.put("x.tgz", b"body");
+    let query = "q".repeat(12_000);
+    let mut client = server.client();
+    // 18 MB of lines while nobody reads. Every answer comes all the same.
+    let requests = 1_500;
+    for _ in 0..requests / 10 {
+        for _ in 0..10 {
+            client.ask("GET", &format!("/x.tgz?{query}"), "");
+        }
+        for _ in 0..10 {
+            client.response("GET").expect(200, b"body");
+        }
+    }
+    assert_eq!(server.err.all(), [""; 0], "nothing can be said before the reader goes on");
+    let lines = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&lines);
+    thread::spawn(move || {
+        for line in BufReader::new(File::from(reader)).lines().map_while(Result::ok) {
+            assert!(line.ends_with(" HTTP/1.1\" 200 4 \"-\" \"-\""), "a torn line: {line}");
+            counter.fetch_add(1, Ordering::AcqRel);
+        }
+    });
+    let lost = || -> u64 {
+        let told = server.err.all();
+        told.iter().map(|line| line.split_once(" log lines lost").unwrap().0.parse::<u64>().unwrap()).sum()
+    };
+    // Every line was either written or counted.
+    wait_until("all lines are accounted for", || lines.load(Ordering::Acquire) + lost() == requests);
+    assert!(lost() > 0, "18 MB fit into 8 MiB");
+    assert!(lines.load(Ordering::Acquire) * 12_000 > 8_000_000, "fewer lines kept than fit");
+    client.get("/x.tgz").expect(200, b"body");
+    wait_until("the next line is out", || lines.load(Ordering::Acquire) + lost() == requests + 1);
 }
 
 fn a_reader_that_goes_away_does_not_stop_it(io: Io) {

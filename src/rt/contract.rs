@@ -1,0 +1,475 @@
+//! The runtime contract, tested on every backend: what the rest of the program relies on.
+#![allow(clippy::extra_unused_type_parameters, reason = "what runs on the backend need not name it")]
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::future::{or, poll_once, yield_now, zip};
+
+use super::bell::Bell;
+use super::mailbox::{self, Waiter, Waiters};
+use super::poll::{self, Portable};
+use super::{Listener, Runtime, Socket, TimedOut, blocking, timeout};
+use crate::sys::{socket, would_block};
+
+/// The longest any wait of these tests may last.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+macro_rules! on_every_backend {
+    ($($name:ident),+ $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn portable() {
+                super::portable(super::$name::<super::Portable>);
+            }
+
+            #[cfg(target_os = "linux")]
+            #[test]
+            fn uring() {
+                super::uring(super::$name::<crate::rt::uring::Uring>);
+            }
+        }
+    )+ };
+}
+
+on_every_backend!(
+    a_spawned_task_runs_later_and_alone,
+    sleeps_end_in_the_order_of_their_times,
+    a_dropped_sleep_disturbs_nobody,
+    a_timeout_fires_and_drops_what_it_bounds,
+    a_timeout_lets_pass_what_is_in_time,
+    both_directions_are_awaited_at_once,
+    a_dropped_wait_leaves_the_other_working,
+    the_peers_end_makes_a_socket_readable,
+    a_waiter_hears_every_change_on_another_thread,
+    no_wake_up_is_lost_between_threads,
+    a_dropped_waiter_disturbs_nobody,
+    a_job_on_the_pool_gives_its_result,
+    a_panic_of_a_job_is_an_error,
+    a_dropped_job_runs_to_its_end,
+    a_thousand_dropped_sockets_are_closed,
+    connections_are_accepted_ready_for_use,
+    a_bell_wakes_everybody_from_then_on,
+);
+
+fn portable<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    poll::run(|| within::<Portable>(test())).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+fn uring<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    use super::uring::{RingFlags, Uring, run};
+    match RingFlags::probe() {
+        Ok(flags) => run(flags, || within::<Uring>(test())).unwrap(),
+        Err(error) => {
+            assert!(std::env::var_os("FS_CACHE_TEST_REQUIRE_URING").is_none(), "io_uring refused: {error}");
+            eprintln!("SKIPPED: io_uring is refused on this host ({error})");
+        }
+    }
+}
+
+/// Runs a test with a mailbox on its thread, for no longer than [`PATIENCE`].
+async fn within<R: Runtime>(test: impl Future<Output = ()>) {
+    mailbox::open::<R>().unwrap();
+    timeout::<R, _>(PATIENCE, test).await.expect("the test stands still");
+}
+
+/// Waits until `probe` is true.
+async fn until<R: Runtime>(probe: impl Fn() -> bool) {
+    while !probe() {
+        R::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Both ends of a TCP connection, non-blocking.
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    (near, far)
+}
+
+/// One end as the loop's own, the same for direct calls, and the other end.
+fn known<R: Runtime>() -> (R::Socket, TcpStream, TcpStream) {
+    let (near, far) = tcp_pair();
+    let ours = R::socket(OwnedFd::from(near.try_clone().unwrap())).unwrap();
+    (ours, near, far)
+}
+
+/// Writes until the kernel takes no more.
+fn stuff(mut stream: &TcpStream) {
+    let full = loop {
+        match stream.write(&[0; 64 * 1024]) {
+            Ok(count) => assert!(count > 0),
+            Err(error) => break error,
+        }
+    };
+    assert!(would_block(&full), "{full}");
+}
+
+/// Reads all that is there until `peer` could write again.
+async fn drain<R: Runtime>(mut stream: &TcpStream, stop: &Cell<bool>) {
+    while !stop.get() {
+        while matches!(stream.read(&mut [0; 64 * 1024]), Ok(1..)) {}
+        R::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn a_spawned_task_runs_later_and_alone<R: Runtime>() {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    for number in 0..300 {
+        let seen = Rc::clone(&seen);
+        R::spawn(async move {
+            yield_now().await;
+            seen.borrow_mut().push(number);
+        });
+    }
+    assert!(seen.borrow().is_empty(), "spawn ran a task itself");
+    until::<R>(|| seen.borrow().len() == 300).await;
+    seen.borrow_mut().sort_unstable();
+    assert_eq!(*seen.borrow(), (0..300).collect::<Vec<_>>());
+}
+
+async fn sleeps_end_in_the_order_of_their_times<R: Runtime>() {
+    let order = Rc::new(RefCell::new(Vec::new()));
+    // All times begin here, so a late start of a task changes nothing.
+    let sleeps: Vec<_> = [300, 100, 200].map(|ms| (ms, R::sleep(Duration::from_millis(ms)))).into();
+    let waits = sleeps.into_iter().map(|(ms, sleep)| {
+        let order = Rc::clone(&order);
+        async move {
+            sleep.await;
+            order.borrow_mut().push(ms);
+        }
+    });
+    // Tasks of their own: within one, those that are due together end as they stand.
+    let count = waits.map(|wait| R::spawn(wait)).count();
+    until::<R>(|| order.borrow().len() == count).await;
+    assert_eq!(*order.borrow(), [100, 200, 300]);
+}
+
+async fn a_dropped_sleep_disturbs_nobody<R: Runtime>() {
+    for _ in 0..1_000 {
+        assert!(poll_once(R::sleep(PATIENCE)).await.is_none());
+        // Begun, dropped, and due while the next ones run.
+        poll_once(R::sleep(Duration::from_millis(5))).await;
+    }
+    R::sleep(Duration::from_millis(20)).await;
+}
+
+/// Tells by its drop.
+struct Told(Rc<Cell<bool>>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}
+
+async fn a_timeout_fires_and_drops_what_it_bounds<R: Runtime>() {
+    let dropped = Rc::new(Cell::new(false));
+    let told = Told(Rc::clone(&dropped));
+    let endless = async move {
+        let _held = told;
+        pending::<()>().await;
+    };
+    assert_eq!(timeout::<R, _>(Duration::from_millis(20), endless).await, Err(TimedOut));
+    assert!(dropped.get(), "the bounded future outlived its time");
+}
+
+async fn a_timeout_lets_pass_what_is_in_time<R: Runtime>() {
+    assert_eq!(timeout::<R, _>(PATIENCE, async { 7 }).await, Ok(7));
+    let slow = async {
+        R::sleep(Duration::from_millis(20)).await;
+        8
+    };
+    assert_eq!(timeout::<R, _>(PATIENCE, slow).await, Ok(8));
+    // What is done counts, even when its time is over by then.
+    assert_eq!(timeout::<R, _>(Duration::ZERO, async { 9 }).await, Ok(9));
+}
+
+async fn both_directions_are_awaited_at_once<R: Runtime>() {
+    for read_first in [false, true] {
+        let (ours, near, far) = known::<R>();
+        stuff(&near);
+        let (stop, order) = (Rc::new(Cell::new(false)), RefCell::new(Vec::new()));
+        let read = async {
+            ours.readable().await.unwrap();
+            order.borrow_mut().push("read");
+        };
+        let write = async {
+            ours.writable().await.unwrap();
+            order.borrow_mut().push("write");
+        };
+        let (done, first) = (Rc::clone(&stop), if read_first { "read" } else { "write" });
+        let peer = async {
+            for turn in [read_first, !read_first] {
+                R::sleep(Duration::from_millis(10)).await;
+                if turn {
+                    (&far).write_all(b"x").unwrap();
+                    until::<R>(|| order.borrow().contains(&"read")).await;
+                } else {
+                    let emptied = drain::<R>(&far, &done);
+                    or(emptied, until::<R>(|| order.borrow().contains(&"write"))).await;
+                }
+            }
+        };
+        zip(zip(read, write), peer).await;
+        assert_eq!(order.borrow()[0], first);
+        assert_eq!(order.borrow().len(), 2);
+        stop.set(true);
+    }
+}
+
+async fn a_dropped_wait_leaves_the_other_working<R: Runtime>() {
+    let (ours, near, far) = known::<R>();
+    for _ in 0..50 {
+        stuff(&near);
+        let mut writable = pin!(ours.writable());
+        assert!(poll_once(writable.as_mut()).await.is_none(), "writable while full");
+        assert!(timeout::<R, _>(Duration::from_millis(1), ours.readable()).await.is_err());
+        let stop = Cell::new(false);
+        or(drain::<R>(&far, &stop), async { writable.await.unwrap() }).await;
+        // And the other way round: a dropped wait to write, then a read.
+        stuff(&near);
+        let mut readable = pin!(ours.readable());
+        assert!(poll_once(readable.as_mut()).await.is_none(), "readable while empty");
+        assert!(timeout::<R, _>(Duration::from_millis(1), ours.writable()).await.is_err());
+        (&far).write_all(b"y").unwrap();
+        readable.await.unwrap();
+        assert_eq!((&near).read(&mut [0; 8]).unwrap(), 1);
+        or(drain::<R>(&far, &stop), async { ours.writable().await.unwrap() }).await;
+        while matches!((&far).read(&mut [0; 64 * 1024]), Ok(1..)) {}
+    }
+}
+
+async fn the_peers_end_makes_a_socket_readable<R: Runtime>() {
+    let (ours, near, far) = known::<R>();
+    let mut wait = pin!(ours.readable());
+    assert!(poll_once(wait.as_mut()).await.is_none());
+    drop(far);
+    wait.await.unwrap();
+    assert_eq!((&near).read(&mut [0; 8]).unwrap(), 0);
+}
+
+/// A number that changes on one thread and is awaited on another.
+#[derive(Default)]
+struct Shared(Mutex<(u64, Waiters)>);
+
+impl Shared {
+    fn add(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.0 += 1;
+        state.1.wake_all();
+    }
+
+    async fn at_least(&self, wanted: u64, waiter: &Waiter) -> u64 {
+        poll_fn(|context| {
+            let mut state = self.0.lock().unwrap();
+            if state.0 >= wanted {
+                return Poll::Ready(state.0);
+            }
+            state.1.add(waiter, context);
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+async fn a_waiter_hears_every_change_on_another_thread<R: Runtime>() {
+    const ROUNDS: u64 = 5_000;
+    let shared = Arc::new(Shared::default());
+    let theirs = Arc::clone(&shared);
+    let (ask, asked) = mpsc::channel();
+    let other = thread::spawn(move || asked.iter().for_each(|()| theirs.add()));
+    let waiter = Waiter::new().unwrap();
+    // Nobody changes the number again until this change was heard: a lost wake-up stands still.
+    for round in 1..=ROUNDS {
+        ask.send(()).unwrap();
+        assert_eq!(shared.at_least(round, &waiter).await, round);
+    }
+    drop(ask);
+    other.join().unwrap();
+}
+
+async fn no_wake_up_is_lost_between_threads<R: Runtime>() {
+    const EACH: u64 = 20_000;
+    let shared = Arc::new(Shared::default());
+    let threads: Vec<_> = (0..3)
+        .map(|_| {
+            let theirs = Arc::clone(&shared);
+            thread::spawn(move || (0..EACH).for_each(|_| theirs.add()))
+        })
+        .collect();
+    let done = Rc::new(Cell::new(0));
+    for _ in 0..10 {
+        let (shared, done) = (Arc::clone(&shared), Rc::clone(&done));
+        R::spawn(async move {
+            let waiter = Waiter::new().unwrap();
+            let mut seen = 0;
+            while seen < 3 * EACH {
+                seen = shared.at_least(seen + 1, &waiter).await;
+            }
+            done.set(done.get() + 1);
+        });
+    }
+    until::<R>(|| done.get() == 10).await;
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+async fn a_dropped_waiter_disturbs_nobody<R: Runtime>() {
+    let shared = Arc::new(Shared::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let (theirs, stopped) = (Arc::clone(&shared), Arc::clone(&stop));
+    let other = thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            theirs.add();
+            thread::sleep(Duration::from_micros(50));
+        }
+    });
+    // Slots are used again as soon as they are free: a token that comes late must not hit the next.
+    for _ in 0..2_000 {
+        let left = Waiter::new().unwrap();
+        assert!(poll_once(shared.at_least(u64::MAX, &left)).await.is_none());
+        drop(left);
+        let waiter = Waiter::new().unwrap();
+        let now = shared.0.lock().unwrap().0;
+        shared.at_least(now + 1, &waiter).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    other.join().unwrap();
+}
+
+async fn a_job_on_the_pool_gives_its_result<R: Runtime>() {
+    let here = thread::current().id();
+    assert_ne!(blocking::run(|| thread::current().id()).await.unwrap(), here);
+    for number in 0..500 {
+        assert_eq!(blocking::run(move || number * 2).await.unwrap(), number * 2);
+    }
+    // More jobs at once than threads, and the loop goes on meanwhile.
+    let done = Rc::new(Cell::new(0));
+    for _ in 0..20 {
+        let done = Rc::clone(&done);
+        R::spawn(async move {
+            blocking::run(|| thread::sleep(Duration::from_millis(5))).await.unwrap();
+            done.set(done.get() + 1);
+        });
+    }
+    until::<R>(|| done.get() == 20).await;
+}
+
+async fn a_panic_of_a_job_is_an_error<R: Runtime>() {
+    // More often than the pool has threads: a panic must not cost it one.
+    for _ in 0..10 {
+        let failed = blocking::run(|| -> u8 { panic!("on purpose") }).await;
+        assert!(failed.unwrap_err().to_string().contains("panicked"));
+    }
+    assert_eq!(blocking::run(|| 1).await.unwrap(), 1);
+}
+
+async fn a_dropped_job_runs_to_its_end<R: Runtime>() {
+    let ran = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&ran);
+    let job = move || {
+        thread::sleep(Duration::from_millis(20));
+        theirs.store(true, Ordering::Release);
+    };
+    assert!(poll_once(blocking::run(job)).await.is_none());
+    until::<R>(|| ran.load(Ordering::Acquire)).await;
+}
+
+async fn a_thousand_dropped_sockets_are_closed<R: Runtime>() {
+    for round in 0..1_000 {
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let socket = R::socket(OwnedFd::from(near)).unwrap();
+        // Some with a wait that was dropped, some with one that came true, some with none.
+        match round % 3 {
+            0 => assert!(poll_once(socket.readable()).await.is_none()),
+            1 => socket.writable().await.unwrap(),
+            _ => {}
+        }
+        drop(socket);
+        // The other end sees the close only when no descriptor is left, here or in the kernel.
+        until::<R>(|| match (&far).read(&mut [0; 1]) {
+            Ok(count) => count == 0,
+            Err(error) => {
+                assert!(would_block(&error), "{error}");
+                false
+            }
+        })
+        .await;
+    }
+}
+
+async fn connections_are_accepted_ready_for_use<R: Runtime>() {
+    let fd = socket::listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let address = socket::local_address(&fd).unwrap();
+    let listener = R::listener(fd).unwrap();
+    let client = thread::spawn(move || {
+        for round in 0..200_u8 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(&[round]).unwrap();
+            let mut answer = [0; 1];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, [round]);
+        }
+    });
+    for round in 0..200_u8 {
+        let (stream, ip) = listener.accept().await.unwrap();
+        assert_eq!(ip, IpAddr::from([127, 0, 0, 1]));
+        let mut byte = [0; 1];
+        let count = loop {
+            match socket::recv(&stream, &mut byte) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => stream.readable().await.unwrap(),
+                result => break result.unwrap(),
+            }
+        };
+        assert_eq!((count, byte), (1, [round]));
+        assert_eq!(socket::recv(&stream, &mut byte).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(socket::send(&stream, &byte, false).unwrap(), 1);
+    }
+    client.join().unwrap();
+}
+
+async fn a_bell_wakes_everybody_from_then_on<R: Runtime>() {
+    let (bell, woken) = (Rc::new(Bell::default()), Rc::new(Cell::new(0)));
+    for _ in 0..100 {
+        let (bell, woken) = (Rc::clone(&bell), Rc::clone(&woken));
+        R::spawn(async move {
+            bell.heard().await;
+            woken.set(woken.get() + 1);
+        });
+    }
+    // Listeners that leave take nobody else's place.
+    for _ in 0..100 {
+        assert!(poll_once(bell.heard()).await.is_none());
+        let (mut kept, mut left) = (Box::pin(bell.heard()), Box::pin(bell.heard()));
+        assert!(poll_once(&mut left).await.is_none() && poll_once(&mut kept).await.is_none());
+        drop(left);
+        let (bell, woken) = (Rc::clone(&bell), Rc::clone(&woken));
+        R::spawn(async move {
+            bell.heard().await;
+            woken.set(woken.get() + 1);
+        });
+    }
+    R::sleep(Duration::from_millis(10)).await;
+    assert_eq!(woken.get(), 0);
+    bell.ring();
+    bell.heard().await;
+    until::<R>(|| woken.get() == 200).await;
+}

@@ -1,0 +1,393 @@
+//! The shape of the source, held by a test: who may use whom, what only one module may name, and
+//! how long a file may get. Reads `src/`, runs nothing.
+#![allow(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test, in helpers too")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of program in one file, its tests not counted.
+const MAX_LINES: usize = 450;
+
+/// A module, and the modules of the crate that it may name. `sys::file` allows that part only.
+/// Arrows point down: nothing in this table may reach a row above it.
+const MAY_USE: &[(&str, &[&str])] = &[
+    // The life of the process also needs what only `sys` has: signals, pinning, limits, listening sockets.
+    (
+        "server",
+        &["config", "error", "http", "observe", "outcome", "rt", "serve", "store::Store", "sys", "upstream"],
+    ),
+    // Bodies move by direct non-blocking calls on the loop (DESIGN.md 1): `rt` only says when to
+    // try again, so the call itself is `sys`'s. Sockets by number, processes and signals are not.
+    (
+        "serve",
+        &[
+            "config",
+            "error",
+            "http",
+            "key",
+            "observe",
+            "outcome",
+            "pattern",
+            "route",
+            "rt",
+            "store",
+            "sys::file",
+            "sys::socket",
+            "sys::transfer",
+            "sys::would_block",
+            "upstream",
+        ],
+    ),
+    // Flags become a `Config` here, where the flag and the variable to complain about are known.
+    ("cli", &["config", "pattern"]),
+    ("route", &["http", "key", "outcome", "pattern"]),
+    // Files are `sys`'s: reads and writes of a regular file need no loop.
+    ("store", &["error", "http", "key", "outcome", "rt", "sys::file"]),
+    // Sockets are read and written by direct calls, as in `serve`.
+    ("upstream", &["config", "error", "http", "rt", "sys::socket", "sys::would_block"]),
+    ("observe", &[]),
+    ("config", &["key", "pattern"]),
+    ("key", &["http"]),
+    ("outcome", &[]),
+    ("pattern", &[]),
+    ("http", &["error"]),
+    ("error", &[]),
+    ("rt", &["sys"]),
+    ("sys", &[]),
+];
+
+/// What a module that touches nothing may not name.
+const WORLD: &[&str] = &[
+    "std::fs",
+    "std::os",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::io::stderr",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
+    "socket2",
+    "Instant::now",
+    "SystemTime::now",
+];
+
+/// One file of `src/`.
+struct Source {
+    /// Relative to `src/`.
+    path: String,
+    /// Its program: comments and the contents of strings blanked, tests cut off.
+    program: String,
+    /// Lines before its tests.
+    lines: usize,
+}
+
+impl Source {
+    /// The top module it belongs to.
+    fn module(&self) -> &str {
+        self.path.split('/').next().unwrap().trim_end_matches(".rs")
+    }
+
+    /// Every place that names `name` as a whole path segment or keyword: line numbers.
+    fn naming(&self, name: &str) -> Vec<usize> {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let mut found = Vec::new();
+        for (number, line) in self.program.lines().enumerate() {
+            let mut names = line.match_indices(name).filter(|(at, _)| {
+                !line[..*at].ends_with(is_word) && !line[at + name.len()..].starts_with(is_word)
+            });
+            if names.next().is_some() {
+                found.push(number + 1);
+            }
+        }
+        found
+    }
+
+    /// Complaints about every line that names one of `names`.
+    fn complaints(&self, names: &[&str], rule: &str) -> Vec<String> {
+        let lines = |name: &&str| {
+            let name = (*name).to_owned();
+            self.naming(&name)
+                .into_iter()
+                .map(move |line| format!("src/{}:{line} names {name}: {rule}", self.path))
+        };
+        names.iter().flat_map(lines).collect()
+    }
+
+    /// Paths below the crate's root that it names, two segments deep: `sys::file`, `error::Error`.
+    fn uses(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut roots = vec!["crate::"];
+        if self.path.matches('/').count() == 0 || self.path.matches('/').count() == 1 && self.is_mod() {
+            roots.push("super::");
+        }
+        for root in roots {
+            for (at, _) in self.program.match_indices(root) {
+                let preceded = |end: &str| self.program[..at].ends_with(end);
+                if !preceded("::") && !self.program[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                {
+                    expand("", &self.program[at + root.len()..], &mut found);
+                }
+            }
+        }
+        found
+    }
+
+    fn is_mod(&self) -> bool {
+        self.path.ends_with("/mod.rs")
+    }
+}
+
+/// Adds the paths that a `use` tree (or a path in code) starts with, two segments deep.
+fn expand(before: &str, tree: &str, found: &mut BTreeSet<String>) {
+    let tree = tree.trim_start();
+    if let Some(inside) = tree.strip_prefix('{') {
+        for part in split_group(inside) {
+            expand(before, part, found);
+        }
+        return;
+    }
+    let end = tree.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(tree.len());
+    let (name, rest) = tree.split_at(end);
+    let path = if before.is_empty() { name.to_owned() } else { format!("{before}::{name}") };
+    match rest.strip_prefix("::") {
+        Some(rest) if before.is_empty() => expand(&path, rest, found),
+        _ if name == "self" => drop(found.insert(before.to_owned())),
+        _ if !name.is_empty() => drop(found.insert(path)),
+        _ => {}
+    }
+}
+
+/// The comma-separated parts up to the brace that closes the group.
+fn split_group(inside: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut parts) = (0_u32, 0, Vec::new());
+    for (at, c) in inside.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                parts.push(&inside[start..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&inside[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts
+}
+
+/// The text with comments and the contents of string and character literals made blank; line
+/// ends stay, so that line numbers do.
+fn blanked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let skipped = literal(rest);
+        let (taken, left) = rest.split_at(if skipped == 0 { first.len_utf8() } else { skipped });
+        if skipped == 0 {
+            out.push_str(taken);
+        } else {
+            out.extend(taken.chars().map(|c| if c == '\n' { c } else { ' ' }));
+        }
+        rest = left;
+    }
+    out
+}
+
+/// The length of the comment or literal that `text` starts with; 0 where it starts with neither.
+fn literal(text: &str) -> usize {
+    let upto = |end: &str, from: usize| text[from..].find(end).map_or(text.len(), |at| from + at + end.len());
+    if text.starts_with("//") {
+        return text.find('\n').unwrap_or(text.len());
+    }
+    if text.starts_with("/*") {
+        return upto("*/", 2);
+    }
+    if text.starts_with("r\"") {
+        return upto("\"", 2);
+    }
+    if text.starts_with("r#\"") {
+        return upto("\"#", 3);
+    }
+    if let Some(rest) = text.strip_prefix('"') {
+        let mut escaped = false;
+        let closing = |c: char| {
+            let closes = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            closes
+        };
+        return rest.find(closing).map_or(text.len(), |at| at + 2);
+    }
+    if text.starts_with("'\\") {
+        return upto("'", 3);
+    }
+    let mut after = text.chars().skip(1);
+    match (text.starts_with('\''), after.next(), after.next()) {
+        (true, Some(c), Some('\'')) => 2 + c.len_utf8(),
+        _ => 0,
+    }
+}
+
+/// The program part of a file: what stands before its inline test module.
+fn without_tests(text: &str) -> &str {
+    let inline = |at: &usize| text[*at..].lines().nth(1).is_some_and(|line| line.ends_with('{'));
+    let cut = text.match_indices("#[cfg(test)]\n").map(|(at, _)| at).find(inline);
+    &text[..cut.unwrap_or(text.len())]
+}
+
+/// The files of test modules that `file` declares.
+fn test_files(file: &Path, text: &str) -> Vec<PathBuf> {
+    let stem = file.file_stem().unwrap().to_string_lossy();
+    let dir = match &*stem {
+        "mod" | "lib" | "main" => file.parent().unwrap().to_owned(),
+        _ => file.with_extension(""),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let declared = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]");
+    declared
+        .filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'))
+        .map(|name| dir.join(format!("{name}.rs")))
+        .collect()
+}
+
+fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            walk(&entry.path(), out);
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
+            out.push(entry.path());
+        }
+    }
+}
+
+/// Every file of the program, in order.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    files.sort();
+    let texts: Vec<_> = files.into_iter().map(|file| (fs::read_to_string(&file).unwrap(), file)).collect();
+    let tests: BTreeSet<PathBuf> = texts.iter().flat_map(|(text, file)| test_files(file, text)).collect();
+    let programs = texts.iter().filter(|(_, file)| !tests.contains(file));
+    programs
+        .map(|(text, file)| {
+            let program = without_tests(text);
+            Source {
+                path: file.strip_prefix(&root).unwrap().to_string_lossy().into_owned(),
+                program: blanked(program),
+                lines: program.lines().count(),
+            }
+        })
+        .collect()
+}
+
+#[track_caller]
+fn expect_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n  {}\n", complaints.join("\n  "));
+}
+
+#[test]
+fn modules_use_only_what_the_table_allows() {
+    let mut complaints = Vec::new();
+    for source in sources().iter().filter(|source| !matches!(source.module(), "lib" | "main")) {
+        let module = source.module();
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == module) else {
+            complaints.push(format!("src/{}: module {module} is not in the table", source.path));
+            continue;
+        };
+        for used in source.uses() {
+            let top = used.split("::").next().unwrap();
+            if top != module && !allowed.contains(&top) && !allowed.contains(&used.as_str()) {
+                complaints.push(format!("src/{}: {module} may not use {used}", source.path));
+            }
+        }
+    }
+    expect_none(&complaints);
+}
+
+#[test]
+fn the_table_has_no_way_up() {
+    for (row, (module, allowed)) in MAY_USE.iter().enumerate() {
+        for used in *allowed {
+            let top = used.split("::").next().unwrap();
+            let below = MAY_USE.iter().position(|(name, _)| *name == top).unwrap();
+            // Values that have no parts of the crate themselves are free to all.
+            assert!(below > row || MAY_USE[below].1.is_empty(), "{module} uses {used}, which is above it");
+        }
+    }
+}
+
+#[test]
+fn the_binary_only_starts_the_library() {
+    let main = sources().into_iter().find(|source| source.path == "main.rs").unwrap();
+    for (at, _) in main.program.match_indices("fs_caching_server::") {
+        let mut found = BTreeSet::new();
+        expand("", &main.program[at + "fs_caching_server::".len()..], &mut found);
+        for used in found {
+            let top = used.split("::").next().unwrap();
+            assert!(matches!(top, "cli" | "config" | "server"), "src/main.rs uses {used}");
+        }
+    }
+}
+
+#[test]
+fn what_decides_by_values_touches_nothing() {
+    let pure = ["http", "key", "route", "pattern", "outcome"];
+    let all = sources();
+    let sources = all.iter().filter(|source| pure.contains(&source.module()));
+    let rule = "this module is to be pure";
+    expect_none(&sources.flat_map(|source| source.complaints(WORLD, rule)).collect::<Vec<_>>());
+}
+
+#[test]
+fn only_sys_names_nix_and_libc() {
+    let all = sources();
+    let others = all.iter().filter(|source| source.module() != "sys");
+    let rule = "only src/sys may";
+    expect_none(&others.flat_map(|source| source.complaints(&["nix", "libc"], rule)).collect::<Vec<_>>());
+}
+
+#[test]
+fn only_the_ring_backend_names_monoio() {
+    let all = sources();
+    let others = all.iter().filter(|source| source.path != "rt/uring.rs");
+    let (names, rule) = (["monoio", "io_uring"], "only src/rt/uring.rs may");
+    expect_none(&others.flat_map(|source| source.complaints(&names, rule)).collect::<Vec<_>>());
+}
+
+#[test]
+fn only_sys_holds_unsafe() {
+    let all = sources();
+    let others = all.iter().filter(|source| source.module() != "sys");
+    let (names, rule) = (["unsafe", "unsafe_code"], "only src/sys may");
+    expect_none(&others.flat_map(|source| source.complaints(&names, rule)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_file_fits_in_a_head() {
+    let long = |source: &Source| {
+        let (path, lines) = (&source.path, source.lines);
+        (lines > MAX_LINES).then(|| format!("src/{path}: {lines} lines without its tests, not {MAX_LINES}"))
+    };
+    expect_none(&sources().iter().filter_map(long).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_reading_itself_works() {
+    let text = "use crate::{a::{self, B}, c::d::e};\n// crate::no\nlet x = \"crate::no\"; crate::f(); '\"';\n\
+                #[cfg(test)]\nmod t;\nuse crate::g;\n#[cfg(test)]\nmod tests {\nuse crate::no;\n}\n";
+    let source = Source { path: "z/y.rs".into(), program: blanked(without_tests(text)), lines: 0 };
+    let uses: Vec<String> = source.uses().into_iter().collect();
+    assert_eq!(uses, ["a", "a::B", "c::d", "f", "g"]);
+    assert_eq!(source.naming("crate"), [1, 3, 6]);
+    assert_eq!(test_files(Path::new("src/z/mod.rs"), text), [Path::new("src/z/t.rs")]);
+    assert_eq!(test_files(Path::new("src/z.rs"), text), [Path::new("src/z/t.rs")]);
+    assert!(sources().len() > 40, "src/ was not read");
+}
