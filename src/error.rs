@@ -3,8 +3,6 @@
 use std::fmt;
 use std::io;
 
-use crate::rt::TimedOut;
-
 /// Who an error is to be blamed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
@@ -100,7 +98,7 @@ impl Error {
     }
 
     /// The peer on `side` made no progress in time.
-    pub fn timeout(side: Side) -> impl Fn(TimedOut) -> Self {
+    pub fn timeout<T>(side: Side) -> impl Fn(T) -> Self {
         move |_| Self::new(side, Kind::Timeout)
     }
 

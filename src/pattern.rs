@@ -11,6 +11,7 @@
 //! lone surrogates, so the surrogate 0xD83D stands as the private character U+10D83D in the pattern and in the path
 //! alike. Only paths with characters beyond U+FFFF pay for that.
 
+mod node;
 mod print;
 mod reduce;
 mod syntax;
@@ -20,8 +21,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use node::Node;
 use print::Dialect;
-use syntax::Node;
 
 /// Programs above this size go to the other engine, whose programs stay as small as their source.
 const PROGRAM_BYTES: usize = 4 << 20;

@@ -15,7 +15,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The life of the process also needs what only `sys` has: signals, pinning, limits, listening sockets.
     (
         "server",
-        &["config", "error", "http", "observe", "outcome", "rt", "serve", "store::Store", "sys", "upstream"],
+        &[
+            "config",
+            "error",
+            "http",
+            "observe",
+            "outcome",
+            "rt",
+            "serve",
+            "stop",
+            "store::Store",
+            "sys",
+            "upstream",
+        ],
     ),
     // Bodies move by direct non-blocking calls on the loop (DESIGN.md 1): `rt` only says when to
     // try again, so the call itself is `sys`'s. Sockets by number, processes and signals are not.
@@ -31,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "pattern",
             "route",
             "rt",
+            "stop",
             "store",
             "sys::file",
             "sys::socket",
@@ -40,7 +53,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Flags become a `Config` here, where the flag and the variable to complain about are known.
-    ("cli", &["config", "pattern"]),
+    // Words for errors of the system.
+    ("cli", &["config", "pattern", "sys::process"]),
     ("route", &["http", "key", "outcome", "pattern"]),
     // Files are `sys`'s: reads and writes of a regular file need no loop.
     ("store", &["error", "http", "key", "outcome", "rt", "sys::file"]),
@@ -50,6 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["key", "pattern"]),
     ("key", &["http"]),
     ("outcome", &[]),
+    ("stop", &["rt"]),
     ("pattern", &[]),
     ("http", &["error"]),
     ("error", &[]),

@@ -1,6 +1,6 @@
 //! A tree written out for one of the engines, in terms both read alike.
 
-use super::syntax::Node;
+use super::node::Node;
 use super::units::UnitSet;
 
 /// Whose pattern language to write.

@@ -4,7 +4,7 @@
 //! drops such rounds, so a loop over `x` means the same as a loop over the matches of `x` that are not empty, and that
 //! can be written down. Which group captured what gets lost, so this is for patterns without back-references.
 
-use super::syntax::Node;
+use super::node::Node;
 
 /// Rewriting multiplies nested loops, and so does `regress`; what grows beyond this is refused.
 const NODES: u64 = 20_000;

@@ -8,7 +8,7 @@ pub mod partial;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,6 +22,7 @@ use partial::Partial;
 #[derive(Debug)]
 pub struct Store {
     root: Arc<Root>,
+    /// As it is shown in logs.
     path: PathBuf,
     /// Fills in progress in this process.
     pub inflight: Arc<Inflight>,
@@ -54,7 +55,7 @@ pub enum Found {
 impl Store {
     /// Opens the cache directory. Blocks; for start-up only.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { root: Arc::new(Root::open(path)?), path: path.to_owned(), inflight: Arc::default() })
+        Ok(Self { root: Arc::new(Root::open(path)?), path: normalised(path), inflight: Arc::default() })
     }
 
     /// Where a key's file lies, for logs.
@@ -103,4 +104,21 @@ impl Store {
     pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
         Partial::begin(&self.root, key)
     }
+}
+
+/// A path as the original's logs showed it: without `.`, and without what `..` takes back.
+fn normalised(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(plain.components().next_back(), Some(Component::Normal(_))) => {
+                plain.pop();
+            }
+            Component::ParentDir | Component::Normal(_) | Component::RootDir | Component::Prefix(_) => {
+                plain.push(component);
+            }
+        }
+    }
+    plain
 }
