@@ -17,6 +17,12 @@ struct Buffers {
     writing: bool,
 }
 
+impl Buffers {
+    fn is_idle(&self) -> bool {
+        self.stdout.is_empty() && self.stderr.is_empty()
+    }
+}
+
 /// The way to stdout and stderr.
 pub struct Log {
     debug: bool,
@@ -58,9 +64,10 @@ impl Log {
             buffers.lost += 1;
             return;
         }
+        let idle = buffers.is_idle();
         buffers.stdout.extend_from_slice(line);
         buffers.stdout.push(b'\n');
-        self.more.notify_one();
+        self.wake(buffers, idle);
     }
 
     /// Adds a debug line to stderr, if they are wanted. Control characters are escaped, so that no
@@ -73,20 +80,23 @@ impl Log {
 
     /// Adds a line to stderr in any case.
     pub fn error(&self, line: fmt::Arguments<'_>) {
+        let mut text = String::new();
+        for character in line.to_string().chars() {
+            if character.is_control() {
+                text.extend(character.escape_default());
+            } else {
+                text.push(character);
+            }
+        }
+        text.push('\n');
         let mut buffers = self.buffers();
-        if buffers.stderr.len() > MAX_BEHIND {
+        if buffers.stderr.len() + text.len() > MAX_BEHIND {
             buffers.lost += 1;
             return;
         }
-        for character in line.to_string().chars() {
-            if character.is_control() {
-                buffers.stderr.extend_from_slice(character.escape_default().to_string().as_bytes());
-            } else {
-                buffers.stderr.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-        }
-        buffers.stderr.push(b'\n');
-        self.more.notify_one();
+        let idle = buffers.is_idle();
+        buffers.stderr.extend_from_slice(text.as_bytes());
+        self.wake(buffers, idle);
     }
 
     /// Waits until everything added so far is written, or the time is over.
@@ -101,10 +111,18 @@ impl Log {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A thread that has something to write needs no waking: it looks again when it is done.
+    fn wake(&self, buffers: MutexGuard<'_, Buffers>, was_idle: bool) {
+        drop(buffers);
+        if was_idle {
+            self.more.notify_one();
+        }
+    }
+
     fn write(&self) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         loop {
-            let idle = |b: &mut Buffers| b.stdout.is_empty() && b.stderr.is_empty() && b.lost == 0;
+            let idle = |b: &mut Buffers| b.is_idle();
             let mut buffers =
                 self.more.wait_while(self.buffers(), idle).unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut out, &mut buffers.stdout);

@@ -354,16 +354,16 @@ async fn a_dropped_waiter_disturbs_nobody<R: Runtime>() {
 
 async fn a_job_on_the_pool_gives_its_result<R: Runtime>() {
     let here = thread::current().id();
-    assert_ne!(blocking::run(|| thread::current().id()).await.unwrap(), here);
+    assert_ne!(blocking::run(&blocking::DISK, || thread::current().id()).await.unwrap(), here);
     for number in 0..500 {
-        assert_eq!(blocking::run(move || number * 2).await.unwrap(), number * 2);
+        assert_eq!(blocking::run(&blocking::DISK, move || number * 2).await.unwrap(), number * 2);
     }
     // More jobs at once than threads, and the loop goes on meanwhile.
     let done = Rc::new(Cell::new(0));
     for _ in 0..20 {
         let done = Rc::clone(&done);
         R::spawn(async move {
-            blocking::run(|| thread::sleep(Duration::from_millis(5))).await.unwrap();
+            blocking::run(&blocking::DISK, || thread::sleep(Duration::from_millis(5))).await.unwrap();
             done.set(done.get() + 1);
         });
     }
@@ -373,10 +373,10 @@ async fn a_job_on_the_pool_gives_its_result<R: Runtime>() {
 async fn a_panic_of_a_job_is_an_error<R: Runtime>() {
     // More often than the pool has threads: a panic must not cost it one.
     for _ in 0..10 {
-        let failed = blocking::run(|| -> u8 { panic!("on purpose") }).await;
+        let failed = blocking::run(&blocking::DISK, || -> u8 { panic!("on purpose") }).await;
         assert!(failed.unwrap_err().to_string().contains("panicked"));
     }
-    assert_eq!(blocking::run(|| 1).await.unwrap(), 1);
+    assert_eq!(blocking::run(&blocking::DISK, || 1).await.unwrap(), 1);
 }
 
 async fn a_dropped_job_runs_to_its_end<R: Runtime>() {
@@ -386,7 +386,7 @@ async fn a_dropped_job_runs_to_its_end<R: Runtime>() {
         thread::sleep(Duration::from_millis(20));
         theirs.store(true, Ordering::Release);
     };
-    assert!(poll_once(blocking::run(job)).await.is_none());
+    assert!(poll_once(blocking::run(&blocking::DISK, job)).await.is_none());
     until::<R>(|| ran.load(Ordering::Acquire)).await;
 }
 

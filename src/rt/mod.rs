@@ -16,7 +16,10 @@ use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+use futures_lite::FutureExt;
 
 use crate::sys::{socket, would_block};
 
@@ -74,6 +77,14 @@ impl<R: Runtime> Listener<R::Socket> for ReadyListener<R> {
             }
         }
     }
+}
+
+/// Starts a task that holds `held` to its end. A bug that makes it panic is its own end only.
+pub fn spawn_guarded<R: Runtime>(held: impl Sized + 'static, task: impl Future<Output = ()> + 'static) {
+    R::spawn(async move {
+        drop(AssertUnwindSafe(task).catch_unwind().await);
+        drop(held);
+    });
 }
 
 /// The future did not finish in its time.

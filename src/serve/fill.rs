@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::client::Client;
+use super::follow::Role;
 use super::{Context, Exchange, Reply, follow, head, pass, splice};
 use crate::error::Error;
 use crate::http::date;
@@ -14,7 +15,7 @@ use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::Why;
 use crate::rt::mailbox::Waiter;
-use crate::rt::{Runtime, blocking};
+use crate::rt::{Runtime, blocking, spawn_guarded};
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
 use crate::store::partial::Partial;
@@ -50,18 +51,17 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     };
     let path = context.shared.store.display(permit.key());
     exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
-    let (key, fill) = (permit.key().clone(), Arc::clone(permit.fill()));
+    let fill = Arc::clone(permit.fill());
     fill.announce(describe(answer, length, partial.file()));
     // Followed before the fetch goes on, so that not even its first bytes can pass by.
     let follower = fill.follow(0);
     let log = exchange.log.clone();
-    let busy = context.shared.stop.busy();
     let fetch = run(Rc::clone(context), permit, partial, body, log);
-    R::spawn(async move {
-        fetch.await;
-        drop(busy);
-    });
-    follow::serve(exchange, client, &key, &fill, follower).await
+    spawn_guarded::<R>(context.shared.stop.busy(), fetch);
+    match follow::serve(exchange, client, &fill, follower, Role::Leader).await {
+        Some(reply) => reply,
+        None => client.send_empty(500, false).await,
+    }
 }
 
 fn log_declined(log: &RequestLog, answer: &ResponseHead, why: Why) {
@@ -188,9 +188,9 @@ async fn run<R: Runtime>(
     log: RequestLog,
 ) {
     match store(&context, permit.fill(), &partial, &mut body).await {
-        Ok(()) => {
+        Ok(size) => {
             permit.fill().complete();
-            commit(&context, permit, partial, &log).await;
+            commit(&context, permit, partial, size, &log).await;
         }
         Err(Stop::Origin(error)) => {
             log.debug(format_args!("download of {} failed - {error}", permit.key().as_str()));
@@ -206,10 +206,19 @@ async fn run<R: Runtime>(
 }
 
 /// Gives the whole file its name. Clients have all its bytes by now or get them from the open file.
-async fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, log: &RequestLog) {
+async fn commit<R: Runtime>(
+    context: &Context<R>,
+    permit: Permit,
+    partial: Partial,
+    size: u64,
+    log: &RequestLog,
+) {
     let modified = permit.fill().modified();
     let path = context.shared.store.display(permit.key());
-    match blocking::run(move || partial.commit(modified)).await.and_then(|committed| committed) {
+    match blocking::run(&blocking::DISK, move || partial.commit(size, modified))
+        .await
+        .and_then(|committed| committed)
+    {
         Ok(()) => log.debug(format_args!("renamed {path}.in-progress to {path}")),
         Err(error) => log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}")),
     }
@@ -217,22 +226,29 @@ async fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Parti
     drop(permit);
 }
 
+/// Stores the body; how long it is.
 async fn store<R: Runtime>(
     context: &Context<R>,
     fill: &Fill,
     partial: &Partial,
     body: &mut OriginBody<R>,
-) -> Result<(), Stop> {
+) -> Result<u64, Stop> {
     let mut progress = Progress { fill, file: partial.file(), stored: 0, turn_end: TURN };
-    splice::to_file(&context.pipes, body, &mut progress).await?;
     let mut piece = Vec::new();
+    // What came with the head goes first; then the rest may move inside the kernel.
+    while body.is_buffered() && body.next(&mut piece).await.map_err(Stop::Origin)? {
+        if let Err(error) = progress.write(&piece) {
+            return Err(Stop::Disk(piece, error));
+        }
+    }
+    splice::to_file(&context.pipes, body, &mut progress).await?;
     while body.next(&mut piece).await.map_err(Stop::Origin)? {
         if let Err(error) = progress.write(&piece) {
             return Err(Stop::Disk(piece, error));
         }
         progress.turn::<R>().await;
     }
-    Ok(())
+    Ok(progress.stored())
 }
 
 /// After a disk error: the rest of the body goes to those who follow, through memory, paced by the

@@ -9,6 +9,7 @@ use super::{Exchange, Reply, head, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::conditional::{self, Validators, Verdict};
+use crate::http::fields::Fields;
 use crate::http::range::{self, Selection};
 use crate::http::request::{Method, Version};
 use crate::http::response::HeadWriter;
@@ -18,40 +19,51 @@ use crate::rt::mailbox::Waiter;
 use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
 use crate::sys::socket;
 
-/// Joins a fill that somebody else has started.
+/// Joins a fill that somebody else has started. `None` if the file is there by now.
 pub async fn join<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
     key: &Key,
     fill: Arc<Fill>,
-) -> Reply {
-    let path = exchange.context.shared.store.display(key);
-    exchange.log.debug(format_args!("{path} download in progress - response follows it"));
+) -> Option<Reply> {
+    if exchange.log.is_on() {
+        let path = exchange.context.shared.store.display(key);
+        exchange.log.debug(format_args!("{path} download in progress - response follows it"));
+    }
     let follower = fill.follow(0);
-    serve(exchange, client, key, &fill, follower).await
+    serve(exchange, client, &fill, follower, Role::Follower).await
 }
 
-/// Waits for the answer's head, then sends it and the body as it comes.
+/// Whose request the fill is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// This one's.
+    Leader,
+    /// Another's: what the origin said to that client alone is not for this one.
+    Follower,
+}
+
+/// Waits for the answer's head, then sends it and the body as it comes. `None` if there is a file
+/// to look up instead.
 pub async fn serve<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
-    key: &Key,
     fill: &Fill,
     follower: Result<Follower, NoFile>,
-) -> Reply {
-    let Ok(waiter) = Waiter::new() else {
-        return client.send_empty(500, false).await;
-    };
+    role: Role,
+) -> Option<Reply> {
+    let Ok(waiter) = Waiter::new() else { return Some(client.send_empty(500, false).await) };
     let joined = match follower {
         Ok(follower) => fill.answer(&waiter).await.map(|answer| (follower, answer)),
         Err(no_file) => Err(no_file),
     };
     match joined {
-        Ok((follower, answer)) => send(exchange, client, key, &answer, &follower, &waiter).await,
-        Err(NoFile::Declined(why)) => pass::run(exchange, client, why).await,
+        Ok((follower, answer)) => Some(send(exchange, client, &answer, &follower, &waiter, role).await),
+        Err(NoFile::Again) => None,
+        Err(NoFile::Declined(why)) => Some(pass::run(exchange, client, why).await),
         Err(NoFile::Failed(error)) => {
             let with_body = exchange.request.method != Method::Head;
-            client.send_error(&error, exchange.keep(), with_body).await
+            Some(client.send_error(&error, exchange.keep(), with_body).await)
         }
     }
 }
@@ -59,10 +71,10 @@ pub async fn serve<R: Runtime>(
 async fn send<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
-    _key: &Key,
     answer: &Answer,
     follower: &Follower,
     waiter: &Waiter,
+    role: Role,
 ) -> Reply {
     let (request, keep) = (exchange.request, exchange.keep());
     // The tag that hits will have, where that is known already: it names the same bytes.
@@ -76,8 +88,12 @@ async fn send<R: Runtime>(
         Verdict::PreconditionFailed => return client.send_empty(412, keep).await,
         Verdict::Proceed => {}
     }
+    let mut fields = answer.head.fields.clone();
+    if role == Role::Follower {
+        fields.remove("set-cookie");
+    }
     let Some(size) = answer.length else {
-        return send_unknown(exchange, client, answer, follower, waiter).await;
+        return send_unknown(exchange, client, answer, fields, follower, waiter).await;
     };
     let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
         Selection::Whole => (200, 0, size),
@@ -89,7 +105,7 @@ async fn send<R: Runtime>(
     } else {
         HeadWriter::new(206).field("Content-Range", content_range(first, end, size))
     };
-    described = described.fields(&answer.head.fields).field("Content-Length", (end - first).to_string());
+    described = described.fields(&fields).field("Content-Length", (end - first).to_string());
     let bytes = head::finish(described.field("Accept-Ranges", "bytes"), keep);
     let sent = async {
         client.out().send(&bytes).await?;
@@ -146,12 +162,13 @@ async fn send_unknown<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
     answer: &Answer,
+    fields: Fields,
     follower: &Follower,
     waiter: &Waiter,
 ) -> Reply {
     let chunked = exchange.request.version == Version::Http11;
     let keep = exchange.keep() && (chunked || exchange.request.method == Method::Head);
-    let mut described = HeadWriter::with_reason(200, &answer.head.reason).fields(&answer.head.fields);
+    let mut described = HeadWriter::with_reason(200, &answer.head.reason).fields(&fields);
     if chunked {
         described = described.field("Transfer-Encoding", "chunked");
     }

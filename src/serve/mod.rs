@@ -128,32 +128,39 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     }
 }
 
+/// Times a request looks again that was overtaken by the end of a fill.
+const LOOKS: usize = 8;
+
 async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: Key) -> Reply {
     let store = &exchange.context.shared.store;
-    let found = store.look_up(&key);
-    if !matches!(found, Found::Absent) {
-        return present(exchange, client, &key, found).await;
+    for _ in 0..LOOKS {
+        let found = store.look_up(&key);
+        if !matches!(found, Found::Absent) {
+            return present(exchange, client, &key, found).await;
+        }
+        let turn = match may_fill(exchange.request) {
+            Ok(()) => store.inflight.enter(&key),
+            // What is being fetched anyway answers a HEAD too.
+            Err(Why::HeadOnMiss) => match store.inflight.get(&key) {
+                Some(fill) => Turn::Follow(fill),
+                None => return pass::run(exchange, client, Why::HeadOnMiss).await,
+            },
+            Err(why) => return pass::run(exchange, client, why).await,
+        };
+        match turn {
+            Turn::Follow(fill) => {
+                if let Some(reply) = follow::join(exchange, client, &key, fill).await {
+                    return reply;
+                }
+            }
+            // A fill may have ended between the look-up and the turn.
+            Turn::Lead(permit) => match store.look_up(&key) {
+                Found::Absent => return fill::lead(exchange, client, permit).await,
+                Found::File(_) | Found::Directory | Found::Unusable(_) => permit.withdraw(),
+            },
+        }
     }
-    let turn = match may_fill(exchange.request) {
-        Ok(()) => store.inflight.enter(&key),
-        // What is being fetched anyway answers a HEAD too.
-        Err(Why::HeadOnMiss) => match store.inflight.get(&key) {
-            Some(fill) => Turn::Follow(fill),
-            None => return pass::run(exchange, client, Why::HeadOnMiss).await,
-        },
-        Err(why) => return pass::run(exchange, client, why).await,
-    };
-    let permit = match turn {
-        Turn::Follow(fill) => return follow::join(exchange, client, &key, fill).await,
-        Turn::Lead(permit) => permit,
-    };
-    // A fill may have ended between the look-up and the turn.
-    let found = store.look_up(&key);
-    if matches!(found, Found::Absent) {
-        return fill::lead(exchange, client, permit).await;
-    }
-    drop(permit);
-    present(exchange, client, &key, found).await
+    pass::run(exchange, client, Why::Disk).await
 }
 
 /// Something has the name.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
@@ -63,21 +64,25 @@ async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         client.out().send(CONTINUE).await?;
     }
     let Client { socket, input, stall_time, .. } = client;
-    let sending = Cell::new(true);
-    let upload = async {
+    let upload = Upload::default();
+    let sending = async {
         let sent = upload::run::<R>(request.body, input, socket, &transport, *stall_time).await;
-        sending.set(sent.is_err());
+        upload.whole.set(sent.is_ok());
+        upload.ended.set(Some(Instant::now()));
         sent
     };
     let out = Out::new(socket, *stall_time);
-    let mut download = pin!(answer_to_upload(exchange, &out, connection, &sending));
-    let first = or(async { First::Sent(upload.await) }, async { First::Answered(download.as_mut().await) });
-    match first.await {
-        First::Answered(reply) => reply.map(|reply| Reply { keep: reply.keep && !sending.get(), ..reply }),
-        First::Sent(Err(error)) if error.side == Side::Client => Err(error),
-        // An origin that stops reading may have answered already: that answer counts.
-        First::Sent(_) => download.await,
-    }
+    let mut answering = pin!(answer_to_upload(exchange, &out, connection, &upload));
+    let first = or(async { First::Sent(sending.await) }, async { First::Answered(answering.as_mut().await) });
+    let reply = match first.await {
+        First::Answered(reply) => reply,
+        // The client broke its request off before anyone answered it.
+        First::Sent(Err(error)) if error.side == Side::Client && !upload.answered.get() => Err(error),
+        // Whatever became of the request: an answer that has begun goes on, and an origin that
+        // stopped reading may have sent one.
+        First::Sent(_) => answering.await,
+    };
+    reply.map(|reply| Reply { keep: reply.keep && upload.whole.get(), ..reply })
 }
 
 enum First {
@@ -85,26 +90,45 @@ enum First {
     Answered(Result<Reply, Error>),
 }
 
-/// Waits for the answer, however long the body takes, and relays it.
+/// How far a request's body and the answer to it are.
+#[derive(Default)]
+struct Upload {
+    /// When the sending ended, in whatever way.
+    ended: Cell<Option<Instant>>,
+    /// The origin has all of it.
+    whole: Cell<bool>,
+    /// The client has got the beginning of an answer.
+    answered: Cell<bool>,
+}
+
+impl Upload {
+    /// Waits until the answer has had its time, which begins when the request has been sent.
+    async fn overdue<R: Runtime>(&self, limit: Duration) -> Error {
+        loop {
+            let left = self.ended.get().map_or(limit, |at| limit.saturating_sub(at.elapsed()));
+            if left.is_zero() {
+                return Error::new(Side::Origin, Kind::Timeout);
+            }
+            R::sleep(left).await;
+        }
+    }
+}
+
+/// Waits for the answer, however long the request takes, and relays it.
 async fn answer_to_upload<R: Runtime>(
     exchange: &Exchange<'_, R>,
     out: &Out<'_, R>,
     mut connection: Connection<R>,
-    sending: &Cell<bool>,
+    upload: &Upload,
 ) -> Result<Reply, Error> {
-    let (upstream, method) = (&exchange.context.upstream, &exchange.request.method);
-    loop {
-        match connection.transport.readable(upstream.limits().response_head_time).await {
-            Err(error) if error.kind == Kind::Timeout && sending.get() => {}
-            ready => break ready?,
-        }
-    }
-    let answer = upstream.read_head(&connection.transport, &mut connection.input, method).await?;
-    let mut body = OriginBody::new(upstream, connection, &answer, method)?;
-    if sending.get() {
-        body.keep_no_connection();
-    }
-    let keep = exchange.request.keep_alive() && !sending.get();
+    let (upstream, request) = (&exchange.context.upstream, exchange.request);
+    let head = upstream.read_head_unbounded(&connection.transport, &mut connection.input, &request.method);
+    let overdue = async { Err(upload.overdue::<R>(upstream.limits().response_head_time).await) };
+    let answer = or(head, overdue).await?;
+    // An origin that answers early may take what is still to come for the rest of this request.
+    let body = OriginBody::new(upstream, connection, &answer, &request.method, upload.whole.get())?;
+    upload.answered.set(true);
+    let keep = request.keep_alive() && upload.whole.get() && !exchange.context.shared.stop.is_asked();
     Ok(relay(exchange, out, answer, body, keep).await)
 }
 
@@ -166,8 +190,12 @@ async fn send_body<R: Runtime>(
     mut body: OriginBody<R>,
     chunked: bool,
 ) -> Result<(), Error> {
-    splice::to_client(&exchange.context.pipes, &mut body, out).await?;
     let mut piece = Vec::new();
+    // What came with the head goes first; then the rest may move inside the kernel.
+    while !chunked && body.is_buffered() && body.next(&mut piece).await? {
+        out.send(&piece).await?;
+    }
+    splice::to_client(&exchange.context.pipes, &mut body, out).await?;
     let mut turn = 0;
     while body.next(&mut piece).await? {
         if chunked {

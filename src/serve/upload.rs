@@ -13,6 +13,9 @@ use crate::upstream::transport::Transport;
 /// Bytes taken from the client at a time.
 const READ: usize = 64 * 1024;
 
+/// Bytes sent on without a wait before other tasks get their turn.
+const TURN: usize = 4 * 1024 * 1024;
+
 /// Sends the body from the client's input and socket to the origin, in the framing it came in.
 pub async fn run<R: Runtime>(
     body: RequestBody,
@@ -23,7 +26,7 @@ pub async fn run<R: Runtime>(
 ) -> Result<(), Error> {
     let mut rest = Incoming::from(body);
     let chunked = matches!(rest, Incoming::Chunked(_));
-    let mut piece = Vec::new();
+    let (mut piece, mut turn) = (Vec::new(), 0);
     while !rest.is_done() {
         if input.is_empty() {
             receive::<R>(from, input, &rest, stall_time).await?;
@@ -45,6 +48,11 @@ pub async fn run<R: Runtime>(
                 .map_err(|bad| Error::with(Side::Client, Kind::Protocol, bad.as_str()))?;
         }
         to.write_all(&piece, stall_time).await?;
+        turn += piece.len();
+        if turn >= TURN {
+            turn = 0;
+            R::turn().await;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_lite::future::or;
 
 use crate::error::{Error, Kind, Side};
-use crate::http::request::{self, HeadLimits, Refusal, RequestHead};
+use crate::http::request::{self, HeadLimits, Refusal, RequestBody, RequestHead};
 use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
 use crate::rt::{Runtime, Socket, TimedOut, timeout};
@@ -24,6 +24,8 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// At a stop: how long a connection may take to send its first request.
 const LAST_CALL: Duration = Duration::from_millis(500);
+/// Requests of one connection after which others get their turn.
+const TURN: u32 = 16;
 /// How long the first line of a refused head may get in the log.
 const SKETCH: usize = 1024;
 
@@ -42,19 +44,25 @@ pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer:
     let stall_time = context.shared.config.limits.stall_time;
     let mut client = Client::<R> { socket, peer, input: Vec::new(), stall_time };
     let mut first = true;
+    let mut served: u32 = 0;
     loop {
         let log_to = &context.shared.log;
         match next_request(&context, &mut client, first).await {
             Ok(request) => {
                 first = false;
+                served = served.wrapping_add(1);
+                if served.is_multiple_of(TURN) {
+                    // One that has always sent more already would never wait for anything.
+                    R::turn().await;
+                }
                 let log = RequestLog::new(log_to);
                 let exchange = Exchange { context: &context, request: &request, log: &log };
                 let reply = Box::pin(respond(&exchange, &mut client)).await;
                 record(&client, &request, &reply, &log);
                 if !reply.keep {
-                    let left =
-                        !client.input.is_empty() || !matches!(request.body, request::RequestBody::None);
-                    return finish::<R>(&client, reply.end.is_ok() && left).await;
+                    let unread = !matches!(request.body, RequestBody::None | RequestBody::Length(0));
+                    let linger = reply.end.is_ok() && (unread || !client.input.is_empty());
+                    return finish(&context, &client, linger).await;
                 }
             }
             Err(NoRequest::Gone) => return,
@@ -63,12 +71,12 @@ pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer:
                 let log = RequestLog::new(log_to);
                 log.debug(format_args!("request refused - {}", refusal.as_str()));
                 record_refused(&client, &reply, &log);
-                return finish::<R>(&client, true).await;
+                return finish(&context, &client, true).await;
             }
             Err(NoRequest::Late) => {
                 let reply = client.send_error(&Error::new(Side::Client, Kind::Timeout), false, true).await;
                 record_refused(&client, &reply, &RequestLog::new(log_to));
-                return finish::<R>(&client, true).await;
+                return finish(&context, &client, true).await;
             }
         }
     }
@@ -152,16 +160,16 @@ async fn idle<R: Runtime>(
 }
 
 /// The end of a connection. `linger` lets the client read its answer although it was still sending.
-async fn finish<R: Runtime>(client: &Client<R>, linger: bool) {
+async fn finish<R: Runtime>(context: &Context<R>, client: &Client<R>, linger: bool) {
     if !linger {
         return;
     }
     socket::finish_sending(&client.socket);
     let drain = async {
-        let mut sink = [0; 4096];
         let mut taken = 0;
         while taken < LINGER_BYTES {
-            match socket::recv(&client.socket, &mut sink) {
+            let received = socket::recv(&client.socket, &mut context.scratch.borrow_mut());
+            match received {
                 Ok(0) => return,
                 Ok(count) => taken += count,
                 Err(error) if would_block(&error) && client.socket.readable().await.is_ok() => {}

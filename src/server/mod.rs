@@ -20,7 +20,7 @@ use listener::Listening;
 use worker::{Door, Engine, Plan};
 
 /// The log's last lines get this long to be written.
-const FLUSH_TIME: Duration = Duration::from_secs(2);
+const FLUSH_TIME: Duration = Duration::from_millis(500);
 /// How often workers are looked after.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often the end of the last transfers is looked for.
@@ -58,8 +58,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let workers = start(listening, &cpus, &plan)?;
     manager::ready();
     let result = wait(&signals, workers, &shared, &reload);
-    shared.store.abandon_all();
     log.flush(FLUSH_TIME);
+    shared.store.abandon_all();
     result
 }
 
@@ -125,11 +125,11 @@ fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Connections one worker takes: each may need a socket, a file, and its share of an origin's
-/// connection and pipe, and a few descriptors are for the rest of the program.
+/// Connections one worker takes: each may need its socket, the origin's, a file, its directory
+/// and a pipe's two ends, and a few descriptors are for the rest of the program.
 fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
     const RESERVED: u64 = 64;
-    const PER_CONNECTION: u64 = 3;
+    const PER_CONNECTION: u64 = 6;
     let total = match shared.config.limits.connections {
         0 => usize::try_from(descriptors.saturating_sub(RESERVED) / PER_CONNECTION).unwrap_or(usize::MAX),
         limit => limit,
@@ -150,6 +150,16 @@ fn start(listening: Listening, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker
     Ok(workers)
 }
 
+/// Sees to the cache directory; true while it is lost, which is said once.
+fn look_after(shared: &Shared, lost: bool) -> bool {
+    let Err(error) = shared.store.refresh() else { return false };
+    if !lost {
+        let path = shared.config.cache_dir.display();
+        shared.log.debug(format_args!("cache directory {path} is lost - {}", process::error_text(&error)));
+    }
+    true
+}
+
 /// Waits up to `limit` for a signal; a watcher that failed counts as one to stop.
 fn told(signals: &Receiver<Told>, limit: Duration) -> Option<Told> {
     match signals.recv_timeout(limit) {
@@ -168,11 +178,12 @@ fn wait(
     reload: &dyn Fn(),
 ) -> Result<(), String> {
     let ended = || workers.iter().any(JoinHandle::is_finished);
+    let mut lost = false;
     while !ended() {
         match told(signals, LOOK) {
             Some(Told::Stop) => break,
             Some(Told::Reload) => reload(),
-            None => {}
+            None => lost = look_after(shared, lost),
         }
     }
     let failed = ended();

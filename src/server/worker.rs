@@ -3,12 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::FutureExt;
 use futures_lite::future::or;
 
 use super::connection;
@@ -16,7 +14,7 @@ use crate::config::IoChoice;
 use crate::rt::bell::Bell;
 #[cfg(target_os = "linux")]
 use crate::rt::uring::{self, RingFlags};
-use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll};
+use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll, spawn_guarded};
 use crate::serve::splice::Pipes;
 use crate::serve::{Context, Shared};
 use crate::stop::Busy;
@@ -217,11 +215,7 @@ fn start<R: Runtime>(
     let counted = counter.map(Counted::new);
     let busy = context.shared.stop.busy();
     let serving = connection::serve(Rc::clone(context), socket, peer);
-    R::spawn(async move {
-        // A bug in the service of one connection is the end of that connection only.
-        drop(AssertUnwindSafe(serving).catch_unwind().await);
-        drop((counted, busy));
-    });
+    spawn_guarded::<R>((counted, busy), serving);
 }
 
 /// One of this worker's connections.

@@ -35,6 +35,8 @@ pub struct Answer {
 pub enum NoFile {
     /// The answer is not to be stored: ask the origin yourself.
     Declined(Why),
+    /// The file is there already: look again.
+    Again,
     /// The fill failed, and so does the request.
     Failed(Error),
 }
@@ -202,7 +204,7 @@ impl State {
                 Some(Progress::End(after_piece.unwrap_or(self.stored)))
             }
             Phase::Ended(NoFile::Failed(error)) => Some(Progress::Broken(error.clone())),
-            Phase::Ended(NoFile::Declined(_)) => {
+            Phase::Ended(NoFile::Declined(_) | NoFile::Again) => {
                 Some(Progress::Broken(Error::new(Side::Us, Kind::Abandoned)))
             }
         }

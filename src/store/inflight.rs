@@ -77,6 +77,12 @@ impl Permit {
         self.fill.end(NoFile::Declined(why));
     }
 
+    /// The file is there already: waiters look again.
+    pub fn withdraw(self) {
+        self.leave();
+        self.fill.end(NoFile::Again);
+    }
+
     /// There is no answer, or none any more: waiters fail in the same way.
     pub fn fail(self, error: Error) {
         self.leave();

@@ -58,6 +58,12 @@ impl Store {
         Ok(Self { root: Arc::new(Root::open(path)?), path: normalised(path), inflight: Arc::default() })
     }
 
+    /// Follows the cache directory's name, should it stand for another directory by now. Blocks;
+    /// not for a worker.
+    pub fn refresh(&self) -> io::Result<()> {
+        self.root.refresh()
+    }
+
     /// Where a key's file lies, for logs.
     pub fn display(&self, key: &Key) -> String {
         self.display_path(key.as_str())

@@ -192,6 +192,7 @@ async fn follow(world: Rc<World>) -> Outcome {
     let from = if dice.one_in(2) { 0 } else { first };
     let follower = match world.fill.follow(from as u64) {
         Ok(follower) => follower,
+        Err(NoFile::Again) => panic!("nobody withdraws here"),
         Err(NoFile::Declined(Why::Disk)) if world.disk_full_at.is_some() => return Outcome::Refused,
         Err(other) => panic!("no way to follow: {other:?}"),
     };
@@ -199,6 +200,7 @@ async fn follow(world: Rc<World>) -> Outcome {
     let waiter = Waiter::new().unwrap();
     match world.fill.answer(&waiter).await {
         Ok(answer) => assert_eq!(answer.length.is_some(), world.length_known),
+        Err(NoFile::Again) => panic!("nobody withdraws here"),
         Err(NoFile::Declined(_)) => return Outcome::Declined,
         Err(NoFile::Failed(_)) => return Outcome::NoAnswer,
     }

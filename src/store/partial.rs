@@ -55,8 +55,12 @@ impl Partial {
     }
 
     /// Gives the complete file its final name, with the origin's date (seconds since 1970) and
-    /// synced to the disk. Blocks. On an error nothing is left behind.
-    pub fn commit(mut self, modified: Option<u64>) -> io::Result<()> {
+    /// synced to the disk. Blocks. On an error nothing is left behind; so too if the file has not
+    /// got the `size` it was written with, because somebody else was at it.
+    pub fn commit(mut self, size: u64, modified: Option<u64>) -> io::Result<()> {
+        if file::info(&*self.file)?.size != size {
+            return Err(io::Error::other("the in-progress file was changed by somebody else"));
+        }
         if let Some(secs) = modified {
             file::set_modified(&*self.file, secs)?;
         }
@@ -102,6 +106,7 @@ fn is_named(directory: &OwnedFd, name: &str, file: &impl AsFd) -> bool {
 }
 
 fn acquire(directory: &OwnedFd, name: &str) -> Result<Locked, Why> {
+    let mut why = Why::HeldElsewhere;
     for _ in 0..ATTEMPTS {
         let fresh = file::create_new(directory, name);
         let is_fresh = fresh.is_ok();
@@ -112,7 +117,11 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<Locked, Why> {
             result => result,
         };
         let opened = match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // Taken away in between; or the directory itself is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                why = Why::Disk;
+                continue;
+            }
             result => result.map_err(|_| Why::Disk)?,
         };
         let locked = match file::lock(opened) {
@@ -128,5 +137,5 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<Locked, Why> {
         // Stale and ours alone: away with it, and once more from the start.
         file::unlink(directory, name).map_err(|_| Why::Disk)?;
     }
-    Err(Why::HeldElsewhere)
+    Err(why)
 }

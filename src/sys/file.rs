@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -79,17 +80,54 @@ pub fn info_at(directory: &impl AsFd, name: &str) -> io::Result<Info> {
 /// The top of a tree: nothing opened through it lies outside.
 #[derive(Debug)]
 pub struct Root {
+    /// As it was given: the same name may come to stand for another directory.
+    path: PathBuf,
+    top: RwLock<Top>,
+}
+
+/// The directory that the name stands for now.
+#[derive(Debug)]
+struct Top {
     directory: OwnedFd,
     /// Its real path, to recognise absolute links that lead back inside.
     real_path: PathBuf,
+    id: (u64, u64),
+}
+
+impl Top {
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = nix::fcntl::open(path, flags, Mode::empty())?;
+        let id = info(&directory)?.id;
+        Ok(Self { directory, real_path: path.canonicalize()?, id })
+    }
 }
 
 impl Root {
     /// Opens the directory `path`. Blocks; for start-up only.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = nix::fcntl::open(path, flags, Mode::empty())?;
-        Ok(Self { directory, real_path: path.canonicalize()? })
+        // A later change of the working directory must not move it.
+        let path = std::path::absolute(path)?;
+        Ok(Self { top: RwLock::new(Top::open(&path)?), path })
+    }
+
+    /// Looks whether the name still stands for the directory that is open, and opens it anew (and
+    /// makes it anew) if not. Blocks; not for a worker.
+    pub fn refresh(&self) -> io::Result<()> {
+        let id = nix::sys::stat::stat(&self.path).map(|stat| Info::of(&stat).id);
+        if id == Ok(self.top().id) {
+            return Ok(());
+        }
+        if id == Err(Errno::ENOENT) {
+            std::fs::create_dir_all(&self.path)?;
+        }
+        let top = Top::open(&self.path)?;
+        *self.top.write().unwrap_or_else(PoisonError::into_inner) = top;
+        Ok(())
+    }
+
+    fn top(&self) -> RwLockReadGuard<'_, Top> {
+        self.top.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the existing file or directory at `path` for reading. Links are followed as long as
@@ -107,7 +145,7 @@ impl Root {
 
     /// Opens the directory at `path` and makes what is missing of it, mode 0777 less the umask.
     pub fn make_directory(&self, path: &str) -> io::Result<OwnedFd> {
-        let mut parent = self.directory.try_clone()?;
+        let mut parent = self.top().directory.try_clone()?;
         for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
             let name = path[..end].rsplit('/').next().unwrap_or(path);
             match mkdirat(&parent, name, Mode::from_bits_truncate(0o777)) {
@@ -125,7 +163,7 @@ impl Root {
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        match retry(|| openat2(&self.directory, path, how)) {
+        match retry(|| openat2(&self.top().directory, path, how)) {
             // An absolute link may still lead back inside; a kernel before 5.6 or a filter has no
             // openat2 at all; EAGAIN is a rename that raced with the look-up.
             Err(error) if walk_may_help(&error) => self.walk(path, flags),
@@ -140,7 +178,8 @@ impl Root {
 
     /// Resolves `path` one component at a time, reading links itself.
     fn walk(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        let mut above = vec![self.directory.try_clone()?];
+        let top = self.top();
+        let mut above = vec![top.directory.try_clone()?];
         let mut rest: VecDeque<OsString> = path.split('/').map(OsString::from).collect();
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
@@ -164,7 +203,7 @@ impl Root {
                     return Err(Errno::ELOOP.into());
                 }
                 let target = PathBuf::from(readlinkat(here, name.as_os_str())?);
-                let target = match target.strip_prefix(&self.real_path) {
+                let target = match target.strip_prefix(&top.real_path) {
                     Ok(inside) => {
                         above.truncate(1);
                         inside.to_owned()

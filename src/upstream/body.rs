@@ -9,9 +9,6 @@ use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::rt::Runtime;
 
-/// Bytes asked of the origin at a time.
-const READ: usize = 256 * 1024;
-
 /// A body being read. Dropped before its end, it closes the connection.
 pub struct OriginBody<R: Runtime> {
     upstream: Rc<Upstream<R>>,
@@ -21,23 +18,20 @@ pub struct OriginBody<R: Runtime> {
 }
 
 impl<R: Runtime> OriginBody<R> {
-    /// The body that follows `head` on `connection`.
+    /// The body that follows `head` on `connection`. The connection serves another request after it
+    /// if it is `reusable`: if the origin has read all of this one.
     pub fn new(
         upstream: &Rc<Upstream<R>>,
         connection: Connection<R>,
         head: &ResponseHead,
         method: &Method,
+        reusable: bool,
     ) -> Result<Self, Error> {
         let rest = Incoming::from(head.body(method).map_err(|bad| bad_http(bad.as_str()))?);
-        let keep = head.keep_alive() && !matches!(rest, Incoming::UntilClose);
+        let keep = reusable && head.keep_alive() && !matches!(rest, Incoming::UntilClose);
         let mut body = Self { upstream: Rc::clone(upstream), connection: Some(connection), rest, keep };
         body.release_at_end();
         Ok(body)
-    }
-
-    /// The connection must not be used again, although the answer may end well.
-    pub fn keep_no_connection(&mut self) {
-        self.keep = false;
     }
 
     /// Reads the next piece into `piece`, replacing what it held; false at the proven end (or, for a
@@ -55,6 +49,11 @@ impl<R: Runtime> OriginBody<R> {
         }
         self.release_at_end();
         Ok(!piece.is_empty())
+    }
+
+    /// Has some of it come already, beside its head?
+    pub fn is_buffered(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !connection.input.is_empty())
     }
 
     /// The socket and the bytes left, when they may be moved inside the kernel: plain TCP, a known
@@ -106,7 +105,8 @@ async fn read_more<R: Runtime>(
     upstream: &Upstream<R>,
 ) -> Result<(), Error> {
     let unframed = rest.unframed();
-    let most = unframed.and_then(|left| usize::try_from(left).ok()).map_or(READ, |left| left.min(READ));
+    let read = connection.transport.read_size();
+    let most = unframed.and_then(|left| usize::try_from(left).ok()).map_or(read, |left| left.min(read));
     let buffer = if unframed.is_some() { piece } else { &mut connection.input };
     buffer.resize(most, 0);
     let read = connection.transport.read(buffer, upstream.limits().stall_time).await;

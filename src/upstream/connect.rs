@@ -39,11 +39,15 @@ async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
     if let Ok(ip) = origin.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, origin.port)]);
     }
+    let refused = |why: &dyn std::fmt::Display| Error::with(Side::Origin, Kind::Resolve, why);
+    if blocking::RESOLVER.is_full() {
+        return Err(refused(&"too many look-ups wait"));
+    }
     let name = (origin.host.clone(), origin.port);
-    let found =
-        blocking::run(move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>()));
+    let look_up = move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>());
+    let found = blocking::run(&blocking::RESOLVER, look_up);
     let found = found.await.and_then(|found| found);
-    found.map_err(|error| Error::with(Side::Origin, Kind::Resolve, error))
+    found.map_err(|error| refused(&error))
 }
 
 async fn connect_to<R: Runtime>(address: SocketAddr, limit: Duration) -> Result<R::Socket, Error> {

@@ -85,7 +85,7 @@ impl<R: Runtime> Upstream<R> {
             answer = self.try_once(&mut connection, head, method).await;
         }
         let answer = answer?;
-        let body = OriginBody::new(self, connection, &answer, method)?;
+        let body = OriginBody::new(self, connection, &answer, method, true)?;
         Ok((answer, body))
     }
 
@@ -99,27 +99,35 @@ impl<R: Runtime> Upstream<R> {
         self.read_head(&connection.transport, &mut connection.input, method).await
     }
 
-    /// Waits for a final head; interim ones (1xx) are swallowed.
+    /// Waits for a final head, up to the limit.
     pub async fn read_head(
         &self,
         transport: &Transport<R>,
         input: &mut Vec<u8>,
         method: &Method,
     ) -> Result<ResponseHead, Error> {
-        let reading = async {
-            for _ in 0..MAX_INTERIM {
-                let head = self.read_one_head(transport, input).await?;
-                if !head.is_interim() {
-                    // A bad body length shows here already, before anyone has seen the head.
-                    head.body(method).map_err(|bad| bad_http(bad.as_str()))?;
-                    return Ok(head);
-                }
-            }
-            Err(bad_http("too many interim answers"))
-        };
+        let reading = self.read_head_unbounded(transport, input, method);
         crate::rt::timeout::<R, _>(self.limits.response_head_time, reading)
             .await
             .map_err(Error::timeout(Side::Origin))?
+    }
+
+    /// Waits for a final head; interim ones (1xx) are swallowed. The caller bounds its time.
+    pub async fn read_head_unbounded(
+        &self,
+        transport: &Transport<R>,
+        input: &mut Vec<u8>,
+        method: &Method,
+    ) -> Result<ResponseHead, Error> {
+        for _ in 0..MAX_INTERIM {
+            let head = self.read_one_head(transport, input).await?;
+            if !head.is_interim() {
+                // A bad body length shows here already, before anyone has seen the head.
+                head.body(method).map_err(|bad| bad_http(bad.as_str()))?;
+                return Ok(head);
+            }
+        }
+        Err(bad_http("too many interim answers"))
     }
 
     async fn read_one_head(
@@ -136,7 +144,7 @@ impl<R: Runtime> Upstream<R> {
             }
             let had = input.len();
             input.resize(had + HEAD_READ, 0);
-            let read = transport.read(&mut input[had..], self.limits.response_head_time).await;
+            let read = transport.read_unbounded(&mut input[had..]).await;
             input.truncate(had + *read.as_ref().unwrap_or(&0));
             if read? == 0 {
                 return Err(Error::new(Side::Origin, Kind::Closed));

@@ -183,7 +183,13 @@ impl<R: Runtime> TlsStream<R> {
         let mut state = self.state.borrow_mut();
         state.flush(&self.socket)?;
         state.receive(&self.socket)?;
-        state.flush(&self.socket)
+        state.flush(&self.socket)?;
+        let session = &state.session;
+        if session.is_handshaking() && !session.wants_read() && !session.wants_write() {
+            // The peer has said goodbye before it was done.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 
     /// The socket under it.
@@ -194,12 +200,23 @@ impl<R: Runtime> TlsStream<R> {
     /// Payload that is there; 0 is a proper end (close_notify), an end without one `UnexpectedEof`.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.state.borrow_mut();
-        loop {
-            match state.session.reader().read(buffer) {
-                Err(error) if would_block(&error) => state.receive(&self.socket)?,
-                result => return result,
+        let mut filled = 0;
+        // One record at a time comes out of rustls: as many are taken as are here.
+        while filled < buffer.len() {
+            let more = match state.session.reader().read(&mut buffer[filled..]) {
+                Err(error) if would_block(&error) => state.receive(&self.socket).map(|()| None),
+                result => result.map(Some),
+            };
+            match more {
+                Ok(None) => {}
+                Ok(Some(0)) => break,
+                Ok(Some(count)) => filled += count,
+                // What went wrong after these bytes shows again at the next read.
+                Err(_) if filled > 0 => break,
+                Err(error) => return Err(error),
             }
         }
+        Ok(filled)
     }
 
     /// Takes what fits of `bytes` and sends what the socket takes of it.
@@ -236,7 +253,12 @@ impl State {
             if read? == 0 {
                 // Tells rustls that the stream has ended.
                 self.session.read_tls(&mut io::empty())?;
-                return self.process();
+                self.process()?;
+                return if self.session.is_handshaking() {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                } else {
+                    Ok(())
+                };
             }
         }
         // Each step takes what fits into rustls' own buffer; payload that waits to be read ends it.

@@ -46,13 +46,36 @@ impl<R: Runtime> Transport<R> {
         }
     }
 
-    /// Reads what is there, or waits for it; 0 is a proper end of the stream.
+    /// Reads what is there, or waits for it up to `limit`; 0 is a proper end of the stream.
     pub async fn read(&self, buffer: &mut [u8], limit: Duration) -> Result<usize, Error> {
+        // The timer is set only when there is something to wait for.
+        match self.try_read(buffer) {
+            Err(error) if would_block(&error) => {
+                let reading = timeout::<R, _>(limit, self.read_unbounded(buffer));
+                reading.await.map_err(Error::timeout(Side::Origin))?
+            }
+            result => result.map_err(|e| origin_error(&e)),
+        }
+    }
+
+    /// The same without a limit; the caller bounds its time.
+    pub async fn read_unbounded(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         loop {
             match self.try_read(buffer) {
-                Err(error) if would_block(&error) => self.readable(limit).await?,
+                Err(error) if would_block(&error) => {
+                    self.socket().readable().await.map_err(|e| origin_error(&e))?;
+                }
                 result => return result.map_err(|e| origin_error(&e)),
             }
+        }
+    }
+
+    /// Bytes worth asking for at a time: what a socket may hold, or a few TLS records.
+    pub fn read_size(&self) -> usize {
+        match self {
+            Self::Plain(_) => 256 * 1024,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => 64 * 1024,
         }
     }
 
