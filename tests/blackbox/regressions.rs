@@ -1,15 +1,18 @@
 //! Faults that were found once, each named after what was seen of it.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Io, Launch, Origin, on_both};
+use crate::support::util::PATIENCE;
+use crate::support::{Gate, Io, Launch, Origin, bytes, on_both};
 
 on_both!(
     an_early_answer_to_an_upload_never_poisons_the_next_request,
     an_origin_that_closes_in_the_tls_handshake_is_502,
+    an_answer_that_has_begun_is_not_followed_by_another,
+    an_upload_the_origin_stops_reading_ends_in_time,
 );
 
 fn an_early_answer_to_an_upload_never_poisons_the_next_request(io: Io) {
@@ -77,5 +80,90 @@ fn an_origin_that_closes_in_the_tls_handshake_is_502(io: Io) {
         }
         server.get("/hit.tgz").expect(200, b"hit");
         server.expect_tree(&["hit.tgz"]);
+    }
+}
+
+fn an_answer_that_has_begun_is_not_followed_by_another(io: Io) {
+    for (fault, framing) in [
+        ("half-close", "Content-Length: 1000"),
+        ("half-close", "Transfer-Encoding: chunked"),
+        ("bad chunk", "Transfer-Encoding: chunked"),
+        ("silence", "Content-Length: 1000"),
+    ] {
+        let (body, gate) = (bytes(400, 3), Gate::default());
+        let (sent, held) = (body.clone(), gate.clone());
+        let origin = Origin::at_heads(None, move |_, reply| {
+            reply.head(sent.len(), "");
+            reply.write(&sent[..100]);
+            held.wait();
+            reply.write(&sent[100..]);
+            reply.close();
+        });
+        let server = Launch::new(io, &origin).args(["--stall-timeout", "0.5"]).start();
+        let mut client = server.client();
+        client.ask("POST", "/upload", &format!("{framing}\r\n")).send("3\r\nabc\r\n");
+        let head = client.head("POST");
+        assert_eq!(head.status, 200, "{fault}");
+        assert_eq!(client.raw(100), body[..100]);
+        match fault {
+            "half-close" => drop(client.half_close()),
+            "bad chunk" => drop(client.send("zz\r\n")),
+            _ => {}
+        }
+        // Silence is a fault once the stall timeout is over; that of the other faults is past too,
+        // so that whatever the server has to say is said before the answer goes on.
+        thread::sleep(Duration::from_millis(800));
+        gate.open();
+        let rest = client.rest();
+        // Cut or whole, both are right; bytes of another message are not.
+        assert!(body[100..].starts_with(&rest), "{fault}: {:?}", String::from_utf8_lossy(&rest));
+    }
+}
+
+/// What comes until the end of the stream, an unclean one too; None when none comes in time.
+fn until_end(mut stream: TcpStream) -> Option<Vec<u8>> {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut got, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        // Zero would mean no limit.
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
+        match stream.read(&mut buffer) {
+            Ok(0) => return Some(got),
+            Ok(count) => got.extend_from_slice(&buffer[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => return Some(got),
+        }
+    }
+    None
+}
+
+fn an_upload_the_origin_stops_reading_ends_in_time(io: Io) {
+    let limits = ["--stall-timeout", "1", "--response-timeout", "1"];
+    for framing in ["Content-Length: 1000000000", "Transfer-Encoding: chunked"] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let origin = Origin::at_heads(None, move |_, reply| {
+            held.wait();
+            reply.close();
+        });
+        let server = Launch::new(io, &origin).args(limits).start();
+        let mut stream = TcpStream::connect(server.addr()).unwrap();
+        stream.set_write_timeout(Some(PATIENCE * 2)).unwrap();
+        write!(stream, "POST /upload HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").unwrap();
+        let mut feeder = stream.try_clone().unwrap();
+        let feeding = thread::spawn(move || {
+            let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
+            // Ends when the server closes, or the test does.
+            while feeder.write_all(&chunk).is_ok() {}
+        });
+        let answer = until_end(stream.try_clone().unwrap());
+        // The feeder may still be stuck in a write; an error means that the server was quicker.
+        drop(stream.shutdown(Shutdown::Both));
+        feeding.join().unwrap();
+        gate.open();
+        let answer = String::from_utf8(answer.expect("neither an answer nor an end")).unwrap();
+        let status = answer.split(' ').nth(1).unwrap_or("none");
+        // A reset, for the bytes that nobody read, may overtake the answer.
+        assert!(matches!(status, "502" | "504" | "none"), "{answer:?}");
     }
 }
