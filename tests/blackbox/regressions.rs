@@ -2,17 +2,22 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::tls::Identity;
 use crate::support::util::PATIENCE;
-use crate::support::{Gate, Io, Launch, Origin, bytes, on_both};
+use crate::support::{Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
     an_early_answer_to_an_upload_never_poisons_the_next_request,
     an_origin_that_closes_in_the_tls_handshake_is_502,
     an_answer_that_has_begun_is_not_followed_by_another,
     an_upload_the_origin_stops_reading_ends_in_time,
+    a_pipelining_client_does_not_stop_its_worker,
+    an_upload_longer_than_the_response_limit_is_not_cut,
 );
 
 fn an_early_answer_to_an_upload_never_poisons_the_next_request(io: Io) {
@@ -165,5 +170,98 @@ fn an_upload_the_origin_stops_reading_ends_in_time(io: Io) {
         let status = answer.split(' ').nth(1).unwrap_or("none");
         // A reset, for the bytes that nobody read, may overtake the answer.
         assert!(matches!(status, "502" | "504" | "none"), "{answer:?}");
+    }
+}
+
+/// A client that asks for `target` over and over without waiting, and takes in what comes.
+struct Flood {
+    stream: TcpStream,
+    threads: Vec<thread::JoinHandle<()>>,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Flood {
+    fn start(server: &Server, target: &str) -> Self {
+        let stream = TcpStream::connect(server.addr()).unwrap();
+        stream.set_write_timeout(Some(PATIENCE * 2)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+        let (mut sender, mut receiver) = (stream.try_clone().unwrap(), stream.try_clone().unwrap());
+        let requests = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(2_000);
+        let sending = thread::spawn(move || while sender.write_all(requests.as_bytes()).is_ok() {});
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&taken);
+        let receiving = thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            while let Ok(count @ 1..) = receiver.read(&mut buffer) {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        });
+        Self { stream, threads: vec![sending, receiving], taken }
+    }
+
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        // Both threads end with the connection.
+        drop(self.stream.shutdown(Shutdown::Both));
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+fn a_pipelining_client_does_not_stop_its_worker(io: Io) {
+    // A hit, an answer without a file, and a refusal: none of them ever has to wait.
+    for (target, status) in [("/a.tgz", 200), ("/dir/", 400), ("/%zz.tgz", 400)] {
+        let server = Launch::new(io, &Origin::silent()).args(["--workers", "1"]).start();
+        server.put("a.tgz", b"abc");
+        server.put("dir/b.tgz", b"");
+        assert_eq!(server.get(target).status, status);
+        let flood = Flood::start(&server, target);
+        wait_until("the flood is under way", || flood.taken() > 100_000);
+        for _ in 0..10 {
+            let began = Instant::now();
+            server.get("/a.tgz").expect(200, b"abc");
+            assert!(began.elapsed() < Duration::from_secs(2), "{target}: {:?}", began.elapsed());
+        }
+        let before = flood.taken();
+        wait_until("the flood goes on", || flood.taken() > before);
+    }
+}
+
+fn an_upload_longer_than_the_response_limit_is_not_cut(io: Io) {
+    let identity = Identity::signed("localhost");
+    let dir = tempfile::tempdir().unwrap();
+    let trusted = identity.save(dir.path());
+    // Behind TLS 1.3 the first thing that comes is session tickets, which is no answer; nor is
+    // a 100, with or without TLS.
+    for (tls, interim) in [(false, false), (true, false), (false, true), (true, true)] {
+        let origin = Origin::at_heads(tls.then(|| Arc::clone(&identity.config)), move |request, reply| {
+            if interim {
+                reply.write("HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            if let Some(body) = reply.upload(request) {
+                reply.answer("200 OK", "", &body);
+            }
+        });
+        let server = Launch::new(io, &origin)
+            .env("SSL_CERT_FILE", &trusted)
+            .args(["--workers", "1", "--response-timeout", "0.5"])
+            .start();
+        let body = bytes(30, 6);
+        let mut client = server.client();
+        client.ask("POST", "/upload", "Content-Length: 30\r\n");
+        for byte in body.chunks(1) {
+            // A server that gives up closes; its answer tells.
+            client.send_lossy(byte);
+            thread::sleep(Duration::from_millis(50));
+        }
+        let answer = client.response("POST");
+        assert_eq!(answer.status, 200, "TLS: {tls}, 100 Continue: {interim}: {answer:?}");
+        answer.expect(200, &body);
     }
 }
