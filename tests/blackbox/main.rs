@@ -25,5 +25,6 @@ mod parity_cli;
 mod parity_dir;
 mod parity_log;
 mod pass;
+mod regressions;
 mod time_limits;
 mod tls;

@@ -73,6 +73,10 @@ pub(crate) struct Reply<'a> {
     stream: &'a mut dyn Duplex,
     socket: &'a TcpStream,
     open: bool,
+    /// Read from the stream and not used yet.
+    ahead: &'a mut Vec<u8>,
+    /// The request's body has not been read yet.
+    upload_waits: bool,
 }
 
 impl Reply<'_> {
@@ -83,6 +87,15 @@ impl Reply<'_> {
             self.open = sent.and_then(|()| self.stream.flush()).is_ok();
         }
         self.open
+    }
+
+    /// The request's body, read now. Only for a script that is called at heads, and only once;
+    /// None, and the connection's end, when it breaks off.
+    pub(crate) fn upload(&mut self, request: &Request) -> Option<Vec<u8>> {
+        assert!(std::mem::take(&mut self.upload_waits), "the body has been read already");
+        let body = read_body(&mut *self.stream, self.ahead, request);
+        self.open &= body.is_some();
+        body
     }
 
     /// Ends the connection in order after this answer.
@@ -142,6 +155,8 @@ struct Shared {
     stop: AtomicBool,
     script: Box<Script>,
     tls: Option<Arc<rustls::ServerConfig>>,
+    /// The script is called before the request's body is read.
+    at_heads: bool,
 }
 
 /// The origin; it stops accepting when dropped.
@@ -153,7 +168,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// An origin that answers each request by `script`.
     pub(crate) fn start(script: impl Fn(&Request, &mut Reply<'_>) + Send + Sync + 'static) -> Self {
-        Self::listen(Box::new(script), None)
+        Self::listen(Box::new(script), None, false)
     }
 
     /// The same behind TLS.
@@ -161,7 +176,16 @@ impl Origin {
         config: Arc<rustls::ServerConfig>,
         script: impl Fn(&Request, &mut Reply<'_>) + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(Box::new(script), Some(config))
+        Self::listen(Box::new(script), Some(config), false)
+    }
+
+    /// An origin that answers at the request's head. What the script leaves of the body is read
+    /// after the answer, as nginx does it, and the connection goes on.
+    pub(crate) fn at_heads(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        script: impl Fn(&Request, &mut Reply<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Box::new(script), tls, true)
     }
 
     /// An origin that gives the same body for every target.
@@ -175,7 +199,7 @@ impl Origin {
         Self::start(|_, reply| reply.answer("500 Asked", "", b"the origin was asked"))
     }
 
-    fn listen(script: Box<Script>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    fn listen(script: Box<Script>, tls: Option<Arc<rustls::ServerConfig>>, at_heads: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -184,6 +208,7 @@ impl Origin {
             stop: AtomicBool::new(false),
             script,
             tls,
+            at_heads,
         });
         let state = Arc::clone(&shared);
         thread::spawn(move || {
@@ -270,15 +295,23 @@ fn connection(state: &Shared, socket: &TcpStream) {
 
 fn talk(state: &Shared, stream: &mut dyn Duplex, socket: &TcpStream, number: usize) {
     let mut ahead = Vec::new();
-    while let Some(mut request) = read_request(stream, &mut ahead) {
+    while let Some(mut request) = read_head(stream, &mut ahead) {
         request.connection = number;
+        if !state.at_heads {
+            let Some(body) = read_body(stream, &mut ahead, &request) else { return };
+            request.body = body;
+        }
         {
             let mut seen = state.seen.lock().unwrap();
             request.index = seen.len();
             seen.push(request.clone());
         }
-        let mut reply = Reply { stream: &mut *stream, socket, open: true };
+        let upload_waits = state.at_heads;
+        let mut reply = Reply { stream: &mut *stream, socket, open: true, ahead: &mut ahead, upload_waits };
         (state.script)(&request, &mut reply);
+        if reply.open && reply.upload_waits {
+            drop(reply.upload(&request));
+        }
         if !reply.open {
             return;
         }
@@ -296,7 +329,7 @@ fn more(stream: &mut dyn Duplex, ahead: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-fn read_request(stream: &mut dyn Duplex, ahead: &mut Vec<u8>) -> Option<Request> {
+fn read_head(stream: &mut dyn Duplex, ahead: &mut Vec<u8>) -> Option<Request> {
     let end = loop {
         if let Some(at) = find(ahead, b"\r\n\r\n") {
             break at + 4;
@@ -306,7 +339,7 @@ fn read_request(stream: &mut dyn Duplex, ahead: &mut Vec<u8>) -> Option<Request>
     let rest = ahead.split_off(end);
     let head = String::from_utf8_lossy(&std::mem::replace(ahead, rest)).into_owned();
     let mut words = head.split("\r\n").next()?.split(' ').map(str::to_owned);
-    let mut request = Request {
+    Some(Request {
         method: words.next()?,
         target: words.next()?,
         version: words.next()?,
@@ -314,17 +347,21 @@ fn read_request(stream: &mut dyn Duplex, ahead: &mut Vec<u8>) -> Option<Request>
         connection: 0,
         index: 0,
         head: head.clone(),
-    };
+    })
+}
+
+fn read_body(stream: &mut dyn Duplex, ahead: &mut Vec<u8>, request: &Request) -> Option<Vec<u8>> {
     if request.field("Expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
     if request.field("Transfer-Encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
-        request.body = read_chunks(stream, ahead)?;
+        read_chunks(stream, ahead)
     } else if let Some(length) = request.field("Content-Length") {
         let length: usize = length.parse().ok()?;
-        request.body = read_exact(stream, ahead, length)?;
+        read_exact(stream, ahead, length)
+    } else {
+        Some(Vec::new())
     }
-    Some(request)
 }
 
 fn read_exact(stream: &mut dyn Duplex, ahead: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
