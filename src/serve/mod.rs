@@ -62,7 +62,7 @@ pub struct Context<R: Runtime> {
 /// How a request ended.
 #[derive(Debug)]
 pub struct Reply {
-    /// The status sent; 0 if the client left before one was.
+    /// The status sent, or that would have been had the client stayed.
     pub status: u16,
     /// The Content-Length sent.
     pub length: Option<u64>,
