@@ -2,8 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,10 @@ on_both!(
     an_upload_the_origin_stops_reading_ends_in_time,
     a_pipelining_client_does_not_stop_its_worker,
     an_upload_longer_than_the_response_limit_is_not_cut,
+    a_large_https_fill_ends_although_its_tail_is_buffered,
+    a_followers_head_has_no_cookie_of_the_leaders,
+    body_bytes_that_come_with_the_head_are_stored_in_order,
+    clients_that_find_a_file_just_stored_are_hits,
 );
 
 fn an_early_answer_to_an_upload_never_poisons_the_next_request(io: Io) {
@@ -215,11 +219,11 @@ impl Drop for Flood {
 }
 
 fn a_pipelining_client_does_not_stop_its_worker(io: Io) {
-    // A hit, an answer without a file, and a refusal: none of them ever has to wait.
-    for (target, status) in [("/a.tgz", 200), ("/dir/", 400), ("/%zz.tgz", 400)] {
+    // A hit, a name that is a directory, and a bad path: none of them ever has to wait.
+    for (target, status) in [("/a.tgz", 200), ("/dir.tgz", 400), ("/bad%", 400)] {
         let server = Launch::new(io, &Origin::silent()).args(["--workers", "1"]).start();
         server.put("a.tgz", b"abc");
-        server.put("dir/b.tgz", b"");
+        server.put("dir.tgz/b", b"");
         assert_eq!(server.get(target).status, status);
         let flood = Flood::start(&server, target);
         wait_until("the flood is under way", || flood.taken() > 100_000);
@@ -264,4 +268,131 @@ fn an_upload_longer_than_the_response_limit_is_not_cut(io: Io) {
         assert_eq!(answer.status, 200, "TLS: {tls}, 100 Continue: {interim}: {answer:?}");
         answer.expect(200, &body);
     }
+}
+
+fn a_large_https_fill_ends_although_its_tail_is_buffered(io: Io) {
+    let identity = Identity::signed("localhost");
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::start_tls(Arc::clone(&identity.config), |request, reply| {
+        let size: usize = request.target.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
+        // One write, so that the last records come together.
+        reply.write([head.into_bytes(), bytes(size, 7)].concat());
+    });
+    let server = Launch::new(io, &origin)
+        .env("SSL_CERT_FILE", identity.save(dir.path()))
+        .args(["--workers", "1", "--stall-timeout", "3"])
+        .start();
+    // A turn of the relay ends after 4 MiB. What follows may all be in the TLS session by then:
+    // the socket never becomes readable again, and whoever waits for that waits too long.
+    for tail in [20_000, 30_000, 50_000] {
+        let size = (4 << 20) + tail;
+        let body = bytes(size, 7);
+        server.get(&format!("/{size}.tgz")).expect(200, &body).expect_keep_alive();
+        server.expect_cached(&format!("{size}.tgz"), &body);
+    }
+    assert_eq!(origin.count(), 3);
+}
+
+fn a_followers_head_has_no_cookie_of_the_leaders(io: Io) {
+    let (before_head, in_body) = (Gate::default(), Gate::default());
+    let (head_held, body_held) = (before_head.clone(), in_body.clone());
+    let origin = Origin::start(move |_, reply| {
+        head_held.wait();
+        reply.head(10, "X-Same: yes\r\nSet-Cookie: session=leader\r\nset-cookie: other=1\r\n");
+        reply.write("01234");
+        body_held.wait();
+        reply.write("56789");
+    });
+    let server = Launch::new(io, &origin).args(["--workers", "2"]).start();
+    let mut leader = server.client();
+    leader.ask("GET", "/x.tgz", "");
+    wait_until("the origin is asked", || origin.count() == 1);
+    // Some wait for the head, others join when it is there.
+    let mut followers: Vec<_> = (0..8).map(|_| server.client()).collect();
+    let (early, late) = followers.split_at_mut(4);
+    for client in early {
+        client.ask("GET", "/x.tgz", "");
+    }
+    thread::sleep(Duration::from_millis(100));
+    before_head.open();
+    let mut first = leader.head("GET");
+    assert_eq!(first.all("Set-Cookie"), ["session=leader", "other=1"]);
+    for client in late {
+        client.ask("GET", "/x.tgz", "");
+    }
+    let mut heads: Vec<_> = followers.iter_mut().map(|client| client.head("GET")).collect();
+    let asked = server.ask("HEAD", "/x.tgz", "");
+    in_body.open();
+    for (client, response) in followers.iter_mut().zip(&mut heads) {
+        client.finish(response);
+        response.expect(200, b"0123456789");
+    }
+    leader.finish(&mut first);
+    first.expect(200, b"0123456789");
+    server.expect_cached("x.tgz", b"0123456789");
+    heads.extend([asked, server.get("/x.tgz")]);
+    for response in heads {
+        assert_eq!(response.status, 200);
+        assert_eq!(response.all("Set-Cookie"), [""; 0], "somebody else's session");
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+fn body_bytes_that_come_with_the_head_are_stored_in_order(io: Io) {
+    const SIZE: usize = 2 << 20;
+    // From a single byte to more than one read takes, and all of it.
+    for first in [1, 1_000, 16_000, 16_384, 20_000, 300_000, SIZE] {
+        let body = bytes(SIZE, 9);
+        let whole = body.clone();
+        let origin = Origin::start(move |_, reply| {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+            reply.write([head.as_bytes(), &whole[..first]].concat());
+            let mut rest = &whole[first..];
+            for size in [1, 7, 4_097, 65_537, 131, 300_001, 1_000_003].into_iter().cycle() {
+                let (piece, left) = rest.split_at(size.min(rest.len()));
+                if piece.is_empty() || !reply.write(piece) {
+                    return;
+                }
+                // Each piece is to come as one.
+                thread::sleep(Duration::from_millis(2));
+                rest = left;
+            }
+        });
+        let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
+        let mut client = server.client();
+        client.get("/x.tgz").expect(200, &body).expect_keep_alive();
+        server.expect_cached("x.tgz", &body);
+        client.get("/pass").expect(200, &body).expect_keep_alive();
+        client.get("/x.tgz").expect(200, &body).expect_keep_alive();
+        assert_eq!(origin.count(), 2);
+    }
+}
+
+fn clients_that_find_a_file_just_stored_are_hits(io: Io) {
+    const NAMES: usize = 50;
+    const CLIENTS: usize = 16;
+    let origin = Origin::start(|request, reply| reply.serve(request, request.target.as_bytes()));
+    let server = Launch::new(io, &origin).args(["--workers", "2"]).start();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
+    // All ask for the same name at once: some lead, some follow, and some look before the file
+    // is there and take their turn when it is.
+    for target in (0..NAMES).map(|n| format!("/{n}.tgz")) {
+        let (together, target) = (Barrier::new(CLIENTS), target.as_str());
+        thread::scope(|scope| {
+            for client in &mut clients {
+                let together = &together;
+                scope.spawn(move || {
+                    together.wait();
+                    client.get(target).expect(200, target.as_bytes()).expect_keep_alive();
+                });
+            }
+        });
+        server.expect_cached(&target[1..], target.as_bytes());
+    }
+    let mut targets: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+    targets.sort();
+    let mut want: Vec<_> = (0..NAMES).map(|n| format!("/{n}.tgz")).collect();
+    want.sort();
+    assert_eq!(targets, want, "each is fetched once");
 }
