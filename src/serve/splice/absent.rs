@@ -8,7 +8,7 @@ use crate::upstream::body::OriginBody;
 
 /// Nothing to keep.
 #[derive(Debug, Default)]
-pub struct Pipes;
+pub struct Pipes {}
 
 impl Pipes {
     /// Nothing to close.
