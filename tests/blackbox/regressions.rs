@@ -22,6 +22,8 @@ on_both!(
     a_followers_head_has_no_cookie_of_the_leaders,
     body_bytes_that_come_with_the_head_are_stored_in_order,
     clients_that_find_a_file_just_stored_are_hits,
+    a_cache_directory_that_was_replaced_is_followed,
+    a_malformed_upload_is_an_empty_400,
 );
 
 fn an_early_answer_to_an_upload_never_poisons_the_next_request(io: Io) {
@@ -395,4 +397,44 @@ fn clients_that_find_a_file_just_stored_are_hits(io: Io) {
     let mut want: Vec<_> = (0..NAMES).map(|n| format!("/{n}.tgz")).collect();
     want.sort();
     assert_eq!(targets, want, "each is fetched once");
+}
+
+fn a_cache_directory_that_was_replaced_is_followed(io: Io) {
+    let origin = Origin::fixed(b"body");
+    let server = Server::start(io, &origin);
+    server.get("/first.tgz").expect(200, b"body");
+    server.expect_cached("first.tgz", b"body");
+    // Removed and made anew by the operator; removed; and moved away.
+    for (round, replace) in [true, false, false].into_iter().enumerate() {
+        if round == 2 {
+            std::fs::rename(server.cache_dir(), server.outside().join("moved")).unwrap();
+        } else {
+            std::fs::remove_dir_all(server.cache_dir()).unwrap();
+        }
+        if replace {
+            std::fs::create_dir(server.cache_dir()).unwrap();
+        }
+        let mut tries = 0;
+        wait_until("files are cached again", || {
+            tries += 1;
+            let name = format!("{round}-{tries}.tgz");
+            server.get(&format!("/{name}")).expect(200, b"body");
+            server.path(&name).exists()
+        });
+    }
+    // What was moved away is not served any more.
+    let before = origin.count();
+    server.get("/first.tgz").expect(200, b"body");
+    assert_eq!(origin.count(), before + 1);
+}
+
+fn a_malformed_upload_is_an_empty_400(io: Io) {
+    let origin = Origin::at_heads(None, |request, reply| drop(reply.upload(request)));
+    let server = Server::start(io, &origin);
+    let mut client = server.client();
+    client.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
+    let response = client.response("POST");
+    response.expect(400, b"");
+    assert_eq!(response.field("Content-Type"), None);
+    client.expect_closed();
 }
