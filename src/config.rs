@@ -140,12 +140,38 @@ pub struct Limits {
     pub response_head_time: Duration,
     /// For open transfers once a stop was asked. Below the patience of service managers.
     pub drain_time: Duration,
+    /// Open files and bodies in memory.
+    pub files: FileLimits,
     /// Client connections at once, over all workers; 0 derives it from the descriptor limit.
     pub connections: usize,
     /// Idle connections to the origin that each worker keeps.
     pub idle_origin_connections: usize,
     /// How long they are kept: below the 5 s after which common origins close, so that few are found dead.
     pub origin_idle_time: Duration,
+}
+
+/// What each worker keeps ready of the files that are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct FileLimits {
+    /// Bytes of the longest body that is kept in memory. Above it, sendfile from the page cache is as cheap.
+    pub small_body: u64,
+    /// Bytes of all such bodies of a worker.
+    pub body_memory: usize,
+    /// Open files of a worker; `None` derives it from the descriptor limit.
+    pub open_files: Option<usize>,
+    /// How long the look-up of a name holds. What happens to the file itself shows at once.
+    pub look_up_time: Duration,
+}
+
+impl Default for FileLimits {
+    fn default() -> Self {
+        Self {
+            small_body: 16 * 1024,
+            body_memory: 32 * 1024 * 1024,
+            open_files: None,
+            look_up_time: Duration::from_secs(1),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -160,6 +186,7 @@ impl Default for Limits {
             connect_time: Duration::from_secs(10),
             response_head_time: Duration::from_secs(60),
             drain_time: Duration::from_secs(20),
+            files: FileLimits::default(),
             connections: 0,
             idle_origin_connections: 8,
             origin_idle_time: Duration::from_secs(4),

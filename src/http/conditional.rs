@@ -30,6 +30,14 @@ pub enum Verdict {
     PreconditionFailed,
 }
 
+/// Is there neither a condition nor a range: is the whole wanted, whatever it is?
+pub fn is_plain(fields: &Fields) -> bool {
+    fields.iter().all(|(name, _)| {
+        let conditional = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"));
+        !conditional && !name.eq_ignore_ascii_case(b"range")
+    })
+}
+
 /// Evaluates the conditions of a GET or HEAD in the order of RFC 9110 section 13.2.2.
 ///
 /// Other methods proceed. A date that cannot be read, or that stands on several lines, is no condition.

@@ -253,6 +253,16 @@ impl HeadWriter {
         self
     }
 
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Never: a status line is there from the start.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
     /// The head with the empty line that ends it.
     pub fn finish(mut self) -> Vec<u8> {
         self.out.extend_from_slice(b"\r\n");

@@ -1,7 +1,5 @@
 //! The access log: one line a request, in the combined format with a few departures kept from the first version.
 
-use std::io::Write as _;
-use std::net::IpAddr;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Local, Offset};
@@ -9,7 +7,7 @@ use chrono::{DateTime, Local, Offset};
 /// What one line tells.
 pub struct Entry<'a> {
     /// Address of the client. On a socket of both families an IPv4 one comes as `::ffff:10.0.1.35`.
-    pub client: IpAddr,
+    pub client: &'a str,
     /// User of a Basic Authorization; see [`basic_user`].
     pub user: Option<&'a [u8]>,
     /// When the response ended.
@@ -30,32 +28,52 @@ pub struct Entry<'a> {
     pub agent: Option<&'a [u8]>,
 }
 
-/// Appends the line, without its newline, to `out`.
-pub fn format(entry: &Entry<'_>, out: &mut Vec<u8>) {
-    let at = DateTime::<Local>::from(entry.at);
-    // The first version wrote UTC so, and its readers may compare whole fields.
-    let zone = if at.offset().fix().local_minus_utc() == 0 { "-0000" } else { "%z" };
-    let at = at.format(&format!("%d/%b/%Y:%H:%M:%S {zone}")).to_string();
-    text(out, format_args!("{} - ", entry.client));
+/// The time as the line shows it, such as `[16/May/2015:20:31:39 -0400]`, written once a second.
+#[derive(Debug, Default)]
+pub struct Stamp {
+    second: Option<u64>,
+    text: String,
+}
+
+impl Stamp {
+    /// The text for `time`.
+    pub fn at(&mut self, time: SystemTime) -> &str {
+        let second = time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs());
+        if second.is_none() || self.second != second {
+            self.second = second;
+            let local = DateTime::<Local>::from(time);
+            // The first version wrote UTC so, and its readers may compare whole fields.
+            let zone = if local.offset().fix().local_minus_utc() == 0 { "-0000" } else { "%z" };
+            self.text = local.format(&format!("[%d/%b/%Y:%H:%M:%S {zone}]")).to_string();
+        }
+        &self.text
+    }
+}
+
+/// Appends the line, without its newline, to `out`; `stamp` is the text of its time.
+pub fn format(entry: &Entry<'_>, stamp: &str, out: &mut Vec<u8>) {
+    let mut number = itoa::Buffer::new();
+    let text = |out: &mut Vec<u8>, text: &str| out.extend_from_slice(text.as_bytes());
+    text(out, entry.client);
+    text(out, " - ");
     field(out, entry.user, Place::Bare);
-    text(out, format_args!(" [{at}] \""));
+    out.push(b' ');
+    text(out, stamp);
+    text(out, " \"");
     escape(out, entry.method, Place::Quoted);
     out.push(b' ');
     escape(out, entry.target, Place::Quoted);
-    text(out, format_args!(" HTTP/{}\" {} ", entry.version, entry.status));
-    match entry.content_length {
-        Some(length) => text(out, format_args!("{length} \"")),
-        None => text(out, format_args!("- \"")),
-    }
+    text(out, " HTTP/");
+    text(out, entry.version);
+    text(out, "\" ");
+    text(out, number.format(entry.status));
+    out.push(b' ');
+    text(out, entry.content_length.map_or("-", |length| number.format(length)));
+    text(out, " \"");
     field(out, entry.referer, Place::Quoted);
-    text(out, format_args!("\" \""));
+    text(out, "\" \"");
     field(out, entry.agent, Place::Quoted);
     out.push(b'"');
-}
-
-fn text(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
-    // Writing to memory cannot fail, and chrono's formatter only fails on a bad format string.
-    out.write_fmt(arguments).ok();
 }
 
 /// Where a value stands in the line.
@@ -76,6 +94,10 @@ fn field(out: &mut Vec<u8>, value: Option<&[u8]>, place: Place) {
 
 /// Writes what is printable as it is, and every byte of the rest as `\xHH`, so that no request can forge a line.
 fn escape(out: &mut Vec<u8>, value: &[u8], place: Place) {
+    if value.iter().all(|&byte| is_plain(byte, place)) {
+        out.extend_from_slice(value);
+        return;
+    }
     for chunk in value.utf8_chunks() {
         for c in chunk.valid().chars() {
             let mut buffer = [0; 4];
@@ -88,6 +110,12 @@ fn escape(out: &mut Vec<u8>, value: &[u8], place: Place) {
         }
         escape_bytes(out, chunk.invalid());
     }
+}
+
+/// Is this ASCII that [`must_escape`] leaves as it is? Nearly every value is all of it.
+fn is_plain(byte: u8, place: Place) -> bool {
+    let quoted = (byte == b' ' || byte.is_ascii_graphic()) && byte != b'\\' && byte != b'"';
+    quoted && (place == Place::Quoted || !matches!(byte, b' ' | b'[' | b']'))
 }
 
 fn must_escape(c: char, place: Place) -> bool {
@@ -149,11 +177,11 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv6Addr;
+    use std::net::IpAddr;
 
     fn entry() -> Entry<'static> {
         Entry {
-            client: IpAddr::from([10, 0, 1, 35]),
+            client: "10.0.1.35",
             user: None,
             at: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_431_823_899),
             method: b"GET",
@@ -169,7 +197,7 @@ mod tests {
     /// The line with its date, which depends on the zone of the machine, checked and replaced by `DATE`.
     fn line(entry: &Entry<'_>) -> String {
         let mut out = Vec::new();
-        format(entry, &mut out);
+        format(entry, Stamp::default().at(entry.at), &mut out);
         let text = String::from_utf8(out).unwrap();
         let (start, end) = (text.find('[').unwrap() + 1, text.find(']').unwrap());
         let date = text[start..end].to_owned();
@@ -189,7 +217,7 @@ mod tests {
     #[test]
     fn every_field() {
         let entry = Entry {
-            client: IpAddr::from(Ipv6Addr::LOCALHOST),
+            client: "::1",
             user: Some(b"bob"),
             method: b"POST",
             target: b"/a?b",
@@ -205,8 +233,8 @@ mod tests {
 
     #[test]
     fn mapped_address_is_shown_as_it_is() {
-        let entry =
-            Entry { client: IpAddr::from(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()), ..entry() };
+        let client = IpAddr::from(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped()).to_string();
+        let entry = Entry { client: &client, ..entry() };
         assert!(line(&entry).starts_with("::ffff:192.0.2.1 - - "));
     }
 

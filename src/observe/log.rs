@@ -1,4 +1,4 @@
-//! Log lines on their way out: workers add them to a buffer, one thread writes it. A slow or
+//! Log lines on their way out: workers add them to buffers, one thread writes them. A slow or
 //! closed stdout or stderr never holds up a request.
 
 use std::fmt;
@@ -6,27 +6,41 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes a stream may be behind; lines beyond that are lost, and counted.
+use super::access_log::{self, Entry, Stamp};
+
+/// Bytes a buffer may be behind; lines beyond that are lost, and counted.
 const MAX_BEHIND: usize = 8 * 1024 * 1024;
+/// How long lines gather before they are written together: a write for each would cost more than
+/// the answer that it tells of.
+const GATHER: Duration = Duration::from_millis(5);
+/// A buffer that has grown beyond this is given back once it is empty.
+const SPARE: usize = 256 * 1024;
 
 #[derive(Default)]
-struct Buffers {
-    stdout: Vec<u8>,
+struct State {
     stderr: Vec<u8>,
     lost: u64,
+    lanes: Vec<Arc<Mutex<Lines>>>,
+    /// A buffer has something that the writing thread has not taken yet.
+    pending: bool,
+    /// The writing thread is at it.
     writing: bool,
+    /// Somebody waits for all of it to be written.
+    urgent: bool,
 }
 
-impl Buffers {
-    fn is_idle(&self) -> bool {
-        self.stdout.is_empty() && self.stderr.is_empty()
-    }
+/// Access lines of one worker.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    stamp: Stamp,
+    lost: u64,
 }
 
 /// The way to stdout and stderr.
 pub struct Log {
     debug: bool,
-    buffers: Mutex<Buffers>,
+    state: Mutex<State>,
     more: Condvar,
     written: Condvar,
 }
@@ -37,15 +51,15 @@ impl fmt::Debug for Log {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Log {
     /// Starts the writing thread.
     pub fn start(debug: bool) -> io::Result<Arc<Self>> {
-        let log = Arc::new(Self {
-            debug,
-            buffers: Mutex::default(),
-            more: Condvar::new(),
-            written: Condvar::new(),
-        });
+        let log =
+            Arc::new(Self { debug, state: Mutex::default(), more: Condvar::new(), written: Condvar::new() });
         let theirs = Arc::clone(&log);
         std::thread::Builder::new().name("log".into()).spawn(move || theirs.write())?;
         Ok(log)
@@ -54,20 +68,6 @@ impl Log {
     /// Are debug lines wanted?
     pub fn debugs(&self) -> bool {
         self.debug
-    }
-
-    /// Adds an access line to stdout.
-    pub fn access(&self, line: &[u8]) {
-        let mut buffers = self.buffers();
-        let full = buffers.stdout.len() + line.len() > MAX_BEHIND;
-        if full {
-            buffers.lost += 1;
-            return;
-        }
-        let idle = buffers.is_idle();
-        buffers.stdout.extend_from_slice(line);
-        buffers.stdout.push(b'\n');
-        self.wake(buffers, idle);
     }
 
     /// Adds a debug line to stderr, if they are wanted. Control characters are escaped, so that no
@@ -89,32 +89,27 @@ impl Log {
             }
         }
         text.push('\n');
-        let mut buffers = self.buffers();
-        if buffers.stderr.len() + text.len() > MAX_BEHIND {
-            buffers.lost += 1;
+        let mut state = lock(&self.state);
+        if state.stderr.len() + text.len() > MAX_BEHIND {
+            state.lost += 1;
             return;
         }
-        let idle = buffers.is_idle();
-        buffers.stderr.extend_from_slice(text.as_bytes());
-        self.wake(buffers, idle);
+        state.stderr.extend_from_slice(text.as_bytes());
+        self.ring(state);
     }
 
     /// Waits until everything added so far is written, or the time is over.
     pub fn flush(&self, limit: Duration) {
-        let pending = |buffers: &mut Buffers| {
-            buffers.writing || !(buffers.stdout.is_empty() && buffers.stderr.is_empty())
-        };
-        drop(self.written.wait_timeout_while(self.buffers(), limit, pending));
+        let mut state = lock(&self.state);
+        (state.pending, state.urgent) = (true, true);
+        self.more.notify_one();
+        drop(self.written.wait_timeout_while(state, limit, |state| state.pending || state.writing));
     }
 
-    fn buffers(&self) -> MutexGuard<'_, Buffers> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A thread that has something to write needs no waking: it looks again when it is done.
-    fn wake(&self, buffers: MutexGuard<'_, Buffers>, was_idle: bool) {
-        drop(buffers);
-        if was_idle {
+    /// Wakes the writing thread, unless it is about to look anyway.
+    fn ring(&self, mut state: MutexGuard<'_, State>) {
+        if !std::mem::replace(&mut state.pending, true) {
+            drop(state);
             self.more.notify_one();
         }
     }
@@ -122,56 +117,109 @@ impl Log {
     fn write(&self) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         loop {
-            let idle = |b: &mut Buffers| b.is_idle();
-            let mut buffers =
-                self.more.wait_while(self.buffers(), idle).unwrap_or_else(PoisonError::into_inner);
-            std::mem::swap(&mut out, &mut buffers.stdout);
-            std::mem::swap(&mut err, &mut buffers.stderr);
-            let lost = std::mem::take(&mut buffers.lost);
-            buffers.writing = true;
-            drop(buffers);
+            let lost = self.collect(&mut out, &mut err);
             // A closed stream takes nothing; the program works on.
             drop(io::stdout().lock().write_all(&out).and_then(|()| io::stdout().flush()));
             drop(io::stderr().lock().write_all(&err));
             if lost > 0 {
                 drop(writeln!(io::stderr().lock(), "{lost} log lines lost: the log is not read fast enough"));
             }
-            out.clear();
-            err.clear();
-            self.buffers().writing = false;
-            self.written.notify_all();
+            for buffer in [&mut out, &mut err] {
+                buffer.clear();
+                buffer.shrink_to(SPARE);
+            }
+            let mut state = lock(&self.state);
+            state.writing = false;
+            if !state.pending {
+                state.urgent = false;
+                self.written.notify_all();
+            }
+        }
+    }
+
+    /// Waits for lines, lets more of them gather, and takes them all; how many were lost.
+    fn collect(&self, out: &mut Vec<u8>, err: &mut Vec<u8>) -> u64 {
+        let waited = self.more.wait_while(lock(&self.state), |state| !state.pending);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.more.wait_timeout_while(state, GATHER, |state| !state.urgent);
+        let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        (state.pending, state.writing) = (false, true);
+        std::mem::swap(err, &mut state.stderr);
+        let mut lost = std::mem::take(&mut state.lost);
+        for lane in &state.lanes {
+            let mut lines = lock(lane);
+            lost += std::mem::take(&mut lines.lost);
+            if out.is_empty() {
+                std::mem::swap(out, &mut lines.text);
+            } else {
+                out.append(&mut lines.text);
+            }
+        }
+        lost
+    }
+}
+
+/// One worker's way to the access log. Its lines wait in a buffer of their own, so that workers do
+/// not wait for each other.
+#[derive(Clone)]
+pub struct Lane {
+    log: Arc<Log>,
+    lines: Arc<Mutex<Lines>>,
+}
+
+impl Lane {
+    /// A new one; it is looked after for as long as the program lives.
+    pub fn open(log: &Arc<Log>) -> Self {
+        let lines = Arc::new(Mutex::new(Lines::default()));
+        lock(&log.state).lanes.push(Arc::clone(&lines));
+        Self { log: Arc::clone(log), lines }
+    }
+
+    /// The log it belongs to.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Adds an access line to stdout, and among the debug lines of its request.
+    pub fn access(&self, entry: &Entry<'_>, request: &RequestLog) {
+        let mut lines = lock(&self.lines);
+        let start = lines.text.len();
+        if start > MAX_BEHIND {
+            lines.lost += 1;
+            return;
+        }
+        let Lines { text, stamp, .. } = &mut *lines;
+        access_log::format(entry, stamp.at(entry.at), text);
+        if request.is_on() {
+            request.debug(format_args!("{}", String::from_utf8_lossy(&text[start..])));
+        }
+        text.push(b'\n');
+        drop(lines);
+        if start == 0 {
+            self.log.ring(lock(&self.log.state));
         }
     }
 }
 
 /// The debug lines of one request, behind its id.
 #[derive(Clone, Debug)]
-pub struct RequestLog {
-    log: Arc<Log>,
-    id: Option<uuid::Uuid>,
-}
+pub struct RequestLog(Option<(Arc<Log>, uuid::Uuid)>);
 
 impl RequestLog {
     /// Gives the request an id, if debug lines are wanted.
     pub fn new(log: &Arc<Log>) -> Self {
-        Self { log: Arc::clone(log), id: log.debug.then(uuid::Uuid::new_v4) }
+        Self(log.debug.then(|| (Arc::clone(log), uuid::Uuid::new_v4())))
     }
 
     /// Are debug lines wanted?
     pub fn is_on(&self) -> bool {
-        self.id.is_some()
+        self.0.is_some()
     }
 
     /// Adds a debug line.
     pub fn debug(&self, line: fmt::Arguments<'_>) {
-        if let Some(id) = &self.id {
-            self.log.error(format_args!("[{id}] {line}"));
+        if let Some((log, id)) = &self.0 {
+            log.error(format_args!("[{id}] {line}"));
         }
-    }
-
-    /// Adds the access line, to stdout and among the debug lines.
-    pub fn access(&self, line: &[u8]) {
-        self.log.access(line);
-        self.debug(format_args!("{}", String::from_utf8_lossy(line)));
     }
 }

@@ -7,6 +7,7 @@ pub mod bell;
 pub mod blocking;
 #[cfg(test)]
 mod contract;
+mod deadline;
 pub mod mailbox;
 pub mod poll;
 #[cfg(target_os = "linux")]
@@ -19,6 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use deadline::Late;
 use futures_lite::FutureExt;
 
 use crate::sys::{socket, would_block};
@@ -91,12 +93,15 @@ pub fn spawn_guarded<R: Runtime>(held: impl Sized + 'static, task: impl Future<O
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimedOut;
 
-/// Bounds a wait.
-pub async fn timeout<R: Runtime, T>(time: Duration, future: impl Future<Output = T>) -> Result<T, TimedOut> {
+/// Bounds a wait; it may last up to an eighth longer than `limit`.
+pub fn timeout<R: Runtime, T>(
+    limit: Duration,
+    future: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, TimedOut>> {
     let done = async { Ok(future.await) };
-    let late = async {
-        R::sleep(time).await;
+    let late = async move {
+        Late::<R>::new(limit).await;
         Err(TimedOut)
     };
-    futures_lite::future::or(done, late).await
+    futures_lite::future::or(done, late)
 }

@@ -1,6 +1,5 @@
 //! The client's side of a connection: bytes in, heads and bodies out, every wait bounded.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ const TURN: u64 = 1024 * 1024;
 pub struct Client<R: Runtime> {
     /// Its socket.
     pub socket: R::Socket,
-    /// Its address.
-    pub peer: IpAddr,
+    /// Its address, as logs show it.
+    pub peer: Box<str>,
     /// Bytes that came and are not consumed yet.
     pub input: Vec<u8>,
     /// Time without progress before it is given up.

@@ -1,65 +1,89 @@
-//! A finished file: conditions, range, head, and the body by sendfile.
+//! A finished file: conditions, range, head, and the body by sendfile; a small one from memory.
 
 use std::time::SystemTime;
 
 use super::client::Client;
+use super::ready::Ready;
 use super::{Exchange, Reply, head};
+use crate::error::{Error, Side};
 use crate::http::conditional::{self, Validators, Verdict};
+use crate::http::range;
 use crate::http::request::Method;
-use crate::http::response::HeadWriter;
-use crate::http::{date, mime, range};
-use crate::key::Key;
 use crate::rt::Runtime;
-use crate::store::Entry;
+use crate::sys::{socket, would_block};
+
+/// What became of the attempt to answer without waiting.
+pub enum AtOnce {
+    /// It is not that simple: answer in the ordinary way.
+    No,
+    /// All of it is sent.
+    Sent(Reply),
+    /// The client takes these bytes later; then the answer is this.
+    Begun(Vec<u8>, Reply),
+}
+
+/// Answers a plain GET of a small file, if that is in memory, by one call that does not wait.
+pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> AtOnce {
+    let request = exchange.request;
+    if request.method != Method::Get
+        || exchange.log.is_on()
+        || !conditional::is_plain(&request.fields)
+        || !exchange.keep()
+    {
+        return AtOnce::No;
+    }
+    let Some(file) = exchange.context.files.find(request.path()).filter(|file| file.has_body()) else {
+        return AtOnce::No;
+    };
+    let reply = Reply::sent(200, Some(file.entry.info.size), true);
+    file.with_message(|bytes| match socket::send(&client.socket, bytes, false) {
+        Ok(sent) if sent == bytes.len() => AtOnce::Sent(reply),
+        Ok(sent) => AtOnce::Begun(bytes[sent..].to_vec(), reply),
+        Err(error) if would_block(&error) => AtOnce::Begun(bytes.to_vec(), reply),
+        Err(error) => AtOnce::Sent(reply.failed(Error::io(Side::Client, &error))),
+    })
+}
 
 /// Answers from the file.
-pub async fn serve<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    key: &Key,
-    entry: Entry,
-) -> Reply {
-    let (request, keep) = (exchange.request, exchange.keep());
-    let millis = unix_millis(entry.modified);
-    let tag = etag(entry.size, millis);
-    let modified = millis / 1000;
-    let validators = Validators { etags: [Some(tag.as_bytes()), None], last_modified: Some(modified) };
-    let described = |status| {
-        HeadWriter::new(status)
-            .field("Last-Modified", date::format(modified))
-            .field("Content-Type", mime::by_name(key.file_name().as_bytes()))
-            .field("ETag", &tag)
-    };
+pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, file: &Ready) -> Reply {
+    let (request, keep, size) = (exchange.request, exchange.keep(), file.entry.info.size);
+    let validators =
+        Validators { etags: [Some(file.etag.as_bytes()), None], last_modified: Some(file.modified) };
     match conditional::evaluate(&request.method, &request.fields, &validators) {
         Verdict::NotModified => {
-            let sent = client.out().send(&head::finish(described(304), keep)).await;
+            let sent = client.out().send(&head::finish(file.describe(304), keep)).await;
             return Reply::ended(304, None, keep, sent);
         }
         Verdict::PreconditionFailed => return client.send_empty(412, keep).await,
         Verdict::Proceed => {}
     }
-    let (status, first, end) = match range::select(&request.method, &request.fields, entry.size, &validators)
-    {
-        range::Selection::Whole => (200, 0, entry.size),
+    let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
+        range::Selection::Whole => (200, 0, size),
         range::Selection::Part { first, last } => (206, first, last + 1),
-        range::Selection::Unsatisfiable => {
-            return unsatisfiable(client, entry.size, keep).await;
-        }
+        range::Selection::Unsatisfiable => return unsatisfiable(client, size, keep).await,
     };
-    let mut described = described(status).field("Content-Length", (end - first).to_string());
-    described = described.field("Accept-Ranges", "bytes");
-    if status == 206 {
-        described = described.field("Content-Range", content_range(first, end, entry.size));
-    }
-    let bytes = head::finish(described, keep);
+    let bytes = head_of(file, status, first, end, keep);
     let sent = async {
         if request.method == Method::Head || first == end {
             return client.out().send(&bytes).await;
         }
         client.out().send_more(&bytes).await?;
-        client.out().send_file(&entry.file, first, end).await
+        client.out().send_file(&file.entry.file, first, end).await
     };
     Reply::ended(status, Some(end - first), keep, sent.await)
+}
+
+/// The head of an answer with the bytes from `first` up to and without `end`.
+fn head_of(file: &Ready, status: u16, first: u64, end: u64, keep: bool) -> Vec<u8> {
+    if status == 200 && keep {
+        return file.with_message(|bytes| bytes[..file.head()].to_vec());
+    }
+    let mut described = file.describe(status).field("Content-Length", (end - first).to_string());
+    described = described.field("Accept-Ranges", "bytes");
+    if status == 206 {
+        described = described.field("Content-Range", content_range(first, end, file.entry.info.size));
+    }
+    head::finish(described, keep)
 }
 
 /// The whole is shorter than what was asked for (RFC 9110 section 15.5.17).
@@ -86,7 +110,7 @@ pub fn etag(size: u64, millis: u64) -> String {
     clippy::cast_sign_loss,
     reason = "the very imprecision is wanted; the value is neither negative nor beyond 2^53"
 )]
-fn unix_millis(time: SystemTime) -> u64 {
+pub fn unix_millis(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let millis = since.as_secs() as f64 * 1000.0 + f64::from(since.subsec_nanos()) / 1_000_000.0;
     (millis + 0.5).floor() as u64

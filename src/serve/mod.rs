@@ -6,6 +6,7 @@ pub mod follow;
 pub mod head;
 pub mod hit;
 pub mod pass;
+pub mod ready;
 pub mod splice;
 pub mod upload;
 
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::http::request::{Method, RequestBody, RequestHead};
 use crate::key::Key;
-use crate::observe::log::{Log, RequestLog};
+use crate::observe::log::{Lane, Log, RequestLog};
 use crate::outcome::Why;
 use crate::pattern::Pattern;
 use crate::route::{self, Route};
@@ -28,6 +29,7 @@ use crate::store::inflight::Turn;
 use crate::store::{Found, Store};
 use crate::upstream::Upstream;
 use client::Client;
+use ready::{Ready, ReadyFiles};
 use splice::Pipes;
 
 /// What all workers share.
@@ -55,8 +57,12 @@ pub struct Context<R: Runtime> {
     pub pipes: Pipes,
     /// Rings when the program is to end, for connections that idle.
     pub closing: Bell,
+    /// Files asked for lately.
+    pub files: ReadyFiles,
     /// Where bytes from clients land first.
     pub scratch: RefCell<Vec<u8>>,
+    /// Where access lines go.
+    pub lines: Lane,
 }
 
 /// How a request ended.
@@ -73,6 +79,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The same answer, but for its end.
+    #[must_use]
+    pub fn failed(self, error: Error) -> Self {
+        Self { keep: false, end: Err(error), ..self }
+    }
+
     /// An answer sent whole.
     pub fn sent(status: u16, length: Option<u64>, keep: bool) -> Self {
         Self { status, length, keep, end: Ok(()) }
@@ -112,8 +124,15 @@ impl<R: Runtime> Exchange<'_, R> {
 /// Answers one request.
 pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Reply {
     let request = exchange.request;
-    let target = String::from_utf8_lossy(&request.target);
-    exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
+    if exchange.log.is_on() {
+        let target = String::from_utf8_lossy(&request.target);
+        exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
+    }
+    if matches!(request.method, Method::Get | Method::Head)
+        && let Some(file) = exchange.context.files.find(request.path())
+    {
+        return hit(exchange, client, &file).await;
+    }
     match route::decide(request, &exchange.context.pattern) {
         Route::Cache(key) => cached(exchange, client, key).await,
         Route::Pass(why) => pass::run(exchange, client, why).await,
@@ -136,7 +155,7 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
     for _ in 0..LOOKS {
         let found = store.look_up(&key);
         if !matches!(found, Found::Absent) {
-            return present(exchange, client, &key, found).await;
+            return present(exchange, client, key, found).await;
         }
         let turn = match may_fill(exchange.request) {
             Ok(()) => store.inflight.enter(&key),
@@ -167,21 +186,26 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
 async fn present<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
-    key: &Key,
+    key: Key,
     found: Found,
 ) -> Reply {
     match found {
         Found::File(entry) => {
-            if exchange.log.is_on() {
-                let path = exchange.context.shared.store.display(key);
-                exchange.log.debug(format_args!("{path} is a file (cached) - streaming to client"));
-            }
-            hit::serve(exchange, client, key, entry).await
+            let file = exchange.context.files.keep(exchange.request.path(), key, entry);
+            hit(exchange, client, &file).await
         }
         Found::Directory => directory(exchange, client, key.as_str()).await,
         Found::Unusable(why) => pass::run(exchange, client, why).await,
         Found::Absent => pass::run(exchange, client, Why::Disk).await,
     }
+}
+
+async fn hit<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, file: &Ready) -> Reply {
+    if exchange.log.is_on() {
+        let path = exchange.context.shared.store.display(&file.key);
+        exchange.log.debug(format_args!("{path} is a file (cached) - streaming to client"));
+    }
+    hit::serve(exchange, client, file).await
 }
 
 async fn directory<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, path: &str) -> Reply {

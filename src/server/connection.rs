@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use futures_lite::future::or;
 
@@ -11,8 +11,9 @@ use crate::error::{Error, Kind, Side};
 use crate::http::request::{self, HeadLimits, Refusal, RequestBody, RequestHead};
 use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
-use crate::rt::{Runtime, Socket, TimedOut, timeout};
+use crate::rt::{Runtime, Socket, timeout};
 use crate::serve::client::Client;
+use crate::serve::hit::{self, AtOnce};
 use crate::serve::{Context, Exchange, Reply, respond};
 use crate::sys::{socket, would_block};
 
@@ -39,89 +40,189 @@ enum NoRequest {
     Late,
 }
 
-/// Serves a connection to its end.
+/// What the bytes that have come amount to.
+enum Input {
+    /// A request.
+    Request(RequestHead),
+    /// Not a whole head yet; so far has it been looked at.
+    Partial(usize),
+    /// No request.
+    None(NoRequest),
+}
+
+/// Serves a connection to its end. What takes more than one step is boxed, so that a connection
+/// that only waits stays small.
 pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer: IpAddr) {
     let stall_time = context.shared.config.limits.stall_time;
+    let peer = peer.to_string().into_boxed_str();
     let mut client = Client::<R> { socket, peer, input: Vec::new(), stall_time };
     let mut first = true;
-    let mut served: u32 = 0;
+    let mut in_a_row: u32 = 0;
     loop {
-        let log_to = &context.shared.log;
-        match next_request(&context, &mut client, first).await {
-            Ok(request) => {
-                first = false;
-                served = served.wrapping_add(1);
-                if served.is_multiple_of(TURN) {
-                    // One that has always sent more already would never wait for anything.
-                    R::turn().await;
+        if client.input.is_empty() {
+            in_a_row = 0;
+            if idle(&context, &client, first).await.is_err() {
+                return;
+            }
+        } else {
+            in_a_row += 1;
+            if in_a_row.is_multiple_of(TURN) {
+                // One that has always sent more already would never wait for anything.
+                R::turn().await;
+            }
+        }
+        let goes_on = match next_input(&context, &mut client) {
+            Input::Request(request) => match answer_at_once(&context, &client, &request) {
+                AtOnce::Sent(reply) => {
+                    record(&context, &client, &request, &reply, &RequestLog::new(context.lines.log()));
+                    reply.keep
                 }
-                let log = RequestLog::new(log_to);
-                let exchange = Exchange { context: &context, request: &request, log: &log };
-                let reply = Box::pin(respond(&exchange, &mut client)).await;
-                record(&client, &request, &reply, &log);
-                if !reply.keep {
-                    let unread = !matches!(request.body, RequestBody::None | RequestBody::Length(0));
-                    let linger = reply.end.is_ok() && (unread || !client.input.is_empty());
-                    return finish(&context, &client, linger).await;
-                }
-            }
-            Err(NoRequest::Gone) => return,
-            Err(NoRequest::Refused(refusal)) => {
-                let reply = client.send_empty(refusal.status(), false).await;
-                let log = RequestLog::new(log_to);
-                log.debug(format_args!("request refused - {}", refusal.as_str()));
-                record_refused(&client, &reply, &log);
-                return finish(&context, &client, true).await;
-            }
-            Err(NoRequest::Late) => {
-                let reply = client.send_error(&Error::new(Side::Client, Kind::Timeout), false, true).await;
-                record_refused(&client, &reply, &RequestLog::new(log_to));
-                return finish(&context, &client, true).await;
-            }
+                taken => Box::pin(answer(&context, &mut client, request, taken)).await,
+            },
+            Input::Partial(scanned) => Box::pin(answer_later(&context, &mut client, scanned)).await,
+            Input::None(why) => Box::pin(end(&context, &client, why)).await,
+        };
+        if !goes_on {
+            return;
+        }
+        first = false;
+    }
+}
+
+fn answer_at_once<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, request: &RequestHead) -> AtOnce {
+    if context.lines.log().debugs() {
+        return AtOnce::No;
+    }
+    let log = RequestLog::new(context.lines.log());
+    hit::at_once(&Exchange { context, request, log: &log }, client)
+}
+
+/// Answers a request, or goes on with the answer that has begun; whether another may follow.
+async fn answer<R: Runtime>(
+    context: &Rc<Context<R>>,
+    client: &mut Client<R>,
+    request: RequestHead,
+    taken: AtOnce,
+) -> bool {
+    let log = RequestLog::new(context.lines.log());
+    let reply = match taken {
+        AtOnce::Sent(reply) => reply,
+        AtOnce::Begun(rest, reply) => {
+            let end = client.out().send(&rest).await;
+            Reply::ended(reply.status, reply.length, reply.keep, end)
+        }
+        AtOnce::No => {
+            let exchange = Exchange { context, request: &request, log: &log };
+            respond(&exchange, client).await
+        }
+    };
+    record(context, client, &request, &reply, &log);
+    if !reply.keep {
+        let unread = !matches!(request.body, RequestBody::None | RequestBody::Length(0));
+        let linger = reply.end.is_ok() && (unread || !client.input.is_empty());
+        finish(context, client, linger).await;
+    }
+    reply.keep
+}
+
+/// Waits for the rest of a head, then answers.
+async fn answer_later<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, scanned: usize) -> bool {
+    match rest_of_head(context, client, scanned).await {
+        Ok(request) => answer(context, client, request, AtOnce::No).await,
+        Err(why) => end(context, client, why).await,
+    }
+}
+
+/// The end of a connection that has no next request: never does another follow.
+async fn end<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, why: NoRequest) -> bool {
+    let log = RequestLog::new(context.lines.log());
+    let reply = match why {
+        NoRequest::Gone => return false,
+        NoRequest::Refused(refusal) => {
+            log.debug(format_args!("request refused - {}", refusal.as_str()));
+            client.send_empty(refusal.status(), false).await
+        }
+        NoRequest::Late => client.send_error(&Error::new(Side::Client, Kind::Timeout), false, true).await,
+    };
+    record_refused(context, client, &reply, &log);
+    finish(context, client, true).await;
+    false
+}
+
+/// Receives, and reads a head from what has come. A head that came whole is read where it was received.
+fn next_input<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -> Input {
+    let limits = head_limits(context);
+    if !client.input.is_empty() {
+        return parse(&mut client.input, &limits, 0);
+    }
+    let mut scratch = context.scratch.borrow_mut();
+    scratch.resize(HEAD_READ, 0);
+    let received = match socket::recv(&client.socket, &mut scratch) {
+        Ok(received @ 1..) => received,
+        // Woken for nothing.
+        Err(error) if would_block(&error) => return Input::Partial(0),
+        Ok(_) | Err(_) => return Input::None(NoRequest::Gone),
+    };
+    let mut scanned = 0;
+    match request::parse(&scratch[..received], &limits, &mut scanned) {
+        Ok(Some((request, used))) => {
+            client.input.extend_from_slice(&scratch[used..received]);
+            Input::Request(request)
+        }
+        Ok(None) => {
+            client.input.extend_from_slice(&scratch[..received]);
+            Input::Partial(scanned)
+        }
+        Err(refusal) => {
+            client.input.extend_from_slice(&scratch[..received]);
+            Input::None(NoRequest::Refused(refusal))
         }
     }
 }
 
-/// The next head, parsed. An idle connection holds no buffer.
-async fn next_request<R: Runtime>(
+/// Reads a head from the front of `input`.
+fn parse(input: &mut Vec<u8>, limits: &HeadLimits, mut scanned: usize) -> Input {
+    match request::parse(input, limits, &mut scanned) {
+        Ok(Some((request, used))) if used == input.len() => {
+            *input = Vec::new();
+            Input::Request(request)
+        }
+        Ok(Some((request, used))) => {
+            input.drain(..used);
+            Input::Request(request)
+        }
+        Ok(None) => Input::Partial(scanned),
+        Err(refusal) => Input::None(NoRequest::Refused(refusal)),
+    }
+}
+
+fn head_limits<R: Runtime>(context: &Context<R>) -> HeadLimits {
+    let limits = &context.shared.config.limits;
+    HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes }
+}
+
+/// Waits for the rest of a head that has begun; its time has begun too.
+async fn rest_of_head<R: Runtime>(
     context: &Context<R>,
     client: &mut Client<R>,
-    first: bool,
+    mut scanned: usize,
 ) -> Result<RequestHead, NoRequest> {
-    let limits = &context.shared.config.limits;
-    let head_limits =
-        HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
-    let mut scanned = 0;
-    let mut deadline = None;
-    loop {
-        if !client.input.is_empty() {
-            deadline.get_or_insert_with(|| Instant::now() + limits.head_time);
-            match request::parse(&client.input, &head_limits, &mut scanned) {
-                Ok(Some((request, used))) => {
-                    client.input.drain(..used);
-                    return Ok(request);
-                }
-                Ok(None) => {}
-                Err(refusal) => return Err(NoRequest::Refused(refusal)),
+    let limits = head_limits(context);
+    let reading = async {
+        loop {
+            match receive(context, client) {
+                Ok(1..) => match parse(&mut client.input, &limits, scanned) {
+                    Input::Request(request) => return Ok(request),
+                    Input::Partial(upto) => scanned = upto,
+                    Input::None(why) => return Err(why),
+                },
+                Err(error) if would_block(&error) && client.socket.readable().await.is_ok() => {}
+                Ok(0) | Err(_) => return Err(NoRequest::Gone),
             }
         }
-        match receive(context, client) {
-            Ok(1..) => continue,
-            Err(error) if would_block(&error) => {}
-            Ok(0) | Err(_) => return Err(NoRequest::Gone),
-        }
-        match deadline {
-            None => idle(context, client, first).await?,
-            Some(deadline) => {
-                let limit = deadline.saturating_duration_since(Instant::now());
-                match timeout::<R, _>(limit, client.socket.readable()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(NoRequest::Gone),
-                    Err(TimedOut) => return Err(NoRequest::Late),
-                }
-            }
-        }
-    }
+    };
+    let limit = context.shared.config.limits.head_time;
+    timeout::<R, _>(limit, reading).await.unwrap_or(Err(NoRequest::Late))
 }
 
 /// Adds what the client has sent to its input.
@@ -137,10 +238,9 @@ fn receive<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -> io::Resu
 /// not had a request yet gets a moment for it.
 async fn idle<R: Runtime>(
     context: &Context<R>,
-    client: &mut Client<R>,
+    client: &Client<R>,
     first: bool,
 ) -> Result<(), NoRequest> {
-    client.input = Vec::new();
     let readable = async {
         match client.socket.readable().await {
             Ok(()) => Ok(()),
@@ -181,59 +281,55 @@ async fn finish<R: Runtime>(context: &Context<R>, client: &Client<R>, linger: bo
     timeout::<R, _>(LINGER_TIME, drain).await.unwrap_or_default();
 }
 
-fn record<R: Runtime>(client: &Client<R>, request: &RequestHead, reply: &Reply, log: &RequestLog) {
+fn record<R: Runtime>(
+    context: &Context<R>,
+    client: &Client<R>,
+    request: &RequestHead,
+    reply: &Reply,
+    log: &RequestLog,
+) {
     // A client that has what it wants may leave; that is no error.
     let left = |error: &&Error| (error.side, error.kind) == (Side::Client, Kind::Closed);
     if let Some(error) = reply.end.as_ref().err().filter(|error| !left(error)) {
         log.debug(format_args!("response cut short - {error}"));
     }
     let user = request.fields.get("authorization").and_then(access_log::basic_user);
-    write_line(
-        log,
-        &Entry {
-            client: client.peer,
-            user: user.as_deref(),
-            at: SystemTime::now(),
-            method: request.method.as_str().as_bytes(),
-            target: &request.target,
-            version: number_of(request.version.as_str()),
-            status: reply.status,
-            content_length: reply.length,
-            referer: request.fields.get("referer"),
-            agent: request.fields.get("user-agent"),
-        },
-    );
+    let entry = Entry {
+        client: &client.peer,
+        user: user.as_deref(),
+        at: SystemTime::now(),
+        method: request.method.as_str().as_bytes(),
+        target: &request.target,
+        version: number_of(request.version.as_str()),
+        status: reply.status,
+        content_length: reply.length,
+        referer: request.fields.get("referer"),
+        agent: request.fields.get("user-agent"),
+    };
+    context.lines.access(&entry, log);
 }
 
 /// The line of a request that never became one.
-fn record_refused<R: Runtime>(client: &Client<R>, reply: &Reply, log: &RequestLog) {
+fn record_refused<R: Runtime>(context: &Context<R>, client: &Client<R>, reply: &Reply, log: &RequestLog) {
     let (method, target, version) = request::sketch(&client.input);
     let cut = |text: &'_ [u8]| text[..text.len().min(SKETCH)].to_vec();
     let (method, target, version) = (cut(method), cut(target), cut(version));
-    write_line(
-        log,
-        &Entry {
-            client: client.peer,
-            user: None,
-            at: SystemTime::now(),
-            method: &method,
-            target: &target,
-            version: number_of(std::str::from_utf8(&version).unwrap_or("-")),
-            status: reply.status,
-            content_length: reply.length,
-            referer: None,
-            agent: None,
-        },
-    );
+    let entry = Entry {
+        client: &client.peer,
+        user: None,
+        at: SystemTime::now(),
+        method: &method,
+        target: &target,
+        version: number_of(std::str::from_utf8(&version).unwrap_or("-")),
+        status: reply.status,
+        content_length: reply.length,
+        referer: None,
+        agent: None,
+    };
+    context.lines.access(&entry, log);
 }
 
 /// `1.1` of `HTTP/1.1`.
 fn number_of(version: &str) -> &str {
     version.strip_prefix("HTTP/").unwrap_or(version)
-}
-
-fn write_line(log: &RequestLog, entry: &Entry<'_>) {
-    let mut line = Vec::with_capacity(256);
-    access_log::format(entry, &mut line);
-    log.access(&line);
 }

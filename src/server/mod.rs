@@ -53,6 +53,7 @@ pub fn run(config: Config) -> Result<(), String> {
         engine,
         trust,
         connections: connections(&shared, descriptors, count),
+        open_files: open_files(&shared, descriptors, count),
     };
     let reload = || reload(plan.trust.as_ref(), &log);
     let workers = start(listening, &cpus, &plan)?;
@@ -125,16 +126,30 @@ fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Connections one worker takes: each may need its socket, the origin's, a file, its directory
-/// and a pipe's two ends, and a few descriptors are for the rest of the program.
+/// Descriptors are shared out in tenths: six for the clients' sockets, two for files kept open, and
+/// two for what requests to the origin need (its socket, a file, its directory, a pipe) and the
+/// program itself.
+const CLIENT_TENTHS: u64 = 6;
+const FILE_TENTHS: u64 = 2;
+
+fn tenths(descriptors: u64, tenths: u64) -> usize {
+    usize::try_from(descriptors.saturating_mul(tenths) / 10).unwrap_or(usize::MAX)
+}
+
+/// Connections one worker takes.
 fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
-    const RESERVED: u64 = 64;
-    const PER_CONNECTION: u64 = 6;
     let total = match shared.config.limits.connections {
-        0 => usize::try_from(descriptors.saturating_sub(RESERVED) / PER_CONNECTION).unwrap_or(usize::MAX),
+        0 => tenths(descriptors, CLIENT_TENTHS),
         limit => limit,
     };
     (total / workers).max(1)
+}
+
+/// Files one worker keeps open: more than are asked for within a few seconds need not be.
+fn open_files(shared: &Shared, descriptors: u64, workers: usize) -> usize {
+    const MOST: usize = 16 * 1024;
+    let share = (tenths(descriptors, FILE_TENTHS) / workers).min(MOST);
+    shared.config.limits.files.open_files.map_or(share, |wanted| wanted.min(share))
 }
 
 fn start(listening: Listening, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {

@@ -15,6 +15,8 @@ use crate::rt::bell::Bell;
 #[cfg(target_os = "linux")]
 use crate::rt::uring::{self, RingFlags};
 use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll, spawn_guarded};
+use crate::observe::log::Lane;
+use crate::serve::ready::ReadyFiles;
 use crate::serve::splice::Pipes;
 use crate::serve::{Context, Shared};
 use crate::stop::Busy;
@@ -97,6 +99,8 @@ pub struct Plan {
     pub trust: Option<Trust>,
     /// Connections one worker takes at a time.
     pub connections: usize,
+    /// Files one worker keeps open.
+    pub open_files: usize,
 }
 
 /// Where a worker's connections come in.
@@ -147,7 +151,9 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
         pattern: config.pattern.clone(),
         pipes: Pipes::default(),
         closing: Bell::default(),
+        files: ReadyFiles::new(config.limits.files, plan.open_files),
         scratch: RefCell::default(),
+        lines: Lane::open(&plan.shared.log),
     });
     R::spawn(keep_house(Rc::clone(&context)));
     let closing = listener.try_clone().map_err(failed)?;
@@ -239,5 +245,6 @@ async fn keep_house<R: Runtime>(context: Rc<Context<R>>) {
         R::sleep(HOUSEKEEPING).await;
         context.upstream.prune();
         context.pipes.prune();
+        context.files.prune();
     }
 }

@@ -10,11 +10,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::key::Key;
 use crate::outcome::Why;
-use crate::sys::file::{self, Kind, Missing, Root};
+use crate::sys::file::{self, Info, Kind, Missing, Root};
 use inflight::Inflight;
 use partial::Partial;
 
@@ -33,10 +32,16 @@ pub struct Store {
 pub struct Entry {
     /// The file.
     pub file: OwnedFd,
-    /// Bytes.
-    pub size: u64,
-    /// Last modification.
-    pub modified: SystemTime,
+    /// What it was when it was opened.
+    pub info: Info,
+}
+
+impl Entry {
+    /// Is it still the file it was, with a name? One that was replaced has none left. What this
+    /// cannot see is a directory above it that was renamed.
+    pub fn is_unchanged(&self) -> bool {
+        file::info(&self.file).is_ok_and(|info| info == self.info && info.links > 0)
+    }
 }
 
 /// What the cache has under a key.
@@ -84,7 +89,7 @@ impl Store {
         let opened = self.root.open_file(key.as_str()).and_then(|file| Ok((file::info(&file)?, file)));
         match opened {
             Ok((info, file)) => match info.kind {
-                Kind::File => Found::File(Entry { file, size: info.size, modified: info.modified }),
+                Kind::File => Found::File(Entry { file, info }),
                 Kind::Directory => Found::Directory,
                 Kind::Other => Found::Unusable(Why::NotRegular),
             },

@@ -40,6 +40,10 @@ pub struct Info {
     pub size: u64,
     /// Last modification.
     pub modified: SystemTime,
+    /// Last change of the inode (seconds and nanoseconds): of its bytes, its name or its mode.
+    pub changed: (i64, i64),
+    /// Names it has; none once it is deleted.
+    pub links: u64,
     /// Device and inode: the identity of the file.
     pub id: (u64, u64),
 }
@@ -53,7 +57,16 @@ impl Info {
         };
         #[allow(clippy::useless_conversion, reason = "the widths of these fields differ between systems")]
         let id = (u64::from(stat.st_dev), u64::from(stat.st_ino));
-        Self { kind, size: u64::try_from(stat.st_size).unwrap_or(0), modified: modified(stat), id }
+        #[allow(clippy::useless_conversion, reason = "as above")]
+        let links = u64::from(stat.st_nlink);
+        Self {
+            kind,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: modified(stat),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            links,
+            id,
+        }
     }
 }
 

@@ -1,0 +1,241 @@
+//! Files asked for lately, ready to be sent: open, with their head written, and small ones with
+//! their body behind it, so that one call sends them. One table a worker, no lock.
+//!
+//! A file is found by the path as it came; what that path means never changes while the program
+//! runs. Each hit looks at the open file, which shows whether it was deleted, replaced or changed;
+//! a directory above it that was renamed shows only when the name is looked up again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use super::hit::{etag, unix_millis};
+use crate::config::FileLimits;
+use crate::http::response::HeadWriter;
+use crate::http::{date, mime};
+use crate::key::Key;
+use crate::store::Entry;
+use crate::sys::file;
+
+/// Ticks of the housekeeper, one a second, after which a file that nobody asked for is closed.
+const UNUSED: u32 = 10;
+/// Of so many files the one unused for longest goes when there is no room.
+const CANDIDATES: usize = 8;
+
+/// A file ready to be sent.
+pub struct Ready {
+    /// Its place in the cache.
+    pub key: Key,
+    /// The open file.
+    pub entry: Entry,
+    /// Its tag.
+    pub etag: String,
+    /// Its date, seconds since 1970.
+    pub modified: u64,
+    /// When its name was looked up.
+    looked_up: Instant,
+    /// Bytes of the head in the message.
+    head: usize,
+    message: RefCell<Message>,
+}
+
+/// The answer to a plain GET, on a connection that stays.
+struct Message {
+    /// The head, and the body if that is kept.
+    bytes: Vec<u8>,
+    /// Where in it the date stands, and the second that it tells.
+    date_at: usize,
+    date: u64,
+}
+
+impl Ready {
+    /// Describes an open file, and reads it if it is no longer than `small` bytes.
+    pub fn new(key: Key, entry: Entry, small: u64) -> Self {
+        let millis = unix_millis(entry.info.modified);
+        let etag = etag(entry.info.size, millis);
+        let modified = millis / 1000;
+        let described = described(200, &key, &etag, modified)
+            .field("Content-Length", entry.info.size.to_string())
+            .field("Accept-Ranges", "bytes");
+        let date_at = described.len() + b"Date: ".len();
+        let mut bytes = described.field("Date", date::format(0)).field("Connection", "keep-alive").finish();
+        let head = bytes.len();
+        if entry.info.size <= small {
+            read_body(&entry, &mut bytes);
+        }
+        bytes.shrink_to_fit();
+        let message = RefCell::new(Message { bytes, date_at, date: 0 });
+        Self { key, entry, etag, modified, looked_up: Instant::now(), head, message }
+    }
+
+    /// The fields that tell about the file.
+    pub fn describe(&self, status: u16) -> HeadWriter {
+        described(status, &self.key, &self.etag, self.modified)
+    }
+
+    /// Is the body kept in memory?
+    pub fn has_body(&self) -> bool {
+        self.body_bytes() as u64 == self.entry.info.size
+    }
+
+    /// Hands the head of the plain answer, and the body if that is kept, to `send`.
+    pub fn with_message<T>(&self, send: impl FnOnce(&[u8]) -> T) -> T {
+        let mut message = self.message.borrow_mut();
+        message.tell_date();
+        send(&message.bytes)
+    }
+
+    /// Bytes of the head in that message.
+    pub fn head(&self) -> usize {
+        self.head
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.message.borrow().bytes.len() - self.head
+    }
+}
+
+fn described(status: u16, key: &Key, etag: &str, modified: u64) -> HeadWriter {
+    HeadWriter::new(status)
+        .field("Last-Modified", date::format(modified))
+        .field("Content-Type", mime::by_name(key.file_name().as_bytes()))
+        .field("ETag", etag)
+}
+
+/// Adds the body to `bytes`. One that cannot be read, or is not as long as it should be, is left
+/// to sendfile.
+fn read_body(entry: &Entry, bytes: &mut Vec<u8>) {
+    let (head, size) = (bytes.len(), usize::try_from(entry.info.size).unwrap_or(0));
+    bytes.resize(head + size, 0);
+    let mut at = 0;
+    while at < size {
+        match file::read_at(&entry.file, &mut bytes[head + at..], at as u64) {
+            Ok(read @ 1..) => at += read,
+            Ok(_) | Err(_) => return bytes.truncate(head),
+        }
+    }
+}
+
+impl Message {
+    fn tell_date(&mut self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.date != now {
+            self.date = now;
+            let text = date::format(now);
+            self.bytes[self.date_at..self.date_at + text.len()].copy_from_slice(&text);
+        }
+    }
+}
+
+/// The files of one worker.
+pub struct ReadyFiles {
+    limits: FileLimits,
+    /// Files open at a time.
+    most: usize,
+    table: RefCell<Table>,
+    /// Counts the housekeeper's visits.
+    now: Cell<u32>,
+}
+
+#[derive(Default)]
+struct Table {
+    places: HashMap<Rc<[u8]>, usize>,
+    slots: Vec<Slot>,
+    /// Where to look for the next file to go.
+    hand: usize,
+    /// Bytes of all bodies kept.
+    bytes: usize,
+}
+
+struct Slot {
+    path: Rc<[u8]>,
+    file: Rc<Ready>,
+    used: u32,
+}
+
+impl ReadyFiles {
+    /// None yet; at most `most` at a time.
+    pub fn new(limits: FileLimits, most: usize) -> Self {
+        Self { limits, most, table: RefCell::default(), now: Cell::new(0) }
+    }
+
+    /// The file of this path, if it is here and still what it was.
+    pub fn find(&self, path: &[u8]) -> Option<Rc<Ready>> {
+        let mut table = self.table.borrow_mut();
+        let place = *table.places.get(path)?;
+        let slot = table.slots.get_mut(place)?;
+        if slot.file.looked_up.elapsed() < self.limits.look_up_time && slot.file.entry.is_unchanged() {
+            slot.used = self.now.get();
+            return Some(Rc::clone(&slot.file));
+        }
+        table.remove(place);
+        None
+    }
+
+    /// Makes a file that has just been opened ready, and keeps it so if there is room.
+    pub fn keep(&self, path: &[u8], key: Key, entry: Entry) -> Rc<Ready> {
+        let mut table = self.table.borrow_mut();
+        let room = self.limits.body_memory.saturating_sub(table.bytes);
+        let small = if entry.info.size <= room as u64 { self.limits.small_body } else { 0 };
+        let file = Rc::new(Ready::new(key, entry, small));
+        if self.most > 0 {
+            if let Some(place) = table.places.get(path).copied() {
+                table.remove(place);
+            }
+            while table.slots.len() >= self.most {
+                let place = table.unused_for_longest();
+                table.remove(place);
+            }
+            table.add(path.into(), Rc::clone(&file), self.now.get());
+        }
+        file
+    }
+
+    /// Closes what nobody has asked for lately. Called once a second.
+    pub fn prune(&self) {
+        let now = self.now.get().wrapping_add(1);
+        self.now.set(now);
+        let mut table = self.table.borrow_mut();
+        let mut place = 0;
+        while let Some(slot) = table.slots.get(place) {
+            if now.wrapping_sub(slot.used) > UNUSED {
+                table.remove(place);
+            } else {
+                place += 1;
+            }
+        }
+        if table.slots.is_empty() {
+            *table = Table::default();
+        }
+    }
+}
+
+impl Table {
+    fn add(&mut self, path: Rc<[u8]>, file: Rc<Ready>, now: u32) {
+        self.bytes += file.body_bytes();
+        self.places.insert(Rc::clone(&path), self.slots.len());
+        self.slots.push(Slot { path, file, used: now });
+    }
+
+    /// Takes a file out; the last one takes its place.
+    fn remove(&mut self, place: usize) {
+        if place >= self.slots.len() {
+            return;
+        }
+        let gone = self.slots.swap_remove(place);
+        self.bytes -= gone.file.body_bytes();
+        self.places.remove(&gone.path);
+        if let Some(moved) = self.slots.get(place) {
+            self.places.insert(Rc::clone(&moved.path), place);
+        }
+    }
+
+    fn unused_for_longest(&mut self) -> usize {
+        let count = self.slots.len().max(1);
+        let places = (0..CANDIDATES.min(count)).map(|step| (self.hand + step) % count);
+        let oldest = places.min_by_key(|&place| self.slots.get(place).map_or(0, |slot| slot.used));
+        self.hand = (self.hand + CANDIDATES) % count;
+        oldest.unwrap_or(0)
+    }
+}
