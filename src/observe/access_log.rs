@@ -1,6 +1,6 @@
 //! The access log: one line a request, in the combined format with a few departures kept from the first version.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Local, Offset};
 
@@ -10,8 +10,8 @@ pub struct Entry<'a> {
     pub client: &'a str,
     /// User of a Basic Authorization; see [`basic_user`].
     pub user: Option<&'a [u8]>,
-    /// When the response ended.
-    pub at: SystemTime,
+    /// When the response ended, in seconds since 1970.
+    pub at: u64,
     /// The method as it came.
     pub method: &'a [u8],
     /// The request target as it came.
@@ -36,12 +36,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The text for `time`.
-    pub fn at(&mut self, time: SystemTime) -> &str {
-        let second = time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs());
-        if second.is_none() || self.second != second {
-            self.second = second;
-            let local = DateTime::<Local>::from(time);
+    /// The text for a time in seconds since 1970.
+    pub fn at(&mut self, second: u64) -> &str {
+        if self.second != Some(second) {
+            self.second = Some(second);
+            let local = DateTime::<Local>::from(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
             // The first version wrote UTC so, and its readers may compare whole fields.
             let zone = if local.offset().fix().local_minus_utc() == 0 { "-0000" } else { "%z" };
             self.text = local.format(&format!("[%d/%b/%Y:%H:%M:%S {zone}]")).to_string();
@@ -183,7 +182,7 @@ mod tests {
         Entry {
             client: "10.0.1.35",
             user: None,
-            at: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_431_823_899),
+            at: 1_431_823_899,
             method: b"GET",
             target: b"/x.tgz",
             version: "1.1",

@@ -7,11 +7,12 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 
 use super::Runtime;
+use crate::sys::clock;
 
 /// The list is looked at so many times within the shortest limit, and a wait ends late by that much.
 const LOOKS: u32 = 8;
@@ -27,11 +28,34 @@ struct Waits {
     places: Slab<Place>,
     /// The shortest limit seen on this thread.
     shortest: Option<Duration>,
+    /// The task that looks at the list; one whose number is not the last any more ends.
+    ticker: u64,
     ticking: bool,
 }
 
+impl Waits {
+    fn add(&mut self, limit: Duration, waker: &Waker) -> usize {
+        let place = Place { ends: clock::steady() + limit, waker: waker.clone(), over: false };
+        if self.shortest.is_none_or(|shortest| limit < shortest) {
+            // The one that ticks now may sleep for longer than this limit.
+            self.shortest = Some(limit);
+            self.ticking = false;
+        }
+        self.places.insert(place)
+    }
+
+    /// The number of the task to start, if there is to be a new one.
+    fn start(&mut self) -> Option<u64> {
+        if std::mem::replace(&mut self.ticking, true) {
+            return None;
+        }
+        self.ticker += 1;
+        Some(self.ticker)
+    }
+}
+
 struct Place {
-    ends: Instant,
+    ends: Duration,
     waker: Waker,
     over: bool,
 }
@@ -54,27 +78,25 @@ impl<R: Runtime> Future for Late<R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let start = WAITS.with_borrow_mut(|waits| {
-            if let Some(place) = self.place.and_then(|place| waits.places.get_mut(place)) {
-                if place.over {
-                    return Poll::Ready(());
-                }
-                place.waker.clone_from(context.waker());
-                return Poll::Pending;
-            }
-            let place = Place { ends: Instant::now() + self.limit, waker: context.waker().clone(), over: false };
-            self.place = Some(waits.places.insert(place));
-            waits.shortest = Some(waits.shortest.map_or(self.limit, |shortest| shortest.min(self.limit)));
-            Poll::Pending
+        let over = WAITS.with_borrow_mut(|waits| {
+            let Some(place) = self.place.and_then(|place| waits.places.get_mut(place)) else {
+                self.place = Some(waits.add(self.limit, context.waker()));
+                return false;
+            };
+            place.waker.clone_from(context.waker());
+            place.over
         });
-        if start.is_pending() && !WAITS.with_borrow_mut(|waits| std::mem::replace(&mut waits.ticking, true)) {
-            let ticking = Ticking;
+        if over {
+            return Poll::Ready(());
+        }
+        if let Some(number) = WAITS.with_borrow_mut(Waits::start) {
+            let ticking = Ticking(number);
             R::spawn(async move {
-                tick::<R>().await;
+                tick::<R>(&ticking).await;
                 drop(ticking);
             });
         }
-        start
+        Poll::Pending
     }
 }
 
@@ -89,19 +111,19 @@ impl<R> Drop for Late<R> {
 }
 
 /// Ends what lasts too long, for as long as anything is waited for.
-async fn tick<R: Runtime>() {
+async fn tick<R: Runtime>(ticking: &Ticking) {
     loop {
         let shortest = WAITS.with_borrow(|waits| waits.shortest).unwrap_or(TICK.1);
         R::sleep((shortest / LOOKS).clamp(TICK.0, TICK.1)).await;
         let more = WAITS.with_borrow_mut(|waits| {
-            let now = Instant::now();
+            let now = clock::steady();
             for (_, place) in &mut waits.places {
                 if !place.over && place.ends <= now {
                     place.over = true;
                     place.waker.wake_by_ref();
                 }
             }
-            !waits.places.is_empty()
+            !waits.places.is_empty() && waits.ticker == ticking.0
         });
         if !more {
             return;
@@ -110,11 +132,15 @@ async fn tick<R: Runtime>() {
 }
 
 /// The task is there; dropped with it, also when its event loop ends.
-struct Ticking;
+struct Ticking(u64);
 
 impl Drop for Ticking {
     fn drop(&mut self) {
         // Without a list nobody waits any more.
-        WAITS.try_with(|waits| waits.borrow_mut().ticking = false).unwrap_or_default();
+        let ended = |waits: &RefCell<Waits>| {
+            let mut waits = waits.borrow_mut();
+            waits.ticking &= waits.ticker != self.0;
+        };
+        WAITS.try_with(ended).unwrap_or_default();
     }
 }

@@ -48,6 +48,14 @@ pub trait Runtime: Copy + 'static {
 pub trait Socket: AsFd + 'static {
     /// Waits until a read would not block.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
+    /// Waits for bytes, up to `patience`, and receives them into `buffer`, up to its capacity and in
+    /// the place of what it held: how many, 0 being the end of the stream, or `TimedOut`. The buffer
+    /// comes back in either case, and no byte is lost. Dropped before its end, it may lose some.
+    fn receive(
+        &mut self,
+        buffer: Vec<u8>,
+        patience: Duration,
+    ) -> impl Future<Output = (io::Result<usize>, Vec<u8>)>;
     /// Waits until a write would not block.
     fn writable(&self) -> impl Future<Output = io::Result<()>>;
 }

@@ -1,7 +1,10 @@
 //! Every Unix: a reactor, timers and a task queue for one thread on the crate `polling`
-//! (epoll on Linux, event ports on illumos). Interest is oneshot: arm once, fires once, arm again.
-//! A socket's two directions share one registration, so each arming names both that are awaited,
-//! and what fires for one wakes both: the other arms again.
+//! (epoll on Linux, event ports on illumos). A socket's two directions share one registration, so
+//! each arming names both that are awaited, and what fires for one wakes both: the other arms again.
+//!
+//! Interest in writing is oneshot: arm once, fires once, arm again. So is interest in reading on
+//! event ports; epoll keeps it armed, since a connection that waits for its next request would only
+//! arm it again, at the cost of a system call a request.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -16,11 +19,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use async_task::Runnable;
-use polling::{Event, Events, Poller};
+use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
-use super::{ReadyListener, Runtime, Socket};
+use super::{ReadyListener, Runtime, Socket, TimedOut, timeout};
 use crate::sys::poller::Registered;
+use crate::sys::{socket, would_block};
 
 /// Tasks run between two looks at the descriptors, so that busy tasks starve no socket.
 const TASKS_PER_TURN: usize = 128;
@@ -40,10 +44,12 @@ struct Reactor {
 }
 
 /// Who waits for a descriptor, and what has fired since.
-#[derive(Default)]
 struct Source {
+    fd: Rc<Registered>,
     read: Direction,
     write: Direction,
+    /// Interest in reading that stays armed.
+    reading: bool,
 }
 
 #[derive(Default)]
@@ -58,6 +64,32 @@ impl Direction {
             self.fired = fired;
             waker.wake();
         }
+    }
+}
+
+impl Source {
+    fn fire(&mut self, event: Event) {
+        if self.reading && self.read.waker.is_none() {
+            // Nobody reads for now: it would fire in every turn. A registration that cannot be
+            // changed belongs to a descriptor that is about to be closed.
+            self.reading = false;
+            drop(self.fd.arm(Event::none(event.key), PollMode::Oneshot));
+        }
+        self.read.wake(event.readable);
+        self.write.wake(event.writable);
+    }
+
+    /// Makes sure that what is awaited now will fire.
+    fn arm(&mut self, key: usize) -> io::Result<()> {
+        let mut interest = Event::none(key);
+        interest.readable = self.read.waker.is_some();
+        interest.writable = self.write.waker.is_some();
+        let stays = !interest.writable && self.fd.can_stay_armed();
+        if stays && self.reading {
+            return Ok(());
+        }
+        self.reading = stays;
+        self.fd.arm(interest, if stays { PollMode::Level } else { PollMode::Oneshot })
     }
 }
 
@@ -127,8 +159,7 @@ impl Reactor {
         }
         for event in events.iter() {
             if let Some(source) = self.sources.borrow_mut().get_mut(event.key) {
-                source.read.wake(event.readable);
-                source.write.wake(event.writable);
+                source.fire(event);
             }
         }
         self.fire_timers();
@@ -174,14 +205,14 @@ impl Runtime for Portable {
 
     fn socket(fd: OwnedFd) -> io::Result<PollSocket> {
         let reactor = Reactor::here()?;
-        let key = reactor.sources.borrow_mut().insert(Source::default());
-        match Registered::new(&reactor.poller, fd, key) {
-            Ok(fd) => Ok(PollSocket { fd, key, reactor }),
-            Err(error) => {
-                reactor.sources.borrow_mut().remove(key);
-                Err(error)
-            }
-        }
+        let mut sources = reactor.sources.borrow_mut();
+        let place = sources.vacant_entry();
+        let key = place.key();
+        let fd = Rc::new(Registered::new(&reactor.poller, fd, key)?);
+        let (read, write) = (Direction::default(), Direction::default());
+        place.insert(Source { fd: Rc::clone(&fd), read, write, reading: false });
+        drop(sources);
+        Ok(PollSocket { fd, key, reactor })
     }
 
     fn listener(fd: OwnedFd) -> io::Result<ReadyListener<Self>> {
@@ -220,7 +251,7 @@ impl Drop for Sleep {
 
 /// A descriptor registered with this thread's reactor.
 pub struct PollSocket {
-    fd: Registered,
+    fd: Rc<Registered>,
     key: usize,
     reactor: Rc<Reactor>,
 }
@@ -242,10 +273,7 @@ impl PollSocket {
                 return Poll::Ready(Ok(()));
             }
             direction(source).waker = Some(context.waker().clone());
-            let mut interest = Event::none(self.key);
-            interest.readable = source.read.waker.is_some();
-            interest.writable = source.write.waker.is_some();
-            match self.fd.arm(interest) {
+            match source.arm(self.key) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
             }
@@ -257,6 +285,24 @@ impl PollSocket {
 impl Socket for PollSocket {
     fn readable(&self) -> impl Future<Output = io::Result<()>> {
         self.wait(|source| &mut source.read)
+    }
+
+    async fn receive(&mut self, mut buffer: Vec<u8>, patience: Duration) -> (io::Result<usize>, Vec<u8>) {
+        buffer.resize(buffer.capacity(), 0);
+        let received = loop {
+            match timeout::<Portable, _>(patience, self.readable()).await {
+                Err(TimedOut) => break Err(io::ErrorKind::TimedOut.into()),
+                Ok(Err(error)) => break Err(error),
+                Ok(Ok(())) => {}
+            }
+            match socket::recv(self, &mut buffer) {
+                // Woken for nothing.
+                Err(error) if would_block(&error) => {}
+                received => break received,
+            }
+        };
+        buffer.truncate(*received.as_ref().unwrap_or(&0));
+        (received, buffer)
     }
 
     fn writable(&self) -> impl Future<Output = io::Result<()>> {

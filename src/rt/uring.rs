@@ -6,12 +6,16 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future::or;
+use monoio::io::{CancelableAsyncReadRent, Canceller};
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{IoUringDriver, RuntimeBuilder};
 
+use super::deadline::Late;
 use super::{Listener, Runtime, Socket};
 use crate::sys::socket;
 
@@ -115,7 +119,7 @@ impl Runtime for Uring {
     }
 
     fn socket(fd: OwnedFd) -> io::Result<UringSocket> {
-        Ok(UringSocket(TcpStream::from_std(fd.into())?))
+        Ok(UringSocket::new(TcpStream::from_std(fd.into())?))
     }
 
     fn listener(fd: OwnedFd) -> io::Result<UringListener> {
@@ -123,24 +127,61 @@ impl Runtime for Uring {
     }
 }
 
-/// A descriptor polled through the ring.
-pub struct UringSocket(TcpStream);
+/// A descriptor polled and received from through the ring.
+pub struct UringSocket {
+    stream: TcpStream,
+    /// Takes back a receive that lasts too long; there from the first one to the first that did.
+    canceller: Option<Canceller>,
+}
+
+impl UringSocket {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, canceller: None }
+    }
+}
 
 impl AsFd for UringSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        socket::borrow(&self.0, self.0.as_raw_fd())
+        socket::borrow(&self.stream, self.stream.as_raw_fd())
     }
 }
 
 impl Socket for UringSocket {
     async fn readable(&self) -> io::Result<()> {
-        self.0.readable(false).await
+        self.stream.readable(false).await
+    }
+
+    /// One operation waits and receives: a system call less than waiting and then receiving.
+    async fn receive(&mut self, buffer: Vec<u8>, patience: Duration) -> (io::Result<usize>, Vec<u8>) {
+        let canceller = self.canceller.get_or_insert_with(Canceller::new);
+        let mut receiving = pin!(self.stream.cancelable_read(buffer, canceller.handle()));
+        let in_time = async { Some(receiving.as_mut().await) };
+        let late = async {
+            Late::<Uring>::new(patience).await;
+            None
+        };
+        match or(in_time, late).await {
+            Some(received) => received,
+            None => {
+                drop(self.canceller.take().map(Canceller::cancel));
+                match receiving.await {
+                    (Err(error), buffer) if error.raw_os_error() == Some(ECANCELED) => {
+                        (Err(io::ErrorKind::TimedOut.into()), buffer)
+                    }
+                    // It came at the last moment.
+                    received => received,
+                }
+            }
+        }
     }
 
     async fn writable(&self) -> io::Result<()> {
-        self.0.writable(false).await
+        self.stream.writable(false).await
     }
 }
+
+/// The error of an operation that was taken back (io_uring_enter(2)).
+const ECANCELED: i32 = 125;
 
 /// A listener whose accepts go through the ring.
 pub struct UringListener(TcpListener);
@@ -148,7 +189,7 @@ pub struct UringListener(TcpListener);
 impl Listener<UringSocket> for UringListener {
     async fn accept(&self) -> io::Result<(UringSocket, IpAddr)> {
         let (stream, address) = self.0.accept().await?;
-        let stream = UringSocket(stream);
+        let stream = UringSocket::new(stream);
         socket::prepare_accepted(&stream)?;
         Ok((stream, address.ip()))
     }

@@ -1,13 +1,12 @@
 //! The heads we send: to clients, and to the origin.
 
-use std::time::SystemTime;
-
 use crate::config::Origin;
 use crate::error::Error;
 use crate::http::date;
 use crate::http::fields::{Fields, end_to_end};
 use crate::http::request::{RequestBody, RequestHead, request_head};
 use crate::http::response::{HeadWriter, reason};
+use crate::sys::clock;
 
 /// How we name ourselves in Via (RFC 9110 section 7.6.3).
 const VIA: &[u8] = b"1.1 fs-caching-server";
@@ -19,10 +18,9 @@ pub fn local(status: u16, length: usize) -> HeadWriter {
 
 /// Adds what every answer has and ends the head.
 pub fn finish(head: HeadWriter, keep: bool) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // libfetch keeps a connection on this very word only, so it is said even where it is implied.
     let connection = if keep { "keep-alive" } else { "close" };
-    head.field("Date", date::format(now)).field("Connection", connection).finish()
+    head.field("Date", date::format(clock::unix_secs())).field("Connection", connection).finish()
 }
 
 /// The text of an answer that tells of an error: one line.

@@ -1,5 +1,6 @@
 //! Answering one request: the only place where HTTP, the cache and the origin meet.
 
+pub mod buffers;
 pub mod client;
 pub mod fill;
 pub mod follow;
@@ -28,6 +29,7 @@ use crate::stop::Stop;
 use crate::store::inflight::Turn;
 use crate::store::{Found, Store};
 use crate::upstream::Upstream;
+use buffers::Buffers;
 use client::Client;
 use ready::{Ready, ReadyFiles};
 use splice::Pipes;
@@ -61,6 +63,8 @@ pub struct Context<R: Runtime> {
     pub files: ReadyFiles,
     /// Where bytes from clients land first.
     pub scratch: RefCell<Vec<u8>>,
+    /// Spare buffers for requests.
+    pub buffers: Buffers,
     /// Where access lines go.
     pub lines: Lane,
 }

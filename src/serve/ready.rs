@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::Duration;
 
 use super::hit::{etag, unix_millis};
 use crate::config::FileLimits;
@@ -16,7 +16,7 @@ use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
 use crate::store::Entry;
-use crate::sys::file;
+use crate::sys::{clock, file};
 
 /// Ticks of the housekeeper, one a second, after which a file that nobody asked for is closed.
 const UNUSED: u32 = 10;
@@ -33,8 +33,8 @@ pub struct Ready {
     pub etag: String,
     /// Its date, seconds since 1970.
     pub modified: u64,
-    /// When its name was looked up.
-    looked_up: Instant,
+    /// When its name was looked up, on the steady clock.
+    looked_up: Duration,
     /// Bytes of the head in the message.
     head: usize,
     message: RefCell<Message>,
@@ -66,7 +66,7 @@ impl Ready {
         }
         bytes.shrink_to_fit();
         let message = RefCell::new(Message { bytes, date_at, date: 0 });
-        Self { key, entry, etag, modified, looked_up: Instant::now(), head, message }
+        Self { key, entry, etag, modified, looked_up: clock::steady(), head, message }
     }
 
     /// The fields that tell about the file.
@@ -119,7 +119,7 @@ fn read_body(entry: &Entry, bytes: &mut Vec<u8>) {
 
 impl Message {
     fn tell_date(&mut self) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = clock::unix_secs();
         if self.date != now {
             self.date = now;
             let text = date::format(now);
@@ -165,7 +165,7 @@ impl ReadyFiles {
         let mut table = self.table.borrow_mut();
         let place = *table.places.get(path)?;
         let slot = table.slots.get_mut(place)?;
-        if slot.file.looked_up.elapsed() < self.limits.look_up_time && slot.file.entry.is_unchanged() {
+        if clock::steady().saturating_sub(slot.file.looked_up) < self.limits.look_up_time && slot.file.entry.is_unchanged() {
             slot.used = self.now.get();
             return Some(Rc::clone(&slot.file));
         }

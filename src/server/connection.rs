@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_lite::future::or;
 
@@ -15,10 +15,12 @@ use crate::rt::{Runtime, Socket, timeout};
 use crate::serve::client::Client;
 use crate::serve::hit::{self, AtOnce};
 use crate::serve::{Context, Exchange, Reply, respond};
-use crate::sys::{socket, would_block};
+use crate::sys::{clock, socket, would_block};
 
 /// Bytes of a head read at a time.
 const HEAD_READ: usize = 16 * 1024;
+/// A connection that has been silent for so long holds no buffer.
+const BUSY: Duration = Duration::from_secs(1);
 /// After a refusal: bytes and time a client may go on sending before the connection is cut, so
 /// that it reads the answer instead of a reset (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -61,7 +63,7 @@ pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer:
     loop {
         if client.input.is_empty() {
             in_a_row = 0;
-            if idle(&context, &client, first).await.is_err() {
+            if idle(&context, &mut client, first).await.is_err() {
                 return;
             }
         } else {
@@ -71,7 +73,7 @@ pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer:
                 R::turn().await;
             }
         }
-        let goes_on = match next_input(&context, &mut client) {
+        let goes_on = match read_head(&context, &mut client, 0) {
             Input::Request(request) => match answer_at_once(&context, &client, &request) {
                 AtOnce::Sent(reply) => {
                     record(&context, &client, &request, &reply, &RequestLog::new(context.lines.log()));
@@ -149,46 +151,16 @@ async fn end<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, why: NoRe
     false
 }
 
-/// Receives, and reads a head from what has come. A head that came whole is read where it was received.
-fn next_input<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -> Input {
+/// Reads a head from the front of what has come; so far has it been looked at.
+fn read_head<R: Runtime>(context: &Context<R>, client: &mut Client<R>, mut scanned: usize) -> Input {
     let limits = head_limits(context);
-    if !client.input.is_empty() {
-        return parse(&mut client.input, &limits, 0);
-    }
-    let mut scratch = context.scratch.borrow_mut();
-    scratch.resize(HEAD_READ, 0);
-    let received = match socket::recv(&client.socket, &mut scratch) {
-        Ok(received @ 1..) => received,
-        // Woken for nothing.
-        Err(error) if would_block(&error) => return Input::Partial(0),
-        Ok(_) | Err(_) => return Input::None(NoRequest::Gone),
-    };
-    let mut scanned = 0;
-    match request::parse(&scratch[..received], &limits, &mut scanned) {
-        Ok(Some((request, used))) => {
-            client.input.extend_from_slice(&scratch[used..received]);
-            Input::Request(request)
-        }
-        Ok(None) => {
-            client.input.extend_from_slice(&scratch[..received]);
-            Input::Partial(scanned)
-        }
-        Err(refusal) => {
-            client.input.extend_from_slice(&scratch[..received]);
-            Input::None(NoRequest::Refused(refusal))
-        }
-    }
-}
-
-/// Reads a head from the front of `input`.
-fn parse(input: &mut Vec<u8>, limits: &HeadLimits, mut scanned: usize) -> Input {
-    match request::parse(input, limits, &mut scanned) {
-        Ok(Some((request, used))) if used == input.len() => {
-            *input = Vec::new();
+    match request::parse(&client.input, &limits, &mut scanned) {
+        Ok(Some((request, used))) if used == client.input.len() => {
+            context.buffers.give_back(std::mem::take(&mut client.input));
             Input::Request(request)
         }
         Ok(Some((request, used))) => {
-            input.drain(..used);
+            client.input.drain(..used);
             Input::Request(request)
         }
         Ok(None) => Input::Partial(scanned),
@@ -207,11 +179,10 @@ async fn rest_of_head<R: Runtime>(
     client: &mut Client<R>,
     mut scanned: usize,
 ) -> Result<RequestHead, NoRequest> {
-    let limits = head_limits(context);
     let reading = async {
         loop {
             match receive(context, client) {
-                Ok(1..) => match parse(&mut client.input, &limits, scanned) {
+                Ok(1..) => match read_head(context, client, scanned) {
                     Input::Request(request) => return Ok(request),
                     Input::Partial(upto) => scanned = upto,
                     Input::None(why) => return Err(why),
@@ -234,29 +205,44 @@ fn receive<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -> io::Resu
     Ok(received)
 }
 
-/// Waits for the first byte of a request. A stop ends that at once; only a connection that has
+/// Waits for the first bytes of a request. A stop ends that at once; only a connection that has
 /// not had a request yet gets a moment for it.
 async fn idle<R: Runtime>(
     context: &Context<R>,
-    client: &Client<R>,
+    client: &mut Client<R>,
     first: bool,
 ) -> Result<(), NoRequest> {
-    let readable = async {
-        match client.socket.readable().await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(NoRequest::Gone),
-        }
-    };
     let closing = async {
         context.closing.heard().await;
-        if !first {
-            return Err(NoRequest::Gone);
+        if first {
+            R::sleep(LAST_CALL).await;
         }
-        R::sleep(LAST_CALL).await;
         Err(NoRequest::Gone)
     };
+    or(first_bytes(context, client), closing).await
+}
+
+/// Waits for them, at first with a buffer to receive them in. One that idles for longer gives its
+/// buffer back.
+async fn first_bytes<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -> Result<(), NoRequest> {
     let limit = context.shared.config.limits.idle_time;
-    timeout::<R, _>(limit, or(readable, closing)).await.unwrap_or(Err(NoRequest::Gone))
+    let mut patience = limit.min(BUSY);
+    loop {
+        let (received, buffer) = client.socket.receive(context.buffers.lend(), patience).await;
+        match received {
+            Ok(1..) => {
+                client.input = buffer;
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && patience < limit => {
+                context.buffers.give_back(buffer);
+                patience = limit;
+                let ready = timeout::<R, _>(limit - BUSY, client.socket.readable()).await;
+                ready.ok().and_then(Result::ok).ok_or(NoRequest::Gone)?;
+            }
+            Ok(0) | Err(_) => return Err(NoRequest::Gone),
+        }
+    }
 }
 
 /// The end of a connection. `linger` lets the client read its answer although it was still sending.
@@ -297,7 +283,7 @@ fn record<R: Runtime>(
     let entry = Entry {
         client: &client.peer,
         user: user.as_deref(),
-        at: SystemTime::now(),
+        at: clock::unix_secs(),
         method: request.method.as_str().as_bytes(),
         target: &request.target,
         version: number_of(request.version.as_str()),
@@ -317,7 +303,7 @@ fn record_refused<R: Runtime>(context: &Context<R>, client: &Client<R>, reply: &
     let entry = Entry {
         client: &client.peer,
         user: None,
-        at: SystemTime::now(),
+        at: clock::unix_secs(),
         method: &method,
         target: &target,
         version: number_of(std::str::from_utf8(&version).unwrap_or("-")),

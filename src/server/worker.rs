@@ -16,6 +16,7 @@ use crate::rt::bell::Bell;
 use crate::rt::uring::{self, RingFlags};
 use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll, spawn_guarded};
 use crate::observe::log::Lane;
+use crate::serve::buffers::Buffers;
 use crate::serve::ready::ReadyFiles;
 use crate::serve::splice::Pipes;
 use crate::serve::{Context, Shared};
@@ -153,6 +154,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
         closing: Bell::default(),
         files: ReadyFiles::new(config.limits.files, plan.open_files),
         scratch: RefCell::default(),
+        buffers: Buffers::default(),
         lines: Lane::open(&plan.shared.log),
     });
     R::spawn(keep_house(Rc::clone(&context)));

@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use polling::{Event, Poller};
+use polling::{Event, PollMode, Poller};
 
-/// An open descriptor that a poller knows under a key, with oneshot interest.
+/// An open descriptor that a poller knows under a key.
 #[derive(Debug)]
 pub struct Registered {
     fd: OwnedFd,
@@ -22,9 +22,14 @@ impl Registered {
         Ok(Self { fd, poller: Rc::clone(poller) })
     }
 
-    /// Waits once for what `interest` names.
-    pub fn arm(&self, interest: Event) -> io::Result<()> {
-        self.poller.modify(&self.fd, interest)
+    /// Waits for what `interest` names, in the place of what was waited for before.
+    pub fn arm(&self, interest: Event, mode: PollMode) -> io::Result<()> {
+        self.poller.modify_with_mode(&self.fd, interest, mode)
+    }
+
+    /// Can interest stay armed when it has fired?
+    pub fn can_stay_armed(&self) -> bool {
+        self.poller.supports_level()
     }
 }
 
