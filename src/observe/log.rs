@@ -190,11 +190,13 @@ impl Lane {
         }
         let Lines { text, stamp, .. } = &mut *lines;
         access_log::format(entry, stamp.at(entry.at), text);
-        if request.is_on() {
-            request.debug(format_args!("{}", String::from_utf8_lossy(&text[start..])));
-        }
+        let among_debug = request.is_on().then(|| String::from_utf8_lossy(&text[start..]).into_owned());
         text.push(b'\n');
+        // The writing thread takes the two locks the other way round.
         drop(lines);
+        if let Some(line) = among_debug {
+            request.debug(format_args!("{line}"));
+        }
         if start == 0 {
             self.log.ring(lock(&self.log.state));
         }
