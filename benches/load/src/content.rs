@@ -38,11 +38,15 @@ pub struct Files {
     pub first: u64,
     /// How many.
     pub count: u64,
+    /// In place of numbered ones: bytes and path of each.
+    listed: Vec<(u64, String)>,
 }
 
 impl Files {
-    /// Reads `--layout plain|debian|pass`, `--size N` or `LOW:HIGH`, `--rate BYTES_PER_SECOND`, `--first`, `--files`.
+    /// Reads `--layout plain|debian|pass`, `--size N` or `LOW:HIGH`, `--rate BYTES_PER_SECOND`, `--first`, `--files`;
+    /// or `--list FILE` with a line `BYTES PATH` for each, for files that are there already.
     pub fn from_args(args: &Args) -> Outcome<Self> {
+        let listed = args.text("list").map_or(Ok(Vec::new()), read_list)?;
         let layout = match args.text("layout").unwrap_or("plain") {
             "plain" => Layout::Plain,
             "debian" => Layout::Debian,
@@ -56,20 +60,38 @@ impl Files {
         if least == 0 || most < least {
             return Err(format!("--size {size}: not a size"));
         }
-        let count = args.get("files", 1)?;
-        Ok(Self { layout, least, most, rate: args.get("rate", 0)?, first: args.get("first", 0)?, count })
+        let count = if listed.is_empty() { args.get("files", 1)? } else { listed.len() as u64 };
+        Ok(Self {
+            layout,
+            least,
+            most,
+            rate: args.get("rate", 0)?,
+            first: args.get("first", 0)?,
+            count,
+            listed,
+        })
     }
 
     /// Bytes of one file.
     pub fn size(&self, serial: u64) -> u64 {
+        if let Some((size, _)) = self.listed(serial) {
+            return *size;
+        }
         match self.most - self.least {
             0 => self.least,
             span => self.least + scramble(serial) % (span + 1),
         }
     }
 
+    fn listed(&self, serial: u64) -> Option<&(u64, String)> {
+        self.listed.get(usize::try_from(serial - self.first).ok()?)
+    }
+
     /// Appends the path of one file.
     pub fn path(&self, serial: u64, out: &mut Vec<u8>) {
+        if let Some((_, path)) = self.listed(serial) {
+            return out.extend_from_slice(path.as_bytes());
+        }
         let size = self.size(serial);
         let rate = if self.rate == 0 { String::new() } else { format!("r{}", self.rate) };
         let directory = serial / PER_DIRECTORY;
@@ -80,6 +102,21 @@ impl Files {
         };
         debug_assert!(written.is_ok(), "a vector takes everything");
     }
+}
+
+/// The files of a list: a line `BYTES PATH` for each.
+fn read_list(file: &str) -> Outcome<Vec<(u64, String)>> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("--list {file}: {error}"))?;
+    parse_list(&text).ok_or(format!("--list {file}: not a list of files"))
+}
+
+fn parse_list(text: &str) -> Option<Vec<(u64, String)>> {
+    let entry = |line: &str| {
+        let (size, path) = line.split_once(' ')?;
+        Some((size.parse().ok()?, path.to_owned()))
+    };
+    let listed: Vec<_> = text.lines().map(entry).collect::<Option<_>>()?;
+    (!listed.is_empty()).then_some(listed)
 }
 
 /// Size and rate (bytes a second, 0: as fast as it goes) that a path names.
@@ -155,6 +192,15 @@ mod tests {
             Some((70000, 1_000_000))
         );
         assert_eq!(parse("/favicon.ico"), None);
+    }
+
+    #[test]
+    fn a_list_has_sizes_and_paths() {
+        let listed = vec![(12, "/a%20b".to_owned()), (0, "/c".to_owned())];
+        assert_eq!(parse_list("12 /a%20b\n0 /c\n"), Some(listed));
+        for bad in ["", "/a", "x /a", "1 /a\n\n"] {
+            assert_eq!(parse_list(bad), None, "{bad:?}");
+        }
     }
 
     #[test]
