@@ -1,0 +1,194 @@
+"""What all servers have in common, ours, and the limit servers."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+
+from .measure import Failed, Group, finish, free_port, spawn
+
+START_SECONDS = 20
+# What counts as a large file when room is made between rounds.
+LARGE = 1 << 20
+
+
+class Server:
+    """A server under test. Subclasses say how it is started."""
+
+    name = ""
+    # Programs it needs, each with the Debian package (or other source) that has it.
+    needs = {}
+    # Of the load tool's names, those it can be asked for.
+    layout = "plain"
+    # False: it has files of its own and no origin.
+    proxies = True
+    # Its cache is a tree of plain files at the URL's own path.
+    plain_tree = False
+    # The largest body it keeps.
+    largest = 1 << 40
+    # Whether it can be told not to keep what ends in .zip.
+    passes = False
+    # How its access log is written, for the report.
+    log = ""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.process = None
+        self.group = None
+        self.port = None
+        self.directory = None
+
+    @classmethod
+    def missing(cls, bench):
+        """What must be installed first, in words; None if it can run."""
+        wanted = [f"{program} ({package})" for program, package in cls.needs.items() if not cls.find(program)]
+        return ", ".join(wanted) or None
+
+    @staticmethod
+    def find(program):
+        return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+    def version(self):
+        return ""
+
+    def command(self, workers, cpus):
+        """The command to run; writes what configuration it needs to self.directory."""
+        raise NotImplementedError
+
+    def environment(self):
+        return None
+
+    @property
+    def store(self):
+        """The directory of the cached files."""
+        return os.path.join(self.directory, "store")
+
+    def prepare(self, keep=False):
+        """A fresh directory, unless `keep`, and a port."""
+        if not keep or not self.directory:
+            self.directory = self.bench.directory.new(self.name)
+            os.mkdir(self.store)
+        self.port = free_port()
+        self.group = Group(self.name)
+
+    def launch(self, workers=1, cpus=None):
+        cpus = cpus or self.bench.server_cpus
+        command = self.command(workers, cpus)
+        with open(os.path.join(self.directory, "access.log"), "ab") as log, \
+                open(os.path.join(self.directory, "errors.log"), "ab") as errors:
+            self.process = spawn(command, cpus, self.group, stdin=subprocess.DEVNULL, stdout=log, stderr=errors,
+                                 env=self.environment(), cwd=self.directory)
+        self.group.root_pid = self.process.pid
+
+    def start(self, keep=False, **options):
+        self.prepare(keep)
+        self.launch(**options)
+
+    def wait(self):
+        """Until it accepts connections."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.02)
+        raise Failed(f"{self.name} did not start: {self.last_words()}")
+
+    def last_words(self):
+        words = ""
+        for name in ("errors.log", "access.log"):
+            with open(os.path.join(self.directory, name), errors="replace") as file:
+                words += " ".join(file.read()[-600:].split())
+        return words or "it said nothing"
+
+    def stop(self, keep=False):
+        if self.process:
+            finish(self.process, 5)
+            self.process = None
+        if self.group:
+            self.group.kill()
+            self.group = None
+        if self.directory and not keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            self.directory = None
+
+    def asked_as(self):
+        """Options of the load tool for asking it."""
+        return {"connect": f"127.0.0.1:{self.port}", "layout": self.layout}
+
+    def fill(self, **files):
+        """Puts files into its cache, and checks them: once as they come, once from the cache."""
+        for _ in range(2):
+            self.bench.tools.run("verify", **self.asked_as(), **files)
+
+    def large_files(self):
+        for directory, _, names in os.walk(self.store):
+            for name in names:
+                path = os.path.join(directory, name)
+                if os.path.getsize(path) >= LARGE:
+                    yield path
+
+    def make_room(self):
+        """Removes large files from the disk, so that many rounds need the room of one."""
+        for path in self.large_files():
+            os.unlink(path)
+
+
+class Ours(Server):
+    engine = ""
+    plain_tree = True
+    passes = True
+    log = "to a file, in batches"
+
+    def command(self, workers, cpus):
+        words = [self.bench.binary, "-c", self.store, "-H", "127.0.0.1", "-p", str(self.port)]
+        words += ["-U", f"http://127.0.0.1:{self.bench.origin.port}", "--io", self.engine]
+        return words + ["--workers", str(workers), "--pin-cpus", ",".join(str(cpu) for cpu in sorted(cpus))]
+
+    def environment(self):
+        return {name: value for name, value in os.environ.items() if not name.startswith("FS_CACHE_")}
+
+    def version(self):
+        return subprocess.run([self.bench.binary, "-v"], capture_output=True, text=True).stdout.strip()
+
+
+class OursUring(Ours):
+    name = "ours-uring"
+    engine = "uring"
+
+
+class OursPoll(Ours):
+    name = "ours-poll"
+    engine = "poll"
+
+
+class Limit(Server):
+    """A minimal server in C over files that are there: no proxy, no log."""
+
+    needs = {"cc": "Debian package gcc"}
+    proxies = False
+    plain_tree = True
+    log = "none"
+    kind = ""
+
+    def command(self, workers, cpus):
+        return [self.bench.tools.limit(self.kind), str(self.port), self.store]
+
+    def fill(self, **files):
+        self.bench.tools.run("make", directory=self.store, **files)
+        self.bench.tools.run("verify", **self.asked_as(), **files)
+
+
+class LimitSendfile(Limit):
+    name = "limit-sendfile"
+    kind = "sendfile"
+
+
+class LimitMemory(Limit):
+    name = "limit-memory"
+    kind = "memory"
+    largest = 256 << 20
