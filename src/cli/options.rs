@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 17] = [
+pub(super) const OPTIONS: [Opt; 21] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -80,6 +80,30 @@ pub(super) const OPTIONS: [Opt; 17] = [
         "drain-timeout",
         Some("<s>"),
         "[env FS_CACHE_DRAIN_TIMEOUT] for what is in flight at a stop, defaults to 20 seconds",
+    ),
+    opt(
+        None,
+        "small-body",
+        Some("<bytes>"),
+        "[env FS_CACHE_SMALL_BODY] longest body kept in memory, defaults to 16384",
+    ),
+    opt(
+        None,
+        "small-body-memory",
+        Some("<bytes>"),
+        "[env FS_CACHE_SMALL_BODY_MEMORY] for such bodies, a worker, defaults to 33554432",
+    ),
+    opt(
+        None,
+        "open-files",
+        Some("<n>"),
+        "[env FS_CACHE_OPEN_FILES] files kept open, a worker, defaults to auto",
+    ),
+    opt(
+        None,
+        "look-up-time",
+        Some("<s>"),
+        "[env FS_CACHE_LOOK_UP_TIME] how long the look-up of a name holds, defaults to 1 second",
     ),
 ];
 

@@ -7,7 +7,7 @@ use argh::FromArgs;
 
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
-use crate::config::{Config, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
+use crate::config::{Config, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
 use crate::pattern::Pattern;
 use crate::sys::process;
 
@@ -64,6 +64,18 @@ pub(super) struct Flags {
     /// seconds
     #[argh(option)]
     drain_timeout: Vec<String>,
+    /// bytes
+    #[argh(option)]
+    small_body: Vec<String>,
+    /// bytes
+    #[argh(option)]
+    small_body_memory: Vec<String>,
+    /// files
+    #[argh(option)]
+    open_files: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    look_up_time: Vec<String>,
 }
 
 impl Flags {
@@ -90,7 +102,30 @@ impl Flags {
             stall_time: stall?,
             idle_time: idle?,
             drain_time: drain?,
+            files: self.file_limits(env, limits.files)?,
             ..limits
+        })
+    }
+
+    fn file_limits(&self, env: Env<'_>, default: FileLimits) -> Result<FileLimits, UsageError> {
+        let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
+        let bytes = |given: &[String], flag, variable, default: u64| {
+            pick(given, flag, variable).map_or(Ok(default), |size| size.read("size", count))
+        };
+        let memory = u64::try_from(default.body_memory).unwrap_or(u64::MAX);
+        let memory =
+            bytes(&self.small_body_memory, "--small-body-memory", "FS_CACHE_SMALL_BODY_MEMORY", memory)?;
+        let open_files = match pick(&self.open_files, "--open-files", "FS_CACHE_OPEN_FILES") {
+            Some(setting) if setting.value == "auto" => None,
+            Some(setting) => Some(setting.read("number of files", count)?),
+            None => default.open_files.map(|files| files as u64),
+        };
+        let look_up = pick(&self.look_up_time, "--look-up-time", "FS_CACHE_LOOK_UP_TIME");
+        Ok(FileLimits {
+            small_body: bytes(&self.small_body, "--small-body", "FS_CACHE_SMALL_BODY", default.small_body)?,
+            body_memory: usize::try_from(memory).unwrap_or(usize::MAX),
+            open_files: open_files.map(|files| usize::try_from(files).unwrap_or(usize::MAX)),
+            look_up_time: look_up.map_or(Ok(default.look_up_time), |time| time.read("time", seconds))?,
         })
     }
 
@@ -195,6 +230,13 @@ pub(super) fn leading_number(text: &str) -> Option<i64> {
         Some(number.unwrap_or(0).saturating_mul(10).saturating_add(i64::from(digit - b'0')))
     };
     digits.fold(None, add).map(|number| sign * number)
+}
+
+/// Reads a number of bytes or of things.
+fn count(text: &str) -> Result<u64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| digits);
+    number.ok_or_else(|| "expected a whole number".to_owned())
 }
 
 /// Reads a time in seconds, fractions allowed.

@@ -165,7 +165,9 @@ impl ReadyFiles {
         let mut table = self.table.borrow_mut();
         let place = *table.places.get(path)?;
         let slot = table.slots.get_mut(place)?;
-        if clock::steady().saturating_sub(slot.file.looked_up) < self.limits.look_up_time && slot.file.entry.is_unchanged() {
+        if clock::steady().saturating_sub(slot.file.looked_up) < self.limits.look_up_time
+            && slot.file.entry.is_unchanged()
+        {
             slot.used = self.now.get();
             return Some(Rc::clone(&slot.file));
         }

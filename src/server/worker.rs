@@ -11,11 +11,11 @@ use futures_lite::future::or;
 
 use super::connection;
 use crate::config::IoChoice;
+use crate::observe::log::Lane;
 use crate::rt::bell::Bell;
 #[cfg(target_os = "linux")]
 use crate::rt::uring::{self, RingFlags};
 use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll, spawn_guarded};
-use crate::observe::log::Lane;
 use crate::serve::buffers::Buffers;
 use crate::serve::ready::ReadyFiles;
 use crate::serve::splice::Pipes;

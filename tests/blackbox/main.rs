@@ -25,6 +25,7 @@ mod parity_cli;
 mod parity_dir;
 mod parity_log;
 mod pass;
+mod ready;
 mod regressions;
 mod time_limits;
 mod tls;

@@ -89,6 +89,10 @@ fn help_names_each_new_option_and_its_variable() {
         ("--pin-cpus", "FS_CACHE_PIN_CPUS"),
         ("--io", "FS_CACHE_IO"),
         ("--drain-timeout", "FS_CACHE_DRAIN_TIMEOUT"),
+        ("--small-body", "FS_CACHE_SMALL_BODY"),
+        ("--small-body-memory", "FS_CACHE_SMALL_BODY_MEMORY"),
+        ("--open-files", "FS_CACHE_OPEN_FILES"),
+        ("--look-up-time", "FS_CACHE_LOOK_UP_TIME"),
     ] {
         let text = usage[12..].join("\n");
         assert!(text.contains(option), "{option} is not in {text}");
@@ -221,6 +225,10 @@ fn a_wrong_value_is_one_line_that_names_it_and_its_flag() {
         (["--pin-cpus", "99999"], ["--pin-cpus"; 2], "99999"),
         (["--io", "threads"], ["--io"; 2], "threads"),
         (["--drain-timeout", "soon"], ["--drain-timeout"; 2], "soon"),
+        (["--small-body", "-1"], ["--small-body"; 2], "-1"),
+        (["--small-body-memory", "many"], ["--small-body-memory"; 2], "many"),
+        (["--open-files", "1.5"], ["--open-files"; 2], "1.5"),
+        (["--look-up-time", "0"], ["--look-up-time"; 2], "0"),
     ] {
         let args = [&url[..], &["-p", &port], &flags].concat();
         expect_complaint(&run_cli(&args, &[], &[]), value, &names);
