@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Reply;
-use super::head;
+use super::warm::{FRESH, Heat, Windows};
+use super::{Reply, head};
 use crate::error::{Error, Kind, Side};
 use crate::rt::{Runtime, Socket, timeout};
 use crate::sys::{socket, transfer, would_block};
@@ -50,6 +50,15 @@ impl<R: Runtime> Client<R> {
     }
 }
 
+/// How far [`Out::send_window`] came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sent {
+    /// To the end.
+    Whole,
+    /// Not that far, maybe, and the file is to be looked at again.
+    Late,
+}
+
 /// The sending half of a client's connection.
 pub struct Out<'a, R: Runtime> {
     socket: &'a R::Socket,
@@ -88,29 +97,56 @@ impl<'a, R: Runtime> Out<'a, R> {
         Ok(())
     }
 
-    /// Sends the bytes from `offset` to `end` of a file. A file that ends before is an error of
-    /// the disk's side: the client must see a broken transfer.
-    pub async fn send_file(&self, file: &impl AsFd, mut offset: u64, end: u64) -> Result<(), Error> {
-        let mut turn_end = offset + TURN;
+    /// Sends the bytes from `first` to `end` of a file, off the disk if need be. A file that ends
+    /// before is an error of the disk's side: the client must see a broken transfer.
+    pub async fn send_file(&self, file: &impl AsFd, first: u64, end: u64, heat: Heat) -> Result<(), Error> {
+        let mut offset = first;
+        if heat == Heat::Warm {
+            self.send_window(file, &mut offset, end).await?;
+        }
         while offset < end {
-            if offset >= turn_end {
+            let mut windows = Windows::new(file, offset, end);
+            loop {
+                let window = windows.ready::<R>(offset, self.stall_time).await?;
+                if self.send_window(file, &mut offset, window).await? == Sent::Late || offset >= end {
+                    break;
+                }
                 self.writable().await?;
-                turn_end = offset + TURN;
-            }
-            let count = usize::try_from(end.min(turn_end) - offset).unwrap_or(usize::MAX);
-            match transfer::send_file(self.socket, file, &mut offset, count) {
-                Ok(0) => {
-                    return Err(Error::with(Side::Disk, Kind::Truncated, "the file became shorter"));
-                }
-                Ok(_) => {}
-                Err(error) if would_block(&error) => self.writable().await?,
-                Err(error) if error.raw_os_error() == Some(EIO) => {
-                    return Err(Error::io(Side::Disk, &error));
-                }
-                Err(error) => return Err(Error::io(Side::Client, &error)),
             }
         }
         Ok(())
+    }
+
+    /// Sends bytes that are in memory, until the client took so long that they may not be any more.
+    async fn send_window(&self, file: &impl AsFd, offset: &mut u64, end: u64) -> Result<Sent, Error> {
+        let mut turn_end = *offset + TURN;
+        let mut since = None;
+        while *offset < end {
+            let mut wait = *offset >= turn_end;
+            let count = usize::try_from(end.min(turn_end) - *offset).unwrap_or(usize::MAX);
+            if !wait {
+                match transfer::send_file(self.socket, file, offset, count) {
+                    Ok(0) => {
+                        return Err(Error::with(Side::Disk, Kind::Truncated, "the file became shorter"));
+                    }
+                    Ok(_) => {}
+                    Err(error) if would_block(&error) => wait = true,
+                    Err(error) if error.raw_os_error() == Some(EIO) => {
+                        return Err(Error::io(Side::Disk, &error));
+                    }
+                    Err(error) => return Err(Error::io(Side::Client, &error)),
+                }
+            }
+            if wait {
+                let since = *since.get_or_insert_with(Instant::now);
+                self.writable().await?;
+                turn_end = *offset + TURN;
+                if since.elapsed() > FRESH {
+                    return Ok(Sent::Late);
+                }
+            }
+        }
+        Ok(Sent::Whole)
     }
 
     /// Waits until the client takes more.

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::client::Client;
+use super::warm::Heat;
 use super::{Exchange, Reply, head};
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::request::Method;
@@ -57,7 +58,7 @@ pub async fn serve<R: Runtime>(
             return client.out().send(&bytes).await;
         }
         client.out().send_more(&bytes).await?;
-        client.out().send_file(&entry.file, first, end).await
+        client.out().send_file(&entry.file, first, end, Heat::Unknown).await
     };
     Reply::ended(status, Some(end - first), keep, sent.await)
 }
