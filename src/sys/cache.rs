@@ -16,14 +16,19 @@ pub enum Residency {
     Unknown,
 }
 
-/// Bytes read at once by [`bring`]: the system reads ahead of that, in pages as large as it likes.
-/// (Asked by posix_fadvise(2) it takes small ones: measured, a third slower, and ever after each
-/// look at them costs twenty times as much.)
+/// Bytes asked for at once by [`bring`]: the system reads ahead of that, in pages as large as it
+/// likes. (Asked by posix_fadvise(2) it takes small ones: measured, a third slower, and ever after
+/// each look at them costs twenty times as much.)
 const CHUNK: usize = 64 * 1024;
 
 /// Reads the bytes from `first` to `end` and forgets them; they are in the page cache then. An end
 /// of the file before `end` is no error. Waits for the disk.
 pub fn bring(file: &impl AsFd, first: u64, end: u64) -> io::Result<()> {
+    if pass_over(file, first, end)? { Ok(()) } else { read_through(file, first, end) }
+}
+
+/// The same by copying.
+fn read_through(file: &impl AsFd, first: u64, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     let mut at = first;
     while at < end {
@@ -36,15 +41,29 @@ pub fn bring(file: &impl AsFd, first: u64, end: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Runs a call, and tells whether the thread slept in it: for the disk, or for a lock. `None` where
+/// the system keeps no such count (getrusage(2), ru_nvcsw of the thread).
+pub fn watched<T>(call: impl FnOnce() -> T) -> (T, Option<bool>) {
+    let before = sleeps();
+    let value = call();
+    (value, before.zip(sleeps()).map(|(before, after)| before != after))
+}
+
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+use linux::{pass_over, sleeps};
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub use linux::{read_cached, residency};
 
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+use blind::{pass_over, sleeps};
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use blind::{read_cached, residency};
 
 /// Systems that do not say what they hold in memory.
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 mod blind {
+    use std::ffi::c_long;
+
     use super::{AsFd, Residency, io};
 
     /// Never known here.
@@ -56,15 +75,30 @@ mod blind {
     pub fn read_cached(_file: &impl AsFd, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    pub(super) fn pass_over(_file: &impl AsFd, _first: u64, _end: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    pub(super) fn sleeps() -> Option<c_long> {
+        None
+    }
 }
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux {
-    use std::os::fd::AsRawFd;
+    use std::ffi::c_long;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::sync::LazyLock;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use nix::errno::Errno;
+    use nix::fcntl::OFlag;
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::sendfile::sendfile64;
+    use nix::sys::stat::Mode;
 
+    use super::super::transfer::is_unsupported;
     use super::super::{retry, would_block};
     use super::{AsFd, Residency, io};
 
@@ -114,6 +148,34 @@ mod linux {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Has the kernel move the bytes to nowhere, which takes them into the page cache uncopied:
+    /// measured, a fifth of the processor's time that reading them takes, and faster. False where
+    /// it cannot.
+    pub(super) fn pass_over(file: &impl AsFd, first: u64, end: u64) -> io::Result<bool> {
+        static NOWHERE: LazyLock<Option<OwnedFd>> = LazyLock::new(|| {
+            nix::fcntl::open("/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()
+        });
+        let Some(nowhere) = &*NOWHERE else { return Ok(false) };
+        let offset = |at| libc::off64_t::try_from(at).map_err(|_| io::ErrorKind::InvalidInput);
+        let (mut at, end) = (offset(first)?, offset(end)?);
+        while at < end {
+            let count = usize::try_from(end - at).unwrap_or(usize::MAX);
+            match retry(|| sendfile64(nowhere, file, Some(&mut at), count)) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if is_unsupported(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Times that this thread has slept.
+    pub(super) fn sleeps() -> Option<c_long> {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+        Some(usage.voluntary_context_switches())
     }
 
     /// Is every page from `first` to `end` in the page cache, or on its way there?
@@ -278,9 +340,35 @@ mod tests {
     }
 
     #[test]
+    fn both_ways_of_bringing_a_file_in_bring_all_of_it() {
+        let file = written(SIZE);
+        for way in [
+            |file: &File| assert!(pass_over(file, 100, SIZE).unwrap()),
+            |file: &File| {
+                read_through(file, 100, SIZE).unwrap();
+            },
+        ] {
+            if !evicted(&file) {
+                return;
+            }
+            way(&file);
+            assert_eq!(residency(&file, 0, SIZE), Residency::Cached);
+        }
+    }
+
+    #[test]
+    fn a_call_that_sleeps_is_told_from_one_that_does_not() {
+        let nap = || std::thread::sleep(std::time::Duration::from_millis(1));
+        assert_eq!(watched(nap), ((), Some(true)));
+        assert_eq!(watched(|| 7), (7, Some(false)));
+    }
+
+    #[test]
     fn bringing_more_than_there_is_ends_at_the_end() {
         let file = written(10);
-        bring(&file, 5, 1_000_000).unwrap();
-        bring(&file, 500, 1_000_000).unwrap();
+        for first in [5, 500] {
+            bring(&file, first, 1_000_000).unwrap();
+            read_through(&file, first, 1_000_000).unwrap();
+        }
     }
 }
