@@ -103,7 +103,7 @@ mod linux {
     use super::{AsFd, Residency, io};
 
     /// cachestat(2), the same number on every architecture that Rust runs Linux on; Linux 6.5.
-    const SYS_CACHESTAT: libc::c_long = 451;
+    const SYS_CACHESTAT: c_long = 451;
     /// Up to this many bytes are judged by their last one: they were read in one go.
     const SMALL: u64 = 16 * 1024;
     /// Distance of the bytes that are tried where pages cannot be counted: not above the amount
