@@ -45,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rt",
             "stop",
             "store",
+            "sys::cache",
             "sys::clock",
             "sys::file",
             "sys::socket",

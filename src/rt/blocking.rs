@@ -25,8 +25,10 @@ pub struct Pool {
     more: Condvar,
 }
 
-/// Work that waits for the disk.
+/// Work that changes the disk, and waits for it.
 pub static DISK: LazyLock<Arc<Pool>> = LazyLock::new(Pool::start);
+/// Reads and look-ups that may wait for the disk: no fsync is before them in line.
+pub static READS: LazyLock<Arc<Pool>> = LazyLock::new(Pool::start);
 /// Work that waits for the resolver.
 pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(Pool::start);
 
@@ -36,13 +38,12 @@ struct Slot<T> {
     waiters: Waiters,
 }
 
-/// Runs `job` on a pool and waits for its result. The job runs to its end even if this future is
-/// dropped. With too many in line it runs at once, on this thread: late is better than lost.
-pub async fn run<T: Send + 'static>(
-    pool: &Arc<Pool>,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    let waiter = Waiter::new()?;
+/// A job that runs, or waits in line. It runs to its end even if this is dropped.
+pub struct Running<T>(Arc<Mutex<Slot<T>>>);
+
+/// Starts `job` on a pool. With too many in line it runs at once, on this thread: late is better
+/// than lost.
+pub fn start<T: Send + 'static>(pool: &Arc<Pool>, job: impl FnOnce() -> T + Send + 'static) -> Running<T> {
     let slot = Arc::new(Mutex::new(Slot { value: None, waiters: Waiters::default() }));
     let theirs = Arc::clone(&slot);
     pool.submit(Box::new(move || {
@@ -51,17 +52,35 @@ pub async fn run<T: Send + 'static>(
         slot.value = Some(value);
         slot.waiters.wake_all();
     }));
-    poll_fn(|context| {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.value.take() {
-            Some(value) => Poll::Ready(value.ok_or_else(|| io::Error::other("a job on the pool panicked"))),
-            None => {
-                slot.waiters.add(&waiter, context);
-                Poll::Pending
+    Running(slot)
+}
+
+/// Runs `job` on a pool and waits for its result, see [`start`].
+pub async fn run<T: Send + 'static>(
+    pool: &Arc<Pool>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let waiter = Waiter::new()?;
+    start(pool, job).result(&waiter).await
+}
+
+impl<T> Running<T> {
+    /// Waits for what the job gives. Asked again after it has come, it waits for ever.
+    pub async fn result(&self, waiter: &Waiter) -> io::Result<T> {
+        poll_fn(|context| {
+            let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match slot.value.take() {
+                Some(value) => {
+                    Poll::Ready(value.ok_or_else(|| io::Error::other("a job on the pool panicked")))
+                }
+                None => {
+                    slot.waiters.add(waiter, context);
+                    Poll::Pending
+                }
             }
-        }
-    })
-    .await
+        })
+        .await
+    }
 }
 
 impl Pool {

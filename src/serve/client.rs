@@ -1,16 +1,16 @@
 //! The client's side of a connection: bytes in, heads and bodies out, every wait bounded.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Reply;
-use super::head;
+use super::warm::{FRESH, Heat, Windows};
+use super::{Reply, head};
 use crate::error::{Error, Kind, Side};
 use crate::rt::{Runtime, Socket, timeout};
 use crate::sys::{socket, transfer, would_block};
 
 /// Bytes sent to one client before others get their turn.
-const TURN: u64 = 1024 * 1024;
+pub const TURN: u64 = 1024 * 1024;
 
 /// A client's connection.
 pub struct Client<R: Runtime> {
@@ -47,6 +47,15 @@ impl<R: Runtime> Client<R> {
         }
         Reply::ended(status, Some(text.len() as u64), keep, self.out().send(&bytes).await)
     }
+}
+
+/// How far [`Out::send_window`] came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sent {
+    /// To the end.
+    Whole,
+    /// Not that far, maybe, and the file is to be looked at again.
+    Late,
 }
 
 /// The sending half of a client's connection.
@@ -87,29 +96,62 @@ impl<'a, R: Runtime> Out<'a, R> {
         Ok(())
     }
 
-    /// Sends the bytes from `offset` to `end` of a file. A file that ends before is an error of
-    /// the disk's side: the client must see a broken transfer.
-    pub async fn send_file(&self, file: &impl AsFd, mut offset: u64, end: u64) -> Result<(), Error> {
-        let mut turn_end = offset + TURN;
+    /// Sends what the socket takes of `bytes` now, and tells how much that is. `more` follows at once.
+    pub fn send_now(&self, bytes: &[u8], more: bool) -> Result<usize, Error> {
+        match socket::send(self.socket, bytes, more) {
+            Err(error) if would_block(&error) => Ok(0),
+            sent => sent.map_err(|error| Error::io(Side::Client, &error)),
+        }
+    }
+
+    /// Sends what the socket takes now of a file's bytes from `offset`, which it moves, to `end`;
+    /// false if the socket is full.
+    pub fn send_file_now(&self, file: &impl AsFd, offset: &mut u64, end: u64) -> Result<bool, Error> {
+        let count = usize::try_from(end - *offset).unwrap_or(usize::MAX);
+        match transfer::send_file(self.socket, file, offset, count) {
+            Ok(0) => Err(Error::with(Side::Disk, Kind::Truncated, "the file became shorter")),
+            Ok(_) => Ok(true),
+            Err(error) if would_block(&error) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(EIO) => Err(Error::io(Side::Disk, &error)),
+            Err(error) => Err(Error::io(Side::Client, &error)),
+        }
+    }
+
+    /// Sends the bytes from `first` to `end` of a file, off the disk if need be. A file that ends
+    /// before is an error of the disk's side: the client must see a broken transfer.
+    pub async fn send_file(&self, file: &impl AsFd, first: u64, end: u64, heat: Heat) -> Result<(), Error> {
+        let mut offset = first;
+        if heat == Heat::Warm {
+            self.send_window(file, &mut offset, end).await?;
+        }
         while offset < end {
-            if offset >= turn_end {
+            let mut windows = Windows::new(file, offset, end);
+            loop {
+                let window = windows.ready::<R>(offset, self.stall_time).await?;
+                if self.send_window(file, &mut offset, window).await? == Sent::Late || offset >= end {
+                    break;
+                }
                 self.writable().await?;
-                turn_end = offset + TURN;
-            }
-            let count = usize::try_from(end.min(turn_end) - offset).unwrap_or(usize::MAX);
-            match transfer::send_file(self.socket, file, &mut offset, count) {
-                Ok(0) => {
-                    return Err(Error::with(Side::Disk, Kind::Truncated, "the file became shorter"));
-                }
-                Ok(_) => {}
-                Err(error) if would_block(&error) => self.writable().await?,
-                Err(error) if error.raw_os_error() == Some(EIO) => {
-                    return Err(Error::io(Side::Disk, &error));
-                }
-                Err(error) => return Err(Error::io(Side::Client, &error)),
             }
         }
         Ok(())
+    }
+
+    /// Sends bytes that are in memory, until the client took so long that they may not be any more.
+    async fn send_window(&self, file: &impl AsFd, offset: &mut u64, end: u64) -> Result<Sent, Error> {
+        let mut turn_end = *offset + TURN;
+        let mut since = None;
+        while *offset < end {
+            if *offset >= turn_end || !self.send_file_now(file, offset, end.min(turn_end))? {
+                let since = *since.get_or_insert_with(Instant::now);
+                self.writable().await?;
+                turn_end = *offset + TURN;
+                if since.elapsed() > FRESH {
+                    return Ok(Sent::Late);
+                }
+            }
+        }
+        Ok(Sent::Whole)
     }
 
     /// Waits until the client takes more.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::hit::{content_range, etag, unsatisfiable};
+use super::warm::{Heat, WINDOW};
 use super::{Exchange, Reply, head, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
@@ -141,7 +142,7 @@ async fn send_known<R: Runtime>(
         match follower.next(position, waiter).await {
             Progress::Upto(stored) => {
                 let to = stored.min(end);
-                client.out().send_file(&*answer.file, position, to).await?;
+                client.out().send_file(&*answer.file, position, to, heat(position, stored)).await?;
                 position = to;
             }
             Progress::Piece(bytes, skip) => {
@@ -214,7 +215,9 @@ async fn send_pieces<R: Runtime>(
             out.send_more(chunk_head(usize::try_from(length).unwrap_or(usize::MAX)).as_ref()).await?;
         }
         match progress {
-            Progress::Upto(stored) => out.send_file(&*answer.file, position, stored).await?,
+            Progress::Upto(stored) => {
+                out.send_file(&*answer.file, position, stored, heat(position, stored)).await?;
+            }
             Progress::Piece(bytes, skip) => out.send(&bytes[skip..]).await?,
             Progress::End(_) | Progress::Broken(_) => {}
         }
@@ -223,4 +226,9 @@ async fn send_pieces<R: Runtime>(
         }
         position += length;
     }
+}
+
+/// What was just written is in memory; what a follower who is far behind asks for may be no more.
+fn heat(position: u64, stored: u64) -> Heat {
+    if stored - position <= WINDOW { Heat::Warm } else { Heat::Unknown }
 }

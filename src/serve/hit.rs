@@ -1,47 +1,79 @@
 //! A finished file: conditions, range, head, and the body by sendfile; a small one from memory.
 
+use std::rc::Rc;
 use std::time::SystemTime;
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::ready::Ready;
+use super::warm::Heat;
 use super::{Exchange, Reply, head};
-use crate::error::{Error, Side};
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::range;
 use crate::http::request::Method;
 use crate::rt::Runtime;
-use crate::sys::{socket, would_block};
 
 /// What became of the attempt to answer without waiting.
 pub enum AtOnce {
     /// It is not that simple: answer in the ordinary way.
     No,
-    /// All of it is sent.
+    /// All of it is sent, or the sending has failed.
     Sent(Reply),
-    /// The client takes these bytes later; then the answer is this.
-    Begun(Vec<u8>, Reply),
+    /// The client takes the rest later; then the answer is this.
+    Begun(Rest, Reply),
 }
 
-/// Answers a plain GET of a small file, if that is in memory, by one call that does not wait.
+/// What is left of a plain answer.
+pub struct Rest {
+    file: Rc<Ready>,
+    /// Of the head and a body in memory.
+    unsent: Vec<u8>,
+    /// Where the body goes on in the file.
+    at: u64,
+}
+
+/// Answers a plain GET of a file that is open, and whose bytes are in memory, by one call or two
+/// that do not wait: head and body from memory, or the head and a first turn of the file.
 pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> AtOnce {
     let request = exchange.request;
-    if request.method != Method::Get
-        || exchange.log.is_on()
-        || !conditional::is_plain(&request.fields)
-        || !exchange.keep()
-    {
+    if request.method != Method::Get || !conditional::is_plain(&request.fields) || !exchange.keep() {
         return AtOnce::No;
     }
-    let Some(file) = exchange.context.files.find(request.path()).filter(|file| file.has_body()) else {
+    let Some(file) = exchange.context.files.find(request.path()) else { return AtOnce::No };
+    let (size, kept) = (file.entry.info.size, file.has_body());
+    if !kept && !file.is_warm(client::TURN) {
         return AtOnce::No;
+    }
+    let reply = Reply::sent(200, Some(size), true);
+    let out = client.out();
+    let message = file.with_message(|bytes| {
+        out.send_now(bytes, !kept).map(|sent| bytes.get(sent..).map(<[u8]>::to_vec).unwrap_or_default())
+    });
+    let mut rest = Rest { unsent: Vec::new(), at: if kept { size } else { 0 }, file };
+    match message {
+        Err(error) => return AtOnce::Sent(reply.failed(error)),
+        Ok(unsent) => rest.unsent = unsent,
+    }
+    if rest.unsent.is_empty() && rest.at < size {
+        let turn = size.min(client::TURN);
+        if let Err(error) = out.send_file_now(&rest.file.entry.file, &mut rest.at, turn) {
+            return AtOnce::Sent(reply.failed(error));
+        }
+    }
+    if rest.unsent.is_empty() && rest.at == size { AtOnce::Sent(reply) } else { AtOnce::Begun(rest, reply) }
+}
+
+/// Sends what is left.
+pub async fn go_on<R: Runtime>(client: &Client<R>, rest: Rest, reply: Reply) -> Reply {
+    let size = rest.file.entry.info.size;
+    let sent = async {
+        if rest.at == size {
+            return client.out().send(&rest.unsent).await;
+        }
+        client.out().send_more(&rest.unsent).await?;
+        let heat = if size <= client::TURN { Heat::Warm } else { Heat::Unknown };
+        client.out().send_file(&rest.file.entry.file, rest.at, size, heat).await
     };
-    let reply = Reply::sent(200, Some(file.entry.info.size), true);
-    file.with_message(|bytes| match socket::send(&client.socket, bytes, false) {
-        Ok(sent) if sent == bytes.len() => AtOnce::Sent(reply),
-        Ok(sent) => AtOnce::Begun(bytes[sent..].to_vec(), reply),
-        Err(error) if would_block(&error) => AtOnce::Begun(bytes.to_vec(), reply),
-        Err(error) => AtOnce::Sent(reply.failed(Error::io(Side::Client, &error))),
-    })
+    Reply::ended(reply.status, reply.length, reply.keep, sent.await)
 }
 
 /// Answers from the file.
@@ -68,7 +100,7 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
             return client.out().send(&bytes).await;
         }
         client.out().send_more(&bytes).await?;
-        client.out().send_file(&file.entry.file, first, end).await
+        client.out().send_file(&file.entry.file, first, end, Heat::Unknown).await
     };
     Reply::ended(status, Some(end - first), keep, sent.await)
 }

@@ -6,10 +6,12 @@ pub mod fill;
 pub mod follow;
 pub mod head;
 pub mod hit;
+pub mod lookup;
 pub mod pass;
 pub mod ready;
 pub mod splice;
 pub mod upload;
+pub mod warm;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -140,10 +142,12 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     match route::decide(request, &exchange.context.pattern) {
         Route::Cache(key) => cached(exchange, client, key).await,
         Route::Pass(why) => pass::run(exchange, client, why).await,
-        Route::Directory(path) if exchange.context.shared.store.is_directory(&path) => {
-            directory(exchange, client, &path).await
-        }
-        Route::Directory(_) => pass::run(exchange, client, Why::NoName).await,
+        Route::Directory(path) => match lookup::find(&exchange.context.shared, &path).await {
+            Found::Directory => directory(exchange, client, &path).await,
+            Found::File(_) | Found::Absent | Found::Unusable(_) => {
+                pass::run(exchange, client, Why::NoName).await
+            }
+        },
         Route::BadPath(reason) => {
             exchange.log.debug(format_args!("failed to parse pathname - sending 400 to client - {reason}"));
             client.send_empty(400, exchange.keep()).await
@@ -155,9 +159,10 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
 const LOOKS: usize = 8;
 
 async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: Key) -> Reply {
-    let store = &exchange.context.shared.store;
+    let shared = &exchange.context.shared;
+    let store = &shared.store;
     for _ in 0..LOOKS {
-        let found = store.look_up(&key);
+        let found = lookup::find(shared, key.as_str()).await;
         if !matches!(found, Found::Absent) {
             return present(exchange, client, key, found).await;
         }
@@ -177,7 +182,7 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
                 }
             }
             // A fill may have ended between the look-up and the turn.
-            Turn::Lead(permit) => match store.look_up(&key) {
+            Turn::Lead(permit) => match lookup::find(shared, key.as_str()).await {
                 Found::Absent => return fill::lead(exchange, client, permit).await,
                 Found::File(_) | Found::Directory | Found::Unusable(_) => permit.withdraw(),
             },

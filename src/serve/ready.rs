@@ -11,11 +11,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::hit::{etag, unix_millis};
+use super::warm::FRESH;
 use crate::config::FileLimits;
 use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
 use crate::store::Entry;
+use crate::sys::cache::{self, Residency};
 use crate::sys::{clock, file};
 
 /// Ticks of the housekeeper, one a second, after which a file that nobody asked for is closed.
@@ -33,6 +35,8 @@ pub struct Ready {
     pub etag: String,
     /// Its date, seconds since 1970.
     pub modified: u64,
+    /// When its bytes were last known to be in memory, on the steady clock.
+    warm: Cell<Option<Duration>>,
     /// When its name was looked up, on the steady clock.
     looked_up: Duration,
     /// Bytes of the head in the message.
@@ -50,8 +54,9 @@ struct Message {
 }
 
 impl Ready {
-    /// Describes an open file, and reads it if it is no longer than `small` bytes.
+    /// Describes an open file, and reads it if it is no longer than `small` bytes and takes no disk.
     pub fn new(key: Key, entry: Entry, small: u64) -> Self {
+        let warm = cache::residency(&entry.file, 0, entry.info.size.min(small)) == Residency::Cached;
         let millis = unix_millis(entry.info.modified);
         let etag = etag(entry.info.size, millis);
         let modified = millis / 1000;
@@ -61,12 +66,12 @@ impl Ready {
         let date_at = described.len() + b"Date: ".len();
         let mut bytes = described.field("Date", date::format(0)).field("Connection", "keep-alive").finish();
         let head = bytes.len();
-        if entry.info.size <= small {
+        if warm && entry.info.size <= small {
             read_body(&entry, &mut bytes);
         }
         bytes.shrink_to_fit();
         let message = RefCell::new(Message { bytes, date_at, date: 0 });
-        Self { key, entry, etag, modified, looked_up: clock::steady(), head, message }
+        Self { key, entry, etag, modified, warm: Cell::new(None), looked_up: clock::steady(), head, message }
     }
 
     /// The fields that tell about the file.
@@ -84,6 +89,18 @@ impl Ready {
         let mut message = self.message.borrow_mut();
         message.tell_date();
         send(&message.bytes)
+    }
+
+    /// Are its first `bytes` in memory, as far as is known?
+    pub fn is_warm(&self, bytes: u64) -> bool {
+        let now = clock::steady();
+        if self.warm.get().is_some_and(|known| now.saturating_sub(known) < FRESH) {
+            return true;
+        }
+        let warm =
+            cache::residency(&self.entry.file, 0, self.entry.info.size.min(bytes)) == Residency::Cached;
+        self.warm.set(warm.then_some(now));
+        warm
     }
 
     /// Bytes of the head in that message.

@@ -13,7 +13,7 @@ use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
 use crate::rt::{Runtime, Socket, timeout};
 use crate::serve::client::Client;
-use crate::serve::hit::{self, AtOnce};
+use crate::serve::hit::{self, AtOnce, Rest};
 use crate::serve::{Context, Exchange, Reply, respond};
 use crate::sys::{clock, socket, would_block};
 
@@ -79,7 +79,8 @@ pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer:
                     record(&context, &client, &request, &reply, &RequestLog::new(context.lines.log()));
                     reply.keep
                 }
-                taken => Box::pin(answer(&context, &mut client, request, taken)).await,
+                AtOnce::Begun(rest, reply) => Box::pin(go_on(&context, &client, &request, rest, reply)).await,
+                AtOnce::No => Box::pin(answer(&context, &mut client, request)).await,
             },
             Input::Partial(scanned) => Box::pin(answer_later(&context, &mut client, scanned)).await,
             Input::None(why) => Box::pin(end(&context, &client, why)).await,
@@ -99,25 +100,23 @@ fn answer_at_once<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, requ
     hit::at_once(&Exchange { context, request, log: &log }, client)
 }
 
-/// Answers a request, or goes on with the answer that has begun; whether another may follow.
-async fn answer<R: Runtime>(
+/// Goes on with an answer that has begun; whether another request may follow.
+async fn go_on<R: Runtime>(
     context: &Rc<Context<R>>,
-    client: &mut Client<R>,
-    request: RequestHead,
-    taken: AtOnce,
+    client: &Client<R>,
+    request: &RequestHead,
+    rest: Rest,
+    reply: Reply,
 ) -> bool {
+    let reply = hit::go_on(client, rest, reply).await;
+    record(context, client, request, &reply, &RequestLog::new(context.lines.log()));
+    reply.keep
+}
+
+/// Answers a request; whether another may follow.
+async fn answer<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, request: RequestHead) -> bool {
     let log = RequestLog::new(context.lines.log());
-    let reply = match taken {
-        AtOnce::Sent(reply) => reply,
-        AtOnce::Begun(rest, reply) => {
-            let end = client.out().send(&rest).await;
-            Reply::ended(reply.status, reply.length, reply.keep, end)
-        }
-        AtOnce::No => {
-            let exchange = Exchange { context, request: &request, log: &log };
-            respond(&exchange, client).await
-        }
-    };
+    let reply = respond(&Exchange { context, request: &request, log: &log }, client).await;
     record(context, client, &request, &reply, &log);
     if !reply.keep {
         let unread = !matches!(request.body, RequestBody::None | RequestBody::Length(0));
@@ -130,7 +129,7 @@ async fn answer<R: Runtime>(
 /// Waits for the rest of a head, then answers.
 async fn answer_later<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, scanned: usize) -> bool {
     match rest_of_head(context, client, scanned).await {
-        Ok(request) => answer(context, client, request, AtOnce::No).await,
+        Ok(request) => answer(context, client, request).await,
         Err(why) => end(context, client, why).await,
     }
 }

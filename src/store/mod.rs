@@ -79,26 +79,16 @@ impl Store {
         self.path.join(path).display().to_string()
     }
 
-    /// Is there a directory at this relative path ("" is the top)?
-    pub fn is_directory(&self, path: &str) -> bool {
-        self.root.open_directory(path).is_ok()
+    /// Opens what is there at this relative path ("" is the top). May wait for the disk.
+    pub fn look_up(&self, path: &str) -> Found {
+        found(self.root.open_file(named(path)))
     }
 
-    /// Opens what is there under `key`.
-    pub fn look_up(&self, key: &Key) -> Found {
-        let opened = self.root.open_file(key.as_str()).and_then(|file| Ok((file::info(&file)?, file)));
-        match opened {
-            Ok((info, file)) => match info.kind {
-                Kind::File => Found::File(Entry { file, info }),
-                Kind::Directory => Found::Directory,
-                Kind::Other => Found::Unusable(Why::NotRegular),
-            },
-            Err(error) => match file::missing(&error) {
-                Missing::Absent => Found::Absent,
-                Missing::Outside => Found::Unusable(Why::LeadsOutside),
-                Missing::NotRegular => Found::Unusable(Why::NotRegular),
-                Missing::Refused => Found::Unusable(Why::Disk),
-            },
+    /// The same where it takes no disk; `None` where it might.
+    pub fn look_up_cached(&self, path: &str) -> Option<Found> {
+        match self.root.open_file_cached(named(path)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            opened => Some(found(opened)),
         }
     }
 
@@ -114,6 +104,28 @@ impl Store {
     /// Creates and locks the in-progress file of `key`.
     pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
         Partial::begin(&self.root, key)
+    }
+}
+
+/// The top has no name of its own.
+fn named(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
+}
+
+/// What has been opened, or why it could not be.
+fn found(opened: io::Result<OwnedFd>) -> Found {
+    match opened.and_then(|file| Ok((file::info(&file)?, file))) {
+        Ok((info, file)) => match info.kind {
+            Kind::File => Found::File(Entry { file, info }),
+            Kind::Directory => Found::Directory,
+            Kind::Other => Found::Unusable(Why::NotRegular),
+        },
+        Err(error) => match file::missing(&error) {
+            Missing::Absent => Found::Absent,
+            Missing::Outside => Found::Unusable(Why::LeadsOutside),
+            Missing::NotRegular => Found::Unusable(Why::NotRegular),
+            Missing::Refused => Found::Unusable(Why::Disk),
+        },
     }
 }
 

@@ -146,8 +146,27 @@ impl Root {
     /// Opens the existing file or directory at `path` for reading. Links are followed as long as
     /// they stay inside; one that leads out is `CrossesDevices` (EXDEV).
     pub fn open_file(&self, path: &str) -> io::Result<OwnedFd> {
-        // O_NONBLOCK: opening a FIFO must not wait for its writer.
-        self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        self.open_beneath(path, reading())
+    }
+
+    /// The same where memory alone can tell, hence without waiting for the disk; `WouldBlock` where
+    /// it cannot. A name never looked for is such a case (openat2(2), RESOLVE_CACHED; Linux 5.12).
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    pub fn open_file_cached(&self, path: &str) -> io::Result<OwnedFd> {
+        let cached = nix::fcntl::ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
+        match self.open_at_once(path, reading(), cached) {
+            // What the walk would be for; EINVAL is a kernel that does not know the flag.
+            Err(error) if walk_may_help(&error) || error.raw_os_error() == Some(libc::EINVAL) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            result => result,
+        }
+    }
+
+    /// The same where memory alone can tell; `WouldBlock` always, on systems that do not say so.
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    pub fn open_file_cached(&self, _path: &str) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Opens the directory at `path` ("" is the top).
@@ -172,16 +191,26 @@ impl Root {
 
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        use nix::fcntl::{OpenHow, ResolveFlag, openat2};
-        let how = OpenHow::new()
-            .flags(flags)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        match retry(|| openat2(&self.top().directory, path, how)) {
+        match self.open_at_once(path, flags, nix::fcntl::ResolveFlag::empty()) {
             // An absolute link may still lead back inside; a kernel before 5.6 or a filter has no
             // openat2 at all; EAGAIN is a rename that raced with the look-up.
             Err(error) if walk_may_help(&error) => self.walk(path, flags),
             result => result,
         }
+    }
+
+    /// One openat2(2) with these restrictions on top of staying beneath.
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    fn open_at_once(
+        &self,
+        path: &str,
+        flags: OFlag,
+        restrictions: nix::fcntl::ResolveFlag,
+    ) -> io::Result<OwnedFd> {
+        use nix::fcntl::{OpenHow, ResolveFlag, openat2};
+        let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(flags).resolve(beneath | restrictions);
+        retry(|| openat2(&self.top().directory, path, how))
     }
 
     #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
@@ -236,6 +265,12 @@ impl Root {
         }
         above.pop().ok_or_else(outside)
     }
+}
+
+/// How a file to be served is opened.
+fn reading() -> OFlag {
+    // O_NONBLOCK: opening a FIFO must not wait for its writer.
+    OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC
 }
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -352,4 +387,51 @@ pub fn missing(error: &io::Error) -> Missing {
 /// Is this the error of a lock that somebody else holds?
 pub fn is_held(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
+}
+
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn error(opened: io::Result<OwnedFd>) -> i32 {
+        opened.unwrap_err().raw_os_error().unwrap_or(libc::EAGAIN)
+    }
+
+    #[test]
+    fn a_look_up_from_memory_says_when_it_cannot_tell() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        fs::create_dir(directory.path().join("a")).unwrap();
+        fs::write(directory.path().join("a/there"), b"x").unwrap();
+        // A kernel before 5.12, or a filter: nothing is ever known.
+        let Ok(file) = root.open_file_cached("a/there") else {
+            eprintln!("SKIPPED: no look-up from memory here");
+            return;
+        };
+        assert_eq!(info(&file).unwrap().size, 1);
+        assert_eq!(info(&root.open_file_cached("a").unwrap()).unwrap().kind, Kind::Directory);
+        // Never looked for: only the directory's blocks can tell. From then on it is known.
+        assert_eq!(error(root.open_file_cached("a/missing")), libc::EAGAIN);
+        assert_eq!(error(root.open_file("a/missing")), libc::ENOENT);
+        assert_eq!(error(root.open_file_cached("a/missing")), libc::ENOENT);
+        fs::write(directory.path().join("a/missing"), b"here now").unwrap();
+        assert_eq!(info(&root.open_file_cached("a/missing").unwrap()).unwrap().size, 8);
+    }
+
+    #[test]
+    fn a_look_up_from_memory_leads_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        symlink("/etc/passwd", directory.path().join("out")).unwrap();
+        symlink("../../etc/passwd", directory.path().join("up")).unwrap();
+        for name in ["out", "up"] {
+            assert_eq!(error(root.open_file(name)), libc::EXDEV, "{name}");
+            // The walk has the last word on it, and may read the disk.
+            assert_eq!(error(root.open_file_cached(name)), libc::EAGAIN, "{name}");
+        }
+    }
 }

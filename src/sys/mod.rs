@@ -2,6 +2,7 @@
 //! `unsafe`; everything here is non-blocking or bounded unless its doc says otherwise.
 #![allow(unsafe_code, reason = "the one module where system calls are wrapped")]
 
+pub mod cache;
 pub mod clock;
 pub mod file;
 pub mod poller;

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cold;
 mod connection;
 mod engine;
 mod fill;

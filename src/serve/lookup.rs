@@ -1,0 +1,81 @@
+//! Looking a name up without waiting for the disk on the loop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Shared;
+use crate::outcome::Why;
+use crate::rt::blocking;
+use crate::store::{Found, Store};
+use crate::sys::cache::watched;
+
+/// What the cache has at this relative path. At once where the system knows it from memory, else by
+/// a thread of the pool: reading a directory or an inode would stop every other client's transfer.
+///
+/// A name that is nowhere is one that the system cannot know from memory, so a miss would always
+/// pay for the hop (a third of all it costs). It does not as long as the directories prove to be
+/// in memory, see [`Calm`].
+pub async fn find(shared: &Arc<Shared>, path: &str) -> Found {
+    if CALM.holds() {
+        return look_up(&shared.store, path);
+    }
+    if let Some(found) = shared.store.look_up_cached(path) {
+        return found;
+    }
+    let (theirs, path) = (Arc::clone(shared), path.to_owned());
+    let looked = blocking::run(&blocking::READS, move || look_up(&theirs.store, &path)).await;
+    looked.unwrap_or(Found::Unusable(Why::Disk))
+}
+
+fn look_up(store: &Store, path: &str) -> Found {
+    let (found, slept) = watched(|| store.look_up(path));
+    CALM.note(slept);
+    found
+}
+
+/// Look-ups of all workers that went without waiting, since the last that did not.
+struct Calm(AtomicU32);
+
+static CALM: Calm = Calm(AtomicU32::new(0));
+
+/// So many in a row, and the next ones are done on the loop; one that waits there ends that.
+const CALM_AFTER: u32 = 256;
+
+impl Calm {
+    fn holds(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= CALM_AFTER
+    }
+
+    /// Notes whether a look-up waited; unknown is as good as that it did.
+    fn note(&self, slept: Option<bool>) {
+        if slept != Some(false) {
+            self.0.store(0, Ordering::Relaxed);
+        } else if !self.holds() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn look_ups_leave_the_pool_after_many_that_did_not_wait_and_come_back_after_one_that_did() {
+        let calm = Calm(AtomicU32::new(0));
+        for _ in 0..2 {
+            for _ in 0..CALM_AFTER {
+                assert!(!calm.holds());
+                calm.note(Some(false));
+            }
+            assert!(calm.holds());
+            calm.note(Some(false));
+            assert!(calm.holds());
+            calm.note(Some(true));
+        }
+        for _ in 0..2 * CALM_AFTER {
+            calm.note(None);
+            assert!(!calm.holds());
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Bodies whose bytes may not be in memory: a thread of the pool reads them before sendfile(2)
+//! does, one window ahead of it, so that the disk never stops a worker.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Side};
+use crate::rt::blocking::{self, Running};
+use crate::rt::mailbox::Waiter;
+use crate::rt::{Runtime, timeout};
+use crate::sys::cache::{self, Residency};
+
+/// Bytes looked at, read and sent as one. With the one ahead that makes two in memory a client.
+pub const WINDOW: u64 = 1024 * 1024;
+/// How long what was found in memory, or was sent from there, is taken to be there still.
+pub const FRESH: Duration = Duration::from_secs(1);
+/// Where the system does not say what is in memory, so much is read on the loop: about what a
+/// thread hop costs when it is there.
+const UNKNOWN_AT_ONCE: u64 = 64 * 1024;
+/// The time after which a window is asked for again that found the pool's line full.
+const LINE_FULL: Duration = Duration::from_millis(5);
+
+/// What the caller knows of a span's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heat {
+    /// In memory: written, read or sent from there at most [`FRESH`] ago. Costs no call.
+    Warm,
+    /// Nothing: every window is looked at.
+    Unknown,
+}
+
+/// Is a span of `count` bytes to be read by the pool first?
+fn off_loop(residency: Residency, count: u64) -> bool {
+    match residency {
+        Residency::Cached => false,
+        Residency::Cold => true,
+        Residency::Unknown => count > UNKNOWN_AT_ONCE,
+    }
+}
+
+/// The windows of one span, in order.
+pub struct Windows<'a, F> {
+    file: &'a F,
+    /// The end of the span.
+    end: u64,
+    /// The pool's own descriptor of the file, from the first cold window on.
+    copy: Option<Arc<OwnedFd>>,
+    /// Up to here the file was looked at.
+    seen: u64,
+    /// The job that reads what lies before `seen`.
+    job: Option<Running<io::Result<()>>>,
+}
+
+impl<'a, F: AsFd> Windows<'a, F> {
+    /// The windows of `file` from `first` to `end`.
+    pub fn new(file: &'a F, first: u64, end: u64) -> Self {
+        Self { file, end, copy: None, seen: first, job: None }
+    }
+
+    /// Returns the end of the window at `first`, once it is in memory, and has the next one read
+    /// meanwhile. A disk that does not answer within `patience` has failed.
+    pub async fn ready<R: Runtime>(&mut self, first: u64, patience: Duration) -> Result<u64, Error> {
+        let window = self.end.min(first + WINDOW);
+        if self.seen < window && !self.look(window) {
+            let place = async {
+                while !self.look(window) {
+                    R::sleep(LINE_FULL).await;
+                }
+            };
+            timeout::<R, _>(patience, place).await.map_err(Error::timeout(Side::Disk))?;
+        }
+        if let Some(job) = self.job.take() {
+            let waiter = Waiter::new().map_err(|error| Error::io(Side::Us, &error))?;
+            let read = timeout::<R, _>(patience, job.result(&waiter)).await;
+            read.map_err(Error::timeout(Side::Disk))?.and_then(|read| read).map_err(disk)?;
+        }
+        let next = self.end.min(window + WINDOW);
+        if window < next {
+            self.look(next);
+        }
+        Ok(window)
+    }
+
+    /// Looks at the file from where that ended last to `end`, and starts a job to read it if need
+    /// be. False if the pool can take none now.
+    fn look(&mut self, end: u64) -> bool {
+        let first = self.seen;
+        if off_loop(cache::residency(self.file, first, end), end - first) {
+            if blocking::READS.is_full() {
+                return false;
+            }
+            // Without a descriptor to spare the loop reads: late is better than lost.
+            if let Ok(file) = self.copy() {
+                let read = move || cache::bring(&file, first, end);
+                self.job = Some(blocking::start(&blocking::READS, read));
+            }
+        }
+        self.seen = end;
+        true
+    }
+
+    fn copy(&mut self) -> io::Result<Arc<OwnedFd>> {
+        if let Some(file) = &self.copy {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(self.file.as_fd().try_clone_to_owned()?);
+        Ok(Arc::clone(self.copy.insert(file)))
+    }
+}
+
+/// The disk refused; never one of the client's errors, whatever the number.
+fn disk(error: io::Error) -> Error {
+    Error::with(Side::Disk, Kind::Io, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use super::*;
+    use crate::rt::mailbox;
+    use crate::rt::poll::{self, Portable};
+
+    const SIZE: u64 = 4 * WINDOW + 5;
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn written() -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; usize::try_from(SIZE).unwrap()]).unwrap();
+        file.sync_all().unwrap();
+        file
+    }
+
+    #[cfg(target_os = "linux")]
+    fn evict(file: &File) {
+        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+        posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+    }
+
+    fn on_a_loop<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+        poll::run(|| async {
+            mailbox::open::<Portable>().unwrap();
+            timeout::<Portable, _>(PATIENCE, test()).await.unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_read_off_the_loop() {
+        assert!(!off_loop(Residency::Cached, u64::MAX));
+        assert!(off_loop(Residency::Cold, 1));
+        assert!(!off_loop(Residency::Unknown, UNKNOWN_AT_ONCE));
+        assert!(off_loop(Residency::Unknown, UNKNOWN_AT_ONCE + 1));
+    }
+
+    #[test]
+    fn windows_follow_each_other_to_the_end_of_the_span() {
+        on_a_loop(|| async {
+            let file = written();
+            let mut windows = Windows::new(&file, 10, SIZE);
+            let mut ends = vec![10];
+            while ends[ends.len() - 1] < SIZE {
+                ends.push(windows.ready::<Portable>(ends[ends.len() - 1], PATIENCE).await.unwrap());
+            }
+            assert_eq!(ends, [10, WINDOW + 10, 2 * WINDOW + 10, 3 * WINDOW + 10, SIZE]);
+        });
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_cold_window_costs_a_job_and_a_warm_one_none() {
+        on_a_loop(|| async {
+            let file = written();
+            let mut windows = Windows::new(&file, 0, SIZE);
+            let found = cache::residency(&file, 0, WINDOW);
+            if found == Residency::Unknown {
+                eprintln!("SKIPPED: nobody can tell what is in memory here");
+                return;
+            }
+            assert_eq!(found, Residency::Cached, "just written");
+            assert!(windows.look(WINDOW));
+            assert!(windows.job.is_none(), "a job for a warm window");
+            evict(&file);
+            if cache::residency(&file, 0, WINDOW) != Residency::Cold {
+                eprintln!("SKIPPED: the files of this directory cannot be cold");
+                return;
+            }
+            let mut windows = Windows::new(&file, 0, SIZE);
+            assert!(windows.look(WINDOW));
+            assert!(windows.job.is_some(), "no job for a cold window");
+            assert_eq!(windows.ready::<Portable>(0, PATIENCE).await.unwrap(), WINDOW);
+            assert_eq!(cache::residency(&file, 0, WINDOW), Residency::Cached);
+            assert_eq!(windows.seen, 2 * WINDOW, "the next window was looked at");
+        });
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_no_error_here() {
+        on_a_loop(|| async {
+            let file = written();
+            file.set_len(10).unwrap();
+            let mut windows = Windows::new(&file, 0, SIZE);
+            // The send that follows finds nothing, and says so.
+            assert_eq!(windows.ready::<Portable>(0, PATIENCE).await.unwrap(), WINDOW);
+            assert_eq!(windows.ready::<Portable>(WINDOW, PATIENCE).await.unwrap(), 2 * WINDOW);
+        });
+    }
+}
