@@ -38,7 +38,9 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
     if request.method != Method::Get || !conditional::is_plain(&request.fields) || !exchange.keep() {
         return AtOnce::No;
     }
-    let Some(file) = exchange.context.files.find(request.path()) else { return AtOnce::No };
+    let Some(file) = exchange.context.files.find(request.path(), &exchange.context.shared.store) else {
+        return AtOnce::No;
+    };
     let (size, kept) = (file.entry.info.size, file.has_body());
     if !kept && !file.is_warm(client::TURN) {
         return AtOnce::No;

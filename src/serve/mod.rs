@@ -135,7 +135,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
         exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
     }
     if matches!(request.method, Method::Get | Method::Head)
-        && let Some(file) = exchange.context.files.find(request.path())
+        && let Some(file) = exchange.context.files.find(request.path(), &exchange.context.shared.store)
     {
         return hit(exchange, client, &file).await;
     }

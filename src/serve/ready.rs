@@ -16,7 +16,7 @@ use crate::config::FileLimits;
 use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
-use crate::store::Entry;
+use crate::store::{Entry, Found, Store};
 use crate::sys::cache::{self, Residency};
 use crate::sys::{clock, file};
 
@@ -38,7 +38,7 @@ pub struct Ready {
     /// When its bytes were last known to be in memory, on the steady clock.
     warm: Cell<Option<Duration>>,
     /// When its name was looked up, on the steady clock.
-    looked_up: Duration,
+    looked_up: Cell<Duration>,
     /// Bytes of the head in the message.
     head: usize,
     message: RefCell<Message>,
@@ -71,7 +71,16 @@ impl Ready {
         }
         bytes.shrink_to_fit();
         let message = RefCell::new(Message { bytes, date_at, date: 0 });
-        Self { key, entry, etag, modified, warm: Cell::new(None), looked_up: clock::steady(), head, message }
+        Self {
+            key,
+            entry,
+            etag,
+            modified,
+            warm: Cell::new(None),
+            looked_up: Cell::new(clock::steady()),
+            head,
+            message,
+        }
     }
 
     /// The fields that tell about the file.
@@ -178,18 +187,29 @@ impl ReadyFiles {
     }
 
     /// The file of this path, if it is here and still what it was.
-    pub fn find(&self, path: &[u8]) -> Option<Rc<Ready>> {
+    pub fn find(&self, path: &[u8], store: &Store) -> Option<Rc<Ready>> {
         let mut table = self.table.borrow_mut();
         let place = *table.places.get(path)?;
         let slot = table.slots.get_mut(place)?;
-        if clock::steady().saturating_sub(slot.file.looked_up) < self.limits.look_up_time
-            && slot.file.entry.is_unchanged()
-        {
+        if self.is_current(&slot.file, store) {
             slot.used = self.now.get();
             return Some(Rc::clone(&slot.file));
         }
         table.remove(place);
         None
+    }
+
+    /// Has the file not been touched, and does its name still lead to it?
+    fn is_current(&self, file: &Ready, store: &Store) -> bool {
+        let now = clock::steady();
+        if now.saturating_sub(file.looked_up.get()) < self.limits.look_up_time {
+            return file.entry.is_unchanged();
+        }
+        file.looked_up.set(now);
+        match store.look_up_cached(file.key.as_str()) {
+            Some(Found::File(entry)) => entry.info == file.entry.info,
+            Some(Found::Directory | Found::Absent | Found::Unusable(_)) | None => false,
+        }
     }
 
     /// Makes a file that has just been opened ready, and keeps it so if there is room.
