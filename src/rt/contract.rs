@@ -58,6 +58,7 @@ on_every_backend!(
     a_job_on_the_pool_gives_its_result,
     a_panic_of_a_job_is_an_error,
     a_dropped_job_runs_to_its_end,
+    a_started_job_runs_before_anybody_waits_for_it,
     a_thousand_dropped_sockets_are_closed,
     connections_are_accepted_ready_for_use,
     a_bell_wakes_everybody_from_then_on,
@@ -388,6 +389,15 @@ async fn a_dropped_job_runs_to_its_end<R: Runtime>() {
     };
     assert!(poll_once(blocking::run(&blocking::DISK, job)).await.is_none());
     until::<R>(|| ran.load(Ordering::Acquire)).await;
+}
+
+async fn a_started_job_runs_before_anybody_waits_for_it<R: Runtime>() {
+    let ran = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&ran);
+    let job = blocking::start(&blocking::READS, move || theirs.swap(true, Ordering::AcqRel));
+    until::<R>(|| ran.load(Ordering::Acquire)).await;
+    let waiter = Waiter::new().unwrap();
+    assert!(!job.result(&waiter).await.unwrap());
 }
 
 async fn a_thousand_dropped_sockets_are_closed<R: Runtime>() {

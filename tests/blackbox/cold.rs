@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
@@ -142,6 +143,8 @@ fn a_cold_file_removed_in_mid_send_is_served_to_its_end(io: Io) {
     let (mut client, mut got) = stopped_client(&server);
     let held = File::open(server.path("x.tgz")).unwrap();
     fs::remove_file(server.path("x.tgz")).unwrap();
+    // So long that what was found in memory before is looked at again.
+    thread::sleep(Duration::from_millis(1_200));
     evict_open(&held);
     got.extend(client.raw(BIG - got.len()));
     assert_bytes(&got, &body, "a removed file");
