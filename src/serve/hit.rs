@@ -102,7 +102,11 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
             return client.out().send(&bytes).await;
         }
         client.out().send_more(&bytes).await?;
-        client.out().send_file(&file.entry.file, first, end, Heat::Unknown).await
+        client.out().send_file(&file.entry.file, first, end, Heat::Unknown).await?;
+        if status == 200 {
+            file.note_sent();
+        }
+        Ok(())
     };
     Reply::ended(status, Some(end - first), keep, sent.await)
 }

@@ -11,13 +11,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::hit::{etag, unix_millis};
-use super::warm::FRESH;
+use super::warm::{self, FRESH};
 use crate::config::FileLimits;
 use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
 use crate::store::{Entry, Found, Store};
-use crate::sys::cache::{self, Residency};
 use crate::sys::{clock, file};
 
 /// Ticks of the housekeeper, one a second, after which a file that nobody asked for is closed.
@@ -56,7 +55,7 @@ struct Message {
 impl Ready {
     /// Describes an open file, and reads it if it is no longer than `small` bytes and takes no disk.
     pub fn new(key: Key, entry: Entry, small: u64) -> Self {
-        let warm = cache::residency(&entry.file, 0, entry.info.size.min(small)) == Residency::Cached;
+        let warm = warm::is_warm(&entry.file, 0, entry.info.size.min(small));
         let millis = unix_millis(entry.info.modified);
         let etag = etag(entry.info.size, millis);
         let modified = millis / 1000;
@@ -106,10 +105,14 @@ impl Ready {
         if self.warm.get().is_some_and(|known| now.saturating_sub(known) < FRESH) {
             return true;
         }
-        let warm =
-            cache::residency(&self.entry.file, 0, self.entry.info.size.min(bytes)) == Residency::Cached;
+        let warm = warm::is_warm(&self.entry.file, 0, self.entry.info.size.min(bytes));
         self.warm.set(warm.then_some(now));
         warm
+    }
+
+    /// Notes that all of it was sent just now. Where nobody can tell what is in memory, this does.
+    pub fn note_sent(&self) {
+        self.warm.set(Some(clock::steady()));
     }
 
     /// Bytes of the head in that message.

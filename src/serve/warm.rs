@@ -40,6 +40,11 @@ fn off_loop(residency: Residency, count: u64) -> bool {
     }
 }
 
+/// May the bytes of `file` from `first` to `end` be read on the loop?
+pub fn is_warm(file: &impl AsFd, first: u64, end: u64) -> bool {
+    !off_loop(cache::residency(file, first, end), end.saturating_sub(first))
+}
+
 /// The windows of one span, in order.
 pub struct Windows<'a, F> {
     file: &'a F,
@@ -87,7 +92,7 @@ impl<'a, F: AsFd> Windows<'a, F> {
     /// be. False if the pool can take none now.
     fn look(&mut self, end: u64) -> bool {
         let first = self.seen;
-        if off_loop(cache::residency(self.file, first, end), end - first) {
+        if !is_warm(self.file, first, end) {
             if blocking::READS.is_full() {
                 return false;
             }

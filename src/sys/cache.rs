@@ -240,7 +240,7 @@ mod linux {
         Residency::Cached
     }
 
-    /// Whether one byte can be read without waiting.
+    /// Whether one byte can be read without waiting. If not, the kernel begins to read its page.
     fn tried(file: &impl AsFd, at: u64) -> Residency {
         match read_cached(file, &mut [0], at) {
             Ok(_) => Residency::Cached,
