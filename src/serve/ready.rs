@@ -210,9 +210,14 @@ impl ReadyFiles {
         }
         file.looked_up.set(now);
         match store.look_up_cached(file.key.as_str()) {
-            Some(Found::File(entry)) => entry.info == file.entry.info,
+            // A small body that was not in memory when it was opened gets there now.
+            Some(Found::File(entry)) => entry.info == file.entry.info && !self.lacks_body(file),
             Some(Found::Directory | Found::Absent | Found::Unusable(_)) | None => false,
         }
+    }
+
+    fn lacks_body(&self, file: &Ready) -> bool {
+        file.entry.info.size <= self.limits.small_body && !file.has_body()
     }
 
     /// Makes a file that has just been opened ready, and keeps it so if there is room.

@@ -20,7 +20,7 @@ use crate::sys::{clock, socket, would_block};
 /// Bytes of a head read at a time.
 const HEAD_READ: usize = 16 * 1024;
 /// A connection that has been silent for so long holds no buffer.
-const BUSY: Duration = Duration::from_secs(1);
+pub(super) const BUSY: Duration = Duration::from_secs(1);
 /// After a refusal: bytes and time a client may go on sending before the connection is cut, so
 /// that it reads the answer instead of a reset (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -42,6 +42,14 @@ enum NoRequest {
     Late,
 }
 
+/// How a wait for a request ended.
+enum Waited {
+    /// Its first bytes are there.
+    Bytes,
+    /// Nothing came for a while, and the connection may be parked.
+    Quiet,
+}
+
 /// What the bytes that have come amount to.
 enum Input {
     /// A request.
@@ -52,19 +60,28 @@ enum Input {
     None(NoRequest),
 }
 
-/// Serves a connection to its end. What takes more than one step is boxed, so that a connection
-/// that only waits stays small.
-pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer: IpAddr) {
+/// Serves a connection to its end; or, if `parks`, until it idles: then its socket comes back.
+/// It is `fresh` before its first request. What takes more than one step is boxed, so that a
+/// connection that only waits stays small.
+pub async fn serve<R: Runtime>(
+    context: Rc<Context<R>>,
+    socket: R::Socket,
+    peer: IpAddr,
+    fresh: bool,
+    parks: bool,
+) -> Option<R::Socket> {
     let stall_time = context.shared.config.limits.stall_time;
     let peer = peer.to_string().into_boxed_str();
     let mut client = Client::<R> { socket, peer, input: Vec::new(), stall_time };
-    let mut first = true;
+    let mut first = fresh;
     let mut in_a_row: u32 = 0;
     loop {
         if client.input.is_empty() {
             in_a_row = 0;
-            if idle(&context, &mut client, first).await.is_err() {
-                return;
+            match idle(&context, &mut client, first, parks).await {
+                Ok(Waited::Bytes) => {}
+                Ok(Waited::Quiet) => return Some(client.socket),
+                Err(_) => return None,
             }
         } else {
             in_a_row += 1;
@@ -86,7 +103,7 @@ pub async fn serve<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer:
             Input::None(why) => Box::pin(end(&context, &client, why)).await,
         };
         if !goes_on {
-            return;
+            return None;
         }
         first = false;
     }
@@ -210,7 +227,8 @@ async fn idle<R: Runtime>(
     context: &Context<R>,
     client: &mut Client<R>,
     first: bool,
-) -> Result<(), NoRequest> {
+    parks: bool,
+) -> Result<Waited, NoRequest> {
     let closing = async {
         context.closing.heard().await;
         if first {
@@ -218,12 +236,16 @@ async fn idle<R: Runtime>(
         }
         Err(NoRequest::Gone)
     };
-    or(first_bytes(context, client), closing).await
+    or(first_bytes(context, client, parks), closing).await
 }
 
 /// Waits for them, at first with a buffer to receive them in. One that idles for longer gives its
-/// buffer back.
-async fn first_bytes<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -> Result<(), NoRequest> {
+/// buffer back, and is parked if it may be.
+async fn first_bytes<R: Runtime>(
+    context: &Context<R>,
+    client: &mut Client<R>,
+    parks: bool,
+) -> Result<Waited, NoRequest> {
     let limit = context.shared.config.limits.idle_time;
     let mut patience = limit.min(BUSY);
     loop {
@@ -231,10 +253,13 @@ async fn first_bytes<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -
         match received {
             Ok(1..) => {
                 client.input = buffer;
-                return Ok(());
+                return Ok(Waited::Bytes);
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut && patience < limit => {
                 context.buffers.give_back(buffer);
+                if parks {
+                    return Ok(Waited::Quiet);
+                }
                 patience = limit;
                 let ready = timeout::<R, _>(limit - BUSY, client.socket.readable()).await;
                 ready.ok().and_then(Result::ok).ok_or(NoRequest::Gone)?;

@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod listener;
 pub mod manager;
+mod parking;
 pub mod worker;
 
 use std::sync::Arc;

@@ -2,14 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::future::or;
+use futures_lite::future::{or, zip};
 
-use super::connection;
+use super::connection::{self, BUSY};
+use super::parking::{Idle, Parking};
 use crate::config::IoChoice;
 use crate::observe::log::Lane;
 use crate::rt::bell::Bell;
@@ -29,6 +30,9 @@ use crate::upstream::{Trust, Upstream};
 const BACK_OFF: Duration = Duration::from_millis(20);
 /// How often idle connections to the origin are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// So many more idle connections than last time are reason to look for free memory.
+const MANY: usize = 500;
 
 /// The event loop that runs.
 #[derive(Clone, Debug)]
@@ -157,20 +161,24 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
         buffers: Buffers::default(),
         lines: Lane::open(&plan.shared.log),
     });
-    R::spawn(keep_house(Rc::clone(&context)));
+    let worker =
+        Rc::new(Worker { context, parking: Parking::new(config.limits.idle_time.saturating_sub(BUSY)) });
+    R::spawn(keep_house(Rc::clone(&worker)));
+    R::spawn(watch_parked(Rc::clone(&worker)));
     let closing = listener.try_clone().map_err(failed)?;
     if inherited {
         let listener = ReadyListener::<R>::new(listener).map_err(failed)?;
-        R::spawn(accept_inherited(Rc::clone(&context), listener, plan.connections));
+        R::spawn(accept_inherited(Rc::clone(&worker), listener, plan.connections));
     } else {
         let listener = R::listener(listener).map_err(failed)?;
-        R::spawn(accept(Rc::clone(&context), listener, plan.connections));
+        R::spawn(accept(Rc::clone(&worker), listener, plan.connections));
     }
     plan.shared.stop.wait().await.map_err(failed)?;
     if !inherited {
-        close::<R>(&context, &closing);
+        close::<R>(&worker, &closing);
     }
-    context.closing.ring();
+    worker.context.closing.ring();
+    worker.parking.clear();
     // Connections whose accept has completed but not been seen yet are taken first.
     R::turn().await;
     drop(busy);
@@ -178,19 +186,26 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
     futures_lite::future::pending().await
 }
 
+/// A worker's context, and its connections that idle.
+struct Worker<R: Runtime> {
+    context: Rc<Context<R>>,
+    parking: Parking,
+}
+
 /// Takes connections until the program is to end.
-async fn accept<R: Runtime>(context: Rc<Context<R>>, listener: impl Listener<R::Socket>, most: usize) {
+async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::Socket>, most: usize) {
     let mine = Rc::new(Cell::new(0));
-    while !context.shared.stop.is_asked() {
+    let shared = &worker.context.shared;
+    while !shared.stop.is_asked() {
         if mine.get() >= most {
             R::sleep(BACK_OFF).await;
             continue;
         }
         match listener.accept().await {
-            Ok((socket, peer)) => start(&context, socket, peer, Some(&mine)),
-            Err(_) if context.shared.stop.is_asked() => {}
+            Ok((socket, peer)) => start(&worker, socket, peer, Some(Counted::new(&mine)), true),
+            Err(_) if shared.stop.is_asked() => {}
             Err(error) => {
-                context.shared.log.debug(format_args!("accept failed: {error}"));
+                shared.log.debug(format_args!("accept failed: {error}"));
                 R::sleep(BACK_OFF).await;
             }
         }
@@ -199,35 +214,58 @@ async fn accept<R: Runtime>(context: Rc<Context<R>>, listener: impl Listener<R::
 
 /// The same from a socket that others go on with: at the end it is left alone, and whoever waits
 /// there is the next one's client.
-async fn accept_inherited<R: Runtime>(context: Rc<Context<R>>, listener: ReadyListener<R>, most: usize) {
-    let until_closing = Rc::clone(&context);
-    or(accept(context, listener, most), until_closing.closing.heard()).await;
+async fn accept_inherited<R: Runtime>(worker: Rc<Worker<R>>, listener: ReadyListener<R>, most: usize) {
+    let until_closing = Rc::clone(&worker);
+    or(accept(worker, listener, most), until_closing.context.closing.heard()).await;
 }
 
 /// Serves the connections that the system has accepted for us, then takes no more.
-fn close<R: Runtime>(context: &Rc<Context<R>>, listener: &OwnedFd) {
+fn close<R: Runtime>(worker: &Rc<Worker<R>>, listener: &OwnedFd) {
     while let Ok((socket, peer)) = socket::accept(listener) {
         if let Ok(socket) = R::socket(socket) {
-            start(context, socket, peer, None);
+            start(worker, socket, peer, None, true);
         }
     }
     socket::stop_listening(listener);
 }
 
+/// Starts to serve a connection; `fresh` is one that has just been made.
 fn start<R: Runtime>(
-    context: &Rc<Context<R>>,
+    worker: &Rc<Worker<R>>,
     socket: R::Socket,
     peer: IpAddr,
-    counter: Option<&Rc<Cell<usize>>>,
+    counted: Option<Counted>,
+    fresh: bool,
 ) {
-    let counted = counter.map(Counted::new);
-    let busy = context.shared.stop.busy();
-    let serving = connection::serve(Rc::clone(context), socket, peer);
-    spawn_guarded::<R>((counted, busy), serving);
+    let busy = worker.context.shared.stop.busy();
+    let worker = Rc::clone(worker);
+    spawn_guarded::<R>(busy, async move {
+        let parks = worker.parking.is_open();
+        let serving = connection::serve(Rc::clone(&worker.context), socket, peer, fresh, parks);
+        let stopping = || worker.context.shared.stop.is_asked();
+        if let Some(socket) = serving.await.filter(|_| !stopping())
+            && let Ok(fd) = socket.as_fd().try_clone_to_owned()
+        {
+            worker.parking.park(Idle { fd, peer, counted });
+        }
+    });
+}
+
+/// Goes on with parked connections as soon as something comes on them.
+async fn watch_parked<R: Runtime>(worker: Rc<Worker<R>>) {
+    let wake = |Idle { fd, peer, counted }: Idle| {
+        if let Ok(socket) = R::socket(fd) {
+            start(&worker, socket, peer, counted, false);
+        }
+    };
+    let watched = zip(worker.parking.watch::<R>(wake), worker.parking.sweep::<R>()).await;
+    if let (Err(error), ()) = watched {
+        worker.context.shared.log.debug(format_args!("idle connections are not watched: {error}"));
+    }
 }
 
 /// One of this worker's connections.
-struct Counted(Rc<Cell<usize>>);
+pub(super) struct Counted(Rc<Cell<usize>>);
 
 impl Counted {
     fn new(counter: &Rc<Cell<usize>>) -> Self {
@@ -242,11 +280,20 @@ impl Drop for Counted {
     }
 }
 
-async fn keep_house<R: Runtime>(context: Rc<Context<R>>) {
+async fn keep_house<R: Runtime>(worker: Rc<Worker<R>>) {
+    let context = &worker.context;
+    let mut idle = 0;
     loop {
         R::sleep(HOUSEKEEPING).await;
         context.upstream.prune();
         context.pipes.prune();
         context.files.prune();
+        let parked = worker.parking.len();
+        if parked > idle + MANY {
+            // While they were busy they had far more memory than they need now.
+            process::give_back_memory();
+            idle = parked;
+        }
+        idle = idle.min(parked);
     }
 }

@@ -33,6 +33,21 @@ impl Registered {
     }
 }
 
+/// A poller, and a descriptor that is readable while one of its own is ready. `None` where there is
+/// no such thing: event ports cannot be waited for by event ports.
+#[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+pub fn waitable() -> Option<(Poller, OwnedFd)> {
+    let poller = Poller::new().ok()?;
+    let fd = poller.as_fd().try_clone_to_owned().ok()?;
+    Some((poller, fd))
+}
+
+/// See above.
+#[cfg(not(all(target_os = "linux", not(polling_test_poll_backend))))]
+pub fn waitable() -> Option<(Poller, OwnedFd)> {
+    None
+}
+
 impl AsFd for Registered {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

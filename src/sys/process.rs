@@ -15,6 +15,18 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// Gives memory that is free inside the allocator back to the system (malloc_trim(3)). Takes a
+/// millisecond or so.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn give_back_memory() {
+    // SAFETY: the call takes a number and locks the allocator itself.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators do so by themselves, or never.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_back_memory() {}
+
 /// The processors this process may run on, in order.
 #[cfg(target_os = "linux")]
 pub fn allowed_cpus() -> Vec<usize> {
