@@ -10,6 +10,7 @@ mod contract;
 mod deadline;
 pub mod mailbox;
 pub mod poll;
+pub mod round;
 #[cfg(target_os = "linux")]
 pub mod uring;
 
@@ -31,6 +32,9 @@ pub trait Runtime: Copy + 'static {
     type Socket: Socket;
     /// A listening socket.
     type Listener: Listener<Self::Socket>;
+    /// Have the bytes that [`Socket::receive`] gives come before the round of the loop began in
+    /// which they are given? Not where they are received in that round.
+    const RECEIVES_AHEAD: bool;
 
     /// Starts a task on this thread.
     fn spawn(task: impl Future<Output = ()> + 'static);

@@ -185,6 +185,7 @@ pub struct Portable;
 impl Runtime for Portable {
     type Socket = PollSocket;
     type Listener = ReadyListener<Self>;
+    const RECEIVES_AHEAD: bool = false;
 
     fn spawn(task: impl Future<Output = ()> + 'static) {
         let Ok(reactor) = Reactor::here() else { return };

@@ -90,6 +90,7 @@ pub struct Uring;
 impl Runtime for Uring {
     type Socket = UringSocket;
     type Listener = UringListener;
+    const RECEIVES_AHEAD: bool = true;
 
     fn spawn(task: impl Future<Output = ()> + 'static) {
         monoio::spawn(task);

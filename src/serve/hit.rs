@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use super::client::{self, Client};
-use super::ready::Ready;
+use super::ready::{Asked, Ready};
 use super::warm::Heat;
 use super::{Exchange, Reply, head};
 use crate::http::conditional::{self, Validators, Verdict};
@@ -38,7 +38,9 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
     if request.method != Method::Get || !conditional::is_plain(&request.fields) || !exchange.keep() {
         return AtOnce::No;
     }
-    let Some(file) = exchange.context.files.find(request.path(), &exchange.context.shared.store) else {
+    let asked = if R::RECEIVES_AHEAD { Asked::BeforeThisRound } else { Asked::JustNow };
+    let context = exchange.context;
+    let Some(file) = context.files.find(request.path(), &context.shared.store, asked) else {
         return AtOnce::No;
     };
     let (size, kept) = (file.entry.info.size, file.has_body());
@@ -72,8 +74,10 @@ pub async fn go_on<R: Runtime>(client: &Client<R>, rest: Rest, reply: Reply) -> 
             return client.out().send(&rest.unsent).await;
         }
         client.out().send_more(&rest.unsent).await?;
-        let heat = if size <= client::TURN { Heat::Warm } else { Heat::Unknown };
-        client.out().send_file(&rest.file.entry.file, rest.at, size, heat).await
+        let heat = if rest.file.is_warm(size) { Heat::Warm } else { Heat::Unknown };
+        client.out().send_file(&rest.file.entry.file, rest.at, size, heat).await?;
+        rest.file.note_sent();
+        Ok(())
     };
     Reply::ended(reply.status, reply.length, reply.keep, sent.await)
 }

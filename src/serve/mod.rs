@@ -33,7 +33,7 @@ use crate::store::{Found, Store};
 use crate::upstream::Upstream;
 use buffers::Buffers;
 use client::Client;
-use ready::{Ready, ReadyFiles};
+use ready::{Asked, Ready, ReadyFiles};
 use splice::Pipes;
 
 /// What all workers share.
@@ -135,7 +135,8 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
         exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
     }
     if matches!(request.method, Method::Get | Method::Head)
-        && let Some(file) = exchange.context.files.find(request.path(), &exchange.context.shared.store)
+        && let Some(file) =
+            exchange.context.files.find(request.path(), &exchange.context.shared.store, Asked::JustNow)
     {
         return hit(exchange, client, &file).await;
     }

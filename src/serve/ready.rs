@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::client;
 use super::hit::{etag, unix_millis};
 use super::warm::{self, FRESH};
 use crate::config::FileLimits;
 use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
+use crate::rt::round::Rounds;
 use crate::store::{Entry, Found, Store};
 use crate::sys::{clock, file};
 
@@ -34,8 +36,10 @@ pub struct Ready {
     pub etag: String,
     /// Its date, seconds since 1970.
     pub modified: u64,
-    /// When its bytes were last known to be in memory, on the steady clock.
-    warm: Cell<Option<Duration>>,
+    /// When so many of its first bytes were known to be in memory, on the steady clock.
+    warm: Cell<(Duration, u64)>,
+    /// The round of the loop in which it was found unchanged.
+    checked: Cell<u64>,
     /// When its name was looked up, on the steady clock.
     looked_up: Cell<Duration>,
     /// Bytes of the head in the message.
@@ -75,7 +79,8 @@ impl Ready {
             entry,
             etag,
             modified,
-            warm: Cell::new(None),
+            warm: Cell::new((Duration::ZERO, 0)),
+            checked: Cell::new(0),
             looked_up: Cell::new(clock::steady()),
             head,
             message,
@@ -101,18 +106,22 @@ impl Ready {
 
     /// Are its first `bytes` in memory, as far as is known?
     pub fn is_warm(&self, bytes: u64) -> bool {
-        let now = clock::steady();
-        if self.warm.get().is_some_and(|known| now.saturating_sub(known) < FRESH) {
+        let (now, bytes) = (clock::steady(), self.entry.info.size.min(bytes));
+        let (known, upto) = self.warm.get();
+        if bytes <= upto && now.saturating_sub(known) < FRESH {
             return true;
         }
-        let warm = warm::is_warm(&self.entry.file, 0, self.entry.info.size.min(bytes));
-        self.warm.set(warm.then_some(now));
+        // A look at more than a turn would cost more than it saves.
+        let warm = bytes <= client::TURN && warm::is_warm(&self.entry.file, 0, bytes);
+        if warm {
+            self.warm.set((now, bytes));
+        }
         warm
     }
 
     /// Notes that all of it was sent just now. Where nobody can tell what is in memory, this does.
     pub fn note_sent(&self) {
-        self.warm.set(Some(clock::steady()));
+        self.warm.set((clock::steady(), self.entry.info.size));
     }
 
     /// Bytes of the head in that message.
@@ -157,6 +166,15 @@ impl Message {
     }
 }
 
+/// When a request came: a look at its file is good enough that was taken after that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// Before the loop's round began.
+    BeforeThisRound,
+    /// Maybe just now.
+    JustNow,
+}
+
 /// The files of one worker.
 pub struct ReadyFiles {
     limits: FileLimits,
@@ -165,6 +183,7 @@ pub struct ReadyFiles {
     table: RefCell<Table>,
     /// Counts the housekeeper's visits.
     now: Cell<u32>,
+    rounds: Rounds,
 }
 
 #[derive(Default)]
@@ -185,16 +204,16 @@ struct Slot {
 
 impl ReadyFiles {
     /// None yet; at most `most` at a time.
-    pub fn new(limits: FileLimits, most: usize) -> Self {
-        Self { limits, most, table: RefCell::default(), now: Cell::new(0) }
+    pub fn new(limits: FileLimits, most: usize, rounds: Rounds) -> Self {
+        Self { limits, most, table: RefCell::default(), now: Cell::new(0), rounds }
     }
 
     /// The file of this path, if it is here and still what it was.
-    pub fn find(&self, path: &[u8], store: &Store) -> Option<Rc<Ready>> {
+    pub fn find(&self, path: &[u8], store: &Store, asked: Asked) -> Option<Rc<Ready>> {
         let mut table = self.table.borrow_mut();
         let place = *table.places.get(path)?;
         let slot = table.slots.get_mut(place)?;
-        if self.is_current(&slot.file, store) {
+        if self.is_current(&slot.file, store, asked) {
             slot.used = self.now.get();
             return Some(Rc::clone(&slot.file));
         }
@@ -203,10 +222,12 @@ impl ReadyFiles {
     }
 
     /// Has the file not been touched, and does its name still lead to it?
-    fn is_current(&self, file: &Ready, store: &Store) -> bool {
+    fn is_current(&self, file: &Ready, store: &Store, asked: Asked) -> bool {
         let now = clock::steady();
         if now.saturating_sub(file.looked_up.get()) < self.limits.look_up_time {
-            return file.entry.is_unchanged();
+            let round = self.rounds.current();
+            let seen = file.checked.replace(round) == round && asked == Asked::BeforeThisRound;
+            return seen || file.entry.is_unchanged();
         }
         file.looked_up.set(now);
         match store.look_up_cached(file.key.as_str()) {

@@ -14,6 +14,7 @@ use super::parking::{Idle, Parking};
 use crate::config::IoChoice;
 use crate::observe::log::Lane;
 use crate::rt::bell::Bell;
+use crate::rt::round::Rounds;
 #[cfg(target_os = "linux")]
 use crate::rt::uring::{self, RingFlags};
 use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll, spawn_guarded};
@@ -156,7 +157,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
         pattern: config.pattern.clone(),
         pipes: Pipes::default(),
         closing: Bell::default(),
-        files: ReadyFiles::new(config.limits.files, plan.open_files),
+        files: ReadyFiles::new(config.limits.files, plan.open_files, Rounds::start::<R>()),
         scratch: RefCell::default(),
         buffers: Buffers::default(),
         lines: Lane::open(&plan.shared.log),
