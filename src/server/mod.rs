@@ -39,7 +39,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
     let trust = load_trust(&config, &log)?;
-    let store = Store::open(&config.cache_dir)
+    let pending = config.limits.pending_commits.min(usize::try_from(descriptors / 4).unwrap_or(usize::MAX));
+    let store = Store::open(&config.cache_dir, pending)
         .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
     let cpus = cpus(&config.pin)?;
     let count = match config.workers {
@@ -53,7 +54,7 @@ pub fn run(config: Config) -> Result<(), String> {
         shared: Arc::clone(&shared),
         engine,
         trust,
-        connections: connections(&shared, descriptors, count),
+        connections: connections(&shared, descriptors.saturating_sub(pending as u64), count),
         open_files: open_files(&shared, descriptors, count),
     };
     let reload = || reload(plan.trust.as_ref(), &log);
