@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::client::Client;
 use super::follow::Role;
 use super::{Context, Exchange, Reply, follow, head, pass, splice};
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::http::date;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::Why;
 use crate::rt::mailbox::Waiter;
-use crate::rt::{Runtime, spawn_guarded};
+use crate::rt::{Runtime, blocking, spawn_guarded};
 use crate::store::commit::Whole;
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
@@ -25,6 +25,10 @@ use crate::upstream::body::OriginBody;
 
 /// Bytes stored without a wait before other tasks get their turn.
 const TURN: u64 = 4 * 1024 * 1024;
+/// Bytes of a body that are written on the loop: so few that the system seldom makes their writer
+/// wait for the disk (it counts what each thread has written lately). What comes after them is
+/// written on the pool, at two switches of threads a piece.
+const ON_THE_LOOP: u64 = 256 * 1024;
 /// A body up to this size that has come with its head is sent to its client from memory.
 const AT_HAND: usize = 256 * 1024;
 
@@ -169,20 +173,20 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Progress<'a> {
     fill: &'a Fill,
-    file: &'a file::Locked,
+    file: &'a Arc<file::Locked>,
     stored: u64,
     turn_end: u64,
 }
 
 impl<'a> Progress<'a> {
     /// Nothing is in the file yet.
-    fn new(fill: &'a Fill, file: &'a file::Locked) -> Self {
+    fn new(fill: &'a Fill, file: &'a Arc<file::Locked>) -> Self {
         Self { fill, file, stored: 0, turn_end: TURN }
     }
 
     /// The file.
-    pub fn file(&self) -> &file::Locked {
-        self.file
+    pub fn file(&self) -> Arc<file::Locked> {
+        Arc::clone(self.file)
     }
 
     /// Bytes in it.
@@ -196,10 +200,38 @@ impl<'a> Progress<'a> {
         self.fill.advance(self.stored);
     }
 
-    /// Writes bytes behind those that are there.
+    /// Writes bytes behind those that are there. Does not return before they are written: for the
+    /// beginning of a body only.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        file::write_at(self.file, bytes, self.stored)?;
+        file::write_at(&**self.file, bytes, self.stored)?;
         self.advance(bytes.len());
+        Ok(())
+    }
+
+    /// The same on the pool, except for what a body begins with. The piece keeps its memory only.
+    async fn store(&mut self, piece: &mut Vec<u8>) -> Result<(), Stop> {
+        let bytes = std::mem::take(piece);
+        let (bytes, wrote) = if self.stored < ON_THE_LOOP {
+            let wrote = self.write(&bytes);
+            (bytes, wrote)
+        } else {
+            let (file, at) = (self.file(), self.stored);
+            let job = move || {
+                let wrote = file::write_at(&*file, &bytes, at);
+                (bytes, wrote)
+            };
+            let (bytes, wrote) = blocking::run(&blocking::DISK, job)
+                .await
+                .map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
+            if wrote.is_ok() {
+                self.advance(bytes.len());
+            }
+            (bytes, wrote)
+        };
+        match wrote {
+            Ok(()) => *piece = bytes,
+            Err(error) => return Err(Stop::Disk(bytes, error)),
+        }
         Ok(())
     }
 
@@ -236,7 +268,7 @@ async fn run<R: Runtime>(
 fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, size: u64, log: RequestLog) {
     permit.fill().complete();
     let modified = permit.fill().modified();
-    let path = log.is_on().then(|| context.shared.store.display(permit.key())).unwrap_or_default();
+    let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
     let busy = context.shared.stop.busy();
     let report = Box::new(move |outcome: io::Result<()>| {
         match outcome {
@@ -261,15 +293,11 @@ async fn store<R: Runtime>(
     let mut piece = Vec::new();
     // What came with the head goes first; then the rest may move inside the kernel.
     while body.is_buffered() && body.next(&mut piece).await.map_err(Stop::Origin)? {
-        if let Err(error) = progress.write(&piece) {
-            return Err(Stop::Disk(piece, error));
-        }
+        progress.store(&mut piece).await?;
     }
     splice::to_file(&context.pipes, body, &mut progress).await?;
     while body.next(&mut piece).await.map_err(Stop::Origin)? {
-        if let Err(error) = progress.write(&piece) {
-            return Err(Stop::Disk(piece, error));
-        }
+        progress.store(&mut piece).await?;
         progress.turn::<R>().await;
     }
     Ok(progress.stored())

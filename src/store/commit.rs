@@ -16,8 +16,10 @@ use super::inflight::Permit;
 use super::partial::Partial;
 use crate::sys::file;
 
-/// How long the first file of a batch waits for others.
+/// After a batch of at least `MANY` the next one waits for others to come: so many are being stored
+/// that flushes are what costs. A lone file is named at once.
 const GATHER: Duration = Duration::from_millis(10);
+const MANY: usize = 4;
 /// A file system that took longer to sync is being written to by others as well: for the time that
 /// follows, files are synced one by one.
 const SLOW: Duration = Duration::from_secs(1);
@@ -118,7 +120,7 @@ impl Drop for Committer {
 }
 
 fn work(line: &Line) {
-    let mut apart_until = None;
+    let (mut apart_until, mut count) = (None, 0);
     loop {
         let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
         let waited = line.more.wait_while(line.state(), idle).unwrap_or_else(PoisonError::into_inner);
@@ -126,9 +128,11 @@ fn work(line: &Line) {
             return;
         }
         drop(waited);
-        thread::sleep(GATHER);
+        if count >= MANY {
+            thread::sleep(GATHER);
+        }
         let batch = mem::take(&mut line.state().waiting);
-        let count = batch.len();
+        count = batch.len();
         let begun = Instant::now();
         let together = apart_until.is_none_or(|until| begun > until);
         // A bug that makes one batch panic is its own end only.

@@ -78,8 +78,10 @@ impl Store {
     /// Follows the cache directory's name, should it stand for another directory by now. Blocks;
     /// not for a worker.
     pub fn refresh(&self) -> io::Result<()> {
+        let refreshed = self.root.refresh();
+        // What was opened before may lie elsewhere by now.
         self.parents.forget();
-        self.root.refresh()
+        refreshed
     }
 
     /// Where a key's file lies, for logs.

@@ -7,7 +7,7 @@ use super::super::client::Out;
 use super::super::fill::{Progress, Stop};
 use super::super::pass;
 use crate::error::{Error, Side};
-use crate::rt::Runtime;
+use crate::rt::{Runtime, blocking};
 use crate::sys::transfer::{self, Pipe};
 use crate::sys::would_block;
 use crate::upstream::body::OriginBody;
@@ -71,32 +71,36 @@ pub async fn to_file<R: Runtime>(
     progress: &mut Progress<'_>,
 ) -> Result<(), Stop> {
     let Some(mut pipe) = pipes.lease(body) else { return Ok(()) };
-    let moved = move_to_file(&mut pipe, body, progress).await;
-    pipes.give_back(pipe);
-    moved
-}
-
-async fn move_to_file<R: Runtime>(
-    pipe: &mut Pipe,
-    body: &mut OriginBody<R>,
-    progress: &mut Progress<'_>,
-) -> Result<(), Stop> {
-    while receive(body, pipe).await.map_err(Stop::Origin)? {
-        while pipe.held > 0 {
-            match pipe.drain_to_file(progress.file(), progress.stored()) {
-                Ok(moved) if moved > 0 => progress.advance(moved),
-                Ok(_) => return Err(disk(pipe, io::ErrorKind::WriteZero.into())),
-                // A file system that cannot do this: what the pipe holds is written, the rest copied.
-                Err(error) if transfer::is_unsupported(&error) => {
-                    let bytes = pipe.take().map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
-                    return progress.write(&bytes).map_err(|error| Stop::Disk(bytes, error));
-                }
-                Err(error) => return Err(disk(pipe, error)),
+    while receive(body, &mut pipe).await.map_err(Stop::Origin)? {
+        let held = pipe.held;
+        let (drained, result) = drain(pipe, progress).await?;
+        pipe = drained;
+        progress.advance(held - pipe.held);
+        match result {
+            Ok(()) => {}
+            // A file system that cannot do this: what the pipe holds is written, the rest copied.
+            Err(error) if transfer::is_unsupported(&error) => {
+                let bytes = pipe.take().map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
+                progress.write(&bytes).map_err(|error| Stop::Disk(bytes, error))?;
+                break;
             }
+            Err(error) => return Err(disk(&mut pipe, error)),
         }
         progress.turn::<R>().await;
     }
+    pipes.give_back(pipe);
     Ok(())
+}
+
+/// Empties the pipe into the file, on the pool: a busy disk holds up nobody else.
+async fn drain(mut pipe: Pipe, progress: &Progress<'_>) -> Result<(Pipe, io::Result<()>), Stop> {
+    let (file, offset) = (progress.file(), progress.stored());
+    let job = move || {
+        let result = pipe.drain_to_file(&*file, offset);
+        (pipe, result)
+    };
+    let drained = blocking::run(&blocking::DISK, job).await;
+    drained.map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))
 }
 
 /// The disk refused: what the pipe holds has come and is not in the file.
