@@ -19,16 +19,13 @@ use crate::rt::{Runtime, blocking, spawn_guarded};
 use crate::store::commit::Whole;
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
+use crate::store::pace::Pace;
 use crate::store::partial::Partial;
 use crate::sys::file;
 use crate::upstream::body::OriginBody;
 
 /// Bytes stored without a wait before other tasks get their turn.
 const TURN: u64 = 4 * 1024 * 1024;
-/// Bytes of a body that are written on the loop: so few that the system seldom makes their writer
-/// wait for the disk (it counts what each thread has written lately). What comes after them is
-/// written on the pool, at two switches of threads a piece.
-const ON_THE_LOOP: u64 = 256 * 1024;
 /// A body up to this size that has come with its head is sent to its client from memory.
 const AT_HAND: usize = 256 * 1024;
 
@@ -81,12 +78,21 @@ fn begin<R: Runtime>(
     at_hand: Option<&[u8]>,
 ) {
     let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
+    let pace = &exchange.context.shared.store.pace;
     let busy = context.shared.stop.busy();
-    let Some(bytes) = at_hand else {
-        return spawn_guarded::<R>(busy, run(context, permit, partial, body, log));
+    let bytes = match at_hand {
+        Some(bytes) if !pace.is_slow() => bytes,
+        // What was taken off the body already goes first.
+        begun => {
+            let begun = begun.unwrap_or_default().to_vec();
+            return spawn_guarded::<R>(busy, run(context, permit, partial, begun, body, log));
+        }
     };
-    match Progress::new(permit.fill(), partial.file()).write(bytes) {
-        Ok(()) => commit(&context, permit, partial, bytes.len() as u64, log),
+    match pace.measured(|| file::write_at(&**partial.file(), bytes, 0)) {
+        Ok(()) => {
+            permit.fill().advance(bytes.len() as u64);
+            commit(&context, permit, partial, bytes.len() as u64, log);
+        }
         Err(error) => {
             let bytes = bytes.to_vec();
             spawn_guarded::<R>(busy, async move {
@@ -174,24 +180,15 @@ pub enum Stop {
 pub struct Progress<'a> {
     fill: &'a Fill,
     file: &'a Arc<file::Locked>,
+    pace: &'a Arc<Pace>,
     stored: u64,
     turn_end: u64,
 }
 
 impl<'a> Progress<'a> {
     /// Nothing is in the file yet.
-    fn new(fill: &'a Fill, file: &'a Arc<file::Locked>) -> Self {
-        Self { fill, file, stored: 0, turn_end: TURN }
-    }
-
-    /// The file.
-    pub fn file(&self) -> Arc<file::Locked> {
-        Arc::clone(self.file)
-    }
-
-    /// Bytes in it.
-    pub fn stored(&self) -> u64 {
-        self.stored
+    fn new(fill: &'a Fill, partial: &'a Partial, pace: &'a Arc<Pace>) -> Self {
+        Self { fill, file: partial.file(), pace, stored: 0, turn_end: TURN }
     }
 
     /// So many more are in it: followers may have them.
@@ -200,38 +197,33 @@ impl<'a> Progress<'a> {
         self.fill.advance(self.stored);
     }
 
-    /// Writes bytes behind those that are there. Does not return before they are written: for the
-    /// beginning of a body only.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        file::write_at(&**self.file, bytes, self.stored)?;
-        self.advance(bytes.len());
-        Ok(())
+    /// Runs `write` with the file and the offset behind what is there: on this thread while the
+    /// disk keeps up, else on the pool, so that a worker never waits for the disk for long.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&file::Locked, u64) -> T + Send + 'static,
+    ) -> Result<T, Stop> {
+        if !self.pace.is_slow() {
+            return Ok(self.pace.measured(|| write(self.file, self.stored)));
+        }
+        let (file, at, pace) = (Arc::clone(self.file), self.stored, Arc::clone(self.pace));
+        let written = blocking::run(&blocking::DISK, move || pace.measured(|| write(&file, at))).await;
+        written.map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))
     }
 
-    /// The same on the pool, except for what a body begins with. The piece keeps its memory only.
-    async fn store(&mut self, piece: &mut Vec<u8>) -> Result<(), Stop> {
+    /// Writes a piece behind what is there. It keeps its memory only.
+    pub async fn store(&mut self, piece: &mut Vec<u8>) -> Result<(), Stop> {
         let bytes = std::mem::take(piece);
-        let (bytes, wrote) = if self.stored < ON_THE_LOOP {
-            let wrote = self.write(&bytes);
-            (bytes, wrote)
-        } else {
-            let (file, at) = (self.file(), self.stored);
-            let job = move || {
-                let wrote = file::write_at(&*file, &bytes, at);
-                (bytes, wrote)
-            };
-            let (bytes, wrote) = blocking::run(&blocking::DISK, job)
-                .await
-                .map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
-            if wrote.is_ok() {
-                self.advance(bytes.len());
-            }
+        let write = move |file: &file::Locked, at| {
+            let wrote = file::write_at(file, &bytes, at);
             (bytes, wrote)
         };
-        match wrote {
-            Ok(()) => *piece = bytes,
-            Err(error) => return Err(Stop::Disk(bytes, error)),
+        let (bytes, wrote) = self.write(write).await?;
+        if let Err(error) = wrote {
+            return Err(Stop::Disk(bytes, error));
         }
+        self.advance(bytes.len());
+        *piece = bytes;
         Ok(())
     }
 
@@ -249,10 +241,11 @@ async fn run<R: Runtime>(
     context: Rc<Context<R>>,
     permit: Permit,
     partial: Partial,
+    begun: Vec<u8>,
     mut body: OriginBody<R>,
     log: RequestLog,
 ) {
-    match store(&context, permit.fill(), &partial, &mut body).await {
+    match store(&context, permit.fill(), &partial, begun, &mut body).await {
         Ok(size) => commit(&context, permit, partial, size, log),
         Err(Stop::Origin(error)) => {
             log.debug(format_args!("download of {} failed - {error}", permit.key().as_str()));
@@ -282,16 +275,19 @@ fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, si
     context.shared.store.committer.add(Whole { permit, partial, size, modified, report });
 }
 
-/// Stores the body; how long it is.
+/// Stores the body, `piece` being its beginning; how long it is.
 async fn store<R: Runtime>(
     context: &Context<R>,
     fill: &Fill,
     partial: &Partial,
+    mut piece: Vec<u8>,
     body: &mut OriginBody<R>,
 ) -> Result<u64, Stop> {
-    let mut progress = Progress::new(fill, partial.file());
-    let mut piece = Vec::new();
+    let mut progress = Progress::new(fill, partial, &context.shared.store.pace);
     // What came with the head goes first; then the rest may move inside the kernel.
+    if !piece.is_empty() {
+        progress.store(&mut piece).await?;
+    }
     while body.is_buffered() && body.next(&mut piece).await.map_err(Stop::Origin)? {
         progress.store(&mut piece).await?;
     }
@@ -300,7 +296,7 @@ async fn store<R: Runtime>(
         progress.store(&mut piece).await?;
         progress.turn::<R>().await;
     }
-    Ok(progress.stored())
+    Ok(progress.stored)
 }
 
 /// After a disk error: the rest of the body goes to those who follow, through memory, paced by the

@@ -5,6 +5,7 @@ pub mod fill;
 pub mod inflight;
 #[cfg(test)]
 mod model;
+pub mod pace;
 pub mod partial;
 
 use std::io;
@@ -17,6 +18,7 @@ use crate::outcome::Why;
 use crate::sys::file::{self, Info, Kind, Missing, Root};
 use commit::Committer;
 use inflight::Inflight;
+use pace::Pace;
 use partial::{Parents, Partial};
 
 /// The cache directory and the table of fills, shared by all workers.
@@ -29,6 +31,8 @@ pub struct Store {
     pub inflight: Arc<Inflight>,
     /// The way from whole to named.
     pub committer: Committer,
+    /// Whether the disk keeps up.
+    pub pace: Arc<Pace>,
     parents: Parents,
 }
 
@@ -71,6 +75,7 @@ impl Store {
             path: normalised(path),
             inflight: Arc::default(),
             committer: Committer::start(pending)?,
+            pace: Arc::default(),
             parents: Parents::default(),
         })
     }

@@ -7,7 +7,8 @@ use super::super::client::Out;
 use super::super::fill::{Progress, Stop};
 use super::super::pass;
 use crate::error::{Error, Side};
-use crate::rt::{Runtime, blocking};
+use crate::rt::Runtime;
+use crate::sys::file::Locked;
 use crate::sys::transfer::{self, Pipe};
 use crate::sys::would_block;
 use crate::upstream::body::OriginBody;
@@ -73,15 +74,19 @@ pub async fn to_file<R: Runtime>(
     let Some(mut pipe) = pipes.lease(body) else { return Ok(()) };
     while receive(body, &mut pipe).await.map_err(Stop::Origin)? {
         let held = pipe.held;
-        let (drained, result) = drain(pipe, progress).await?;
-        pipe = drained;
+        let drain = move |file: &Locked, at| {
+            let result = pipe.drain_to_file(file, at);
+            (pipe, result)
+        };
+        let result;
+        (pipe, result) = progress.write(drain).await?;
         progress.advance(held - pipe.held);
         match result {
             Ok(()) => {}
             // A file system that cannot do this: what the pipe holds is written, the rest copied.
             Err(error) if transfer::is_unsupported(&error) => {
-                let bytes = pipe.take().map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
-                progress.write(&bytes).map_err(|error| Stop::Disk(bytes, error))?;
+                let mut bytes = pipe.take().map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
+                progress.store(&mut bytes).await?;
                 break;
             }
             Err(error) => return Err(disk(&mut pipe, error)),
@@ -90,17 +95,6 @@ pub async fn to_file<R: Runtime>(
     }
     pipes.give_back(pipe);
     Ok(())
-}
-
-/// Empties the pipe into the file, on the pool: a busy disk holds up nobody else.
-async fn drain(mut pipe: Pipe, progress: &Progress<'_>) -> Result<(Pipe, io::Result<()>), Stop> {
-    let (file, offset) = (progress.file(), progress.stored());
-    let job = move || {
-        let result = pipe.drain_to_file(&*file, offset);
-        (pipe, result)
-    };
-    let drained = blocking::run(&blocking::DISK, job).await;
-    drained.map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))
 }
 
 /// The disk refused: what the pipe holds has come and is not in the file.
