@@ -1,4 +1,11 @@
 //! splice(2): socket to pipe, pipe to file or socket, by direct non-blocking calls.
+//!
+//! What a 64 MiB miss costs (Linux 6.18, ext4, loopback, one core; profile of the real loop): 53 %
+//! is the write into the page cache, 28 % the TCP of the client's side, 6 % the final sync. Pieces
+//! come as full pipes of 1 MiB. Looking the pages up again for sendfile is some 6 %, which is all that
+//! tee(2) towards the client could save. Room reserved beforehand (fallocate) made no difference
+//! beyond the spread; writing on the pool always cost 0.1 CPU-seconds a GB more than doing so only
+//! while the disk makes writers wait.
 
 use std::cell::{Cell, RefCell};
 use std::io;
