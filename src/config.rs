@@ -148,6 +148,9 @@ pub struct Limits {
     pub idle_origin_connections: usize,
     /// How long they are kept: below the 5 s after which common origins close, so that few are found dead.
     pub origin_idle_time: Duration,
+    /// Whole files that may wait for their names, each with a descriptor open. A disk that takes a
+    /// tenth of a second for a batch has room for ten thousand a second.
+    pub pending_commits: usize,
 }
 
 /// What each worker keeps ready of the files that are asked for.
@@ -188,8 +191,9 @@ impl Default for Limits {
             drain_time: Duration::from_secs(20),
             files: FileLimits::default(),
             connections: 0,
-            idle_origin_connections: 8,
+            idle_origin_connections: 32,
             origin_idle_time: Duration::from_secs(4),
+            pending_commits: 1024,
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum Why {
     NoEnd,
     /// The cache directory refused.
     Disk,
+    /// Too many whole files wait for the disk to take them.
+    DiskBehind,
 }
 
 impl Why {
@@ -54,6 +56,7 @@ impl Why {
             Self::Vary => "Vary: *",
             Self::NoEnd => "body without a length",
             Self::Disk => "disk error",
+            Self::DiskBehind => "disk is behind",
         }
     }
 }

@@ -85,6 +85,18 @@ impl<'a, R: Runtime> Out<'a, R> {
         self.send_with(bytes, true).await
     }
 
+    /// Sends a head, and with it what the client takes at once of the body: how much that was.
+    pub async fn send_with_body(&self, head: &[u8], body: &[u8]) -> Result<usize, Error> {
+        loop {
+            match socket::send_both(self.socket, head, body) {
+                Ok(sent) if sent < head.len() => return self.send(&head[sent..]).await.map(|()| 0),
+                Ok(sent) => return Ok(sent - head.len()),
+                Err(error) if would_block(&error) => self.writable().await?,
+                Err(error) => return Err(Error::io(Side::Client, &error)),
+            }
+        }
+    }
+
     async fn send_with(&self, mut bytes: &[u8], more: bool) -> Result<(), Error> {
         while !bytes.is_empty() {
             match socket::send(self.socket, bytes, more) {

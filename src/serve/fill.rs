@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::client::Client;
 use super::follow::Role;
 use super::{Context, Exchange, Reply, follow, head, pass, splice};
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::http::date;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
@@ -16,14 +16,18 @@ use crate::observe::log::RequestLog;
 use crate::outcome::Why;
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, blocking, spawn_guarded};
+use crate::store::commit::Whole;
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
+use crate::store::pace::Pace;
 use crate::store::partial::Partial;
 use crate::sys::file;
 use crate::upstream::body::OriginBody;
 
 /// Bytes stored without a wait before other tasks get their turn.
 const TURN: u64 = 4 * 1024 * 1024;
+/// A body up to this size that has come with its head is sent to its client from memory.
+const AT_HAND: usize = 256 * 1024;
 
 /// Fetches the file and serves this client from it like any other. The fetch is a task of its
 /// own: it goes on when the client leaves.
@@ -31,7 +35,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let context = exchange.context;
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url()));
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
-    let (answer, body) = match context.upstream.ask(&asked, &Method::Get).await {
+    let (answer, mut body) = match context.upstream.ask(&asked, &Method::Get).await {
         Ok(answered) => answered,
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
@@ -49,18 +53,52 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
             return pass::relay(exchange, &client.out(), answer, body, exchange.keep()).await;
         }
     };
-    let path = context.shared.store.display(permit.key());
-    exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
+    if exchange.log.is_on() {
+        let path = context.shared.store.display(permit.key());
+        exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
+    }
     let fill = Arc::clone(permit.fill());
     fill.announce(describe(answer, length, partial.file()));
     // Followed before the fetch goes on, so that not even its first bytes can pass by.
     let follower = fill.follow(0);
-    let log = exchange.log.clone();
-    let fetch = run(Rc::clone(context), permit, partial, body, log);
-    spawn_guarded::<R>(context.shared.stop.busy(), fetch);
-    match follow::serve(exchange, client, &fill, follower, Role::Leader).await {
+    let at_hand = length.and_then(|_| body.at_hand(AT_HAND));
+    begin(exchange, permit, partial, body, at_hand.as_deref());
+    match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
         Some(reply) => reply,
         None => client.send_empty(500, false).await,
+    }
+}
+
+/// Stores a body that is at hand, or starts to fetch one that is not.
+fn begin<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    permit: Permit,
+    partial: Partial,
+    mut body: OriginBody<R>,
+    at_hand: Option<&[u8]>,
+) {
+    let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
+    let pace = &exchange.context.shared.store.pace;
+    let busy = context.shared.stop.busy();
+    let bytes = match at_hand {
+        Some(bytes) if !pace.is_slow() => bytes,
+        // What was taken off the body already goes first.
+        begun => {
+            let begun = begun.unwrap_or_default().to_vec();
+            return spawn_guarded::<R>(busy, run(context, permit, partial, begun, body, log));
+        }
+    };
+    match pace.measured(|| file::write_at(&**partial.file(), bytes, 0)) {
+        Ok(()) => {
+            permit.fill().advance(bytes.len() as u64);
+            commit(&context, permit, partial, bytes.len() as u64, log);
+        }
+        Err(error) => {
+            let bytes = bytes.to_vec();
+            spawn_guarded::<R>(busy, async move {
+                unstored(permit, partial, &mut body, bytes, &error, &log).await;
+            });
+        }
     }
 }
 
@@ -141,20 +179,16 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Progress<'a> {
     fill: &'a Fill,
-    file: &'a file::Locked,
+    file: &'a Arc<file::Locked>,
+    pace: &'a Arc<Pace>,
     stored: u64,
     turn_end: u64,
 }
 
-impl Progress<'_> {
-    /// The file.
-    pub fn file(&self) -> &file::Locked {
-        self.file
-    }
-
-    /// Bytes in it.
-    pub fn stored(&self) -> u64 {
-        self.stored
+impl<'a> Progress<'a> {
+    /// Nothing is in the file yet.
+    fn new(fill: &'a Fill, partial: &'a Partial, pace: &'a Arc<Pace>) -> Self {
+        Self { fill, file: partial.file(), pace, stored: 0, turn_end: TURN }
     }
 
     /// So many more are in it: followers may have them.
@@ -163,10 +197,33 @@ impl Progress<'_> {
         self.fill.advance(self.stored);
     }
 
-    /// Writes bytes behind those that are there.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        file::write_at(self.file, bytes, self.stored)?;
+    /// Runs `write` with the file and the offset behind what is there: on this thread while the
+    /// disk keeps up, else on the pool, so that a worker never waits for the disk for long.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&file::Locked, u64) -> T + Send + 'static,
+    ) -> Result<T, Stop> {
+        if !self.pace.is_slow() {
+            return Ok(self.pace.measured(|| write(self.file, self.stored)));
+        }
+        let (file, at, pace) = (Arc::clone(self.file), self.stored, Arc::clone(self.pace));
+        let written = blocking::run(&blocking::DISK, move || pace.measured(|| write(&file, at))).await;
+        written.map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))
+    }
+
+    /// Writes a piece behind what is there. It keeps its memory only.
+    pub async fn store(&mut self, piece: &mut Vec<u8>) -> Result<(), Stop> {
+        let bytes = std::mem::take(piece);
+        let write = move |file: &file::Locked, at| {
+            let wrote = file::write_at(file, &bytes, at);
+            (bytes, wrote)
+        };
+        let (bytes, wrote) = self.write(write).await?;
+        if let Err(error) = wrote {
+            return Err(Stop::Disk(bytes, error));
+        }
         self.advance(bytes.len());
+        *piece = bytes;
         Ok(())
     }
 
@@ -184,76 +241,76 @@ async fn run<R: Runtime>(
     context: Rc<Context<R>>,
     permit: Permit,
     partial: Partial,
+    begun: Vec<u8>,
     mut body: OriginBody<R>,
     log: RequestLog,
 ) {
-    match store(&context, permit.fill(), &partial, &mut body).await {
-        Ok(size) => {
-            permit.fill().complete();
-            commit(&context, permit, partial, size, &log).await;
-        }
+    match store(&context, permit.fill(), &partial, begun, &mut body).await {
+        Ok(size) => commit(&context, permit, partial, size, log),
         Err(Stop::Origin(error)) => {
             log.debug(format_args!("download of {} failed - {error}", permit.key().as_str()));
             drop(partial);
             permit.fail(error);
         }
-        Err(Stop::Disk(bytes, error)) => {
-            log.debug(format_args!("failed to save local file {error}"));
-            drop(partial);
-            deliver_unstored(permit, &mut body, bytes).await;
-        }
+        Err(Stop::Disk(bytes, error)) => unstored(permit, partial, &mut body, bytes, &error, &log).await,
     }
 }
 
-/// Gives the whole file its name. Clients have all its bytes by now or get them from the open file.
-async fn commit<R: Runtime>(
-    context: &Context<R>,
-    permit: Permit,
-    partial: Partial,
-    size: u64,
-    log: &RequestLog,
-) {
+/// Puts the whole file in line for its name. Clients have all its bytes by now or get them from the
+/// open file.
+fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, size: u64, log: RequestLog) {
+    permit.fill().complete();
     let modified = permit.fill().modified();
-    let path = context.shared.store.display(permit.key());
-    match blocking::run(&blocking::DISK, move || partial.commit(size, modified))
-        .await
-        .and_then(|committed| committed)
-    {
-        Ok(()) => log.debug(format_args!("renamed {path}.in-progress to {path}")),
-        Err(error) => log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}")),
-    }
-    // Only now do requests stop to find the fill: before this the file had no name.
-    drop(permit);
+    let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
+    let busy = context.shared.stop.busy();
+    let report = Box::new(move |outcome: io::Result<()>| {
+        match outcome {
+            Ok(()) => log.debug(format_args!("renamed {path}.in-progress to {path}")),
+            Err(error) => {
+                log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}"));
+            }
+        }
+        drop(busy);
+    });
+    context.shared.store.committer.add(Whole { permit, partial, size, modified, report });
 }
 
-/// Stores the body; how long it is.
+/// Stores the body, `piece` being its beginning; how long it is.
 async fn store<R: Runtime>(
     context: &Context<R>,
     fill: &Fill,
     partial: &Partial,
+    mut piece: Vec<u8>,
     body: &mut OriginBody<R>,
 ) -> Result<u64, Stop> {
-    let mut progress = Progress { fill, file: partial.file(), stored: 0, turn_end: TURN };
-    let mut piece = Vec::new();
+    let mut progress = Progress::new(fill, partial, &context.shared.store.pace);
     // What came with the head goes first; then the rest may move inside the kernel.
+    if !piece.is_empty() {
+        progress.store(&mut piece).await?;
+    }
     while body.is_buffered() && body.next(&mut piece).await.map_err(Stop::Origin)? {
-        if let Err(error) = progress.write(&piece) {
-            return Err(Stop::Disk(piece, error));
-        }
+        progress.store(&mut piece).await?;
     }
     splice::to_file(&context.pipes, body, &mut progress).await?;
     while body.next(&mut piece).await.map_err(Stop::Origin)? {
-        if let Err(error) = progress.write(&piece) {
-            return Err(Stop::Disk(piece, error));
-        }
+        progress.store(&mut piece).await?;
         progress.turn::<R>().await;
     }
-    Ok(progress.stored())
+    Ok(progress.stored)
 }
 
 /// After a disk error: the rest of the body goes to those who follow, through memory, paced by the
 /// slowest. New requests start anew.
-async fn deliver_unstored<R: Runtime>(permit: Permit, body: &mut OriginBody<R>, mut piece: Vec<u8>) {
+async fn unstored<R: Runtime>(
+    permit: Permit,
+    partial: Partial,
+    body: &mut OriginBody<R>,
+    mut piece: Vec<u8>,
+    error: &io::Error,
+    log: &RequestLog,
+) {
+    log.debug(format_args!("failed to save local file {error}"));
+    drop(partial);
     permit.leave();
     let Ok(waiter) = Waiter::new() else { return };
     loop {

@@ -36,10 +36,10 @@ pub async fn join<R: Runtime>(
 }
 
 /// Whose request the fill is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum Role {
-    /// This one's.
-    Leader,
+    /// This one's; and its whole body, where that is in memory anyway.
+    Leader(Option<Vec<u8>>),
     /// Another's: what the origin said to that client alone is not for this one.
     Follower,
 }
@@ -90,9 +90,13 @@ async fn send<R: Runtime>(
         Verdict::Proceed => {}
     }
     let mut fields = answer.head.fields.clone();
-    if role == Role::Follower {
-        fields.remove("set-cookie");
-    }
+    let at_hand = match role {
+        Role::Leader(at_hand) => at_hand,
+        Role::Follower => {
+            fields.remove("set-cookie");
+            None
+        }
+    };
     let Some(size) = answer.length else {
         return send_unknown(exchange, client, answer, fields, follower, waiter).await;
     };
@@ -109,13 +113,21 @@ async fn send<R: Runtime>(
     described = described.fields(&fields).field("Content-Length", (end - first).to_string());
     let bytes = head::finish(described.field("Accept-Ranges", "bytes"), keep);
     let sent = async {
-        client.out().send(&bytes).await?;
         if request.method == Method::Head {
-            return Ok(());
+            return client.out().send(&bytes).await;
         }
-        send_known(client, answer, follower, waiter, first, end).await
+        let body = part(at_hand.as_deref().unwrap_or_default(), first, end);
+        let sent = client.out().send_with_body(&bytes, body).await?;
+        drop(at_hand);
+        send_known(client, answer, follower, waiter, first + sent as u64, end).await
     };
     Reply::ended(status, Some(end - first), keep, sent.await)
+}
+
+/// The bytes from `first` to `end`, as far as they are there.
+fn part(bytes: &[u8], first: u64, end: u64) -> &[u8] {
+    let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    &bytes[within(first)..within(end)]
 }
 
 async fn not_modified<R: Runtime>(client: &Client<R>, answer: &Answer, keep: bool) -> Reply {

@@ -163,6 +163,7 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
     let shared = &exchange.context.shared;
     let store = &shared.store;
     for _ in 0..LOOKS {
+        let endings = store.inflight.endings();
         let found = lookup::find(shared, key.as_str()).await;
         if !matches!(found, Found::Absent) {
             return present(exchange, client, key, found).await;
@@ -182,7 +183,10 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
                     return reply;
                 }
             }
-            // A fill may have ended between the look-up and the turn.
+            Turn::Lead(permit) if store.inflight.endings() == endings => {
+                return fill::lead(exchange, client, permit).await;
+            }
+            // A fill has ended between the look-up and the turn.
             Turn::Lead(permit) => match lookup::find(shared, key.as_str()).await {
                 Found::Absent => return fill::lead(exchange, client, permit).await,
                 Found::File(_) | Found::Directory | Found::Unusable(_) => permit.withdraw(),

@@ -39,7 +39,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
     let trust = load_trust(&config, &log)?;
-    let store = Store::open(&config.cache_dir)
+    let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
+    let store = Store::open(&config.cache_dir, pending)
         .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
     let cpus = cpus(&config.pin)?;
     let count = match config.workers {
@@ -128,8 +129,8 @@ fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
 }
 
 /// Descriptors are shared out in tenths: six for the clients' sockets, two for files kept open, and
-/// two for what requests to the origin need (its socket, a file, its directory, a pipe) and the
-/// program itself.
+/// two for what requests to the origin need (its socket, a file, its directory, a pipe), whole
+/// files that wait for their names (at most one of these two) and the program itself.
 const CLIENT_TENTHS: u64 = 6;
 const FILE_TENTHS: u64 = 2;
 

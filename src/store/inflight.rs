@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fill::{Fill, NoFile};
@@ -13,6 +14,8 @@ use crate::outcome::Why;
 #[derive(Debug, Default)]
 pub struct Inflight {
     fills: Mutex<HashMap<Key, Arc<Fill>>>,
+    /// Counts those that have left the table.
+    endings: AtomicU64,
 }
 
 /// What a request finds in the table.
@@ -48,6 +51,12 @@ impl Inflight {
     /// The fill of `key`, if there is one.
     pub fn get(&self, key: &Key) -> Option<Arc<Fill>> {
         self.fills().get(key).cloned()
+    }
+
+    /// A number that changes whenever a fill ends. A look-up that found nothing still holds if it has
+    /// stayed the same since before that.
+    pub fn endings(&self) -> u64 {
+        self.endings.load(Ordering::Acquire)
     }
 
     /// The keys of fills whose file has been begun.
@@ -93,6 +102,8 @@ impl Permit {
     pub fn leave(&self) {
         let mut fills = self.table.fills();
         if fills.get(&self.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {
+            // Before the key is free, so that its next leader sees it.
+            self.table.endings.fetch_add(1, Ordering::Release);
             fills.remove(&self.key);
         }
     }

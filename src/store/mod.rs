@@ -1,9 +1,11 @@
 //! The cache directory: finished files, and files in progress. Knows no sockets.
 
+pub mod commit;
 pub mod fill;
 pub mod inflight;
 #[cfg(test)]
 mod model;
+pub mod pace;
 pub mod partial;
 
 use std::io;
@@ -14,8 +16,10 @@ use std::sync::Arc;
 use crate::key::Key;
 use crate::outcome::Why;
 use crate::sys::file::{self, Info, Kind, Missing, Root};
+use commit::Committer;
 use inflight::Inflight;
-use partial::Partial;
+use pace::Pace;
+use partial::{Parents, Partial};
 
 /// The cache directory and the table of fills, shared by all workers.
 #[derive(Debug)]
@@ -25,6 +29,11 @@ pub struct Store {
     path: PathBuf,
     /// Fills in progress in this process.
     pub inflight: Arc<Inflight>,
+    /// The way from whole to named.
+    pub committer: Committer,
+    /// Whether the disk keeps up.
+    pub pace: Arc<Pace>,
+    parents: Parents,
 }
 
 /// A finished file, open for reading.
@@ -58,15 +67,26 @@ pub enum Found {
 }
 
 impl Store {
-    /// Opens the cache directory. Blocks; for start-up only.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { root: Arc::new(Root::open(path)?), path: normalised(path), inflight: Arc::default() })
+    /// Opens the cache directory. With `pending` whole files that have no name yet, no more are
+    /// begun. Blocks; for start-up only.
+    pub fn open(path: &Path, pending: usize) -> io::Result<Self> {
+        Ok(Self {
+            root: Arc::new(Root::open(path)?),
+            path: normalised(path),
+            inflight: Arc::default(),
+            committer: Committer::start(pending)?,
+            pace: Arc::default(),
+            parents: Parents::default(),
+        })
     }
 
     /// Follows the cache directory's name, should it stand for another directory by now. Blocks;
     /// not for a worker.
     pub fn refresh(&self) -> io::Result<()> {
-        self.root.refresh()
+        let refreshed = self.root.refresh();
+        // What was opened before may lie elsewhere by now.
+        self.parents.forget();
+        refreshed
     }
 
     /// Where a key's file lies, for logs.
@@ -103,7 +123,10 @@ impl Store {
 
     /// Creates and locks the in-progress file of `key`.
     pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
-        Partial::begin(&self.root, key)
+        if self.committer.is_full() {
+            return Err(Why::DiskBehind);
+        }
+        Partial::begin(&self.root, &self.parents, key)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::key::Key;
 use crate::outcome::Why;
@@ -16,35 +16,48 @@ use crate::sys::file::{self, Locked, Root};
 /// Races lost against other processes before giving up on storing.
 const ATTEMPTS: usize = 16;
 
-/// A file being filled. Unlinked on drop unless committed.
+/// A file being filled. Unlinked on drop unless it got its final name.
 #[derive(Debug)]
 pub struct Partial {
     root: Arc<Root>,
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
     /// Directories were made for it: their entries need syncing too.
     new_parents: Option<String>,
     in_progress: String,
     name: String,
     file: Arc<Locked>,
+    /// Device and inode.
+    id: (u64, u64),
     done: bool,
 }
 
 impl Partial {
     /// Creates and locks the in-progress file of `key`, and the directories above it.
-    pub(super) fn begin(root: &Arc<Root>, key: &Key) -> Result<Self, Why> {
-        let (directory, made) = match root.open_directory(key.parent()) {
-            Ok(directory) => (directory, false),
-            Err(_) => (root.make_directory(key.parent()).map_err(|_| Why::Disk)?, true),
+    pub(super) fn begin(root: &Arc<Root>, parents: &Parents, key: &Key) -> Result<Self, Why> {
+        let (parent, in_progress) = (key.parent(), key.in_progress());
+        let known = parents.get(parent).and_then(|directory| match acquire(&directory, &in_progress) {
+            // It may be gone by now: the way to it is walked again.
+            Err(Why::Disk) => None,
+            acquired => Some((directory, false, acquired)),
+        });
+        let (directory, made, acquired) = match known {
+            Some(known) => known,
+            None => {
+                let (directory, made) = open_or_make(root, parent)?;
+                parents.put(parent, &directory);
+                let acquired = acquire(&directory, &in_progress);
+                (directory, made, acquired)
+            }
         };
-        let in_progress = key.in_progress();
-        let file = acquire(&directory, &in_progress)?;
+        let (file, id) = acquired?;
         Ok(Self {
             root: Arc::clone(root),
             directory,
-            new_parents: made.then(|| key.parent().to_owned()),
+            new_parents: made.then(|| parent.to_owned()),
             in_progress,
             name: key.file_name().to_owned(),
             file: Arc::new(file),
+            id,
             done: false,
         })
     }
@@ -54,38 +67,50 @@ impl Partial {
         &self.file
     }
 
-    /// Gives the complete file its final name, with the origin's date (seconds since 1970) and
-    /// synced to the disk. Blocks. On an error nothing is left behind; so too if the file has not
-    /// got the `size` it was written with, because somebody else was at it.
-    pub fn commit(mut self, size: u64, modified: Option<u64>) -> io::Result<()> {
+    /// The device it lies on.
+    pub(super) fn device(&self) -> u64 {
+        self.id.0
+    }
+
+    /// The directory it lies in.
+    pub(super) fn directory(&self) -> &Arc<OwnedFd> {
+        &self.directory
+    }
+
+    /// First step of a commit: the origin's date (seconds since 1970) for the complete file. An
+    /// error if it has not got the `size` it was written with, because somebody else was at it.
+    pub(super) fn set_date(&self, size: u64, modified: Option<u64>) -> io::Result<()> {
         if file::info(&*self.file)?.size != size {
             return Err(io::Error::other("the in-progress file was changed by somebody else"));
         }
-        if let Some(secs) = modified {
-            file::set_modified(&*self.file, secs)?;
-        }
-        file::sync(self.file.as_fd())?;
+        modified.map_or(Ok(()), |secs| file::set_modified(&*self.file, secs))
+    }
+
+    /// Third step, once the file is on stable storage: its final name.
+    pub(super) fn rename(&mut self) -> io::Result<()> {
         if !self.still_named() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the in-progress file was taken away"));
         }
         file::rename(&self.directory, &self.in_progress, &self.name)?;
         self.done = true;
-        file::sync(self.directory.as_fd())?;
-        self.sync_new_parents()
+        Ok(())
     }
 
-    fn sync_new_parents(&self) -> io::Result<()> {
+    /// Last step, beside the sync of its directory: that of the directories made for it. Blocks.
+    pub(super) fn sync_new_parents(&self) -> io::Result<()> {
         let Some(path) = &self.new_parents else {
             return Ok(());
         };
         for (end, _) in path.rmatch_indices('/').chain([(0, "")]) {
-            file::sync(self.root.open_directory(&path[..end])?.as_fd())?;
+            let directory = self.root.open_directory(&path[..end])?;
+            // Each by itself: they may lie on another file system.
+            file::sync_many(&[directory.as_fd()], false).into_iter().collect::<io::Result<()>>()?;
         }
         Ok(())
     }
 
     fn still_named(&self) -> bool {
-        is_named(&self.directory, &self.in_progress, &*self.file)
+        file::info_at(&self.directory, &self.in_progress).is_ok_and(|named| named.id == self.id)
     }
 }
 
@@ -98,14 +123,40 @@ impl Drop for Partial {
     }
 }
 
-fn is_named(directory: &OwnedFd, name: &str, file: &impl AsFd) -> bool {
-    match (file::info(file), file::info_at(directory, name)) {
-        (Ok(mine), Ok(theirs)) => mine.id == theirs.id,
-        _ => false,
+/// The directory that a file was last begun in, kept open: the next one often goes there too.
+#[derive(Debug, Default)]
+pub(super) struct Parents(Mutex<Option<(String, Arc<OwnedFd>)>>);
+
+impl Parents {
+    fn last(&self) -> MutexGuard<'_, Option<(String, Arc<OwnedFd>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, path: &str) -> Option<Arc<OwnedFd>> {
+        self.last().as_ref().filter(|(known, _)| known == path).map(|(_, directory)| Arc::clone(directory))
+    }
+
+    fn put(&self, path: &str, directory: &Arc<OwnedFd>) {
+        *self.last() = Some((path.to_owned(), Arc::clone(directory)));
+    }
+
+    /// Its name may stand for another directory by now.
+    pub(super) fn forget(&self) {
+        *self.last() = None;
     }
 }
 
-fn acquire(directory: &OwnedFd, name: &str) -> Result<Locked, Why> {
+/// The directory, and whether it had to be made.
+fn open_or_make(root: &Root, path: &str) -> Result<(Arc<OwnedFd>, bool), Why> {
+    let (directory, made) = match root.open_directory(path) {
+        Ok(directory) => (directory, false),
+        Err(_) => (root.make_directory(path).map_err(|_| Why::Disk)?, true),
+    };
+    Ok((Arc::new(directory), made))
+}
+
+/// The file, locked, and its device and inode.
+fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why> {
     let mut why = Why::HeldElsewhere;
     for _ in 0..ATTEMPTS {
         let fresh = file::create_new(directory, name);
@@ -128,11 +179,13 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<Locked, Why> {
             Err(error) if file::is_held(&error) => return Err(Why::HeldElsewhere),
             result => result.map_err(|_| Why::Disk)?,
         };
-        if !is_named(directory, name, &locked) {
-            continue;
+        let mine = file::info(&locked).map_err(|_| Why::Disk)?;
+        // Ours had this name; nobody gives it another, but it may have been taken for stale.
+        if is_fresh && mine.links > 0 {
+            return Ok((locked, mine.id));
         }
-        if is_fresh {
-            return Ok(locked);
+        if is_fresh || !file::info_at(directory, name).is_ok_and(|named| named.id == mine.id) {
+            continue;
         }
         // Stale and ours alone: away with it, and once more from the start.
         file::unlink(directory, name).map_err(|_| Why::Disk)?;

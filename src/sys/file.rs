@@ -1,16 +1,20 @@
 //! Files beneath a directory that nothing may lead out of.
 
+mod durable;
+
+pub use durable::sync_many;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, readlinkat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -292,9 +296,9 @@ fn prepend(path: &Path, rest: &mut VecDeque<OsString>) {
     }
 }
 
-/// A file locked by this process (flock(2)) for as long as the value lives.
+/// A file locked by this process (flock(2)) for as long as the value lives: the close unlocks it.
 #[derive(Debug)]
-pub struct Locked(Flock<OwnedFd>);
+pub struct Locked(OwnedFd);
 
 impl AsFd for Locked {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -302,9 +306,16 @@ impl AsFd for Locked {
     }
 }
 
+/// Reading a file that is being written is no access worth a date: each would cost an inode update.
+#[cfg(target_os = "linux")]
+const NO_ACCESS_TIME: OFlag = OFlag::O_NOATIME;
+#[cfg(not(target_os = "linux"))]
+const NO_ACCESS_TIME: OFlag = OFlag::empty();
+
 /// Creates `name` for reading and writing, mode 0666 less the umask; fails if it exists.
 pub fn create_new(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags = flags | NO_ACCESS_TIME;
     retry(|| openat(directory, name, flags, Mode::from_bits_truncate(0o666)))
 }
 
@@ -316,7 +327,10 @@ pub fn open_existing(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
 
 /// Locks the file, or says `WouldBlock` when another holder lives.
 pub fn lock(file: OwnedFd) -> io::Result<Locked> {
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map(Locked).map_err(|(_, errno)| errno.into())
+    // SAFETY: no memory is passed, and `file` is open for as long as the call takes.
+    let call = || unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    retry(|| Errno::result(call()))?;
+    Ok(Locked(file))
 }
 
 /// Removes a name.
@@ -354,11 +368,6 @@ pub fn read_at(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<u
 pub fn set_modified(file: &impl AsFd, unix_secs: u64) -> io::Result<()> {
     let time = TimeSpec::new(i64::try_from(unix_secs).unwrap_or(i64::MAX), 0);
     Ok(futimens(file, &time, &time)?)
-}
-
-/// Brings a file or a directory to stable storage. Waits for the disk.
-pub fn sync(file: BorrowedFd<'_>) -> io::Result<()> {
-    retry(|| nix::unistd::fsync(file))
 }
 
 /// Why a look-up failed.

@@ -96,6 +96,31 @@ pub fn recv(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| nix::sys::socket::recv(fd, buffer, MsgFlags::MSG_DONTWAIT))
 }
 
+/// Receives up to `most` bytes behind those in `buffer`; 0 is the peer's end of stream.
+pub fn recv_more(socket: &impl AsFd, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+    buffer.reserve(most);
+    let had = buffer.len();
+    let socket = SockRef::from(socket);
+    let received = loop {
+        let room = &mut buffer.spare_capacity_mut()[..most];
+        match socket.recv_with_flags(room, libc::MSG_DONTWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
+    // SAFETY: there is room for `most` bytes more, and the call has written `received` of them.
+    unsafe { buffer.set_len(had + received) };
+    Ok(received)
+}
+
+/// Sends what fits of `head` and then `body`, in one call.
+pub fn send_both(socket: &impl AsFd, head: &[u8], body: &[u8]) -> io::Result<usize> {
+    let pieces = [io::IoSlice::new(head), io::IoSlice::new(body)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let fd = socket.as_fd().as_raw_fd();
+    retry(|| nix::sys::socket::sendmsg::<()>(fd, &pieces, &[], flags, None))
+}
+
 /// Sends what fits of `bytes`. `more` says that a body follows at once (MSG_MORE), so that head
 /// and body share a segment.
 pub fn send(socket: &impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {

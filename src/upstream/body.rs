@@ -51,6 +51,30 @@ impl<R: Runtime> OriginBody<R> {
         Ok(!piece.is_empty())
     }
 
+    /// The whole body, if it is known to have at most `most` bytes and they are all here. Waits for
+    /// nothing, and takes nothing else.
+    pub fn at_hand(&mut self, most: usize) -> Option<Vec<u8>> {
+        if self.rest.is_done() {
+            return Some(Vec::new());
+        }
+        let (Incoming::Length(left), Some(connection)) = (&self.rest, &mut self.connection) else {
+            return None;
+        };
+        let left = usize::try_from(*left).ok().filter(|left| *left <= most)?;
+        while connection.input.len() < left {
+            let missing = left - connection.input.len();
+            // Whatever keeps it from coming is met again by whoever waits for it.
+            if !matches!(connection.transport.try_read(&mut connection.input, missing), Ok(1..)) {
+                return None;
+            }
+        }
+        let after = connection.input.split_off(left);
+        let body = std::mem::replace(&mut connection.input, after);
+        self.rest.moved(left);
+        self.release_at_end();
+        Some(body)
+    }
+
     /// Has some of it come already, beside its head?
     pub fn is_buffered(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| !connection.input.is_empty())
@@ -108,10 +132,7 @@ async fn read_more<R: Runtime>(
     let read = connection.transport.read_size();
     let most = unframed.and_then(|left| usize::try_from(left).ok()).map_or(read, |left| left.min(read));
     let buffer = if unframed.is_some() { piece } else { &mut connection.input };
-    buffer.resize(most, 0);
-    let read = connection.transport.read(buffer, upstream.limits().stall_time).await;
-    buffer.truncate(*read.as_ref().unwrap_or(&0));
-    match read {
+    match connection.transport.read(buffer, most, upstream.limits().stall_time).await {
         Ok(0) if matches!(rest, Incoming::UntilClose) => *rest = Incoming::Done,
         Ok(0) => return Err(cut_short()),
         Ok(read) => rest.moved(read),

@@ -24,8 +24,8 @@ pub use tls::Trust;
 
 /// Interim answers (1xx) swallowed before a final one must have come.
 const MAX_INTERIM: usize = 16;
-/// Bytes read from the origin at a time while its head is incomplete.
-const HEAD_READ: usize = 16 * 1024;
+/// Bytes read from the origin at a time while its head is incomplete: a head and a small body.
+const HEAD_READ: usize = 72 * 1024;
 
 /// Without TLS there is nothing to trust.
 #[cfg(not(feature = "tls"))]
@@ -142,11 +142,10 @@ impl<R: Runtime> Upstream<R> {
                 input.drain(..used);
                 return Ok(head);
             }
-            let had = input.len();
-            input.resize(had + HEAD_READ, 0);
-            let read = transport.read_unbounded(&mut input[had..]).await;
-            input.truncate(had + *read.as_ref().unwrap_or(&0));
-            if read? == 0 {
+            if input.is_empty() {
+                transport.expect().await?;
+            }
+            if transport.read_unbounded(input, HEAD_READ).await? == 0 {
                 return Err(Error::new(Side::Origin, Kind::Closed));
             }
         }

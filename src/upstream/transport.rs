@@ -38,30 +38,46 @@ impl<R: Runtime> Transport<R> {
         }
     }
 
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Reads up to `most` bytes of what is there, behind those in `buffer`.
+    pub fn try_read(&self, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
         match self {
-            Self::Plain(plain) => socket::recv(plain, buffer),
+            Self::Plain(plain) => socket::recv_more(plain, buffer, most),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => stream.try_read(buffer),
+            Self::Tls(stream) => {
+                let had = buffer.len();
+                buffer.resize(had + most, 0);
+                let read = stream.try_read(&mut buffer[had..]);
+                buffer.truncate(had + *read.as_ref().unwrap_or(&0));
+                read
+            }
         }
     }
 
     /// Reads what is there, or waits for it up to `limit`; 0 is a proper end of the stream.
-    pub async fn read(&self, buffer: &mut [u8], limit: Duration) -> Result<usize, Error> {
+    pub async fn read(&self, buffer: &mut Vec<u8>, most: usize, limit: Duration) -> Result<usize, Error> {
         // The timer is set only when there is something to wait for.
-        match self.try_read(buffer) {
+        match self.try_read(buffer, most) {
             Err(error) if would_block(&error) => {
-                let reading = timeout::<R, _>(limit, self.read_unbounded(buffer));
+                let reading = timeout::<R, _>(limit, self.read_unbounded(buffer, most));
                 reading.await.map_err(Error::timeout(Side::Origin))?
             }
             result => result.map_err(|e| origin_error(&e)),
         }
     }
 
-    /// The same without a limit; the caller bounds its time.
-    pub async fn read_unbounded(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+    /// Waits for what cannot have come yet. Where bytes may have been read ahead it does not wait.
+    pub async fn expect(&self) -> Result<(), Error> {
+        match self {
+            Self::Plain(socket) => socket.readable().await.map_err(|e| origin_error(&e)),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Ok(()),
+        }
+    }
+
+    /// [`Self::read`] without a limit; the caller bounds its time.
+    pub async fn read_unbounded(&self, buffer: &mut Vec<u8>, most: usize) -> Result<usize, Error> {
         loop {
-            match self.try_read(buffer) {
+            match self.try_read(buffer, most) {
                 Err(error) if would_block(&error) => {
                     self.socket().readable().await.map_err(|e| origin_error(&e))?;
                 }
@@ -111,7 +127,12 @@ impl<R: Runtime> Transport<R> {
 
     /// An idle connection is usable while nothing at all has come on it, not even its end.
     pub fn is_quiet(&self) -> bool {
-        matches!(self.try_read(&mut [0; 1]), Err(error) if would_block(&error))
+        let read = match self {
+            Self::Plain(plain) => socket::recv(plain, &mut [0; 1]),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.try_read(&mut [0; 1]),
+        };
+        matches!(read, Err(error) if would_block(&error))
     }
 }
 

@@ -54,13 +54,19 @@ impl Pipe {
         Ok(moved)
     }
 
-    /// Moves what the pipe holds into a file at `offset`.
-    pub fn drain_to_file(&mut self, file: &impl AsFd, offset: u64) -> io::Result<usize> {
+    /// Moves all that the pipe holds into a file at `offset`. May wait for the disk. After an error
+    /// `held` tells what has not been moved.
+    pub fn drain_to_file(&mut self, file: &impl AsFd, offset: u64) -> io::Result<()> {
         let mut at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let moved =
-            retry(|| splice(&self.read, None, file, Some(&mut at), self.held, SpliceFFlags::SPLICE_F_MOVE))?;
-        self.held -= moved;
-        Ok(moved)
+        while self.held > 0 {
+            match retry(|| {
+                splice(&self.read, None, file, Some(&mut at), self.held, SpliceFFlags::SPLICE_F_MOVE)
+            })? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                moved => self.held -= moved,
+            }
+        }
+        Ok(())
     }
 
     /// Moves what the pipe holds into a socket.

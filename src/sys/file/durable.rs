@@ -1,0 +1,58 @@
+//! Bringing files to stable storage, many at a time.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::super::retry;
+
+/// Brings files and directories of one file system to stable storage, data and attributes: how
+/// each fared. Waits for the disk. `together` allows to sync all of the file system for them, which
+/// is cheaper unless others write much to it.
+pub fn sync_many(files: &[BorrowedFd<'_>], together: bool) -> Vec<io::Result<()>> {
+    #[cfg(target_os = "linux")]
+    if together && let Some(results) = whole::sync(files) {
+        return results;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = together;
+    files.iter().map(|file| retry(|| nix::unistd::fsync(file))).collect()
+}
+
+/// The whole file system at once (syncfs(2)): one call, and one flush of the disk's cache, for any
+/// number of small files.
+#[cfg(target_os = "linux")]
+mod whole {
+    use std::io;
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    use nix::errno::Errno;
+    use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, XFS_SUPER_MAGIC, fstatfs};
+
+    use super::retry;
+
+    /// Fewer files than this are synced one by one.
+    const MANY: usize = 4;
+    /// Where it is known to bring data and attributes of every file to the disk. Others may take
+    /// the call and do less, such as file systems of a user's process (FUSE).
+    const KNOWN: [FsType; 3] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC];
+
+    /// How each file fared; `None` where each is to be synced by itself.
+    pub(super) fn sync(files: &[BorrowedFd<'_>]) -> Option<Vec<io::Result<()>>> {
+        let first = files.first().filter(|_| files.len() >= MANY)?;
+        let known = fstatfs(first).is_ok_and(|system| KNOWN.contains(&system.filesystem_type()));
+        // An error may be another file's: each file asked for itself tells whose.
+        if !known || retry(|| nix::unistd::syncfs(first)).is_err() {
+            return None;
+        }
+        Some(files.iter().map(|&file| written(file)).collect())
+    }
+
+    /// The error of an earlier write-back of this file, if there was one (kernels before 5.8 do not
+    /// tell of it in syncfs).
+    fn written(file: BorrowedFd<'_>) -> io::Result<()> {
+        // SAFETY: no memory is passed, and `file` is open for as long as the call takes.
+        let call =
+            || unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WAIT_BEFORE) };
+        retry(|| Errno::result(call()).map(drop))
+    }
+}
