@@ -417,9 +417,10 @@ fn a_cache_directory_that_was_replaced_is_followed(io: Io) {
         let mut tries = 0;
         wait_until("files are cached again", || {
             tries += 1;
-            let name = format!("{round}-{tries}.tgz");
-            server.get(&format!("/{name}")).expect(200, b"body");
-            server.path(&name).exists()
+            let name = |number| format!("{round}-{number}.tgz");
+            server.get(&format!("/{}", name(tries))).expect(200, b"body");
+            // A file gets its name some time after its answer.
+            (1..=tries).any(|number| server.path(&name(number)).exists())
         });
     }
     // What was moved away is not served any more.
