@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use crate::outcome::Why;
 use crate::rt::blocking;
 use crate::store::{Found, Store};
-use crate::sys::cache::watched;
 
 /// What the cache has at this relative path. At once where the system knows it from memory, else by
 /// a thread of the pool: reading a directory or an inode would stop every other client's transfer.
@@ -28,27 +28,30 @@ pub async fn find(shared: &Arc<Shared>, path: &str) -> Found {
 }
 
 fn look_up(store: &Store, path: &str) -> Found {
-    let (found, slept) = watched(|| store.look_up(path));
-    CALM.note(slept);
+    let begun = Instant::now();
+    let found = store.look_up(path);
+    CALM.note(begun.elapsed());
     found
 }
 
 /// Look-ups of all workers that went without waiting, since the last that did not.
 struct Calm(AtomicU32);
 
-static CALM: Calm = Calm(AtomicU32::new(0));
+static CALM: Calm = Calm(AtomicU32::new(CALM_AFTER));
 
 /// So many in a row, and the next ones are done on the loop; one that waits there ends that.
-const CALM_AFTER: u32 = 256;
+const CALM_AFTER: u32 = 64;
+/// A look-up that took longer has waited for the disk. One that is in memory takes a few
+/// microseconds, and as much again where somebody renames in the same directory.
+const AT_ONCE: Duration = Duration::from_micros(500);
 
 impl Calm {
     fn holds(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= CALM_AFTER
     }
 
-    /// Notes whether a look-up waited; unknown is as good as that it did.
-    fn note(&self, slept: Option<bool>) {
-        if slept != Some(false) {
+    fn note(&self, took: Duration) {
+        if took > AT_ONCE {
             self.0.store(0, Ordering::Relaxed);
         } else if !self.holds() {
             self.0.fetch_add(1, Ordering::Relaxed);
@@ -66,16 +69,13 @@ mod tests {
         for _ in 0..2 {
             for _ in 0..CALM_AFTER {
                 assert!(!calm.holds());
-                calm.note(Some(false));
+                calm.note(AT_ONCE);
             }
             assert!(calm.holds());
-            calm.note(Some(false));
+            calm.note(Duration::ZERO);
             assert!(calm.holds());
-            calm.note(Some(true));
+            calm.note(AT_ONCE * 2);
         }
-        for _ in 0..2 * CALM_AFTER {
-            calm.note(None);
-            assert!(!calm.holds());
-        }
+        assert!(!calm.holds());
     }
 }

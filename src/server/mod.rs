@@ -33,6 +33,7 @@ type Worker = JoinHandle<Result<(), String>>;
 pub fn run(config: Config) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     let signals = signals.watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
+    process::keep_memory();
     let descriptors = process::raise_descriptor_limit().unwrap_or(1024);
     let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
     log.debug(format_args!("starting server"));

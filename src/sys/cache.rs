@@ -41,29 +41,19 @@ fn read_through(file: &impl AsFd, first: u64, end: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs a call, and tells whether the thread slept in it: for the disk, or for a lock. `None` where
-/// the system keeps no such count (getrusage(2), ru_nvcsw of the thread).
-pub fn watched<T>(call: impl FnOnce() -> T) -> (T, Option<bool>) {
-    let before = sleeps();
-    let value = call();
-    (value, before.zip(sleeps()).map(|(before, after)| before != after))
-}
-
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
-use linux::{pass_over, sleeps};
+use linux::pass_over;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub use linux::{read_cached, residency};
 
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
-use blind::{pass_over, sleeps};
+use blind::pass_over;
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub use blind::{read_cached, residency};
 
 /// Systems that do not say what they hold in memory.
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 mod blind {
-    use std::ffi::c_long;
-
     use super::{AsFd, Residency, io};
 
     /// Never known here.
@@ -79,10 +69,6 @@ mod blind {
     pub(super) fn pass_over(_file: &impl AsFd, _first: u64, _end: u64) -> io::Result<bool> {
         Ok(false)
     }
-
-    pub(super) fn sleeps() -> Option<c_long> {
-        None
-    }
 }
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -94,7 +80,6 @@ mod linux {
 
     use nix::errno::Errno;
     use nix::fcntl::OFlag;
-    use nix::sys::resource::{UsageWho, getrusage};
     use nix::sys::sendfile::sendfile64;
     use nix::sys::stat::Mode;
 
@@ -170,12 +155,6 @@ mod linux {
             }
         }
         Ok(true)
-    }
-
-    /// Times that this thread has slept.
-    pub(super) fn sleeps() -> Option<c_long> {
-        let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
-        Some(usage.voluntary_context_switches())
     }
 
     /// Is every page from `first` to `end` in the page cache, or on its way there?
@@ -354,13 +333,6 @@ mod tests {
             way(&file);
             assert_eq!(residency(&file, 0, SIZE), Residency::Cached);
         }
-    }
-
-    #[test]
-    fn a_call_that_sleeps_is_told_from_one_that_does_not() {
-        let nap = || std::thread::sleep(std::time::Duration::from_millis(1));
-        assert_eq!(watched(nap), ((), Some(true)));
-        assert_eq!(watched(|| 7), (7, Some(false)));
     }
 
     #[test]

@@ -15,6 +15,25 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// Lets the allocator keep what is freed for the next request: by itself it gives memory back as soon
+/// as a buffer is freed, and every miss would take it from the system again, page by page (mallopt(3)).
+/// [`give_back_memory`] does so when there is time.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn keep_memory() {
+    /// Larger pieces come from the system one by one, and go back there.
+    const LARGE: i32 = 4 * 1024 * 1024;
+    /// Free memory at the end of an arena that is worth giving back at once.
+    const SPARE: i32 = 64 * 1024 * 1024;
+    for (parameter, value) in [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, SPARE)] {
+        // SAFETY: the call takes numbers and locks the allocator itself.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// Other allocators have habits of their own.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn keep_memory() {}
+
 /// Gives memory that is free inside the allocator back to the system (malloc_trim(3)). Takes a
 /// millisecond or so.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
