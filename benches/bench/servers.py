@@ -29,6 +29,11 @@ class Server:
     largest = 1 << 40
     # Whether it can be told not to keep what ends in .zip.
     passes = False
+    # Whether it can run with two threads or processes.
+    takes_workers = False
+    # Whether misses are written to a file system at all, and into one file for all.
+    keeps_on_disk = True
+    one_file = False
     # How its access log is written, for the report.
     log = ""
 
@@ -38,9 +43,11 @@ class Server:
         self.group = None
         self.port = None
         self.directory = None
+        # A tree of files that is there, and stays, instead of an empty cache.
+        self.tree = None
 
     @classmethod
-    def missing(cls, bench):
+    def missing(cls, options):
         """What must be installed first, in words; None if it can run."""
         wanted = [f"{program} ({package})" for program, package in cls.needs.items() if not cls.find(program)]
         return ", ".join(wanted) or None
@@ -62,13 +69,13 @@ class Server:
     @property
     def store(self):
         """The directory of the cached files."""
-        return os.path.join(self.directory, "store")
+        return self.tree or os.path.join(self.directory, "store")
 
     def prepare(self, keep=False):
         """A fresh directory, unless `keep`, and a port."""
         if not keep or not self.directory:
             self.directory = self.bench.directory.new(self.name)
-            os.mkdir(self.store)
+            os.mkdir(os.path.join(self.directory, "store"))
         self.port = free_port()
         self.group = Group(self.name)
 
@@ -81,8 +88,9 @@ class Server:
                                  env=self.environment(), cwd=self.directory)
         self.group.root_pid = self.process.pid
 
-    def start(self, keep=False, **options):
-        self.prepare(keep)
+    def start(self, tree=None, **options):
+        self.tree = tree
+        self.prepare()
         self.launch(**options)
 
     def wait(self):
@@ -122,8 +130,13 @@ class Server:
 
     def fill(self, **files):
         """Puts files into its cache, and checks them: once as they come, once from the cache."""
-        for _ in range(2):
-            self.bench.tools.run("verify", **self.asked_as(), **files)
+        origin = self.bench.origin
+        self.bench.tools.run("verify", **self.asked_as(), **files)
+        origin.counts()
+        self.bench.tools.run("verify", **self.asked_as(), **files)
+        again = sum(origin.counts().values())
+        if again:
+            raise Failed(f"does not keep it: {again} requests to the origin for what it had")
 
     def large_files(self):
         for directory, _, names in os.walk(self.store):
@@ -134,6 +147,8 @@ class Server:
 
     def make_room(self):
         """Removes large files from the disk, so that many rounds need the room of one."""
+        if self.one_file:
+            return
         for path in self.large_files():
             os.unlink(path)
 
@@ -141,6 +156,7 @@ class Server:
 class Ours(Server):
     engine = ""
     plain_tree = True
+    takes_workers = True
     passes = True
     log = "to a file, in batches"
 
