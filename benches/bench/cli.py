@@ -8,7 +8,7 @@ import sys
 import time
 from email.utils import formatdate
 
-from . import measure, peers, report, servers, situations
+from . import goals, measure, peers, report, servers, situations
 
 DESCRIPTION = """\
 Benchmarks the program beside other caches on this machine: each server on one core, load and origin
@@ -25,7 +25,7 @@ QUICK_POINTS = ["hit-1k-64", "hit-16k-64", "mixed", "hit-256k-64", "hit-8m-16", 
 class Bench:
     """What points and servers need to know of the run."""
 
-    def __init__(self, options, server_cpus, load_cpus):
+    def __init__(self, options, found, server_cpus, load_cpus):
         self.rounds, self.seconds = options.rounds, options.seconds
         self.server_cpus, self.load_cpus = server_cpus, load_cpus
         self.node_original = options.node_original
@@ -33,8 +33,8 @@ class Bench:
         self.tools.build()
         self.binary = os.path.abspath(options.binary) if options.binary else self.tools.program()
         self.descriptors = raise_descriptors()
-        # Connections of the points with "10,000": a proxy needs two descriptors for each.
-        self.many = min(10_000, (self.descriptors - 1000) // 2)
+        # Connections of the points with "10,000", where the descriptor limit allows as many.
+        self.many = min(10_000, (self.descriptors - 200) // max(kind.descriptors_each for kind in found))
         self.tree = None
         self.directory = measure.Directory(options.cache_root)
         self.origin = measure.Origin(self.tools, formatdate(usegmt=True))
@@ -108,6 +108,8 @@ def main():
     if len(cpus) < 2:
         sys.exit("needs two cores: one for the server, one for the load")
     found = present(options)
+    if not found:
+        sys.exit("no server is left to measure")
     if options.list:
         print("servers:", ", ".join(kind.name for kind in found))
         print("points:", ", ".join(situations.ALL))
@@ -116,7 +118,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
     try:
-        bench = Bench(options, {cpus[0]}, {cpus[1]})
+        bench = Bench(options, found, {cpus[0]}, {cpus[1]})
     except measure.Failed as error:
         sys.exit(str(error))
     try:
@@ -137,5 +139,8 @@ def measured(options, bench, found, begun):
         samples, failures = point.run(bench, found)
         results.add(point, samples, failures)
         results.print_point(name)
+        if options.out:
+            results.write(options.out)
+    print(goals.text(results))
     print(f"{time.monotonic() - begun:.0f} s")
     return 0

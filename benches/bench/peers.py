@@ -23,6 +23,7 @@ NGINX = """
 daemon off;
 {user}
 worker_processes {workers};
+worker_cpu_affinity auto;
 worker_rlimit_nofile {descriptors};
 pid {directory}/nginx.pid;
 error_log {directory}/errors.log warn;
@@ -44,7 +45,7 @@ http {{
     proxy_set_header Connection "";
     {extra}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096{reuse};
         location ~ \\.zip$ {{ proxy_pass http://origin; }}
         {locations}
     }}
@@ -62,7 +63,7 @@ class Nginx(Server):
     locations = "location / { proxy_pass http://origin; proxy_cache bench; proxy_cache_valid 200 1d; proxy_cache_lock on; }"
 
     def command(self, workers, cpus):
-        names = {"directory": self.directory, "port": self.port, "origin": self.bench.origin.port, "workers": workers,
+        names = {"directory": self.directory, "port": self.port, "origin": self.bench.origin.port, "workers": workers, "reuse": " reuseport" if workers > 1 else "",
                  "user": "user root;" if os.getuid() == 0 else "", "descriptors": self.bench.descriptors,
                  "extra": self.extra.replace("{store}", self.store),
                  "locations": self.locations.replace("{store}", self.store)}
@@ -214,10 +215,13 @@ class Haproxy(Server):
 
 
 ACR = """
-bind_addr = "127.0.0.1"
+bind_addr = '127.0.0.1'
 bind_port = {port}
-cache_directory = "{directory}/store"
-database_path = "{directory}/acr.db"
+cache_directory = '{directory}/store'
+database_path = '{directory}/bench.db'
+allowed_mirrors = ['127.0.0.1']
+https_upgrade_mode = 'Never'
+client_idle_timeout = 600
 """
 
 
@@ -227,11 +231,15 @@ class AptCacherRs(Server):
     name = "apt-cacher-rs"
     needs = {"apt-cacher-rs": "cargo install apt-cacher-rs --features splice"}
     layout = "debian"
-    log = "its default, on standard error"
+    log = "its default, on standard output, a file here"
 
     def command(self, workers, cpus):
         path = write(os.path.join(self.directory, "acr.conf"), ACR.format(port=self.port, directory=self.directory))
-        return [self.find("apt-cacher-rs"), "--config-path", path]
+        words = [self.find("apt-cacher-rs"), "--config-file", path]
+        return words + (["--permit-running-daemon-as-root"] if os.getuid() == 0 else [])
+
+    def environment(self):
+        return {**os.environ, "TOKIO_WORKER_THREADS": "1"}
 
     def asked_as(self):
         return {**super().asked_as(), "absolute": f"127.0.0.1:{self.bench.origin.port}"}

@@ -29,6 +29,8 @@ class Server:
     largest = 1 << 40
     # Whether it can be told not to keep what ends in .zip.
     passes = False
+    # Open files it counts on for each connection of a client.
+    descriptors_each = 2
     # Whether it can run with two threads or processes.
     takes_workers = False
     # Whether misses are written to a file system at all, and into one file for all.
@@ -158,6 +160,8 @@ class Ours(Server):
     plain_tree = True
     takes_workers = True
     passes = True
+    # It accepts no more than it could serve misses to: its own formula.
+    descriptors_each = 6
     log = "to a file, in batches"
 
     def command(self, workers, cpus):

@@ -129,6 +129,8 @@ def probe(server, number):
     bench = server.bench
     done = bench.tools.get(server, size=KIB, files=16, connections=16, pace=4000, seconds=bench.seconds, order="random",
                            seed=number + 1, block=True, first_class=True)
+    if not done["requests"]:
+        raise Failed("no answer to the probe")
     late = done["last_byte_us"]
     return {**late, "value": late["p99"], "first_class": done["first_class"], "achieved": done["requests"] / done["seconds"]}
 
@@ -192,7 +194,7 @@ def neighbours():
         finally:
             server.make_room()
 
-    on_disk = {"lower_is_better": True, "applies": lambda server: server.keeps_on_disk}
+    on_disk = {"lower_is_better": True, "applies": lambda server: server.keeps_on_disk and server.largest >= GIB}
     return [
         Point("neighbours-quiet", title + "quiet", "us", probe, lambda server: server.fill(**small), lower_is_better=True),
         Point("neighbours-cold", title + "beside a reader of cold files of 1 GiB", "us", cold_reader, prepare_cold, **on_disk),
