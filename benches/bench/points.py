@@ -72,7 +72,8 @@ def told(done, **more):
     """What a run of the load tool says beside the figure itself."""
     return {"cpu": done["cpu"], "seconds": done["seconds"], "requests": done["requests"], "bytes": done["bytes"],
             "per_second": done["requests"] / done["seconds"], "first_byte_us": done["first_byte_us"],
-            "last_byte_us": done["last_byte_us"], "cpu_share": done["cpu"] / done["seconds"], **more}
+            "last_byte_us": done["last_byte_us"], "answers_per_connection": done["answers_per_connection"],
+            "cpu_share": done["cpu"] / done["seconds"], **more}
 
 
 def hit(name, title, size, files, connections, order="seq", per_byte=False, fill=None, **more):

@@ -13,6 +13,7 @@ mod make;
 mod origin;
 mod stats;
 mod sys;
+mod tally;
 mod verify;
 
 use args::Args;
