@@ -102,9 +102,10 @@ def fresh(number, count):
 
 def miss_small():
     """Distinct files, each asked for once."""
-    files, connections = 1500, 16
+    connections = 16
 
     def sample(server, number):
+        files = int(750 * server.bench.seconds)
         done = server.bench.tools.get(server, size=64 * KIB, first=fresh(number, 0), files=files, order="once",
                                       connections=connections, warm=0, settle_ms=300)
         counts = server.bench.origin.counts()
@@ -116,9 +117,9 @@ def miss_small():
 
 def miss_large():
     """One client, one file after the other; what the server does after the last byte counts too."""
-    files = 4
 
     def sample(server, number):
+        files = 4 if server.bench.seconds >= 1 else 2
         done = server.bench.tools.get(server, size=64 * MIB, first=fresh(number, 0), files=files, order="once",
                                       connections=1, warm=0, settle_ms=500)
         counts = server.bench.origin.counts()

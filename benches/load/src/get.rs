@@ -190,7 +190,7 @@ impl Load {
     /// Serves events until the time is up or the last request is answered.
     fn turns(&mut self, end: u64, timing: &Timing<'_>) -> Outcome<()> {
         let mut ready = Ready::with_capacity(512);
-        let (mut progress, mut seen) = (sys::now(), self.seen());
+        let (mut progress, mut seen) = (sys::now(), self.tally.seen());
         while self.tally.answered + self.tally.errors < self.most {
             self.epoll
                 .wait(&mut ready, if timing.block { 10 } else { 0 })
@@ -208,8 +208,8 @@ impl Load {
             if now >= end {
                 break;
             }
-            if self.seen() != seen {
-                (progress, seen) = (now, self.seen());
+            if self.tally.seen() != seen {
+                (progress, seen) = (now, self.tally.seen());
             } else if now > progress + timing.deadline {
                 return Err(format!("no byte in {} s; {} answers", timing.deadline / 1_000_000_000, seen.0));
             }
@@ -218,10 +218,6 @@ impl Load {
             }
         }
         Ok(())
-    }
-
-    fn seen(&self) -> (u64, u64) {
-        (self.tally.answered + self.tally.errors, self.tally.bytes)
     }
 
     /// The due requests, as many as there are free connections.

@@ -39,6 +39,11 @@ impl Tally {
         }
     }
 
+    /// Grows with anything that happens: answers and errors, bytes.
+    pub fn seen(&self) -> (u64, u64) {
+        (self.answered + self.errors, self.bytes)
+    }
+
     /// Counts an error, and keeps the words of the first.
     pub fn error(&mut self, words: String) {
         self.errors += 1;
