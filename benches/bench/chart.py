@@ -76,8 +76,11 @@ def bars(y, title, own, scale):
         if server:
             top, width = y + 3 + place * (BAR + GAP), own[server] * scale
             name = f" {server}" if kind == "peer" else ""
+            label = LEFT + width + 6
+            if LIMIT in own and -8 < LEFT + own[LIMIT] * scale - label < 40:
+                label = LEFT + own[LIMIT] * scale + 7
             out.append(f'<rect class="{kind}" x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR}" rx="2"/>')
-            out.append(f'<text class="small" x="{LEFT + width + 6:.1f}" y="{top + 12}">{own[server]:.2f}{escape(name)}</text>')
+            out.append(f'<text class="small" x="{label:.1f}" y="{top + 12}">{own[server]:.2f}{escape(name)}</text>')
     if LIMIT in own:
         x = LEFT + own[LIMIT] * scale
         out.append(f'<line class="limit" x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 2 * (BAR + GAP) + 3}"/>')
