@@ -69,7 +69,7 @@ def parse():
     parser.add_argument("--binary", metavar="PATH", help="the program to test (default: a release build of the checkout)")
     parser.add_argument("--cache-root", metavar="DIR", help="where the caches are made: the file system to measure")
     parser.add_argument("--million", action="store_true", help="also the points with 1,000,000 files: 4 GB and as many inodes")
-    parser.add_argument("--node-original", metavar="DIR", help="where the Node.js program is: a checkout, or where npm installed it")
+    parser.add_argument("--node-original", metavar="DIR", help="the Node.js program: a checkout with its modules installed")
     parser.add_argument("--list", action="store_true", help="say which servers and points there are, and what is missing")
     options = parser.parse_args()
     options.rounds = options.rounds or (3 if options.quick else 5)
@@ -116,6 +116,7 @@ def main():
         return 0
     # Ctrl-C and a polite end both run the `finally` below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     begun = time.monotonic()
     try:
         bench = Bench(options, found, {cpus[0]}, {cpus[1]})

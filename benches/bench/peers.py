@@ -249,7 +249,7 @@ class AptCacherRs(Server):
 
 
 class NodeOriginal(Server):
-    """The program's predecessor: the package fs-caching-server of npm."""
+    """The program's predecessor."""
 
     name = "node"
     needs = {"node": "Debian package nodejs"}
@@ -260,17 +260,16 @@ class NodeOriginal(Server):
 
     @classmethod
     def script(cls, given):
-        for place in [given, "node_modules/fs-caching-server", "."]:
-            for path in [place, os.path.join(place or "", cls.SCRIPT), os.path.join(place or "", "node_modules/fs-caching-server", cls.SCRIPT)]:
-                if path and os.path.isfile(path):
-                    return os.path.abspath(path)
-        return None
+        """The program's file: given itself, in the directory given, or in its modules."""
+        places = [given or ".", os.path.join(given or ".", "node_modules/fs-caching-server")]
+        paths = [given or "", *(os.path.join(place, cls.SCRIPT) for place in places)]
+        return next((os.path.abspath(path) for path in paths if os.path.isfile(path)), None)
 
     @classmethod
     def missing(cls, options):
         if cls.script(options.node_original):
             return super().missing(options)
-        return "npm install fs-caching-server (then --node-original DIR, the directory where that was done)"
+        return "a checkout of the Node.js program with its modules installed (--node-original DIR)"
 
     def command(self, workers, cpus):
         words = [self.find("node"), self.script(self.bench.node_original), "-c", self.store, "-H", "127.0.0.1"]
