@@ -77,7 +77,8 @@ def bars(y, title, own, scale):
             top, width = y + 3 + place * (BAR + GAP), own[server] * scale
             name = f" {server}" if kind == "peer" else ""
             label = LEFT + width + 6
-            if LIMIT in own and -8 < LEFT + own[LIMIT] * scale - label < 40:
+            length = 6.5 * len(f"{own[server]:.2f}{name}")
+            if LIMIT in own and -8 < LEFT + own[LIMIT] * scale - label < length:
                 label = LEFT + own[LIMIT] * scale + 7
             out.append(f'<rect class="{kind}" x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR}" rx="2"/>')
             out.append(f'<text class="small" x="{label:.1f}" y="{top + 12}">{own[server]:.2f}{escape(name)}</text>')

@@ -101,7 +101,7 @@ def checked(results):
 def margin(goal, value):
     """How far on the right side of the limit, in percent; negative: how far it is missed."""
     side = -1 if goal.most else 1
-    return side * (value / goal.limit - 1) * 100
+    return side * (value / goal.limit - 1) * 100 + 0.0
 
 
 def text(results):
