@@ -198,7 +198,7 @@ class Tools:
         """Load on a server: what the tool reports, with the server's CPU seconds in `cpu`."""
         usage = server.group.usage_file
         before = None if usage else server.group.cpu_seconds()
-        done = self.run("get", **server.asked_as(), usage=usage, **options)
+        done = self.run("get", **{**server.asked_as(), "usage": usage, **options})
         if not usage:
             done["cpu"] = server.group.cpu_seconds() - before
         if done["errors"]:

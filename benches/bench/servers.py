@@ -9,6 +9,8 @@ import time
 from .measure import Failed, Group, finish, free_port, spawn
 
 START_SECONDS = 20
+# Files that are fetched one by one, in the time it takes to check them anyway.
+MANY = 100
 # What counts as a large file when room is made between rounds.
 LARGE = 1 << 20
 
@@ -29,6 +31,13 @@ class Server:
     largest = 1 << 40
     # Whether it can be told not to keep what ends in .zip.
     passes = False
+    # Open files it counts on for each connection of a client.
+    descriptors_each = 2
+    # Whether it can run with two threads or processes.
+    takes_workers = False
+    # Whether misses are written to a file system at all, and into one file for all.
+    keeps_on_disk = True
+    one_file = False
     # How its access log is written, for the report.
     log = ""
 
@@ -38,9 +47,11 @@ class Server:
         self.group = None
         self.port = None
         self.directory = None
+        # A tree of files that is there, and stays, instead of an empty cache.
+        self.tree = None
 
     @classmethod
-    def missing(cls, bench):
+    def missing(cls, options):
         """What must be installed first, in words; None if it can run."""
         wanted = [f"{program} ({package})" for program, package in cls.needs.items() if not cls.find(program)]
         return ", ".join(wanted) or None
@@ -62,13 +73,13 @@ class Server:
     @property
     def store(self):
         """The directory of the cached files."""
-        return os.path.join(self.directory, "store")
+        return self.tree or os.path.join(self.directory, "store")
 
     def prepare(self, keep=False):
         """A fresh directory, unless `keep`, and a port."""
         if not keep or not self.directory:
             self.directory = self.bench.directory.new(self.name)
-            os.mkdir(self.store)
+            os.mkdir(os.path.join(self.directory, "store"))
         self.port = free_port()
         self.group = Group(self.name)
 
@@ -81,8 +92,9 @@ class Server:
                                  env=self.environment(), cwd=self.directory)
         self.group.root_pid = self.process.pid
 
-    def start(self, keep=False, **options):
-        self.prepare(keep)
+    def start(self, tree=None, **options):
+        self.tree = tree
+        self.prepare()
         self.launch(**options)
 
     def wait(self):
@@ -107,7 +119,12 @@ class Server:
 
     def stop(self, keep=False):
         if self.process:
-            finish(self.process, 5)
+            if keep:
+                # Some write down what they have when they are asked to end.
+                finish(self.process, 5)
+            else:
+                self.process.kill()
+                self.process.wait(10)
             self.process = None
         if self.group:
             self.group.kill()
@@ -122,8 +139,20 @@ class Server:
 
     def fill(self, **files):
         """Puts files into its cache, and checks them: once as they come, once from the cache."""
-        for _ in range(2):
+        origin = self.bench.origin
+        if files["files"] > MANY:
+            # Some wait for a delayed acknowledgement within a miss: together they wait but once.
+            self.bench.tools.get(self, **files, order="once", connections=32, warm=0)
+        self.bench.tools.run("verify", **self.asked_as(), **files)
+        # Some answer before their cache is ready, and keep nothing of the first.
+        for _ in range(3):
+            origin.counts()
             self.bench.tools.run("verify", **self.asked_as(), **files)
+            again = sum(origin.counts().values())
+            if not again:
+                return
+            time.sleep(0.5)
+        raise Failed(f"does not keep it: {again} requests to the origin for what it had")
 
     def large_files(self):
         for directory, _, names in os.walk(self.store):
@@ -134,6 +163,8 @@ class Server:
 
     def make_room(self):
         """Removes large files from the disk, so that many rounds need the room of one."""
+        if self.one_file:
+            return
         for path in self.large_files():
             os.unlink(path)
 
@@ -141,7 +172,10 @@ class Server:
 class Ours(Server):
     engine = ""
     plain_tree = True
+    takes_workers = True
     passes = True
+    # It accepts no more than it could serve misses to: its own formula.
+    descriptors_each = 6
     log = "to a file, in batches"
 
     def command(self, workers, cpus):

@@ -1,4 +1,4 @@
-//! Options: `--name value`, all of them.
+//! Options: `--name value`, all of them; what is behind `--` is a command.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -8,23 +8,31 @@ use std::str::FromStr;
 pub type Outcome<T> = Result<T, String>;
 
 /// The options of one call.
-pub struct Args(HashMap<String, String>);
+pub struct Args {
+    options: HashMap<String, String>,
+    command: Vec<String>,
+}
 
 impl Args {
     /// Reads pairs of `--name value`.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Self> {
         let mut options = HashMap::new();
-        while let Some(word) = words.next() {
+        while let Some(word) = words.next().filter(|word| word != "--") {
             let name = word.strip_prefix("--").ok_or(format!("{word} is no option"))?;
             let value = words.next().ok_or(format!("--{name} needs a value"))?;
             options.insert(name.to_string(), value);
         }
-        Ok(Self(options))
+        Ok(Self { options, command: words.collect() })
     }
 
     /// The value as it was given.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.options.get(name).map(String::as_str)
+    }
+
+    /// The words behind `--`.
+    pub fn command(&self) -> &[String] {
+        &self.command
     }
 
     /// The value, or `default` if the option is absent.

@@ -15,7 +15,6 @@
 //! `--trace 1`: the times of each request, `--timeline 1`: of each read of a body,
 //! `--deadline S` (60): seconds without any answer after which it gives up.
 
-use std::fmt::Write as _;
 use std::io::{ErrorKind, IoSlice, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,8 +22,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use crate::args::{Args, Outcome};
 use crate::content::{Files, scramble};
 use crate::head::{self, Requests};
-use crate::stats::{Histogram, cpu_seconds};
+use crate::stats::cpu_seconds;
 use crate::sys::{self, Epoll, Ready};
+use crate::tally::Tally;
 
 /// The most that is thrown away in one call, so that the others get their turn.
 const DISCARD: u64 = 4 << 20;
@@ -32,8 +32,6 @@ const DISCARD: u64 = 4 << 20;
 const BUFFER: usize = 4096;
 /// Connections that open together; more would overflow the backlog of some servers.
 const OPENING: usize = 64;
-/// Errors that are reported in words.
-const WORDS: usize = 5;
 /// The token of the pacing timer.
 const TIMER: u64 = u64::MAX;
 /// How often the server may close between two requests without it counting as an error.
@@ -66,18 +64,6 @@ enum Order {
     Random(u64),
 }
 
-#[derive(Default)]
-struct Totals {
-    asked: u64,
-    answered: u64,
-    bytes: u64,
-    errors: u64,
-    reconnects: u64,
-    words: Vec<String>,
-    trace: Vec<[u64; 4]>,
-    timeline: Vec<[u64; 2]>,
-}
-
 struct Load {
     address: SocketAddr,
     requests: Requests,
@@ -85,9 +71,7 @@ struct Load {
     epoll: Epoll,
     connections: Vec<Connection>,
     request: Vec<u8>,
-    totals: Totals,
-    first_byte: Histogram,
-    last_byte: Histogram,
+    tally: Tally,
     /// No more requests than this.
     most: u64,
     trace: bool,
@@ -126,9 +110,7 @@ pub fn run(args: &Args) -> Outcome<()> {
         epoll: Epoll::new().map_err(fail)?,
         connections: Vec::new(),
         request: Vec::new(),
-        totals: Totals::default(),
-        first_byte: Histogram::new(),
-        last_byte: Histogram::new(),
+        tally: Tally::new(),
         most: u64::MAX,
         trace: args.on("trace"),
         timeline: args.on("timeline"),
@@ -151,7 +133,8 @@ pub fn run(args: &Args) -> Outcome<()> {
         load.pace = Some(Pace { timer, interval, due: sys::now(), free });
     }
     let (duration, cpu) = load.measure((seconds * 1e9) as u64, most, &timing)?;
-    load.print(duration, cpu, first_class);
+    let answers = load.connections.iter().map(|connection| connection.answers);
+    println!("{}", load.tally.json(duration, cpu, answers, first_class));
     Ok(())
 }
 
@@ -176,17 +159,16 @@ impl Load {
                 self.connections.push(Connection::new(stream));
             }
             if warm {
-                self.most = self.totals.asked + (self.connections.len() - before) as u64;
+                self.most = self.tally.asked + (self.connections.len() - before) as u64;
                 (before..self.connections.len()).for_each(|index| self.ask(index, sys::now()));
                 self.turns(u64::MAX, timing)?;
             }
         }
-        if self.totals.errors > 0 {
-            return Err(format!("while it warmed up: {}", self.totals.words.join("; ")));
+        if self.tally.errors > 0 {
+            return Err(format!("while it warmed up: {}", self.tally.words.join("; ")));
         }
         self.connections.iter_mut().for_each(|connection| connection.answers = 0);
-        self.totals = Totals::default();
-        (self.first_byte, self.last_byte) = (Histogram::new(), Histogram::new());
+        self.tally = Tally::new();
         Ok(())
     }
 
@@ -208,8 +190,8 @@ impl Load {
     /// Serves events until the time is up or the last request is answered.
     fn turns(&mut self, end: u64, timing: &Timing<'_>) -> Outcome<()> {
         let mut ready = Ready::with_capacity(512);
-        let (mut progress, mut seen) = (sys::now(), self.seen());
-        while self.totals.answered + self.totals.errors < self.most {
+        let (mut progress, mut seen) = (sys::now(), self.tally.seen());
+        while self.tally.answered + self.tally.errors < self.most {
             self.epoll
                 .wait(&mut ready, if timing.block { 10 } else { 0 })
                 .map_err(|error| error.to_string())?;
@@ -226,20 +208,16 @@ impl Load {
             if now >= end {
                 break;
             }
-            if self.seen() != seen {
-                (progress, seen) = (now, self.seen());
+            if self.tally.seen() != seen {
+                (progress, seen) = (now, self.tally.seen());
             } else if now > progress + timing.deadline {
                 return Err(format!("no byte in {} s; {} answers", timing.deadline / 1_000_000_000, seen.0));
             }
             if self.connections.iter().all(|connection| connection.state == State::Gone) {
-                return Err(format!("all connections failed: {}", self.totals.words.join("; ")));
+                return Err(format!("all connections failed: {}", self.tally.words.join("; ")));
             }
         }
         Ok(())
-    }
-
-    fn seen(&self) -> (u64, u64) {
-        (self.totals.answered + self.totals.errors, self.totals.bytes)
     }
 
     /// The due requests, as many as there are free connections.
@@ -261,12 +239,12 @@ impl Load {
 
     /// Sends the next request on this connection, if there is one.
     fn ask(&mut self, index: usize, due: u64) {
-        if self.totals.asked >= self.most {
+        if self.tally.asked >= self.most {
             self.connections[index].state = State::Idle;
             return;
         }
-        let number = self.totals.asked;
-        self.totals.asked += 1;
+        let number = self.tally.asked;
+        self.tally.asked += 1;
         let files = self.requests.files();
         let place = match self.order {
             Order::Sequence => number % files.count,
@@ -369,20 +347,20 @@ impl Load {
         let now = sys::now();
         if count > 0 && connection.first == 0 {
             connection.first = now;
-            self.first_byte.add(now.saturating_sub(connection.asked));
+            self.tally.first_byte.add(now.saturating_sub(connection.asked));
         }
-        self.totals.bytes += count;
+        self.tally.bytes += count;
         if self.timeline {
-            self.totals.timeline.push([self.totals.bytes, now]);
+            self.tally.timeline.push([self.tally.bytes, now]);
         }
         if connection.left > 0 {
             return;
         }
         connection.answers += 1;
-        self.totals.answered += 1;
-        self.last_byte.add(now.saturating_sub(connection.asked));
+        self.tally.answered += 1;
+        self.tally.last_byte.add(now.saturating_sub(connection.asked));
         if self.trace {
-            self.totals.trace.push([connection.serial, connection.asked, connection.first, now]);
+            self.tally.trace.push([connection.serial, connection.asked, connection.first, now]);
         }
         connection.state = State::Idle;
         if connection.close {
@@ -420,7 +398,7 @@ impl Load {
 
     /// A new connection in place of this one.
     fn replace(&mut self, index: usize) {
-        self.totals.reconnects += 1;
+        self.tally.reconnects += 1;
         let opened = sys::connect(self.address);
         let opened = opened.and_then(|stream| {
             self.epoll.add(stream.as_raw_fd(), index as u64, sys::READ)?;
@@ -434,64 +412,33 @@ impl Load {
             }
             Err(error) => {
                 connection.state = State::Gone;
-                self.note(format!("reconnect: {error}"));
+                self.tally.error(format!("reconnect: {error}"));
             }
         }
     }
 
     /// Counts an error; the connection starts anew.
     fn fail(&mut self, index: usize, words: String) {
-        self.note(words);
+        self.tally.error(words);
         self.connections[index].reconnects = 0;
         self.replace(index);
         // Every answer an error: it need not go on as fast as it can.
-        if self.totals.errors < 1000 {
+        if self.tally.errors < 1000 {
             self.go_on(index, sys::now());
         } else {
             self.connections[index].state = State::Gone;
         }
     }
-
-    fn note(&mut self, words: String) {
-        self.totals.errors += 1;
-        if self.totals.words.len() < WORDS {
-            self.totals.words.push(words);
-        }
-    }
-
-    fn print(&self, duration: u64, cpu: Option<f64>, first_class: bool) {
-        let totals = &self.totals;
-        let mut out = String::new();
-        let answers = || self.connections.iter().map(|connection| connection.answers);
-        let (least, most) = (answers().min().unwrap_or(0), answers().max().unwrap_or(0));
-        let words: Vec<String> = totals.words.iter().map(|words| format!("{words:?}")).collect();
-        let written = write!(
-            out,
-            r#"{{"requests": {}, "bytes": {}, "errors": {}, "reconnects": {}, "seconds": {:.6}, "cpu": {}, "first_byte_us": {}, "last_byte_us": {}, "answers_per_connection": [{least}, {most}], "first_class": {first_class}, "words": [{}], "trace": {:?}, "timeline": {:?}}}"#,
-            totals.answered,
-            totals.bytes,
-            totals.errors,
-            totals.reconnects,
-            duration as f64 / 1e9,
-            cpu.map_or("null".into(), |cpu| format!("{cpu:.6}")),
-            self.first_byte.json(),
-            self.last_byte.json(),
-            words.join(", "),
-            totals.trace,
-            totals.timeline,
-        );
-        debug_assert!(written.is_ok(), "a string takes everything");
-        println!("{out}");
-    }
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
+        let (state, partial) = (State::Idle, Vec::new());
         Self {
             stream,
-            state: State::Idle,
+            state,
+            partial,
             serial: 0,
-            partial: Vec::new(),
             left: 0,
             close: false,
             asked: 0,

@@ -1,9 +1,10 @@
-//! The tools of `scripts/bench`: a load generator, a checker, an origin, idle connections, and a
-//! maker of files. Linux only. Each prints one JSON object when it is done.
+//! The tools of `scripts/bench`: a load generator, a checker, an origin, idle connections, a
+//! starter, and a maker of files. Linux only. Each prints one JSON object when it is done.
 //!
 //! Every subcommand takes options of the form `--name value`; see the module of its name.
 
 mod args;
+mod cold;
 mod content;
 mod get;
 mod head;
@@ -12,6 +13,7 @@ mod make;
 mod origin;
 mod stats;
 mod sys;
+mod tally;
 mod verify;
 
 use args::Args;
@@ -23,9 +25,10 @@ fn main() {
         "get" => get::run(&args),
         "verify" => verify::run(&args),
         "origin" => origin::run(&args),
+        "cold" => cold::run(&args),
         "idle" => idle::run(&args),
         "make" => make::run(&args),
-        _ => Err("usage: load get|verify|origin|idle|make --OPTION VALUE ...".into()),
+        _ => Err("usage: load get|verify|origin|idle|cold|make --OPTION VALUE ...".into()),
     });
     if let Err(message) = result {
         eprintln!("load {command}: {message}");
