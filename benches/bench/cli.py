@@ -16,7 +16,7 @@ on another, rounds interleaved, medians, and the server's own CPU time as the me
 See docs/benchmark.md. Installs nothing; says what is missing."""
 
 ALL_SERVERS = {kind.name: kind for kind in [
-    servers.OursUring, servers.OursPoll, *peers.ALL, servers.LimitSendfile, servers.LimitMemory]}
+    servers.OursUring, servers.OursPoll, *peers.ALL, servers.MonoioHttp, servers.LimitSendfile, servers.LimitMemory]}
 ALIASES = {"ours": ["ours-uring", "ours-poll"], "limit": ["limit-sendfile", "limit-memory"]}
 QUICK_SERVERS = ["ours-uring", "nginx"]
 QUICK_POINTS = ["hit-1k-64", "hit-16k-64", "mixed", "hit-256k-64", "hit-8m-16", "miss-64k", "miss-64m", "pass-64m", "slow-origin"]

@@ -160,6 +160,13 @@ class Tools:
     def limit(self, name):
         return os.path.join(self.target, f"limit-{name}")
 
+    def peer(self):
+        """Builds benches/peer and returns the binary's path."""
+        manifest = os.path.join(HERE, "benches/peer/Cargo.toml")
+        words = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest]
+        subprocess.run([*words, "--target-dir", self.target], check=True)
+        return os.path.join(self.target, "release/peer")
+
     def program(self):
         """Builds the checkout and returns the binary's path."""
         subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=HERE, check=True)

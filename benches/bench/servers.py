@@ -174,8 +174,8 @@ class Ours(Server):
     plain_tree = True
     takes_workers = True
     passes = True
-    # It accepts no more than it could serve misses to: its own formula.
-    descriptors_each = 6
+    # Six tenths of its descriptors are for clients.
+    descriptors_each = 2
     log = "to a file, in batches"
 
     def command(self, workers, cpus):
@@ -226,3 +226,14 @@ class LimitMemory(Limit):
     name = "limit-memory"
     kind = "memory"
     largest = 256 << 20
+
+
+class MonoioHttp(Limit):
+    """benches/peer: files through the library monoio-http, each read whole; no proxy, no log."""
+
+    name = "monoio-http"
+    needs = {"cargo": "https://rustup.rs, or the Debian package cargo"}
+    largest = 16 << 20
+
+    def command(self, workers, cpus):
+        return [self.bench.tools.peer(), "--dir", self.store, "--port", str(self.port)]
