@@ -109,6 +109,7 @@ impl Error {
             (Side::Origin, _) => 502,
             (Side::Client, Kind::Timeout) => 408,
             (Side::Client, _) => 400,
+            (Side::Us, Kind::Timeout) => 503,
             (Side::Disk | Side::Us, _) => 500,
         }
     }

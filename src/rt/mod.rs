@@ -9,6 +9,7 @@ pub mod blocking;
 mod contract;
 mod deadline;
 pub mod mailbox;
+pub mod places;
 pub mod poll;
 pub mod round;
 #[cfg(target_os = "linux")]

@@ -57,6 +57,7 @@ pub fn run(config: Config) -> Result<(), String> {
         trust,
         connections: connections(&shared, descriptors, count),
         open_files: open_files(&shared, descriptors, count),
+        exchanges: exchanges(descriptors, count),
     };
     let reload = || reload(plan.trust.as_ref(), &log);
     let workers = start(listening, &cpus, &plan)?;
@@ -134,6 +135,7 @@ fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
 /// files that wait for their names (at most one of these two) and the program itself.
 const CLIENT_TENTHS: u64 = 6;
 const FILE_TENTHS: u64 = 2;
+const ORIGIN_TENTHS: u64 = 2;
 
 fn tenths(descriptors: u64, tenths: u64) -> usize {
     usize::try_from(descriptors.saturating_mul(tenths) / 10).unwrap_or(usize::MAX)
@@ -146,6 +148,14 @@ fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
         limit => limit,
     };
     (total / workers).max(1)
+}
+
+/// Requests one worker has at the origin at a time; others wait. Each may need a socket, a file, its
+/// directory, and a pipe's two ends.
+fn exchanges(descriptors: u64, workers: usize) -> usize {
+    const EACH: usize = 5;
+    const LEAST: usize = 8;
+    (tenths(descriptors, ORIGIN_TENTHS) / EACH / workers).max(LEAST)
 }
 
 /// Files one worker keeps open: more than are asked for within a few seconds need not be.

@@ -107,6 +107,8 @@ pub struct Plan {
     pub connections: usize,
     /// Files one worker keeps open.
     pub open_files: usize,
+    /// Requests one worker has at the origin at a time.
+    pub exchanges: usize,
 }
 
 /// Where a worker's connections come in.
@@ -153,7 +155,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
     let origin = Arc::new(config.origin.clone());
     let context = Rc::new(Context {
         shared: Arc::clone(&plan.shared),
-        upstream: Rc::new(Upstream::new(origin, config.limits.clone(), plan.trust.clone())),
+        upstream: Rc::new(Upstream::new(origin, config.limits.clone(), plan.trust.clone(), plan.exchanges)),
         pattern: config.pattern.clone(),
         pipes: Pipes::default(),
         closing: Bell::default(),

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Side};
 use crate::http::request::{HeadLimits, Method};
 use crate::http::response::{self, ResponseHead};
 use crate::rt::Runtime;
+use crate::rt::places::{Place, Places};
 use body::OriginBody;
 use transport::Transport;
 
@@ -40,6 +41,8 @@ pub struct Upstream<R: Runtime> {
     head_limits: HeadLimits,
     trust: Option<Trust>,
     idle: RefCell<Vec<(Instant, Connection<R>)>>,
+    /// For requests at the origin at a time: each needs descriptors of several kinds.
+    places: Places,
 }
 
 /// One connection, between requests or in one.
@@ -50,14 +53,16 @@ pub struct Connection<R: Runtime> {
     pub input: Vec<u8>,
     /// It has served a request before, so the origin may be about to close it.
     pub reused: bool,
+    /// Held while a request is under way on it.
+    place: Option<Place>,
 }
 
 impl<R: Runtime> Upstream<R> {
-    /// A way to `origin`. `trust` is needed for https.
-    pub fn new(origin: Arc<Origin>, limits: Limits, trust: Option<Trust>) -> Self {
+    /// A way to `origin`, for at most `most` requests at a time. `trust` is needed for https.
+    pub fn new(origin: Arc<Origin>, limits: Limits, trust: Option<Trust>, most: usize) -> Self {
         let head_limits =
             HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
-        Self { origin, limits, head_limits, trust, idle: RefCell::default() }
+        Self { origin, limits, head_limits, trust, idle: RefCell::default(), places: Places::new(most) }
     }
 
     /// The limits it works under.
@@ -81,7 +86,8 @@ impl<R: Runtime> Upstream<R> {
             && connection.input.is_empty()
             && error.kind == Kind::Closed
         {
-            connection = self.fresh_connection().await?;
+            let place = connection.place.take();
+            connection = Connection { place, ..self.connect().await? };
             answer = self.try_once(&mut connection, head, method).await;
         }
         let answer = answer?;
@@ -153,22 +159,33 @@ impl<R: Runtime> Upstream<R> {
 
     /// An idle connection that still stands, or a new one.
     pub async fn connection(&self) -> Result<Connection<R>, Error> {
+        let place = Some(self.place().await?);
         loop {
             let Some((since, connection)) = self.idle.borrow_mut().pop() else {
                 break;
             };
             if since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet() {
-                return Ok(connection);
+                return Ok(Connection { place, ..connection });
             }
         }
-        self.fresh_connection().await
+        Ok(Connection { place, ..self.connect().await? })
     }
 
     /// A new connection.
     pub async fn fresh_connection(&self) -> Result<Connection<R>, Error> {
+        let place = Some(self.place().await?);
+        Ok(Connection { place, ..self.connect().await? })
+    }
+
+    async fn place(&self) -> Result<Place, Error> {
+        let waiting = crate::rt::timeout::<R, _>(self.limits.response_head_time, self.places.take());
+        waiting.await.map_err(Error::timeout(Side::Us))
+    }
+
+    async fn connect(&self) -> Result<Connection<R>, Error> {
         let transport =
             connect::connect::<R>(&self.origin, self.limits.connect_time, self.trust.as_ref()).await?;
-        Ok(Connection { transport: Rc::new(transport), input: Vec::new(), reused: false })
+        Ok(Connection { transport: Rc::new(transport), input: Vec::new(), reused: false, place: None })
     }
 
     /// Keeps a connection whose last answer has been read to its end.
@@ -176,6 +193,7 @@ impl<R: Runtime> Upstream<R> {
         if connection.input.is_empty() {
             connection.reused = true;
             connection.input = Vec::new();
+            connection.place = None;
             let mut idle = self.idle.borrow_mut();
             if idle.len() >= self.limits.idle_origin_connections && !idle.is_empty() {
                 idle.remove(0);

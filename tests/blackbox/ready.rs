@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Client, Io, Launch, Origin, Server, bytes, on_both, wait_until};
+use crate::support::sandbox::Limit;
+use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
     every_kind_of_request_is_answered_from_a_file_asked_for_before,
@@ -24,6 +25,7 @@ on_both!(
     a_head_in_two_parts_seconds_apart_is_served,
     a_quiet_connection_is_closed_when_its_time_is_over,
     access_lines_of_many_hits_with_debug_all_come_out,
+    with_few_descriptors_misses_wait_for_each_other_and_all_are_answered,
 );
 
 fn a_server(io: Io, args: &[&str]) -> (Origin, Server) {
@@ -250,4 +252,28 @@ fn access_lines_of_many_hits_with_debug_all_come_out(io: Io) {
     wait_until("every access line", || server.out.all().len() == clients * 200);
     let tagged = || server.err.all().iter().filter(|line| line.contains("\"GET /x.tgz")).count();
     wait_until("every line among the debug lines", || tagged() == clients * 200);
+}
+
+fn with_few_descriptors_misses_wait_for_each_other_and_all_are_answered(io: Io) {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = Origin::start(move |request, reply| {
+        held.wait();
+        reply.answer("200 OK", "", request.target.as_bytes());
+    });
+    let limited = Launch::new(io, &origin).args(["--workers", "1"]).limit(Limit::Descriptors(256, 256));
+    let server = limited.start();
+    server.put("x.tgz", b"hit");
+    let paths: Vec<String> = (0..60).map(|number| format!("/f{number}.tgz")).collect();
+    let mut clients: Vec<Client> = paths.iter().map(|_| server.client()).collect();
+    for (client, path) in clients.iter_mut().zip(&paths) {
+        client.ask("GET", path, "");
+    }
+    wait_until("the first requests", || origin.count() >= 8);
+    server.get("/x.tgz").expect(200, b"hit");
+    assert!(origin.count() < paths.len(), "{} requests at a time", origin.count());
+    gate.open();
+    for (client, path) in clients.iter_mut().zip(&paths) {
+        client.response("GET").expect(200, path.as_bytes());
+    }
 }
