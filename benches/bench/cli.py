@@ -138,6 +138,7 @@ def measured(options, bench, found, begun):
     for name in options.points:
         point = situations.ALL[name]
         samples, failures = point.run(bench, found)
+        bench.origin.check()
         results.add(point, samples, failures)
         results.print_point(name)
         if options.out:

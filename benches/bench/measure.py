@@ -220,6 +220,12 @@ class Origin:
         self.process = tools.start("origin", date=date)
         self.port = int(self.process.stdout.readline())
 
+    def check(self):
+        """Without it no figure means anything."""
+        if self.process.poll() is not None:
+            words = self.process.stderr.read().strip()
+            raise SystemExit(f"the origin ended with {self.process.returncode}: {words or 'it said nothing'}")
+
     def ask(self, path):
         with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
             connection.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())

@@ -76,18 +76,26 @@ def told(done, **more):
             "cpu_share": done["cpu"] / done["seconds"], **more}
 
 
-def hit(name, title, size, files, connections, order="seq", per_byte=False, fill=None, **more):
-    """Hits for a while: requests, or GB, per second of server CPU."""
+def hit(name, title, size, files, connections, order="seq", per_byte=False, fill=None, beside=None, **more):
+    """Hits for a while: requests, or GB, per second of server CPU.
+
+    `beside` gives, for a server, another server and number of connections that are measured right
+    before: what the load does to a server is their ratio, `of_base`, which no drift of the machine can move."""
 
     def prepare(server):
         server.fill(size=size, files=files)
 
-    def sample(server, number):
+    def once(server, number, connections):
         bench = server.bench
         done = bench.tools.get(server, size=size, files=files, connections=min(connections, bench.many), order=order,
                                seed=number + 1, seconds=bench.seconds)
         work = done["bytes"] / GB if per_byte else done["requests"]
         return told(done, value=work / done["cpu"])
+
+    def sample(server, number):
+        base = once(beside(server)[0], number, beside(server)[1]) if beside else None
+        result = once(server, number, connections)
+        return {**result, "of_base": result["value"] / base["value"]} if base else result
 
     unit = "GB/cpu-s" if per_byte else "req/cpu-s"
     largest = size if isinstance(size, int) else int(size.split(":")[1])
@@ -158,7 +166,7 @@ def proxying(server):
 PLAIN = [
     hit("hit-1k-64", "hit 1 KiB, 64 connections", KIB, 16, 64),
     hit("hit-1k-512", "hit 1 KiB, 512 connections", KIB, 16, 512),
-    hit("hit-1k-10000", "hit 1 KiB, 10,000 connections", KIB, 16, 10_000),
+    hit("hit-1k-10000", "hit 1 KiB, 10,000 connections", KIB, 16, 10_000, beside=lambda server: (server, 64)),
     hit("hit-16k-64", "hit 16 KiB, 64 connections", 16 * KIB, 16, 64),
     hit("mixed", "4,000 files of 4-64 KiB, random, 64 connections", f"{4 * KIB}:{64 * KIB}", 4000, 64, "random"),
     hit("hit-256k-64", "hit 256 KiB, 64 connections", 256 * KIB, 16, 64, per_byte=True),

@@ -1,5 +1,6 @@
 """What all servers have in common, ours, and the limit servers."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -49,6 +50,8 @@ class Server:
         self.directory = None
         # A tree of files that is there, and stays, instead of an empty cache.
         self.tree = None
+        # Another one of its kind, started differently, to be measured beside it.
+        self.other = None
 
     @classmethod
     def missing(cls, options):
@@ -117,7 +120,17 @@ class Server:
                 words += " ".join(file.read()[-600:].split())
         return words or "it said nothing"
 
+    def start_other(self, **options):
+        """Starts another one of this kind beside it; it ends with this one."""
+        self.other = type(self)(self.bench)
+        self.other.name += "-other"
+        self.other.start(**options)
+        self.other.wait()
+
     def stop(self, keep=False):
+        if self.other:
+            self.other.stop()
+            self.other = None
         if self.process:
             if keep:
                 # Some write down what they have when they are asked to end.
@@ -158,15 +171,18 @@ class Server:
         for directory, _, names in os.walk(self.store):
             for name in names:
                 path = os.path.join(directory, name)
-                if os.path.getsize(path) >= LARGE:
-                    yield path
+                # The server removes and renames files meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.getsize(path) >= LARGE:
+                        yield path
 
     def make_room(self):
         """Removes large files from the disk, so that many rounds need the room of one."""
         if self.one_file:
             return
         for path in self.large_files():
-            os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 class Ours(Server):

@@ -5,12 +5,15 @@ import os
 import statistics
 import subprocess
 import threading
+import time
 
 from .measure import Failed, spawn
 from .points import GB, KIB, MIB, PLAIN, Point, fresh, hit, proxying
 
 GIB = 1 << 30
 MILLION = 1_000_000
+# How long connections have idled when the memory that they take is read.
+IDLE_SECONDS = 3
 
 
 def slow_origin():
@@ -27,10 +30,10 @@ def slow_origin():
             got = iter(done["timeline"])
             bytes_got, when = next(got)
             delays.append((when - sent[0][1]) / 1e6)
-            for amount, time in sent:
+            for amount, sent_at in sent:
                 while bytes_got < amount:
                     bytes_got, when = next(got)
-                lags.append((when - time) / 1e6)
+                lags.append((when - sent_at) / 1e6)
         return {"value": max(0, statistics.median(delays)), "lag_median": statistics.median(lags), "lag_max": max(lags)}
 
     return Point("slow-origin", "first byte behind the origin's, at 1 MB/s", "ms", sample,
@@ -84,6 +87,7 @@ def idle():
         try:
             if not holder.stdout.readline():
                 raise Failed(holder.stderr.read().strip())
+            time.sleep(IDLE_SECONDS)
             growth = server.group.resident_kib() - before
         finally:
             holder.kill()
@@ -136,7 +140,8 @@ def probe(server, number):
 
 
 def beside(server, number, **files):
-    """The probe while another client reads large files as fast as it goes."""
+    """The probe by itself, then while another client reads large files as fast as it goes."""
+    quiet = probe(server, number)
     tools = server.bench.tools
     reader = tools.start("get", **server.asked_as(), size=GIB, connections=1, seconds=server.bench.seconds + 0.5,
                          warm=0, block=True, deadline=30, **files)
@@ -147,7 +152,7 @@ def beside(server, number, **files):
         reader.kill()
     if other["errors"]:
         raise Failed("; ".join(other["words"]))
-    return {**result, "other_gb_per_second": other["bytes"] / GB / other["seconds"]}
+    return {**result, "of_base": result["value"] / quiet["value"], "other_gb_per_second": other["bytes"] / GB / other["seconds"]}
 
 
 def forget(server, stop=None):
@@ -207,46 +212,57 @@ def many_files():
     """A million files in the cache, of which a thousand, or all, are asked for."""
 
     def tree(server):
-        return server.plain_tree and server.layout == "plain"
+        return server.plain_tree and server.proxies
 
     def prepare(server):
-        server.bench.tools.run("verify", **server.asked_as(), size=KIB, files=1000)
+        server.fill(size=KIB, files=1000)
+        server.start_other()
+        server.other.fill(size=KIB, files=1000)
 
     def launch(bench):
         return {"tree": bench.million()}
 
+    more = {"fill": prepare, "launch": launch, "beside": lambda server: (server.other, 64), "applies": tree, "optional": True}
     return [
-        hit("files-1k", "1 KiB, 1,000 files in the cache, random", KIB, 1000, 64, "random", applies=tree),
-        hit("files-1m", "1 KiB, the same 1,000 of 1,000,000", KIB, 1000, 64, "random", fill=prepare, launch=launch,
-            applies=tree, optional=True),
-        hit("files-1m-spread", "1 KiB, all of 1,000,000", KIB, MILLION, 64, "random", fill=prepare, launch=launch,
-            applies=tree, optional=True),
+        hit("files-1m", "1 KiB, 1,000 files of 1,000,000 in the cache, random", KIB, 1000, 64, "random", **more),
+        hit("files-1m-spread", "1 KiB, all of 1,000,000 files, random", KIB, MILLION, 64, "random",
+            **{**more, "beside": None, "fill": lambda server: server.fill(size=KIB, files=1000)}),
     ]
 
 
-def cores(number):
-    """Load and server share their cores: one of each on each core. Work per second of wall time."""
+def both_cores():
+    """Load and server share their cores: one of each on one core, then on each of two. Work per second of wall time."""
     load = {"size": KIB, "files": 16, "connections": 64, "block": True}
 
     def cpus(bench):
-        return sorted(bench.server_cpus | bench.load_cpus)[:number]
+        return sorted(bench.server_cpus | bench.load_cpus)
 
-    def sample(server, round_number):
+    def prepare(server):
+        server.fill(size=KIB, files=16)
+        server.start_other(workers=1)
+        server.other.fill(size=KIB, files=16)
+
+    def once(server, cores):
         bench = server.bench
         before = server.group.cpu_seconds()
-        loads = [bench.tools.start("get", **server.asked_as(), **load, seconds=bench.seconds, cpus={cpu}) for cpu in cpus(bench)]
+        loads = [bench.tools.start("get", **server.asked_as(), **load, seconds=bench.seconds, cpus={cpu}) for cpu in cores]
         try:
             done = [bench.tools.result(process, bench.seconds + 70) for process in loads]
         finally:
             for process in loads:
                 process.kill()
         spent = server.group.cpu_seconds() - before
-        rate = sum(one["requests"] / one["seconds"] for one in done)
-        return {"value": rate, "per_cpu_second": sum(one["requests"] for one in done) / spent}
+        return sum(one["requests"] / one["seconds"] for one in done), sum(one["requests"] for one in done) / spent
 
-    words = "one worker, one core, load on the same" if number == 1 else "two workers, two cores, load on the same"
-    return Point(f"cores-{number}", f"1 KiB, {words}", "req/s", sample, lambda server: server.fill(size=KIB, files=16),
-                 lambda server: server.takes_workers, launch=lambda bench: {"workers": number, "cpus": set(cpus(bench))})
+    def sample(server, number):
+        bench = server.bench
+        one, one_cpu = once(server.other, bench.server_cpus)
+        both, both_cpu = once(server, cpus(bench))
+        # Two workers do twice the work of one if a second of their CPU time does as much.
+        return {"value": both, "per_cpu_second": both_cpu, "of_base": both / one, "of_base_cpu": 2 * both_cpu / one_cpu}
+
+    return Point("cores", "1 KiB, two workers on two cores, load on the same", "req/s", sample, prepare,
+                 lambda server: server.takes_workers, launch=lambda bench: {"workers": 2, "cpus": set(cpus(bench))})
 
 
 SITUATIONS = [
@@ -258,8 +274,7 @@ SITUATIONS = [
          applies=lambda server: server.plain_tree and server.layout == "plain"),
     *neighbours(),
     *many_files(),
-    cores(1),
-    cores(2),
+    both_cores(),
 ]
 
 ALL = {point.name: point for point in PLAIN + SITUATIONS}

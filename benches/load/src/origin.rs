@@ -82,7 +82,7 @@ fn serve(port: u16, date: String) -> io::Result<()> {
             match event.u64 {
                 INPUT if io::stdin().read(&mut [0; 64])? == 0 => return Ok(()),
                 INPUT => {}
-                LISTENER => origin.accept()?,
+                LISTENER => origin.accept(),
                 number => origin.ready(number),
             }
         }
@@ -93,11 +93,13 @@ fn serve(port: u16, date: String) -> io::Result<()> {
 }
 
 impl Origin {
-    fn accept(&mut self) -> io::Result<()> {
+    /// Takes what waits. A connection that is gone again is none of our business.
+    fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
-            stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
-            self.epoll.add(stream.as_raw_fd(), self.next, sys::READ)?;
+            let set = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+            if set.and_then(|()| self.epoll.add(stream.as_raw_fd(), self.next, sys::READ)).is_err() {
+                continue;
+            }
             let connection = Connection {
                 stream,
                 input: Vec::new(),
@@ -109,7 +111,6 @@ impl Origin {
             self.connections.insert(self.next, connection);
             self.next += 1;
         }
-        Ok(())
     }
 
     fn ready(&mut self, number: u64) {
