@@ -12,6 +12,7 @@ pub mod mailbox;
 pub mod places;
 pub mod poll;
 pub mod round;
+pub mod share;
 #[cfg(target_os = "linux")]
 pub mod uring;
 

@@ -41,6 +41,8 @@ struct Reactor {
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     next_timer: Cell<u64>,
     queue: Queue,
+    /// Tasks that go on once the descriptors have been looked at.
+    later: RefCell<Vec<Waker>>,
 }
 
 /// Who waits for a descriptor, and what has fired since.
@@ -101,6 +103,7 @@ pub fn run<F: Future>(worker: impl FnOnce() -> F) -> io::Result<F::Output> {
         timers: RefCell::default(),
         next_timer: Cell::new(0),
         queue: Queue::default(),
+        later: RefCell::default(),
     });
     REACTOR.set(Some(Rc::clone(&reactor)));
     let main = Arc::new(MainWaker(AtomicBool::new(true)));
@@ -151,7 +154,8 @@ impl Reactor {
     fn turn(&self, events: &mut Events, idle: bool) -> io::Result<()> {
         let next =
             self.timers.borrow().keys().next().map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        let wait = if idle { next } else { Some(Duration::ZERO) };
+        let later = self.later.take();
+        let wait = if idle && later.is_empty() { next } else { Some(Duration::ZERO) };
         events.clear();
         match self.poller.wait(events, wait) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -163,6 +167,7 @@ impl Reactor {
             }
         }
         self.fire_timers();
+        later.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
@@ -200,8 +205,20 @@ impl Runtime for Portable {
         Sleep { at: Instant::now() + time, id: None }
     }
 
+    /// Not by the queue of tasks alone: that is looked through many times before the descriptors are.
     fn turn() -> impl Future<Output = ()> {
-        futures_lite::future::yield_now()
+        let mut waited = false;
+        poll_fn(move |context| {
+            if waited {
+                return Poll::Ready(());
+            }
+            waited = true;
+            match Reactor::here() {
+                Ok(reactor) => reactor.later.borrow_mut().push(context.waker().clone()),
+                Err(_) => context.waker().wake_by_ref(),
+            }
+            Poll::Pending
+        })
     }
 
     fn socket(fd: OwnedFd) -> io::Result<PollSocket> {

@@ -6,11 +6,8 @@ use std::time::{Duration, Instant};
 use super::warm::{FRESH, Heat, Windows};
 use super::{Reply, head};
 use crate::error::{Error, Kind, Side};
-use crate::rt::{Runtime, Socket, timeout};
+use crate::rt::{Runtime, Socket, share, timeout};
 use crate::sys::{socket, transfer, would_block};
-
-/// Bytes sent to one client before others get their turn.
-pub const TURN: u64 = 1024 * 1024;
 
 /// A client's connection.
 pub struct Client<R: Runtime> {
@@ -151,13 +148,14 @@ impl<'a, R: Runtime> Out<'a, R> {
 
     /// Sends bytes that are in memory, until the client took so long that they may not be any more.
     async fn send_window(&self, file: &impl AsFd, offset: &mut u64, end: u64) -> Result<Sent, Error> {
-        let mut turn_end = *offset + TURN;
+        let mut turn_end = *offset + share::slice();
         let mut since = None;
         while *offset < end {
             if *offset >= turn_end || !self.send_file_now(file, offset, end.min(turn_end))? {
                 let since = *since.get_or_insert_with(Instant::now);
                 self.writable().await?;
-                turn_end = *offset + TURN;
+                share::turned();
+                turn_end = *offset + share::slice();
                 if since.elapsed() > FRESH {
                     return Ok(Sent::Late);
                 }

@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::Why;
 use crate::rt::mailbox::Waiter;
-use crate::rt::{Runtime, blocking, spawn_guarded};
+use crate::rt::{Runtime, blocking, share, spawn_guarded};
 use crate::store::commit::Whole;
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
@@ -24,8 +24,6 @@ use crate::store::partial::Partial;
 use crate::sys::file;
 use crate::upstream::body::OriginBody;
 
-/// Bytes stored without a wait before other tasks get their turn.
-const TURN: u64 = 4 * 1024 * 1024;
 /// A body up to this size that has come with its head is sent to its client from memory.
 const AT_HAND: usize = 256 * 1024;
 
@@ -188,7 +186,7 @@ pub struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// Nothing is in the file yet.
     fn new(fill: &'a Fill, partial: &'a Partial, pace: &'a Arc<Pace>) -> Self {
-        Self { fill, file: partial.file(), pace, stored: 0, turn_end: TURN }
+        Self { fill, file: partial.file(), pace, stored: 0, turn_end: share::slice() }
     }
 
     /// So many more are in it: followers may have them.
@@ -230,8 +228,9 @@ impl<'a> Progress<'a> {
     /// Lets other tasks have their turn, once enough has been stored since the last time.
     pub async fn turn<R: Runtime>(&mut self) {
         if self.stored >= self.turn_end {
-            self.turn_end = self.stored + TURN;
             R::turn().await;
+            share::turned();
+            self.turn_end = self.stored + share::slice();
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use super::client::{self, Client};
+use super::client::Client;
 use super::ready::{Asked, Ready};
 use super::warm::Heat;
 use super::{Exchange, Reply, head};
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::range;
 use crate::http::request::Method;
-use crate::rt::Runtime;
+use crate::rt::{Runtime, share};
 
 /// What became of the attempt to answer without waiting.
 pub enum AtOnce {
@@ -44,7 +44,7 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
         return AtOnce::No;
     };
     let (size, kept) = (file.entry.info.size, file.has_body());
-    if !kept && !file.is_warm(client::TURN) {
+    if !kept && !file.is_warm(share::slice()) {
         return AtOnce::No;
     }
     let reply = Reply::sent(200, Some(size), true);
@@ -58,7 +58,7 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
         Ok(unsent) => rest.unsent = unsent,
     }
     if rest.unsent.is_empty() && rest.at < size {
-        let turn = size.min(client::TURN);
+        let turn = size.min(share::slice());
         if let Err(error) = out.send_file_now(&rest.file.entry.file, &mut rest.at, turn) {
             return AtOnce::Sent(reply.failed(error));
         }

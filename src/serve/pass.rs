@@ -14,15 +14,13 @@ use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::{Method, RequestBody, Version};
 use crate::http::response::{HeadWriter, ResponseBody, ResponseHead};
 use crate::outcome::Why;
-use crate::rt::Runtime;
+use crate::rt::{Runtime, share};
 use crate::sys::socket;
 use crate::upstream::Connection;
 use crate::upstream::body::OriginBody;
 
 /// What a client hears that asked to be told before it sends its body (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// Bytes relayed without a wait before other tasks get their turn.
-pub(super) const TURN: usize = 4 * 1024 * 1024;
 
 /// Passes the request on.
 pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: Why) -> Reply {
@@ -203,10 +201,11 @@ async fn send_body<R: Runtime>(
             piece.extend_from_slice(CHUNK_END);
         }
         out.send(&piece).await?;
-        turn += piece.len();
-        if turn >= TURN {
+        turn += piece.len() as u64;
+        if turn >= share::slice() {
             turn = 0;
             out.writable().await?;
+            share::turned();
         }
     }
     if chunked { out.send(LAST_CHUNK).await } else { Ok(()) }

@@ -10,9 +10,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::client;
 use super::hit::{etag, unix_millis};
-use super::warm::{self, FRESH};
+use super::warm::{self, FRESH, WINDOW};
 use crate::config::FileLimits;
 use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
@@ -112,7 +111,7 @@ impl Ready {
             return true;
         }
         // A look at more than a turn would cost more than it saves.
-        let warm = bytes <= client::TURN && warm::is_warm(&self.entry.file, 0, bytes);
+        let warm = bytes <= WINDOW && warm::is_warm(&self.entry.file, 0, bytes);
         if warm {
             self.warm.set((now, bytes));
         }

@@ -6,15 +6,12 @@ use crate::error::{Error, Kind, Side};
 use crate::http::body::Incoming;
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::RequestBody;
-use crate::rt::{Runtime, Socket, timeout};
+use crate::rt::{Runtime, Socket, share, timeout};
 use crate::sys::{socket, would_block};
 use crate::upstream::transport::Transport;
 
 /// Bytes taken from the client at a time.
 const READ: usize = 64 * 1024;
-
-/// Bytes sent on without a wait before other tasks get their turn.
-const TURN: usize = 4 * 1024 * 1024;
 
 /// Sends the body from the client's input and socket to the origin, in the framing it came in.
 pub async fn run<R: Runtime>(
@@ -48,10 +45,11 @@ pub async fn run<R: Runtime>(
                 .map_err(|bad| Error::with(Side::Client, Kind::Protocol, bad.as_str()))?;
         }
         to.write_all(&piece, stall_time).await?;
-        turn += piece.len();
-        if turn >= TURN {
+        turn += piece.len() as u64;
+        if turn >= share::slice() {
             turn = 0;
             R::turn().await;
+            share::turned();
         }
     }
     Ok(())

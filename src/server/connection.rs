@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Side};
 use crate::http::request::{self, HeadLimits, Refusal, RequestBody, RequestHead};
 use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
-use crate::rt::{Runtime, Socket, timeout};
+use crate::rt::{Runtime, Socket, share, timeout};
 use crate::serve::client::Client;
 use crate::serve::hit::{self, AtOnce, Rest};
 use crate::serve::{Context, Exchange, Reply, respond};
@@ -317,6 +317,7 @@ fn record<R: Runtime>(
         agent: request.fields.get("user-agent"),
     };
     context.lines.access(&entry, log);
+    share::answered(reply.length.unwrap_or(0));
 }
 
 /// The line of a request that never became one.

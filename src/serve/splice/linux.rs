@@ -12,9 +12,8 @@ use std::io;
 
 use super::super::client::Out;
 use super::super::fill::{Progress, Stop};
-use super::super::pass;
 use crate::error::{Error, Side};
-use crate::rt::Runtime;
+use crate::rt::{Runtime, share};
 use crate::sys::file::Locked;
 use crate::sys::transfer::{self, Pipe};
 use crate::sys::would_block;
@@ -62,7 +61,7 @@ impl Pipes {
 /// Fills the pipe from the origin, waiting if need be; false at the end of what can be moved so.
 async fn receive<R: Runtime>(body: &mut OriginBody<R>, pipe: &mut Pipe) -> Result<bool, Error> {
     while let Some((socket, left)) = body.raw() {
-        let most = usize::try_from(left).map_or(pipe.capacity, |left| left.min(pipe.capacity));
+        let most = usize::try_from(left.min(share::slice())).unwrap_or(usize::MAX).min(pipe.capacity);
         match pipe.fill_from(socket, most) {
             Ok(moved) => return body.moved_raw(moved).map(|()| true),
             Err(error) if would_block(&error) => body.readable().await?,
@@ -131,7 +130,7 @@ async fn move_to_client<R: Runtime>(
 ) -> Result<(), Error> {
     let mut turn = 0;
     while receive(body, pipe).await? {
-        turn += pipe.held;
+        turn += pipe.held as u64;
         while pipe.held > 0 {
             match pipe.drain_to_socket(out.socket()) {
                 Ok(1..) => {}
@@ -140,9 +139,10 @@ async fn move_to_client<R: Runtime>(
                 Err(error) => return Err(Error::io(Side::Client, &error)),
             }
         }
-        if turn >= pass::TURN {
+        if turn >= share::slice() {
             turn = 0;
             out.writable().await?;
+            share::turned();
         }
     }
     Ok(())
