@@ -59,7 +59,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["config", "pattern", "sys::process"]),
     ("route", &["http", "key", "outcome", "pattern"]),
     // Files are `sys`'s: reads and writes of a regular file need no loop.
-    ("store", &["error", "http", "key", "outcome", "rt", "sys::file"]),
+    // Its thread goes behind the workers.
+    ("store", &["error", "http", "key", "outcome", "rt", "sys::file", "sys::process"]),
     // Sockets are read and written by direct calls, as in `serve`.
     ("upstream", &["config", "error", "http", "rt", "sys::socket", "sys::would_block"]),
     ("observe", &[]),

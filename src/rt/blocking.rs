@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use super::mailbox::{Waiter, Waiters};
+use crate::sys::process;
 
 /// Threads of each pool.
 const THREADS: usize = 4;
@@ -117,6 +118,7 @@ impl Pool {
     }
 
     fn work(&self) {
+        process::step_back();
         loop {
             let idle = |jobs: &mut VecDeque<Job>| jobs.is_empty();
             let waited = self.more.wait_while(self.jobs(), idle);

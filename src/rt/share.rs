@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 /// Bytes moved without a wait while small requests are answered. More would show in how long they
 /// take; less would cost a large transfer more turns than it is worth.
-const LITTLE: u64 = 256 * 1024;
+const LITTLE: u64 = 128 * 1024;
 /// The same while there are none.
 const MUCH: u64 = 1024 * 1024;
 /// An answer up to this size is small.
@@ -25,6 +25,11 @@ pub fn answered(bytes: u64) {
 /// Bytes that may be moved until the next turn.
 pub fn slice() -> u64 {
     SLICE.get()
+}
+
+/// Are small requests answered too?
+pub fn is_shared() -> bool {
+    SLICE.get() < MUCH
 }
 
 /// Notes that a transfer has given others their turn. With no small request among them the next

@@ -24,6 +24,8 @@ use crate::store::partial::Partial;
 use crate::sys::file;
 use crate::upstream::body::OriginBody;
 
+/// What a body has stored when it counts as long.
+const LONG: u64 = 32 * 1024 * 1024;
 /// A body up to this size that has come with its head is sent to its client from memory.
 const AT_HAND: usize = 256 * 1024;
 
@@ -195,13 +197,19 @@ impl<'a> Progress<'a> {
         self.fill.advance(self.stored);
     }
 
-    /// Runs `write` with the file and the offset behind what is there: on this thread while the
-    /// disk keeps up, else on the pool, so that a worker never waits for the disk for long.
+    /// Is the next write for the pool? Not while the disk keeps up, since the pool costs more; but a
+    /// long body will sooner or later find the disk behind, and then small requests would wait too.
+    pub fn is_off_loop(&self) -> bool {
+        self.pace.is_slow() || (self.stored >= LONG && share::is_shared())
+    }
+
+    /// Runs `write` with the file and the offset behind what is there, on this thread or on the
+    /// pool, so that a worker never waits for the disk for long.
     pub async fn write<T: Send + 'static>(
         &self,
         write: impl FnOnce(&file::Locked, u64) -> T + Send + 'static,
     ) -> Result<T, Stop> {
-        if !self.pace.is_slow() {
+        if !self.is_off_loop() {
             return Ok(self.pace.measured(|| write(self.file, self.stored)));
         }
         let (file, at, pace) = (Arc::clone(self.file), self.stored, Arc::clone(self.pace));

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::inflight::Permit;
 use super::partial::Partial;
 use crate::sys::file;
+use crate::sys::process::step_back;
 
 /// After a batch of at least `MANY` the next one waits for others to come: so many are being stored
 /// that flushes are what costs. A lone file is named at once.
@@ -120,6 +121,7 @@ impl Drop for Committer {
 }
 
 fn work(line: &Line) {
+    step_back();
     let (mut apart_until, mut count) = (None, 0);
     loop {
         let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;

@@ -15,6 +15,20 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// Lets the other threads of this process go first when there are fewer processors than work
+/// (setpriority(2), which on Linux is about one thread).
+#[cfg(target_os = "linux")]
+pub fn step_back() {
+    const NICE: i32 = 10;
+    // SAFETY: the call takes numbers only; 0 is the calling thread. One that may not do this goes on
+    // as it was.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
+/// Elsewhere the call is about the whole process.
+#[cfg(not(target_os = "linux"))]
+pub fn step_back() {}
+
 /// Lets the allocator keep what is freed for the next request: by itself it gives memory back as soon
 /// as a buffer is freed, and every miss would take it from the system again, page by page (mallopt(3)).
 /// [`give_back_memory`] does so when there is time.

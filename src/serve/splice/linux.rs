@@ -59,9 +59,9 @@ impl Pipes {
 }
 
 /// Fills the pipe from the origin, waiting if need be; false at the end of what can be moved so.
-async fn receive<R: Runtime>(body: &mut OriginBody<R>, pipe: &mut Pipe) -> Result<bool, Error> {
+async fn receive<R: Runtime>(body: &mut OriginBody<R>, pipe: &mut Pipe, most: u64) -> Result<bool, Error> {
     while let Some((socket, left)) = body.raw() {
-        let most = usize::try_from(left.min(share::slice())).unwrap_or(usize::MAX).min(pipe.capacity);
+        let most = usize::try_from(left.min(most)).unwrap_or(usize::MAX).min(pipe.capacity);
         match pipe.fill_from(socket, most) {
             Ok(moved) => return body.moved_raw(moved).map(|()| true),
             Err(error) if would_block(&error) => body.readable().await?,
@@ -78,7 +78,12 @@ pub async fn to_file<R: Runtime>(
     progress: &mut Progress<'_>,
 ) -> Result<(), Stop> {
     let Some(mut pipe) = pipes.lease(body) else { return Ok(()) };
-    while receive(body, &mut pipe).await.map_err(Stop::Origin)? {
+    loop {
+        // A trip to the pool is worth a full pipe.
+        let most = if progress.is_off_loop() { u64::MAX } else { share::slice() };
+        if !receive(body, &mut pipe, most).await.map_err(Stop::Origin)? {
+            break;
+        }
         let held = pipe.held;
         let drain = move |file: &Locked, at| {
             let result = pipe.drain_to_file(file, at);
@@ -129,7 +134,7 @@ async fn move_to_client<R: Runtime>(
     out: &Out<'_, R>,
 ) -> Result<(), Error> {
     let mut turn = 0;
-    while receive(body, pipe).await? {
+    while receive(body, pipe, share::slice()).await? {
         turn += pipe.held as u64;
         while pipe.held > 0 {
             match pipe.drain_to_socket(out.socket()) {
