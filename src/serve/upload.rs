@@ -46,7 +46,8 @@ pub async fn run<R: Runtime>(
         }
         to.write_all(&piece, stall_time).await?;
         turn += piece.len() as u64;
-        if turn >= share::slice() {
+        // Not behind the last piece: an answer that overtakes us there would find the request unsent.
+        if turn >= share::slice() && !rest.is_done() {
             turn = 0;
             R::turn().await;
             share::turned();

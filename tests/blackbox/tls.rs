@@ -210,7 +210,7 @@ fn uploads_work(io: Io) {
     let (server, _dir) = trusting(io, &origin, &identity);
     let body = bytes(1 << 20, 3);
     let mut client = server.client();
-    for _ in 0..2 {
+    for _ in 0..20 {
         client.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n");
         client.send(&body);
         client.response("PUT").expect(200, &body);
