@@ -2,9 +2,11 @@
 //!
 //! One request, in order: [`server::worker`] accepts a connection, [`server::connection`] reads a
 //! head ([`http::request`]), [`route`] decides where it goes, and [`serve`] answers it: from a
-//! finished file ([`serve::hit`]), from a file that a fill is writing ([`serve::fill`] leads,
+//! finished file ([`serve::hit`]; what was asked for lately is [`serve::ready`], open and with its
+//! head written), from a file that a fill is writing ([`serve::fill`] leads,
 //! [`serve::follow`] reads along), or from the origin with nothing kept ([`serve::pass`]). Then
-//! the access line is written ([`observe`]) and the connection is read again.
+//! the access line is written ([`observe`]) and the connection is read again, or is parked once it
+//! idles.
 //!
 //! [`store`] holds the files and the table of fills and knows no sockets; [`upstream`] is the way
 //! to the origin and knows nothing of the cache; [`http`] is pure; [`rt`] is the event loop, with

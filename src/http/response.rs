@@ -254,13 +254,8 @@ impl HeadWriter {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> usize {
+    pub fn written(&self) -> usize {
         self.out.len()
-    }
-
-    /// Never: a status line is there from the start.
-    pub fn is_empty(&self) -> bool {
-        self.out.is_empty()
     }
 
     /// The head with the empty line that ends it.

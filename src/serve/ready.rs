@@ -65,7 +65,7 @@ impl Ready {
         let described = described(200, &key, &etag, modified)
             .field("Content-Length", entry.info.size.to_string())
             .field("Accept-Ranges", "bytes");
-        let date_at = described.len() + b"Date: ".len();
+        let date_at = described.written() + b"Date: ".len();
         let mut bytes = described.field("Date", date::format(0)).field("Connection", "keep-alive").finish();
         let head = bytes.len();
         if warm && entry.info.size <= small {
