@@ -14,7 +14,7 @@ use crate::store::{Found, Store};
 ///
 /// A name that is nowhere is one that the system cannot know from memory, so a miss would always
 /// pay for the hop (a third of all it costs). It does not as long as the directories prove to be
-/// in memory, see [`Calm`].
+/// in memory: until one of them has waited.
 pub async fn find(shared: &Arc<Shared>, path: &str) -> Found {
     if CALM.holds() {
         return look_up(&shared.store, path);
