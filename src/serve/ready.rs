@@ -18,7 +18,7 @@ use crate::http::{date, mime};
 use crate::key::Key;
 use crate::rt::round::Rounds;
 use crate::store::{Entry, Found, Store};
-use crate::sys::{clock, file};
+use crate::sys::clock;
 
 /// Ticks of the housekeeper, one a second, after which a file that nobody asked for is closed.
 const UNUSED: u32 = 10;
@@ -58,7 +58,6 @@ struct Message {
 impl Ready {
     /// Describes an open file, and reads it if it is no longer than `small` bytes and takes no disk.
     pub fn new(key: Key, entry: Entry, small: u64) -> Self {
-        let warm = warm::is_warm(&entry.file, 0, entry.info.size.min(small));
         let millis = unix_millis(entry.info.modified);
         let etag = etag(entry.info.size, millis);
         let modified = millis / 1000;
@@ -68,7 +67,7 @@ impl Ready {
         let date_at = described.written() + b"Date: ".len();
         let mut bytes = described.field("Date", date::format(0)).field("Connection", "keep-alive").finish();
         let head = bytes.len();
-        if warm && entry.info.size <= small {
+        if entry.info.size <= small {
             read_body(&entry, &mut bytes);
         }
         bytes.shrink_to_fit();
@@ -147,7 +146,7 @@ fn read_body(entry: &Entry, bytes: &mut Vec<u8>) {
     bytes.resize(head + size, 0);
     let mut at = 0;
     while at < size {
-        match file::read_at(&entry.file, &mut bytes[head + at..], at as u64) {
+        match warm::read_now(&entry.file, &mut bytes[head + at..], at as u64) {
             Ok(read @ 1..) => at += read,
             Ok(_) | Err(_) => return bytes.truncate(head),
         }

@@ -11,6 +11,7 @@ use crate::rt::blocking::{self, Running};
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, timeout};
 use crate::sys::cache::{self, Residency};
+use crate::sys::file;
 
 /// Bytes looked at, read and sent as one. With the one ahead that makes two in memory a client.
 pub const WINDOW: u64 = 1024 * 1024;
@@ -43,6 +44,19 @@ fn off_loop(residency: Residency, count: u64) -> bool {
 /// May the bytes of `file` from `first` to `end` be read on the loop?
 pub fn is_warm(file: &impl AsFd, first: u64, end: u64) -> bool {
     !off_loop(cache::residency(file, first, end), end.saturating_sub(first))
+}
+
+/// Reads what is in memory at `offset` of a small file: `WouldBlock` where that takes the disk. A
+/// system that cannot tell reads it in any case.
+pub fn read_now(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    match cache::read_cached(file, buffer, offset) {
+        Err(error)
+            if error.kind() == io::ErrorKind::Unsupported && buffer.len() as u64 <= UNKNOWN_AT_ONCE =>
+        {
+            file::read_at(file, buffer, offset)
+        }
+        read => read,
+    }
 }
 
 /// The windows of one span, in order.
