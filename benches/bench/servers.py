@@ -190,7 +190,7 @@ class Ours(Server):
     plain_tree = True
     takes_workers = True
     passes = True
-    # Six tenths of its descriptors are for clients.
+    # Half of its descriptors are for clients.
     descriptors_each = 2
     log = "to a file, in batches"
 

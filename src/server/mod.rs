@@ -130,11 +130,11 @@ fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Descriptors are shared out in tenths: six for the clients' sockets, two for files kept open, and
+/// Descriptors are shared out in tenths: five for the clients' sockets, three for files kept open, and
 /// two for what requests to the origin need (its socket, a file, its directory, a pipe), whole
 /// files that wait for their names (at most one of these two) and the program itself.
-const CLIENT_TENTHS: u64 = 6;
-const FILE_TENTHS: u64 = 2;
+const CLIENT_TENTHS: u64 = 5;
+const FILE_TENTHS: u64 = 3;
 const ORIGIN_TENTHS: u64 = 2;
 
 fn tenths(descriptors: u64, tenths: u64) -> usize {
