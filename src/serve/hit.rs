@@ -31,18 +31,26 @@ pub struct Rest {
     at: u64,
 }
 
-/// Answers a plain GET of a file that is open, and whose bytes are in memory, by one call or two
-/// that do not wait: head and body from memory, or the head and a first turn of the file.
+/// Answers a plain GET of a file that is ready, see [`send_plain`].
 pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> AtOnce {
-    let request = exchange.request;
-    if request.method != Method::Get || !conditional::is_plain(&request.fields) || !exchange.keep() {
+    if !is_plain(exchange) {
         return AtOnce::No;
     }
     let asked = if R::RECEIVES_AHEAD { Asked::BeforeThisRound } else { Asked::JustNow };
     let context = exchange.context;
-    let Some(file) = context.files.find(request.path(), &context.shared.store, asked) else {
-        return AtOnce::No;
-    };
+    let file = context.files.find(exchange.request.path(), &context.shared.store, asked);
+    file.map_or(AtOnce::No, |file| send_plain(client, file))
+}
+
+/// Is the whole file wanted, on a connection that stays?
+fn is_plain<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
+    let request = exchange.request;
+    request.method == Method::Get && conditional::is_plain(&request.fields) && exchange.keep()
+}
+
+/// Sends a file whose bytes are in memory by one call or two that do not wait: head and body from
+/// our own memory, or the head and a first slice of the file.
+fn send_plain<R: Runtime>(client: &Client<R>, file: Rc<Ready>) -> AtOnce {
     let (size, kept) = (file.entry.info.size, file.has_body());
     if !kept && !file.is_warm(share::slice()) {
         return AtOnce::No;
@@ -83,7 +91,14 @@ pub async fn go_on<R: Runtime>(client: &Client<R>, rest: Rest, reply: Reply) -> 
 }
 
 /// Answers from the file.
-pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, file: &Ready) -> Reply {
+pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, file: Rc<Ready>) -> Reply {
+    if is_plain(exchange) {
+        match send_plain(client, Rc::clone(&file)) {
+            AtOnce::Sent(reply) => return reply,
+            AtOnce::Begun(rest, reply) => return go_on(client, rest, reply).await,
+            AtOnce::No => {}
+        }
+    }
     let (request, keep, size) = (exchange.request, exchange.keep(), file.entry.info.size);
     let validators =
         Validators { etags: [Some(file.etag.as_bytes()), None], last_modified: Some(file.modified) };
@@ -100,7 +115,7 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         range::Selection::Part { first, last } => (206, first, last + 1),
         range::Selection::Unsatisfiable => return unsatisfiable(client, size, keep).await,
     };
-    let bytes = head_of(file, status, first, end, keep);
+    let bytes = head_of(&file, status, first, end, keep);
     let sent = async {
         if request.method == Method::Head || first == end {
             return client.out().send(&bytes).await;

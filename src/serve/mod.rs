@@ -138,7 +138,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
         && let Some(file) =
             exchange.context.files.find(request.path(), &exchange.context.shared.store, Asked::JustNow)
     {
-        return hit(exchange, client, &file).await;
+        return hit(exchange, client, file).await;
     }
     match route::decide(request, &exchange.context.pattern) {
         Route::Cache(key) => cached(exchange, client, key).await,
@@ -206,7 +206,7 @@ async fn present<R: Runtime>(
     match found {
         Found::File(entry) => {
             let file = exchange.context.files.keep(exchange.request.path(), key, entry);
-            hit(exchange, client, &file).await
+            hit(exchange, client, file).await
         }
         Found::Directory => directory(exchange, client, key.as_str()).await,
         Found::Unusable(why) => pass::run(exchange, client, why).await,
@@ -214,7 +214,7 @@ async fn present<R: Runtime>(
     }
 }
 
-async fn hit<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, file: &Ready) -> Reply {
+async fn hit<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, file: Rc<Ready>) -> Reply {
     if exchange.log.is_on() {
         let path = exchange.context.shared.store.display(&file.key);
         exchange.log.debug(format_args!("{path} is a file (cached) - streaming to client"));
