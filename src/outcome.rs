@@ -33,6 +33,8 @@ pub enum Why {
     NoEnd,
     /// The cache directory refused.
     Disk,
+    /// No descriptor is left to look into the cache directory.
+    Descriptors,
     /// Too many whole files wait for the disk to take them.
     DiskBehind,
 }
@@ -56,6 +58,7 @@ impl Why {
             Self::Vary => "Vary: *",
             Self::NoEnd => "body without a length",
             Self::Disk => "disk error",
+            Self::Descriptors => "out of descriptors",
             Self::DiskBehind => "disk is behind",
         }
     }

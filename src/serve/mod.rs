@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, Kind, Side};
 use crate::http::request::{Method, RequestBody, RequestHead};
 use crate::key::Key;
 use crate::observe::log::{Lane, Log, RequestLog};
@@ -159,12 +159,23 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
 /// Times a request looks again that was overtaken by the end of a fill.
 const LOOKS: usize = 8;
 
+/// What the cache has. Without a descriptor to look with, those that are only kept for speed go.
+async fn look_up<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Found {
+    let context = exchange.context;
+    let found = lookup::find(&context.shared, key.as_str()).await;
+    if !matches!(found, Found::Unusable(Why::Descriptors)) {
+        return found;
+    }
+    context.files.clear();
+    context.upstream.clear();
+    lookup::find(&context.shared, key.as_str()).await
+}
+
 async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: Key) -> Reply {
-    let shared = &exchange.context.shared;
-    let store = &shared.store;
+    let store = &exchange.context.shared.store;
     for _ in 0..LOOKS {
         let endings = store.inflight.endings();
-        let found = lookup::find(shared, key.as_str()).await;
+        let found = look_up(exchange, &key).await;
         if !matches!(found, Found::Absent) {
             return present(exchange, client, key, found).await;
         }
@@ -187,7 +198,7 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
                 return fill::lead(exchange, client, permit).await;
             }
             // A fill has ended between the look-up and the turn.
-            Turn::Lead(permit) => match lookup::find(shared, key.as_str()).await {
+            Turn::Lead(permit) => match look_up(exchange, &key).await {
                 Found::Absent => return fill::lead(exchange, client, permit).await,
                 Found::File(_) | Found::Directory | Found::Unusable(_) => permit.withdraw(),
             },
@@ -209,6 +220,13 @@ async fn present<R: Runtime>(
             hit(exchange, client, file).await
         }
         Found::Directory => directory(exchange, client, key.as_str()).await,
+        // The file may be there: nobody else is to be asked for it.
+        Found::Unusable(Why::Descriptors) => {
+            let error = Error::with(Side::Us, Kind::Io, Why::Descriptors.as_str());
+            exchange.log.debug(format_args!("{error}"));
+            let with_body = exchange.request.method != Method::Head;
+            client.send_error(&error, exchange.keep(), with_body).await
+        }
         Found::Unusable(why) => pass::run(exchange, client, why).await,
         Found::Absent => pass::run(exchange, client, Why::Disk).await,
     }

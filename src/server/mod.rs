@@ -40,14 +40,15 @@ pub fn run(config: Config) -> Result<(), String> {
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
     let trust = load_trust(&config, &log)?;
-    let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
-    let store = Store::open(&config.cache_dir, pending)
-        .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
-    let cpus = cpus(&config.pin)?;
     let count = match config.workers {
         Workers::Auto => process::allowed_cpus().len().max(1),
         Workers::Count(count) => count.get(),
     };
+    let descriptors = to_share(descriptors, count);
+    let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
+    let store = Store::open(&config.cache_dir, pending)
+        .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
+    let cpus = cpus(&config.pin)?;
     let listening = listener::open(&config.host, config.port, count)?;
     announce(&config, &listening, &log);
     let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stop: Arc::default() });
@@ -130,9 +131,17 @@ fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Descriptors are shared out in tenths: five for the clients' sockets, three for files kept open, and
-/// two for what requests to the origin need (its socket, a file, its directory, a pipe), whole
-/// files that wait for their names (at most one of these two) and the program itself.
+/// Descriptors that are not the program's own: its streams, its log, the cache directory; and of each
+/// worker the ring, its wake-ups, its listener, and the poller of idle connections.
+fn to_share(descriptors: u64, workers: usize) -> u64 {
+    const OWN: u64 = 12;
+    const WORKERS: u64 = 10;
+    descriptors.saturating_sub(OWN + WORKERS * workers as u64)
+}
+
+/// They are shared out in tenths: five for the clients' sockets, three for files kept open, and two
+/// for what requests to the origin need (its socket, a file, its directory, a pipe) and for whole
+/// files that wait for their names (at most one of these two).
 const CLIENT_TENTHS: u64 = 5;
 const FILE_TENTHS: u64 = 3;
 const ORIGIN_TENTHS: u64 = 2;
@@ -154,8 +163,7 @@ fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
 /// directory, and a pipe's two ends.
 fn exchanges(descriptors: u64, workers: usize) -> usize {
     const EACH: usize = 5;
-    const LEAST: usize = 8;
-    (tenths(descriptors, ORIGIN_TENTHS) / EACH / workers).max(LEAST)
+    (tenths(descriptors, ORIGIN_TENTHS) / EACH / workers).max(1)
 }
 
 /// Files one worker keeps open: more than are asked for within a few seconds need not be.

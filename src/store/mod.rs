@@ -147,6 +147,7 @@ fn found(opened: io::Result<OwnedFd>) -> Found {
             Missing::Absent => Found::Absent,
             Missing::Outside => Found::Unusable(Why::LeadsOutside),
             Missing::NotRegular => Found::Unusable(Why::NotRegular),
+            Missing::Exhausted => Found::Unusable(Why::Descriptors),
             Missing::Refused => Found::Unusable(Why::Disk),
         },
     }

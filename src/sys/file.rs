@@ -379,6 +379,8 @@ pub enum Missing {
     Outside,
     /// A socket, or a device without a driver.
     NotRegular,
+    /// No descriptor is left to open it.
+    Exhausted,
     /// The disk or the permissions.
     Refused,
 }
@@ -389,6 +391,7 @@ pub fn missing(error: &io::Error) -> Missing {
         Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => Missing::Absent,
         Some(libc::EXDEV | libc::ELOOP) => Missing::Outside,
         Some(libc::ENXIO | libc::ENODEV) => Missing::NotRegular,
+        _ if super::is_exhausted(error) => Missing::Exhausted,
         _ => Missing::Refused,
     }
 }

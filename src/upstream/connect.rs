@@ -9,7 +9,7 @@ use super::transport::Transport;
 use crate::config::Origin;
 use crate::error::{Error, Kind, Side};
 use crate::rt::{Runtime, Socket, blocking, timeout};
-use crate::sys::socket;
+use crate::sys::{is_exhausted, socket};
 
 /// Addresses tried of those a name has.
 const MAX_ADDRESSES: usize = 8;
@@ -51,7 +51,12 @@ async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
 }
 
 async fn connect_to<R: Runtime>(address: SocketAddr, limit: Duration) -> Result<R::Socket, Error> {
-    let refused = |error: io::Error| Error::with(Side::Origin, Kind::Connect, error);
+    let refused = |error: io::Error| {
+        if is_exhausted(&error) {
+            return Error::with(Side::Us, Kind::Io, error);
+        }
+        Error::with(Side::Origin, Kind::Connect, error)
+    };
     let socket = socket::connect(address).and_then(R::socket).map_err(refused)?;
     let ready = timeout::<R, _>(limit, socket.writable()).await;
     ready.map_err(Error::timeout(Side::Origin))?.map_err(refused)?;

@@ -202,6 +202,11 @@ impl<R: Runtime> Upstream<R> {
         }
     }
 
+    /// Closes all that are idle.
+    pub fn clear(&self) {
+        drop(self.idle.take());
+    }
+
     /// Closes what has been idle for too long.
     pub fn prune(&self) {
         self.idle.borrow_mut().retain(|(since, connection)| {

@@ -26,6 +26,7 @@ on_both!(
     a_quiet_connection_is_closed_when_its_time_is_over,
     access_lines_of_many_hits_with_debug_all_come_out,
     with_few_descriptors_misses_wait_for_each_other_and_all_are_answered,
+    with_no_descriptor_left_a_cached_file_is_never_asked_of_the_origin,
 );
 
 fn a_server(io: Io, args: &[&str]) -> (Origin, Server) {
@@ -275,5 +276,31 @@ fn with_few_descriptors_misses_wait_for_each_other_and_all_are_answered(io: Io) 
     gate.open();
     for (client, path) in clients.iter_mut().zip(&paths) {
         client.response("GET").expect(200, path.as_bytes());
+    }
+}
+
+/// Clients that idle take every descriptor they can get; what is in the cache is served all the same,
+/// or it is said that this program cannot, but nobody else is asked for it.
+fn with_no_descriptor_left_a_cached_file_is_never_asked_of_the_origin(io: Io) {
+    for limit in [48, 64, 128] {
+        let origin = Origin::start(|_, reply| reply.answer("404 Not Found", "", b"no"));
+        let limited =
+            Launch::new(io, &origin).args(["--workers", "1"]).limit(Limit::Descriptors(limit, limit));
+        let server = limited.start();
+        for number in 0..40 {
+            server.put(&format!("m{number}.tgz"), b"cached");
+        }
+        let mut client = server.client();
+        client.get("/warm").expect(404, b"no");
+        let idle: Vec<Client> = (0..limit).map(|_| server.client()).collect();
+        let mut hits = 0;
+        for number in 0..40 {
+            let answer = client.get(&format!("/m{number}.tgz"));
+            assert!(matches!(answer.status, 200 | 500), "{} at limit {limit}", answer.status);
+            hits += usize::from(answer.status == 200);
+        }
+        assert_eq!(origin.count(), 1, "at limit {limit}");
+        assert!(hits > 30, "{hits} hits at limit {limit}");
+        drop(idle);
     }
 }
