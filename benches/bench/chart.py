@@ -4,7 +4,7 @@ from xml.sax.saxutils import escape
 
 OURS = "ours-uring"
 LIMIT = "limit-sendfile"
-NOT_PEERS = {"ours-uring", "ours-poll", "limit-sendfile", "limit-memory", "nginx"}
+NOT_PEERS = {"ours-uring", "ours-poll", "limit-sendfile", "limit-memory", "monoio-http", "nginx"}
 # Points whose figures are work or cost of the same thing, so that a ratio tells something.
 POINTS = {
     "hit-1k-64": "hit 1 KiB, 64 connections", "hit-1k-512": "hit 1 KiB, 512 connections", "hit-16k-64": "hit 16 KiB",

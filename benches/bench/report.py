@@ -84,7 +84,7 @@ def markdown(results):
     host, settings = data["machine"], data["settings"]
     lines = ["# Results", "", f"{host['processor']}, {host['cores']} cores, Linux {host['kernel']}, {host['file system']}. "
              f"{settings['rounds']} interleaved rounds, {settings['seconds']:g} s each; medians, with the smallest and the "
-             "largest. How it is measured, and what the points mean: [benchmark.md](../benchmark.md).", "",
+             "largest. How it is measured, and what the points mean: docs/benchmark.md.", "",
              "![work per second of server CPU, nginx = 1](chart.svg)", ""]
     lines += ["| point | unit | " + " | ".join(names) + " |", "| --- | --- |" + " --- |" * len(names)]
     for point in data["points"].values():

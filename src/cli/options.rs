@@ -48,7 +48,7 @@ pub(super) const OPTIONS: [Opt; 21] = [
         None,
         "pin-cpus",
         Some("<list>"),
-        "[env FS_CACHE_PIN_CPUS] bind workers to cpus, auto or such as 0,2-5, defaults to none",
+        "[env FS_CACHE_PIN_CPUS] bind workers to cpus, auto or such as 0,2-5; not bound by default",
     ),
     opt(None, "io", Some("<engine>"), "[env FS_CACHE_IO] auto, uring or poll, defaults to auto"),
     opt(

@@ -246,7 +246,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse().ok().filter(|seconds| (0.001..=MOST).contains(seconds));
     number
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| "expected a number of seconds, at least 0.001".to_owned())
+        .ok_or_else(|| "expected a number of seconds from 0.001 to a year".to_owned())
 }
 
 /// The cache directory; one that does not exist yet is made, as the original did when it stored
