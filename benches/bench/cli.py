@@ -34,7 +34,7 @@ class Bench:
         self.binary = os.path.abspath(options.binary) if options.binary else self.tools.program()
         self.descriptors = raise_descriptors()
         # Connections of the points with "10,000", where the descriptor limit allows as many.
-        self.many = min(10_000, (self.descriptors - 200) // max(kind.descriptors_each for kind in found))
+        self.many = min(10_000, (self.descriptors - 400) // max(kind.descriptors_each for kind in found))
         self.tree = None
         self.directory = measure.Directory(options.cache_root)
         self.origin = measure.Origin(self.tools, formatdate(usegmt=True))
