@@ -90,7 +90,7 @@ def markdown(results):
     for point in data["points"].values():
         word = " (lower is better)" if point["lower_is_better"] else ""
         lines.append(f"| {point['title']} | {point['unit']}{word} | " + " | ".join(cell(point, name) for name in names) + " |")
-    lines += ["", f"Where a title says 10,000 connections, it were {settings['many connections']:,}.", ""]
+    lines += ["", f"Where a title says 10,000 connections, there were {settings['many connections']:,}.", ""]
     lines += details(data, names) + goals.markdown(results) + ["", "## Servers", ""]
     lines += ["| server | version | access log |", "| --- | --- | --- |"]
     lines += [f"| {name} | {about['version']} | {about['access log']} |" for name, about in data["servers"].items()]
