@@ -62,7 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Its thread goes behind the workers.
     ("store", &["error", "http", "key", "outcome", "rt", "sys::file", "sys::process"]),
     // Sockets are read and written by direct calls, as in `serve`.
-    ("upstream", &["config", "error", "http", "rt", "sys::socket", "sys::would_block"]),
+    ("upstream", &["config", "error", "http", "rt", "sys::is_exhausted", "sys::socket", "sys::would_block"]),
     ("observe", &[]),
     ("config", &["key", "pattern"]),
     ("key", &["http"]),
