@@ -31,7 +31,7 @@ pub struct Rest {
     at: u64,
 }
 
-/// Answers a plain GET of a file that is ready, see [`send_plain`].
+/// Answers a plain GET of a file that is ready, without waiting.
 pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> AtOnce {
     if !is_plain(exchange) {
         return AtOnce::No;
