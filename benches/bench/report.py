@@ -27,6 +27,16 @@ def summary(samples):
     return out
 
 
+# What the load tool says of single answers and moments: points use it, results need it no more.
+TRACES = {"answers_per_connection", "timeline", "trace", "words"}
+
+
+def without_traces(data):
+    if isinstance(data, dict):
+        return {name: without_traces(value) for name, value in data.items() if name not in TRACES}
+    return [without_traces(value) for value in data] if isinstance(data, list) else data
+
+
 class Results:
     """Of one run, added to point by point."""
 
@@ -57,7 +67,7 @@ class Results:
     def write(self, directory):
         """results.json, results.md and chart.svg, which replace what is there."""
         os.makedirs(directory, exist_ok=True)
-        for name, text in (("results.json", json.dumps(self.data, indent=1) + "\n"), ("results.md", markdown(self)),
+        for name, text in (("results.json", json.dumps(without_traces(self.data), indent=1) + "\n"), ("results.md", markdown(self)),
                            ("chart.svg", chart.draw(self))):
             with open(os.path.join(directory, name), "w") as file:
                 file.write(text)
