@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
@@ -26,8 +27,10 @@ use super::{ReadyListener, Runtime, Socket, TimedOut, timeout};
 use crate::sys::poller::Registered;
 use crate::sys::{socket, would_block};
 
-/// Tasks run between two looks at the descriptors, so that busy tasks starve no socket.
-const TASKS_PER_TURN: usize = 128;
+/// Tasks run between two looks at the descriptors, so that busy tasks starve no socket. A look takes
+/// no more descriptors than that: what was ready and not yet read would be found ready again, and
+/// have its interest taken away and armed anew, at two system calls a request.
+const TASKS_PER_TURN: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 thread_local! {
     static REACTOR: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
@@ -109,7 +112,7 @@ pub fn run<F: Future>(worker: impl FnOnce() -> F) -> io::Result<F::Output> {
     let main = Arc::new(MainWaker(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&main));
     let mut worker = pin!(worker());
-    let mut events = Events::new();
+    let mut events = Events::with_capacity(TASKS_PER_TURN);
     loop {
         if main.0.swap(false, Ordering::Relaxed)
             && let Poll::Ready(output) = worker.as_mut().poll(&mut Context::from_waker(&waker))
@@ -142,7 +145,7 @@ impl Reactor {
     }
 
     fn run_tasks(&self) {
-        for _ in 0..TASKS_PER_TURN {
+        for _ in 0..TASKS_PER_TURN.get() {
             let Some(task) = lock(&self.queue).pop_front() else {
                 return;
             };
