@@ -110,7 +110,9 @@ impl Url {
             _ => return Err(BadReference::Scheme),
         };
         let (authority, path, query) = match (parts.authority, base) {
-            (Some(authority), _) => (self::authority(authority)?, encoded(parts.path), parts.query.map(encoded)),
+            (Some(authority), _) => {
+                (self::authority(authority)?, encoded(parts.path), parts.query.map(encoded))
+            }
             (None, Some(base)) if parts.scheme.is_none() => {
                 let (path, query) = base.lead_to(&parts);
                 (base.authority.clone(), path, query)
@@ -341,9 +343,11 @@ mod tests {
         let same = |a: &str, b: &str| {
             Url::parse(a.as_bytes()).unwrap().is_same_server(&Url::parse(b.as_bytes()).unwrap())
         };
-        for (a, b) in
-            [("http://h/x", "http://H:80/y"), ("https://h", "https://h:443"), ("http://[::1]", "http://[::1]:80")]
-        {
+        for (a, b) in [
+            ("http://h/x", "http://H:80/y"),
+            ("https://h", "https://h:443"),
+            ("http://[::1]", "http://[::1]:80"),
+        ] {
             assert!(same(a, b), "{a} {b}");
         }
         for (a, b) in [
