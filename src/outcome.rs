@@ -98,12 +98,18 @@ impl Why {
     }
 }
 
-/// Why a file that is not fresh any more was good enough.
+/// Why a stale answer was given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Stale {
-    /// The origin failed.
-    OriginFailed,
-    /// The origin is not to be asked.
+    /// The client takes it (`max-stale`).
+    Accepted,
+    /// The origin is asked meanwhile (`stale-while-revalidate`).
+    WhileRevalidate,
+    /// The origin is down or could not be reached.
+    Unreachable,
+    /// The origin answered with a 5xx.
+    ServerError,
+    /// We were told not to ask.
     Offline,
 }
 
@@ -111,7 +117,10 @@ impl Stale {
     /// The word for logs.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::OriginFailed => "origin failed",
+            Self::Accepted => "accepted",
+            Self::WhileRevalidate => "being revalidated",
+            Self::Unreachable => "origin cannot be reached",
+            Self::ServerError => "origin fails",
             Self::Offline => "offline",
         }
     }
@@ -230,7 +239,7 @@ mod tests {
             (Outcome::Pass(Why::Status), 0, "fwd=uri-miss", "MISS"),
             (Outcome::Pass(Why::Vary), 2, "fwd=uri-miss; detail=\"Vary: *, 2 redirects\"", "MISS"),
             (Outcome::Revalidated, 0, "fwd=stale; fwd-status=304", "REVALIDATED"),
-            (Outcome::Stale(Stale::OriginFailed, 412), 0, "hit; ttl=-412; detail=\"origin failed\"", "STALE"),
+            (Outcome::Stale(Stale::ServerError, 412), 0, "hit; ttl=-412; detail=\"origin fails\"", "STALE"),
             (Outcome::Stale(Stale::Offline, 0), 0, "hit; ttl=0; detail=\"offline\"", "STALE"),
         ] {
             assert_eq!(

@@ -36,7 +36,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let context = exchange.context;
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url()));
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
-    let (answer, mut body) = match redirect::ask(exchange, asked, Follow::Maybe).await {
+    let (answer, mut body) = match redirect::ask(exchange, &asked, Follow::Maybe).await {
         Ok(answered) => answered,
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));

@@ -54,7 +54,7 @@ async fn bodiless<R: Runtime>(
     let asked = head::pass_request(&exchange.context.upstream.origin, exchange.request);
     // Of what is no file of ours, or was asked by ourselves, the asker follows the redirects.
     let follow = if matches!(why, Why::NoMatch | Why::Returned) { Follow::Never } else { Follow::Maybe };
-    let (answer, body) = redirect::ask(exchange, asked, follow).await?;
+    let (answer, body) = redirect::ask(exchange, &asked, follow).await?;
     Ok(relay(exchange, &client.out(), answer, body, exchange.keep()).await)
 }
 
@@ -133,7 +133,8 @@ async fn answer_to_upload<R: Runtime>(
     // An origin that answers early may take what is still to come for the rest of this request.
     let body = OriginBody::new(upstream, connection, &answer, &request.method, upload.whole.get())?;
     upload.answered.set(true);
-    redirect::adapt(exchange, &mut answer);
+    let target = upstream.origin.target(&request.origin_form());
+    redirect::adapt(exchange.context, &target, &mut answer);
     let keep = request.keep_alive() && upload.whole.get() && !exchange.context.shared.stop.is_asked();
     Ok(relay(exchange, out, answer, body, keep).await)
 }

@@ -9,14 +9,15 @@
 
 use std::sync::Arc;
 
-use super::Exchange;
 use super::head::OriginRequest;
-use crate::config::Origin;
+use super::{Context, Exchange};
+use crate::config::{Config, Origin};
 use crate::error::{Error, Kind, Side};
 use crate::http::fields::Fields;
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::http::url::{BadReference, Url};
+use crate::observe::log::RequestLog;
 use crate::rt::Runtime;
 use crate::upstream::body::OriginBody;
 
@@ -80,56 +81,76 @@ impl Refused {
     }
 }
 
-/// The answer of the origin, or of the server that its redirects lead to.
+/// What came of asking.
+pub struct Answered<R: Runtime> {
+    /// The head, as the options want it.
+    pub head: ResponseHead,
+    /// What follows it.
+    pub body: OriginBody<R>,
+    /// Redirects that were followed.
+    pub redirects: usize,
+}
+
+/// The answer to a request for a client.
 pub async fn ask<R: Runtime>(
     exchange: &Exchange<'_, R>,
-    asked: OriginRequest,
+    asked: &OriginRequest,
     follow: Follow,
 ) -> Result<(ResponseHead, OriginBody<R>), Error> {
-    let (upstream, shared) = (&exchange.context.upstream, &exchange.context.shared);
-    let (mut answer, mut body) = upstream.ask(&asked.head(), &asked.method).await?;
-    let name = match &shared.redirects {
-        Some(name) if follow == Follow::Maybe && is_followed(&asked.method, &answer) => name,
+    let answered = ask_origin(exchange.context, asked, follow, exchange.log).await?;
+    exchange.redirects.set(answered.redirects);
+    Ok((answered.head, answered.body))
+}
+
+/// The answer of the origin, or of the server that its redirects lead to.
+pub async fn ask_origin<R: Runtime>(
+    context: &Context<R>,
+    asked: &OriginRequest,
+    follow: Follow,
+    log: &RequestLog,
+) -> Result<Answered<R>, Error> {
+    let (upstream, method) = (&context.upstream, &asked.method);
+    let (mut head, mut body) = upstream.ask(&asked.head(), method).await?;
+    let name = match &context.shared.redirects {
+        Some(name) if follow == Follow::Maybe && is_followed(method, &head) => name,
         _ => {
-            adapt(exchange, &mut answer);
-            return Ok((answer, body));
+            adapt(context, &asked.target, &mut head);
+            return Ok(Answered { head, body, redirects: 0 });
         }
     };
-    let mut trail = Trail::new(Arc::clone(&upstream.origin), asked);
-    while is_followed(&trail.asked.method, &answer) {
-        let (url, server) = match trail.next(&answer) {
+    let mut trail = Trail::new(Arc::clone(&upstream.origin), asked.clone());
+    while is_followed(method, &head) {
+        let (url, server) = match trail.next(&head) {
             Ok(next) => next,
             Err(why) => {
-                exchange.log.debug(format_args!("redirect not followed - {}", why.as_str()));
+                log.debug(format_args!("redirect not followed - {}", why.as_str()));
                 break;
             }
         };
         // The place that it holds among the requests under way is for the next one.
         settle(body);
         trail.go(url, server, name)?;
-        exchange.redirects.set(trail.seen.len());
-        if exchange.log.is_on() {
+        if log.is_on() {
             // Without the query, which may hold a signature.
-            exchange.log.debug(format_args!("following redirect to {}{}", trail.at.server(), trail.at.path));
+            log.debug(format_args!("following redirect to {}{}", trail.at.server(), trail.at.path));
         }
-        (answer, body) = upstream.ask_at(&trail.to, &trail.asked.head(), &trail.asked.method).await?;
+        (head, body) = upstream.ask_at(&trail.to, &trail.asked.head(), method).await?;
     }
     if trail.is_elsewhere {
-        bring_home(&mut answer, &trail.at);
+        bring_home(&mut head, &trail.at);
     }
-    adapt_from(exchange, &mut answer, || trail.at);
-    Ok((answer, body))
+    let redirects = trail.seen.len();
+    adapt_from(&context.shared.config, &mut head, || trail.at);
+    Ok(Answered { head, body, redirects })
 }
 
-/// What the options change in an answer that came from the origin itself.
-pub fn adapt<R: Runtime>(exchange: &Exchange<'_, R>, answer: &mut ResponseHead) {
-    let origin = &exchange.context.upstream.origin;
-    adapt_from(exchange, answer, || base(origin, &origin.target(&exchange.request.origin_form())));
+/// What the options change in an answer that came from the origin itself, asked with `target`.
+pub fn adapt<R: Runtime>(context: &Context<R>, target: &[u8], answer: &mut ResponseHead) {
+    adapt_from(&context.shared.config, answer, || base(&context.upstream.origin, target));
 }
 
 /// The same for an answer from `at`.
-fn adapt_from<R: Runtime>(exchange: &Exchange<'_, R>, answer: &mut ResponseHead, at: impl FnOnce() -> Url) {
-    let config = &exchange.context.shared.config;
+fn adapt_from(config: &Config, answer: &mut ResponseHead, at: impl FnOnce() -> Url) {
     if config.rewrite_location && REFERENCES.iter().any(|name| answer.fields.contains(name)) {
         rewrite(&mut answer.fields, &at(), &config.origin);
     }
@@ -144,6 +165,7 @@ fn is_followed(method: &Method, answer: &ResponseHead) -> bool {
     matches!(method, Method::Get | Method::Head) && matches!(answer.status, 301 | 302 | 303 | 307 | 308)
 }
 
+/// Ends with a redirect's own body.
 fn settle<R: Runtime>(mut body: OriginBody<R>) {
     drop(body.at_hand(MAX_NOTE));
 }
