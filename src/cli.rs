@@ -199,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn switches_are_off_unless_a_flag_or_any_text_in_their_variable_turns_them_on() {
+        let seen = |args: &[&str], vars: &[(&str, &str)]| {
+            let set = config(&[&["-Uhttp://h"], args].concat(), vars);
+            (set.follow_redirects, set.rewrite_location, set.cache_status)
+        };
+        assert_eq!(seen(&[], &[("FS_CACHE_FOLLOW_REDIRECTS", "")]), (false, false, false));
+        assert_eq!(seen(&["--follow-redirects"], &[]), (true, false, false));
+        assert_eq!(seen(&["--rewrite-location"], &[]), (false, true, false));
+        assert_eq!(seen(&["--cache-status"], &[]), (false, false, true));
+        assert_eq!(seen(&[], &[("FS_CACHE_FOLLOW_REDIRECTS", "1")]), (true, false, false));
+        assert_eq!(seen(&[], &[("FS_CACHE_REWRITE_LOCATION", "0")]), (false, true, false));
+        assert_eq!(seen(&[], &[("FS_CACHE_CACHE_STATUS", "yes")]), (false, false, true));
+    }
+
+    #[test]
     fn an_empty_regex_is_the_default_and_an_empty_url_is_none() {
         let vars = [("FS_CACHE_REGEX", "b"), ("FS_CACHE_URL", "http://env")];
         assert_eq!(config(&["-r", ""], &vars).pattern.display(), format!("/{}/", Pattern::DEFAULT));

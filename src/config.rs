@@ -31,6 +31,12 @@ pub struct Config {
     pub io: IoChoice,
     /// Every bound on time and memory.
     pub limits: Limits,
+    /// Whether redirects on cacheable paths are followed.
+    pub follow_redirects: bool,
+    /// Whether a Location on the origin becomes one on us.
+    pub rewrite_location: bool,
+    /// Whether answers tell what the cache did (RFC 9211).
+    pub cache_status: bool,
 }
 
 /// How many workers serve.
@@ -198,7 +204,7 @@ impl Default for Limits {
     }
 }
 
-/// The upstream: http or https.
+/// The upstream, or a server that it redirects to: http or https.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// Whether to speak TLS.
@@ -248,6 +254,11 @@ impl Origin {
             url: mask(url),
             authorization: userinfo.map(basic).transpose()?,
         })
+    }
+
+    /// Does a connection to it serve `other` as well?
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        (self.https, &self.host, self.port) == (other.https, &other.host, other.port)
     }
 
     /// The target of the upstream request for a client's target, which is taken exactly as it came.

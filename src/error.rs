@@ -33,6 +33,8 @@ pub enum Kind {
     Protocol,
     /// A body ended before its length or its last chunk.
     Truncated,
+    /// Redirects that lead nowhere.
+    Redirects,
     /// A system call failed.
     Io,
     /// The task that should have done it ended early.
@@ -50,6 +52,7 @@ impl Kind {
             Self::Tls => "TLS failed",
             Self::Protocol => "bad HTTP",
             Self::Truncated => "body cut short",
+            Self::Redirects => "too many redirects",
             Self::Io => "input/output error",
             Self::Abandoned => "abandoned",
         }

@@ -37,6 +37,8 @@ pub enum Why {
     Descriptors,
     /// Too many whole files wait for the disk to take them.
     DiskBehind,
+    /// A redirect that we followed has led back to us.
+    Returned,
 }
 
 impl Why {
@@ -60,6 +62,197 @@ impl Why {
             Self::Disk => "disk error",
             Self::Descriptors => "out of descriptors",
             Self::DiskBehind => "disk is behind",
+            Self::Returned => "came back by a redirect",
         }
+    }
+
+    /// Why the request was forwarded, in the words of RFC 9211 section 2.2.
+    fn forward(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::NoMatch
+            | Self::NoName
+            | Self::InProgressName
+            | Self::RequestBody
+            | Self::Authorization
+            | Self::LeadsOutside
+            | Self::NotRegular
+            | Self::Returned => "bypass",
+            // No file could be used, although the cache was asked for one.
+            Self::HeadOnMiss
+            | Self::HeldElsewhere
+            | Self::Status
+            | Self::Coding
+            | Self::Vary
+            | Self::NoEnd
+            | Self::Disk
+            | Self::Descriptors
+            | Self::DiskBehind => "uri-miss",
+        }
+    }
+
+    /// What RFC 9211's own words leave unsaid.
+    fn detail(self) -> Option<&'static str> {
+        let said = matches!(self, Self::Method | Self::NoMatch | Self::HeadOnMiss | Self::Status);
+        (!said).then(|| self.as_str())
+    }
+}
+
+/// Why a stale answer was given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stale {
+    /// The client takes it (`max-stale`).
+    Accepted,
+    /// The origin is asked meanwhile (`stale-while-revalidate`).
+    WhileRevalidate,
+    /// The origin is down or could not be reached.
+    Unreachable,
+    /// The origin answered with a 5xx.
+    ServerError,
+    /// We were told not to ask.
+    Offline,
+}
+
+impl Stale {
+    /// The word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::WhileRevalidate => "being revalidated",
+            Self::Unreachable => "origin cannot be reached",
+            Self::ServerError => "origin fails",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// What the cache had to do with an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// A file that is there; seconds it is still fresh, where that ends.
+    Hit(Option<i64>),
+    /// The origin's answer, which is being stored.
+    Miss,
+    /// The same, for whoever reads along.
+    Follow,
+    /// The origin's answer, not stored.
+    Pass(Why),
+    /// A file that is there, and is still good: the origin said 304.
+    Revalidated,
+    /// A file that is not fresh any more, since so many seconds.
+    Stale(Stale, i64),
+}
+
+impl Outcome {
+    /// Our member of Cache-Status (RFC 9211), the redirects that were followed counted in its detail.
+    pub fn cache_status(self, redirects: usize) -> String {
+        let mut member = String::from("fs-caching-server");
+        let detail = match self {
+            Self::Hit(ttl) => {
+                member.push_str("; hit");
+                ttl.into_iter().for_each(|ttl| member.push_str(&format!("; ttl={ttl}")));
+                None
+            }
+            Self::Miss => {
+                member.push_str("; fwd=uri-miss; fwd-status=200; stored");
+                None
+            }
+            Self::Follow => {
+                member.push_str("; fwd=uri-miss; fwd-status=200; collapsed");
+                None
+            }
+            Self::Pass(why) => {
+                member.push_str("; fwd=");
+                member.push_str(why.forward());
+                why.detail()
+            }
+            Self::Revalidated => {
+                member.push_str("; fwd=stale; fwd-status=304");
+                None
+            }
+            Self::Stale(why, since) => {
+                member.push_str(&format!("; hit; ttl={}", -since));
+                Some(why.as_str())
+            }
+        };
+        let followed = match redirects {
+            0 => None,
+            1 => Some("1 redirect".to_owned()),
+            _ => Some(format!("{redirects} redirects")),
+        };
+        let detail: Vec<String> = detail.map(str::to_owned).into_iter().chain(followed).collect();
+        if !detail.is_empty() {
+            member.push_str(&format!("; detail={}", quoted(&detail.join(", "))));
+        }
+        member
+    }
+
+    /// The one word of X-Cache.
+    pub fn x_cache(self) -> &'static str {
+        match self {
+            Self::Hit(_) => "HIT",
+            Self::Miss => "MISS",
+            Self::Follow => "COLLAPSED",
+            Self::Pass(why) if why.forward() == "uri-miss" => "MISS",
+            Self::Pass(_) => "BYPASS",
+            Self::Revalidated => "REVALIDATED",
+            Self::Stale(..) => "STALE",
+        }
+    }
+}
+
+/// A string of structured fields (RFC 9651 section 4.1.6). What it cannot hold becomes `?`.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            _ => out.push('?'),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc9211_2_members_of_cache_status() {
+        for (outcome, redirects, status, x_cache) in [
+            (Outcome::Hit(None), 0, "hit", "HIT"),
+            (Outcome::Hit(Some(376)), 0, "hit; ttl=376", "HIT"),
+            (Outcome::Miss, 0, "fwd=uri-miss; fwd-status=200; stored", "MISS"),
+            (Outcome::Miss, 1, "fwd=uri-miss; fwd-status=200; stored; detail=\"1 redirect\"", "MISS"),
+            (Outcome::Follow, 0, "fwd=uri-miss; fwd-status=200; collapsed", "COLLAPSED"),
+            (Outcome::Pass(Why::Method), 0, "fwd=method", "BYPASS"),
+            (Outcome::Pass(Why::NoMatch), 0, "fwd=bypass", "BYPASS"),
+            (
+                Outcome::Pass(Why::Authorization),
+                0,
+                "fwd=bypass; detail=\"request has Authorization\"",
+                "BYPASS",
+            ),
+            (Outcome::Pass(Why::HeadOnMiss), 2, "fwd=uri-miss; detail=\"2 redirects\"", "MISS"),
+            (Outcome::Pass(Why::Status), 0, "fwd=uri-miss", "MISS"),
+            (Outcome::Pass(Why::Vary), 2, "fwd=uri-miss; detail=\"Vary: *, 2 redirects\"", "MISS"),
+            (Outcome::Revalidated, 0, "fwd=stale; fwd-status=304", "REVALIDATED"),
+            (Outcome::Stale(Stale::ServerError, 412), 0, "hit; ttl=-412; detail=\"origin fails\"", "STALE"),
+            (Outcome::Stale(Stale::Offline, 0), 0, "hit; ttl=0; detail=\"offline\"", "STALE"),
+        ] {
+            assert_eq!(
+                outcome.cache_status(redirects),
+                format!("fs-caching-server; {status}"),
+                "{outcome:?}"
+            );
+            assert_eq!(outcome.x_cache(), x_cache, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9651_4_1_6_strings() {
+        assert_eq!(quoted("a \"b\" \\ c\n\u{e9}~"), r#""a \"b\" \\ c??~""#);
     }
 }

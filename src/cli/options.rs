@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 21] = [
+pub(super) const OPTIONS: [Opt; 24] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -104,6 +104,24 @@ pub(super) const OPTIONS: [Opt; 21] = [
         "look-up-time",
         Some("<s>"),
         "[env FS_CACHE_LOOK_UP_TIME] how long the look-up of a name holds, defaults to 1 second",
+    ),
+    opt(
+        None,
+        "follow-redirects",
+        None,
+        "[env FS_CACHE_FOLLOW_REDIRECTS] follow the upstream's redirects on paths to cache",
+    ),
+    opt(
+        None,
+        "rewrite-location",
+        None,
+        "[env FS_CACHE_REWRITE_LOCATION] a Location on the upstream becomes one on this server",
+    ),
+    opt(
+        None,
+        "cache-status",
+        None,
+        "[env FS_CACHE_CACHE_STATUS] tell in Cache-Status and X-Cache what the cache did",
     ),
 ];
 

@@ -76,6 +76,15 @@ pub(super) struct Flags {
     /// seconds
     #[argh(option)]
     look_up_time: Vec<String>,
+    /// follow redirects
+    #[argh(switch)]
+    follow_redirects: bool,
+    /// a Location on the upstream becomes ours
+    #[argh(switch)]
+    rewrite_location: bool,
+    /// tell what the cache did
+    #[argh(switch)]
+    cache_status: bool,
 }
 
 impl Flags {
@@ -171,6 +180,9 @@ impl Flags {
             pin: pin.map_or(Ok(Pinning::Off), |pin| pin.read("cpu list", Pinning::parse))?,
             io: io.map_or(Ok(IoChoice::Auto), |io| io.read("engine", IoChoice::parse))?,
             limits,
+            follow_redirects: self.follow_redirects || set(env, "FS_CACHE_FOLLOW_REDIRECTS").is_some(),
+            rewrite_location: self.rewrite_location || set(env, "FS_CACHE_REWRITE_LOCATION").is_some(),
+            cache_status: self.cache_status || set(env, "FS_CACHE_CACHE_STATUS").is_some(),
         })
     }
 }

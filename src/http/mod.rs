@@ -5,7 +5,8 @@
 //! that strictly; responses are given the one indulgence RFC 9112 section 6.3 allows, equal repeated lengths.
 //!
 //! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header
-//! section. [`conditional`], [`range`], [`date`] and [`mime`] answer what a hit needs to know.
+//! section. [`conditional`], [`range`], [`date`] and [`mime`] answer what a hit needs to know; [`url`] resolves what
+//! a Location says.
 
 pub mod body;
 pub mod chunked;
@@ -20,3 +21,4 @@ mod refusal;
 pub mod request;
 pub mod response;
 mod target;
+pub mod url;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::follow::Role;
+use super::redirect::{self, Follow};
 use super::{Context, Exchange, Reply, follow, head, pass, splice};
 use crate::error::{Error, Side};
 use crate::http::date;
@@ -13,7 +14,7 @@ use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::key::Key;
 use crate::observe::log::RequestLog;
-use crate::outcome::Why;
+use crate::outcome::{Outcome, Why};
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, blocking, share, spawn_guarded};
 use crate::store::commit::Whole;
@@ -35,7 +36,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let context = exchange.context;
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url()));
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
-    let (answer, mut body) = match context.upstream.ask(&asked, &Method::Get).await {
+    let (answer, mut body) = match redirect::ask(exchange, &asked, Follow::Maybe).await {
         Ok(answered) => answered,
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
@@ -50,6 +51,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
         Err(why) => {
             log_declined(exchange.log, &answer, why);
             permit.decline(why);
+            exchange.outcome.set(Some(Outcome::Pass(why)));
             return pass::relay(exchange, &client.out(), answer, body, exchange.keep()).await;
         }
     };
@@ -57,6 +59,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
         let path = context.shared.store.display(permit.key());
         exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
     }
+    exchange.outcome.set(Some(Outcome::Miss));
     let fill = Arc::clone(permit.fill());
     fill.announce(describe(answer, length, partial.file()));
     // Followed before the fetch goes on, so that not even its first bytes can pass by.

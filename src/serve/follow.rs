@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::client::Client;
 use super::hit::{content_range, etag, unsatisfiable};
 use super::warm::{Heat, WINDOW};
-use super::{Exchange, Reply, head, pass};
+use super::{Exchange, Reply, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::conditional::{self, Validators, Verdict};
@@ -15,6 +15,7 @@ use crate::http::range::{self, Selection};
 use crate::http::request::{Method, Version};
 use crate::http::response::HeadWriter;
 use crate::key::Key;
+use crate::outcome::Outcome;
 use crate::rt::Runtime;
 use crate::rt::mailbox::Waiter;
 use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
@@ -31,6 +32,7 @@ pub async fn join<R: Runtime>(
         let path = exchange.context.shared.store.display(key);
         exchange.log.debug(format_args!("{path} download in progress - response follows it"));
     }
+    exchange.outcome.set(Some(Outcome::Follow));
     let follower = fill.follow(0);
     serve(exchange, client, &fill, follower, Role::Follower).await
 }
@@ -85,7 +87,7 @@ async fn send<R: Runtime>(
         last_modified: answer.modified,
     };
     match conditional::evaluate(&request.method, &request.fields, &validators) {
-        Verdict::NotModified => return not_modified(client, answer, keep).await,
+        Verdict::NotModified => return not_modified(exchange, client, answer, keep).await,
         Verdict::PreconditionFailed => return client.send_empty(412, keep).await,
         Verdict::Proceed => {}
     }
@@ -103,7 +105,7 @@ async fn send<R: Runtime>(
     let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
         Selection::Whole => (200, 0, size),
         Selection::Part { first, last } => (206, first, last + 1),
-        Selection::Unsatisfiable => return unsatisfiable(client, size, keep).await,
+        Selection::Unsatisfiable => return unsatisfiable(exchange, client, size, keep).await,
     };
     let mut described = if status == 200 {
         HeadWriter::with_reason(200, &answer.head.reason)
@@ -111,7 +113,7 @@ async fn send<R: Runtime>(
         HeadWriter::new(206).field("Content-Range", content_range(first, end, size))
     };
     described = described.fields(&fields).field("Content-Length", (end - first).to_string());
-    let bytes = head::finish(described.field("Accept-Ranges", "bytes"), keep);
+    let bytes = exchange.finish(described.field("Accept-Ranges", "bytes"), keep);
     let sent = async {
         if request.method == Method::Head {
             return client.out().send(&bytes).await;
@@ -130,14 +132,19 @@ fn part(bytes: &[u8], first: u64, end: u64) -> &[u8] {
     &bytes[within(first)..within(end)]
 }
 
-async fn not_modified<R: Runtime>(client: &Client<R>, answer: &Answer, keep: bool) -> Reply {
+async fn not_modified<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    answer: &Answer,
+    keep: bool,
+) -> Reply {
     let mut described = HeadWriter::new(304);
     for name in ["Last-Modified", "Content-Type", "ETag"] {
         if let Some(value) = answer.head.fields.get(name) {
             described = described.field(name, value);
         }
     }
-    Reply::ended(304, None, keep, client.out().send(&head::finish(described, keep)).await)
+    Reply::ended(304, None, keep, client.out().send(&exchange.finish(described, keep)).await)
 }
 
 /// A body whose length the head has told.
@@ -185,7 +192,7 @@ async fn send_unknown<R: Runtime>(
     if chunked {
         described = described.field("Transfer-Encoding", "chunked");
     }
-    let bytes = head::finish(described, keep);
+    let bytes = exchange.finish(described, keep);
     let sent = async {
         client.out().send(&bytes).await?;
         if exchange.request.method == Method::Head {

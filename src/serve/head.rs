@@ -4,8 +4,9 @@ use crate::config::Origin;
 use crate::error::Error;
 use crate::http::date;
 use crate::http::fields::{Fields, end_to_end};
-use crate::http::request::{RequestBody, RequestHead, request_head};
+use crate::http::request::{Method, RequestBody, RequestHead, request_head};
 use crate::http::response::{HeadWriter, reason};
+use crate::outcome::Outcome;
 use crate::sys::clock;
 
 /// How we name ourselves in Via (RFC 9110 section 7.6.3).
@@ -23,6 +24,11 @@ pub fn finish(head: HeadWriter, keep: bool) -> Vec<u8> {
     head.field("Date", date::format(clock::unix_secs())).field("Connection", connection).finish()
 }
 
+/// Adds what the cache had to do with the answer, behind what caches before us said.
+pub fn tell(head: HeadWriter, outcome: Outcome, redirects: usize) -> HeadWriter {
+    head.field("Cache-Status", outcome.cache_status(redirects)).field("X-Cache", outcome.x_cache())
+}
+
 /// The text of an answer that tells of an error: one line.
 pub fn error_text(status: u16, error: &Error) -> String {
     let line = format!("{status} {}: {error}", reason(status));
@@ -36,8 +42,26 @@ pub fn answer_fields(from: &Fields) -> Fields {
     fields
 }
 
+/// A request to the origin, as it will be sent.
+#[derive(Clone, Debug)]
+pub struct OriginRequest {
+    /// What is asked for.
+    pub method: Method,
+    /// Path and query.
+    pub target: Vec<u8>,
+    /// All fields, Host first.
+    pub fields: Fields,
+}
+
+impl OriginRequest {
+    /// Its bytes, without a body.
+    pub fn head(&self) -> Vec<u8> {
+        request_head(self.method.as_str(), &self.target, &self.fields)
+    }
+}
+
 /// The request that fills the cache: for the whole, uncoded file, whatever this client asked of it.
-pub fn fill_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
+pub fn fill_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
     let own = [
         "host",
         "date",
@@ -54,18 +78,18 @@ pub fn fill_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
     ];
     let mut fields = for_origin(origin, request, &own);
     fields.push(b"Accept-Encoding", b"identity");
-    request_head("GET", &origin.target(&request.origin_form()), &fields)
+    OriginRequest { method: Method::Get, target: origin.target(&request.origin_form()), fields }
 }
 
 /// The request passed on as it came.
-pub fn pass_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
+pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
     let mut fields = for_origin(origin, request, &["host", "date", "server", "content-length", "expect"]);
     match request.body {
         RequestBody::None => {}
         RequestBody::Length(length) => fields.push(b"Content-Length", length.to_string().as_bytes()),
         RequestBody::Chunked => fields.push(b"Transfer-Encoding", b"chunked"),
     }
-    request_head(request.method.as_str(), &origin.target(&request.origin_form()), &fields)
+    OriginRequest { method: request.method.clone(), target: origin.target(&request.origin_form()), fields }
 }
 
 fn for_origin(origin: &Origin, request: &RequestHead, own: &[&str]) -> Fields {

@@ -104,7 +104,7 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         Validators { etags: [Some(file.etag.as_bytes()), None], last_modified: Some(file.modified) };
     match conditional::evaluate(&request.method, &request.fields, &validators) {
         Verdict::NotModified => {
-            let sent = client.out().send(&head::finish(file.describe(304), keep)).await;
+            let sent = client.out().send(&exchange.finish(file.describe(304), keep)).await;
             return Reply::ended(304, None, keep, sent);
         }
         Verdict::PreconditionFailed => return client.send_empty(412, keep).await,
@@ -113,9 +113,9 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
         range::Selection::Whole => (200, 0, size),
         range::Selection::Part { first, last } => (206, first, last + 1),
-        range::Selection::Unsatisfiable => return unsatisfiable(client, size, keep).await,
+        range::Selection::Unsatisfiable => return unsatisfiable(exchange, client, size, keep).await,
     };
-    let bytes = head_of(&file, status, first, end, keep);
+    let bytes = head_of(exchange, &file, status, first, end, keep);
     let sent = async {
         if request.method == Method::Head || first == end {
             return client.out().send(&bytes).await;
@@ -131,7 +131,14 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
 }
 
 /// The head of an answer with the bytes from `first` up to and without `end`.
-fn head_of(file: &Ready, status: u16, first: u64, end: u64, keep: bool) -> Vec<u8> {
+fn head_of<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    file: &Ready,
+    status: u16,
+    first: u64,
+    end: u64,
+    keep: bool,
+) -> Vec<u8> {
     if status == 200 && keep {
         return file.with_message(|bytes| bytes[..file.head()].to_vec());
     }
@@ -140,13 +147,18 @@ fn head_of(file: &Ready, status: u16, first: u64, end: u64, keep: bool) -> Vec<u
     if status == 206 {
         described = described.field("Content-Range", content_range(first, end, file.entry.info.size));
     }
-    head::finish(described, keep)
+    exchange.finish(described, keep)
 }
 
 /// The whole is shorter than what was asked for (RFC 9110 section 15.5.17).
-pub async fn unsatisfiable<R: Runtime>(client: &Client<R>, size: u64, keep: bool) -> Reply {
+pub async fn unsatisfiable<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    size: u64,
+    keep: bool,
+) -> Reply {
     let refused = head::local(416, 0).field("Content-Range", format!("bytes */{size}"));
-    Reply::ended(416, Some(0), keep, client.out().send(&head::finish(refused, keep)).await)
+    Reply::ended(416, Some(0), keep, client.out().send(&exchange.finish(refused, keep)).await)
 }
 
 /// The value of Content-Range for the bytes from `first` up to and without `end`.

@@ -9,20 +9,22 @@ pub mod hit;
 pub mod lookup;
 pub mod pass;
 pub mod ready;
+pub mod redirect;
 pub mod splice;
 pub mod upload;
 pub mod warm;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Side};
 use crate::http::request::{Method, RequestBody, RequestHead};
+use crate::http::response::HeadWriter;
 use crate::key::Key;
 use crate::observe::log::{Lane, Log, RequestLog};
-use crate::outcome::Why;
+use crate::outcome::{Outcome, Why};
 use crate::pattern::Pattern;
 use crate::route::{self, Route};
 use crate::rt::Runtime;
@@ -47,6 +49,8 @@ pub struct Shared {
     pub log: Arc<Log>,
     /// The end of the program, and what it waits for.
     pub stop: Arc<Stop>,
+    /// What we are called where redirects lead, if they are followed.
+    pub redirects: Option<redirect::Name>,
 }
 
 /// What one worker has.
@@ -110,9 +114,28 @@ pub struct Exchange<'a, R: Runtime> {
     pub request: &'a RequestHead,
     /// Its debug lines.
     pub log: &'a RequestLog,
+    /// What the cache has to do with the answer; nothing with one of our own making.
+    pub outcome: Cell<Option<Outcome>>,
+    /// Redirects followed for it.
+    pub redirects: Cell<usize>,
 }
 
-impl<R: Runtime> Exchange<'_, R> {
+impl<'a, R: Runtime> Exchange<'a, R> {
+    /// A request that has just come.
+    pub fn new(context: &'a Rc<Context<R>>, request: &'a RequestHead, log: &'a RequestLog) -> Self {
+        Self { context, request, log, outcome: Cell::new(None), redirects: Cell::new(0) }
+    }
+
+    /// Ends the head of an answer that the cache had to do with.
+    pub fn finish(&self, mut head: HeadWriter, keep: bool) -> Vec<u8> {
+        if self.context.shared.config.cache_status
+            && let Some(outcome) = self.outcome.get()
+        {
+            head = head::tell(head, outcome, self.redirects.get());
+        }
+        head::finish(head, keep)
+    }
+
     /// May the connection stay open after the answer? Not with a body that nobody has read.
     pub fn keep(&self) -> bool {
         self.request.keep_alive()
@@ -179,7 +202,7 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
         if !matches!(found, Found::Absent) {
             return present(exchange, client, key, found).await;
         }
-        let turn = match may_fill(exchange.request) {
+        let turn = match may_fill(exchange) {
             Ok(()) => store.inflight.enter(&key),
             // What is being fetched anyway answers a HEAD too.
             Err(Why::HeadOnMiss) => match store.inflight.get(&key) {
@@ -233,6 +256,7 @@ async fn present<R: Runtime>(
 }
 
 async fn hit<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, file: Rc<Ready>) -> Reply {
+    exchange.outcome.set(Some(Outcome::Hit(None)));
     if exchange.log.is_on() {
         let path = exchange.context.shared.store.display(&file.key);
         exchange.log.debug(format_args!("{path} is a file (cached) - streaming to client"));
@@ -247,8 +271,13 @@ async fn directory<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
 }
 
 /// May the answer to this request be stored, as far as the request tells?
-fn may_fill(request: &RequestHead) -> Result<(), Why> {
-    if request.method == Method::Head {
+fn may_fill<R: Runtime>(exchange: &Exchange<'_, R>) -> Result<(), Why> {
+    let request = exchange.request;
+    let returned = |name: &redirect::Name| name.is_in(&request.fields);
+    if exchange.context.shared.redirects.as_ref().is_some_and(returned) {
+        // Whoever sent it may be the one that it would wait for.
+        Err(Why::Returned)
+    } else if request.method == Method::Head {
         Err(Why::HeadOnMiss)
     } else if !matches!(request.body, RequestBody::None | RequestBody::Length(0)) {
         Err(Why::RequestBody)

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 
 use super::client::{Client, Out};
+use super::redirect::{self, Follow};
 use super::{Exchange, Reply, head, splice, upload};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::{Method, RequestBody, Version};
 use crate::http::response::{HeadWriter, ResponseBody, ResponseHead};
-use crate::outcome::Why;
+use crate::outcome::{Outcome, Why};
 use crate::rt::{Runtime, share};
 use crate::sys::socket;
 use crate::upstream::Connection;
@@ -24,12 +25,13 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Passes the request on.
 pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: Why) -> Reply {
+    exchange.outcome.set(Some(Outcome::Pass(why)));
     if !matches!(why, Why::Method | Why::NoMatch | Why::HeadOnMiss) {
         exchange.log.debug(format_args!("not cached - {}", why.as_str()));
     }
     exchange.log.debug(format_args!("request will be proxied with no caching"));
     let answered = match exchange.request.body {
-        RequestBody::None | RequestBody::Length(0) => bodiless(exchange, client).await,
+        RequestBody::None | RequestBody::Length(0) => bodiless(exchange, client, why).await,
         RequestBody::Length(_) | RequestBody::Chunked => with_body(exchange, client).await,
     };
     match answered {
@@ -44,10 +46,15 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
     }
 }
 
-async fn bodiless<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Result<Reply, Error> {
-    let upstream = &exchange.context.upstream;
-    let asked = head::pass_request(&upstream.origin, exchange.request);
-    let (answer, body) = upstream.ask(&asked, &exchange.request.method).await?;
+async fn bodiless<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    why: Why,
+) -> Result<Reply, Error> {
+    let asked = head::pass_request(&exchange.context.upstream.origin, exchange.request);
+    // Of what is no file of ours, or was asked by ourselves, the asker follows the redirects.
+    let follow = if matches!(why, Why::NoMatch | Why::Returned) { Follow::Never } else { Follow::Maybe };
+    let (answer, body) = redirect::ask(exchange, &asked, follow).await?;
     Ok(relay(exchange, &client.out(), answer, body, exchange.keep()).await)
 }
 
@@ -57,7 +64,7 @@ async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     // A reused connection may be closed under a body that cannot be sent twice.
     let connection = upstream.fresh_connection().await?;
     let transport = Rc::clone(&connection.transport);
-    transport.write_all(&head::pass_request(&upstream.origin, request), client.stall_time).await?;
+    transport.write_all(&head::pass_request(&upstream.origin, request).head(), client.stall_time).await?;
     if request.expects_continue() && client.input.is_empty() {
         client.out().send(CONTINUE).await?;
     }
@@ -122,10 +129,12 @@ async fn answer_to_upload<R: Runtime>(
     let (upstream, request) = (&exchange.context.upstream, exchange.request);
     let head = upstream.read_head_unbounded(&connection.transport, &mut connection.input, &request.method);
     let overdue = async { Err(upload.overdue::<R>(upstream.limits().response_head_time).await) };
-    let answer = or(head, overdue).await?;
+    let mut answer = or(head, overdue).await?;
     // An origin that answers early may take what is still to come for the rest of this request.
     let body = OriginBody::new(upstream, connection, &answer, &request.method, upload.whole.get())?;
     upload.answered.set(true);
+    let target = upstream.origin.target(&request.origin_form());
+    redirect::adapt(exchange.context, &target, &mut answer);
     let keep = request.keep_alive() && upload.whole.get() && !exchange.context.shared.stop.is_asked();
     Ok(relay(exchange, out, answer, body, keep).await)
 }
@@ -146,7 +155,7 @@ pub async fn relay<R: Runtime>(
     let keep = keep && !by_close;
     let (described, length) = describe(&answer, framing, chunked);
     let sent = async {
-        out.send(&head::finish(described, keep)).await?;
+        out.send(&exchange.finish(described, keep)).await?;
         send_body(exchange, out, body, chunked).await
     };
     if by_close {

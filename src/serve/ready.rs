@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::head;
 use super::hit::{etag, unix_millis};
 use super::warm::{self, FRESH, WINDOW};
 use crate::config::FileLimits;
 use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
+use crate::outcome::Outcome;
 use crate::rt::round::Rounds;
 use crate::store::{Entry, Found, Store};
 use crate::sys::clock;
@@ -57,16 +59,20 @@ struct Message {
 
 impl Ready {
     /// Describes an open file, and reads it if it is no longer than `small` bytes and takes no disk.
-    pub fn new(key: Key, entry: Entry, small: u64) -> Self {
+    /// Its head tells that it is a hit if that is to be `told`.
+    pub fn new(key: Key, entry: Entry, small: u64, told: bool) -> Self {
         let millis = unix_millis(entry.info.modified);
         let etag = etag(entry.info.size, millis);
         let modified = millis / 1000;
-        let described = described(200, &key, &etag, modified)
+        let mut described = described(200, &key, &etag, modified)
             .field("Content-Length", entry.info.size.to_string())
             .field("Accept-Ranges", "bytes");
+        if told {
+            described = head::tell(described, Outcome::Hit(None), 0);
+        }
         let date_at = described.written() + b"Date: ".len();
         let mut bytes = described.field("Date", date::format(0)).field("Connection", "keep-alive").finish();
-        let head = bytes.len();
+        let head_bytes = bytes.len();
         if entry.info.size <= small {
             read_body(&entry, &mut bytes);
         }
@@ -80,7 +86,7 @@ impl Ready {
             warm: Cell::new((Duration::ZERO, 0)),
             checked: Cell::new(0),
             looked_up: Cell::new(clock::steady()),
-            head,
+            head: head_bytes,
             message,
         }
     }
@@ -178,6 +184,8 @@ pub struct ReadyFiles {
     limits: FileLimits,
     /// Files open at a time.
     most: usize,
+    /// Whether answers tell that they are hits.
+    told: bool,
     table: RefCell<Table>,
     /// Counts the housekeeper's visits.
     now: Cell<u32>,
@@ -201,9 +209,9 @@ struct Slot {
 }
 
 impl ReadyFiles {
-    /// None yet; at most `most` at a time.
-    pub fn new(limits: FileLimits, most: usize, rounds: Rounds) -> Self {
-        Self { limits, most, table: RefCell::default(), now: Cell::new(0), rounds }
+    /// None yet; at most `most` at a time. Answers tell that they are hits if that is to be `told`.
+    pub fn new(limits: FileLimits, most: usize, told: bool, rounds: Rounds) -> Self {
+        Self { limits, most, told, table: RefCell::default(), now: Cell::new(0), rounds }
     }
 
     /// The file of this path, if it is here and still what it was.
@@ -244,7 +252,7 @@ impl ReadyFiles {
         let mut table = self.table.borrow_mut();
         let room = self.limits.body_memory.saturating_sub(table.bytes);
         let small = if entry.info.size <= room as u64 { self.limits.small_body } else { 0 };
-        let file = Rc::new(Ready::new(key, entry, small));
+        let file = Rc::new(Ready::new(key, entry, small, self.told));
         if self.most > 0 {
             if let Some(place) = table.places.get(path).copied() {
                 table.remove(place);

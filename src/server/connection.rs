@@ -114,7 +114,7 @@ fn answer_at_once<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, requ
         return AtOnce::No;
     }
     let log = RequestLog::new(context.lines.log());
-    hit::at_once(&Exchange { context, request, log: &log }, client)
+    hit::at_once(&Exchange::new(context, request, &log), client)
 }
 
 /// Goes on with an answer that has begun; whether another request may follow.
@@ -133,7 +133,7 @@ async fn go_on<R: Runtime>(
 /// Answers a request; whether another may follow.
 async fn answer<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, request: RequestHead) -> bool {
     let log = RequestLog::new(context.lines.log());
-    let reply = respond(&Exchange { context, request: &request, log: &log }, client).await;
+    let reply = respond(&Exchange::new(context, &request, &log), client).await;
     record(context, client, &request, &reply, &log);
     if !reply.keep {
         let unread = !matches!(request.body, RequestBody::None | RequestBody::Length(0));

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Pinning, Workers};
 use crate::observe::log::Log;
 use crate::serve::Shared;
+use crate::serve::redirect::Name;
 use crate::store::Store;
 use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
@@ -51,7 +52,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let cpus = cpus(&config.pin)?;
     let listening = listener::open(&config.host, config.port, count)?;
     announce(&config, &listening, &log);
-    let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stop: Arc::default() });
+    let redirects = config.follow_redirects.then(Name::unique);
+    let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stop: Arc::default(), redirects });
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,
@@ -82,7 +84,7 @@ fn announce(config: &Config, listening: &Listening, log: &Log) {
 
 #[cfg(feature = "tls")]
 fn load_trust(config: &Config, log: &Log) -> Result<Option<Trust>, String> {
-    if !config.origin.https {
+    if !config.origin.https && !config.follow_redirects {
         return Ok(None);
     }
     let (trust, complaints) = Trust::load().map_err(|error| format!("cannot set up TLS: {error}"))?;

@@ -159,7 +159,12 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
         pattern: config.pattern.clone(),
         pipes: Pipes::default(),
         closing: Bell::default(),
-        files: ReadyFiles::new(config.limits.files, plan.open_files, Rounds::start::<R>()),
+        files: ReadyFiles::new(
+            config.limits.files,
+            plan.open_files,
+            config.cache_status,
+            Rounds::start::<R>(),
+        ),
         scratch: RefCell::default(),
         buffers: Buffers::default(),
         lines: Lane::open(&plan.shared.log),

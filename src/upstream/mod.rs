@@ -33,13 +33,14 @@ const HEAD_READ: usize = 72 * 1024;
 #[derive(Clone, Debug)]
 pub struct Trust;
 
-/// One worker's way to the origin, with its idle connections.
+/// One worker's way to the origin, and to the servers it redirects to, with the idle connections.
 pub struct Upstream<R: Runtime> {
     /// Where it is.
     pub origin: Arc<Origin>,
     limits: Limits,
     head_limits: HeadLimits,
     trust: Option<Trust>,
+    /// To whatever server, those idle for longest first.
     idle: RefCell<Vec<(Instant, Connection<R>)>>,
     /// For requests at the origin at a time: each needs descriptors of several kinds.
     places: Places,
@@ -53,6 +54,8 @@ pub struct Connection<R: Runtime> {
     pub input: Vec<u8>,
     /// It has served a request before, so the origin may be about to close it.
     pub reused: bool,
+    /// The server at its other end.
+    to: Arc<Origin>,
     /// Held while a request is under way on it.
     place: Option<Place>,
 }
@@ -70,16 +73,26 @@ impl<R: Runtime> Upstream<R> {
         &self.limits
     }
 
-    /// Sends a request without a body and waits for the answer's head. Asks a second time, on a
-    /// new connection, when a reused one turns out to be closed (RFC 9112 section 9.3.1).
+    /// Sends the origin a request without a body and waits for the answer's head. Asks a second
+    /// time, on a new connection, when a reused one turns out to be closed (RFC 9112 section 9.3.1).
     pub async fn ask(
         self: &Rc<Self>,
         head: &[u8],
         method: &Method,
     ) -> Result<(ResponseHead, OriginBody<R>), Error> {
+        self.ask_at(&self.origin, head, method).await
+    }
+
+    /// The same of another server.
+    pub async fn ask_at(
+        self: &Rc<Self>,
+        to: &Arc<Origin>,
+        head: &[u8],
+        method: &Method,
+    ) -> Result<(ResponseHead, OriginBody<R>), Error> {
         // What may not be repeated is not sent over a connection that may be closing.
         let mut connection =
-            if method.is_idempotent() { self.connection().await? } else { self.fresh_connection().await? };
+            if method.is_idempotent() { self.connection(to).await? } else { self.new_connection(to).await? };
         let mut answer = self.try_once(&mut connection, head, method).await;
         if let Err(error) = &answer
             && connection.reused
@@ -87,7 +100,7 @@ impl<R: Runtime> Upstream<R> {
             && error.kind == Kind::Closed
         {
             let place = connection.place.take();
-            connection = Connection { place, ..self.connect().await? };
+            connection = Connection { place, ..self.connect(to).await? };
             answer = self.try_once(&mut connection, head, method).await;
         }
         let answer = answer?;
@@ -158,23 +171,32 @@ impl<R: Runtime> Upstream<R> {
     }
 
     /// An idle connection that still stands, or a new one.
-    pub async fn connection(&self) -> Result<Connection<R>, Error> {
+    async fn connection(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
         let place = Some(self.place().await?);
-        loop {
-            let Some((since, connection)) = self.idle.borrow_mut().pop() else {
-                break;
-            };
+        while let Some((since, connection)) = self.take_idle(to) {
             if since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet() {
                 return Ok(Connection { place, ..connection });
             }
         }
-        Ok(Connection { place, ..self.connect().await? })
+        Ok(Connection { place, ..self.connect(to).await? })
     }
 
-    /// A new connection.
+    /// The connection to that server that was given back last.
+    fn take_idle(&self, to: &Arc<Origin>) -> Option<(Instant, Connection<R>)> {
+        let serves = |theirs: &Arc<Origin>| Arc::ptr_eq(theirs, to) || theirs.is_same_server(to);
+        let mut idle = self.idle.borrow_mut();
+        let at = idle.iter().rposition(|(_, connection)| serves(&connection.to))?;
+        Some(idle.remove(at))
+    }
+
+    /// A new connection to the origin.
     pub async fn fresh_connection(&self) -> Result<Connection<R>, Error> {
+        self.new_connection(&self.origin).await
+    }
+
+    async fn new_connection(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
         let place = Some(self.place().await?);
-        Ok(Connection { place, ..self.connect().await? })
+        Ok(Connection { place, ..self.connect(to).await? })
     }
 
     async fn place(&self) -> Result<Place, Error> {
@@ -182,10 +204,10 @@ impl<R: Runtime> Upstream<R> {
         waiting.await.map_err(Error::timeout(Side::Us))
     }
 
-    async fn connect(&self) -> Result<Connection<R>, Error> {
-        let transport =
-            connect::connect::<R>(&self.origin, self.limits.connect_time, self.trust.as_ref()).await?;
-        Ok(Connection { transport: Rc::new(transport), input: Vec::new(), reused: false, place: None })
+    async fn connect(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
+        let connecting = connect::connect::<R>(to, self.limits.connect_time, self.trust.as_ref());
+        let (transport, to) = (Rc::new(connecting.await?), Arc::clone(to));
+        Ok(Connection { transport, input: Vec::new(), reused: false, to, place: None })
     }
 
     /// Keeps a connection whose last answer has been read to its end.

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cache_status;
 mod cold;
 mod connection;
 mod engine;
@@ -20,6 +21,7 @@ mod follow;
 mod hit;
 mod leaks;
 mod lifecycle;
+mod location;
 mod miss_fast;
 mod names;
 mod odd_origins;
@@ -28,6 +30,7 @@ mod parity_dir;
 mod parity_log;
 mod pass;
 mod ready;
+mod redirect;
 mod regressions;
 mod time_limits;
 mod tls;
