@@ -29,5 +29,6 @@ mod parity_log;
 mod pass;
 mod ready;
 mod regressions;
+mod snapshot;
 mod time_limits;
 mod tls;
