@@ -151,10 +151,11 @@ async fn select_unknown<R: Runtime>(
     validators: &Validators<'_>,
 ) -> (Selection, Option<u64>) {
     let (method, fields) = (&exchange.request.method, &exchange.request.fields);
-    let of_known = |size| match range::select(method, fields, size, validators) {
-        // A body sent whole keeps the framing that everybody else gets.
-        Selection::Whole => (Selection::Whole, None),
-        selection => (selection, Some(size)),
+    // A body sent whole keeps the framing that everybody else gets.
+    let of_known = |size| {
+        let selection = range::select(method, fields, size, validators);
+        let needed = (selection != Selection::Whole).then_some(size);
+        (selection, needed)
     };
     if let Some(size) = follower.size() {
         return of_known(size);

@@ -310,3 +310,41 @@ impl Drop for Follower {
         state.leader.wake_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_passed_by_and_were_not_kept_are_an_error_and_no_wait() {
+        let piece = Some((20, Arc::new(vec![7; 5])));
+        let mut state = State { stored: 10, piece, ..State::default() };
+        assert!(matches!(state.progress(9), Some(Progress::Upto(10))));
+        for position in [10, 19] {
+            assert!(
+                matches!(state.progress(position), Some(Progress::Broken(error)) if error.side == Side::Disk)
+            );
+        }
+        assert!(matches!(state.progress(22), Some(Progress::Piece(_, 2))));
+        assert!(state.progress(25).is_none());
+    }
+
+    #[test]
+    fn places_beside_a_fill_are_given_back() {
+        let fill = Arc::new(Fill::default());
+        let followers = [fill.follow(0).unwrap(), fill.follow(0).unwrap()];
+        let taken: Vec<_> = (0..MOST_DETOURS).map(|at| followers[at % 2].detour().unwrap()).collect();
+        assert!(followers[0].detour().is_none());
+        drop(taken);
+        assert!(followers[1].detour().is_some());
+    }
+
+    #[test]
+    fn a_pace_tells_when_more_will_be_there() {
+        let pace = Pace { stored: 500, gained: 100, took: Duration::from_secs(2) };
+        assert_eq!(pace.time_for(0), Duration::ZERO);
+        assert_eq!(pace.time_for(50), Duration::from_secs(1));
+        let none = Pace { gained: 0, ..pace };
+        assert_eq!(none.time_for(u64::MAX), Duration::from_nanos(u64::MAX));
+    }
+}
