@@ -144,6 +144,8 @@ pub struct Limits {
     pub connect_time: Duration,
     /// From the request to the origin's head. Mirrors that fetch on demand answer late.
     pub response_head_time: Duration,
+    /// Bytes beyond a fill from which on a range counts as far ahead of it. Below, waiting is cheaper for all.
+    pub far_range: u64,
     /// For open transfers once a stop was asked. Below the patience of service managers.
     pub drain_time: Duration,
     /// Open files and bodies in memory.
@@ -194,6 +196,7 @@ impl Default for Limits {
             stall_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(10),
             response_head_time: Duration::from_secs(60),
+            far_range: 8 * 1024 * 1024,
             drain_time: Duration::from_secs(20),
             files: FileLimits::default(),
             connections: 0,

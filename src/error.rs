@@ -39,6 +39,8 @@ pub enum Kind {
     Io,
     /// The task that should have done it ended early.
     Abandoned,
+    /// The request has been here before.
+    Loop,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             Self::Redirects => "too many redirects",
             Self::Io => "input/output error",
             Self::Abandoned => "abandoned",
+            Self::Loop => "request loop",
         }
     }
 }
@@ -113,6 +116,7 @@ impl Error {
             (Side::Client, Kind::Timeout) => 408,
             (Side::Client, _) => 400,
             (Side::Us, Kind::Timeout) => 503,
+            (Side::Us, Kind::Loop) => 508,
             (Side::Disk | Side::Us, _) => 500,
         }
     }

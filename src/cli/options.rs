@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 24] = [
+pub(super) const OPTIONS: [Opt; 25] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -80,6 +80,12 @@ pub(super) const OPTIONS: [Opt; 24] = [
         "drain-timeout",
         Some("<s>"),
         "[env FS_CACHE_DRAIN_TIMEOUT] for what is in flight at a stop, defaults to 20 seconds",
+    ),
+    opt(
+        None,
+        "far-range",
+        Some("<bytes>"),
+        "[env FS_CACHE_FAR_RANGE] ranges so far ahead of a download are fetched directly, defaults to 8388608",
     ),
     opt(
         None,

@@ -66,6 +66,9 @@ pub(super) struct Flags {
     drain_timeout: Vec<String>,
     /// bytes
     #[argh(option)]
+    far_range: Vec<String>,
+    /// bytes
+    #[argh(option)]
     small_body: Vec<String>,
     /// bytes
     #[argh(option)]
@@ -105,7 +108,9 @@ impl Flags {
         let stall = time(&self.stall_timeout, "--stall-timeout", "FS_CACHE_STALL_TIMEOUT", limits.stall_time);
         let idle = time(&self.idle_timeout, "--idle-timeout", "FS_CACHE_IDLE_TIMEOUT", limits.idle_time);
         let drain = time(&self.drain_timeout, "--drain-timeout", "FS_CACHE_DRAIN_TIMEOUT", limits.drain_time);
+        let far = Setting::pick(self.far_range.clone(), "--far-range", "FS_CACHE_FAR_RANGE", env);
         Ok(Limits {
+            far_range: far.map_or(Ok(limits.far_range), |size| size.read("size", count))?,
             connect_time: connect?,
             response_head_time: response?,
             stall_time: stall?,

@@ -118,15 +118,13 @@ const HOP_BY_HOP: [&str; 9] = [
 ];
 
 /// Fields a Connection field must not remove: losing one would change what the message means further on.
-const PROTECTED: [&str; 20] = [
+/// So are all that begin with `Content-` or `If-`.
+const PROTECTED: [&str; 18] = [
     "accept-encoding",
+    "accept-ranges",
     "age",
     "authorization",
     "cache-control",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
     "cookie",
     "date",
     "etag",
@@ -134,6 +132,7 @@ const PROTECTED: [&str; 20] = [
     "host",
     "last-modified",
     "location",
+    "max-forwards",
     "range",
     "set-cookie",
     "vary",
@@ -146,8 +145,8 @@ fn is_one_of(name: &[u8], list: &[&str]) -> bool {
 }
 
 fn is_protected(name: &[u8]) -> bool {
-    let conditional = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"));
-    conditional || is_one_of(name, &PROTECTED)
+    let begins = |with: &[u8]| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    begins(b"if-") || begins(b"content-") || is_one_of(name, &PROTECTED)
 }
 
 /// Does `name` concern this connection only (RFC 9110 section 7.6.1)?
@@ -201,7 +200,7 @@ mod tests {
     fn rfc9110_7_6_1_hop_by_hop_and_nominated_fields_stay_behind() {
         let set = Fields::from_iter([
             ("Host", "h"),
-            ("Connection", "close, X-Hop, host, If-None-Match, content-length"),
+            ("Connection", "close, X-Hop, host, If-None-Match, content-length, VIA, Content-Digest, ,\"x"),
             ("connection", "X-Other"),
             ("Keep-Alive", "timeout=5"),
             ("TE", "trailers"),
@@ -211,11 +210,13 @@ mod tests {
             ("X-OTHER", "1"),
             ("If-None-Match", "\"a\""),
             ("Content-Length", "3"),
+            ("Via", "1.0 first"),
+            ("Content-Digest", "x"),
             ("Date", "now"),
             ("X-Kept", "1"),
         ]);
         let kept = end_to_end(&set, &["date"]);
         let names: Vec<_> = kept.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
-        assert_eq!(names, ["Host", "If-None-Match", "Content-Length", "X-Kept"]);
+        assert_eq!(names, ["Host", "If-None-Match", "Content-Length", "Via", "Content-Digest", "X-Kept"]);
     }
 }

@@ -5,8 +5,8 @@
 //! that strictly; responses are given the one indulgence RFC 9112 section 6.3 allows, equal repeated lengths.
 //!
 //! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header
-//! section. [`conditional`], [`range`], [`date`] and [`mime`] answer what a hit needs to know; [`url`] resolves what
-//! a Location says.
+//! section. [`conditional`], [`range`], [`multipart`], [`date`] and [`mime`] answer what a hit needs to know; [`url`]
+//! resolves what a Location says.
 
 pub mod body;
 pub mod chunked;
@@ -16,6 +16,7 @@ pub mod fields;
 mod head;
 mod message;
 pub mod mime;
+pub mod multipart;
 pub mod range;
 mod refusal;
 pub mod request;

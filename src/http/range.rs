@@ -5,8 +5,30 @@ use super::fields::Fields;
 use super::head::digits;
 use super::request::Method;
 
-/// Which bytes of a representation to send.
+/// Ranges in one request that are looked at. Clients that update files from their differences ask
+/// for a few dozen at a time; more select the whole.
+const MAX_RANGES: usize = 128;
+/// Parts that may overlap others (RFC 9110 section 14.2 warns of more): one pair.
+const MAX_OVERLAPS: usize = 1;
+
+/// The bytes from `first` up to and without `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub first: u64,
+    /// Offset behind the last byte, beyond `first`.
+    pub end: u64,
+}
+
+impl Span {
+    /// How many bytes it has.
+    pub fn count(self) -> u64 {
+        self.end - self.first
+    }
+}
+
+/// Which bytes of a representation to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Selection {
     /// All of it, with 200.
     Whole,
@@ -17,34 +39,60 @@ pub enum Selection {
         /// Offset of the last byte.
         last: u64,
     },
+    /// Two or more parts in the order asked for, with 206 and multipart/byteranges. Together they
+    /// have no more bytes than the whole.
+    Parts(Vec<Span>),
     /// None: answer 416.
     Unsatisfiable,
 }
 
 /// What the Range and If-Range fields of a request select of `size` bytes.
 ///
-/// One range only. Several ranges, several Range lines, other units and bad syntax select the whole, as
-/// RFC 9110 section 14.2 allows, and so does any method but GET.
+/// Ranges outside are left out; one that overlaps or touches the one asked for just before becomes one
+/// with it. The whole is selected, as RFC 9110 section 14.2 allows, by several Range lines, other units,
+/// bad syntax, too many ranges, too many that overlap, ranges that have more bytes than the whole
+/// together, and by any method but GET.
 pub fn select(method: &Method, fields: &Fields, size: u64, v: &Validators<'_>) -> Selection {
-    let range = fields.only("range").filter(|_| *method == Method::Get);
-    match range.and_then(one_range) {
-        Some((first, last)) if if_range_holds(fields, v) => resolve(first, last, size),
-        _ => Selection::Whole,
+    asked(method, fields, v).map_or(Selection::Whole, |ranges| resolve_all(&ranges, size))
+}
+
+/// The first and the last position of the only range of a request, where it tells both: such a range
+/// needs no length to be found.
+pub fn closed(method: &Method, fields: &Fields, v: &Validators<'_>) -> Option<(u64, u64)> {
+    match asked(method, fields, v)?.as_slice() {
+        [(Some(first), Some(last))] => Some((*first, *last)),
+        _ => None,
     }
 }
 
-/// The two positions of the only range in `value`, of which one may be left out.
-fn one_range(value: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
+/// Two positions, of which one may be left out.
+type Range = (Option<u64>, Option<u64>);
+
+/// The ranges that a request asks for, if that counts.
+fn asked(method: &Method, fields: &Fields, v: &Validators<'_>) -> Option<Vec<Range>> {
+    let range = fields.only("range").filter(|_| *method == Method::Get)?;
+    range_set(range).filter(|_| if_range_holds(fields, v))
+}
+
+/// The ranges in `value`, at least one, if it is well-formed and not too long.
+fn range_set(value: &[u8]) -> Option<Vec<Range>> {
     let equals = value.iter().position(|&byte| byte == b'=')?;
     let (unit, set) = (&value[..equals], &value[equals + 1..]);
-    let mut ranges =
-        set.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|range| !range.is_empty());
-    let range = ranges.next().filter(|_| unit.eq_ignore_ascii_case(b"bytes"))?;
+    let mut ranges = Vec::new();
+    for range in set.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|range| !range.is_empty()) {
+        if ranges.len() == MAX_RANGES {
+            return None;
+        }
+        ranges.push(one_range(range)?);
+    }
+    (unit.eq_ignore_ascii_case(b"bytes") && !ranges.is_empty()).then_some(ranges)
+}
+
+fn one_range(range: &[u8]) -> Option<Range> {
     let dash = range.iter().position(|&byte| byte == b'-')?;
     let (first, last) = (position(&range[..dash])?, position(&range[dash + 1..])?);
     let backwards = matches!((first, last), (Some(first), Some(last)) if first > last);
-    let valid = (first.is_some() || last.is_some()) && !backwards && ranges.next().is_none();
-    valid.then_some((first, last))
+    ((first.is_some() || last.is_some()) && !backwards).then_some((first, last))
 }
 
 /// A position, or the lack of one. What 64 bits do not hold lies beyond any file, so the largest will do.
@@ -55,21 +103,46 @@ fn position(text: &[u8]) -> Option<Option<u64>> {
     digits(text).map(|number| Some(number.parse().unwrap_or(u64::MAX)))
 }
 
-fn resolve(first: Option<u64>, last: Option<u64>, size: u64) -> Selection {
-    let Some(end) = size.checked_sub(1) else {
-        return Selection::Unsatisfiable;
-    };
-    match (first, last) {
-        (Some(first), _) if first > end => Selection::Unsatisfiable,
-        (Some(first), last) => Selection::Part { first, last: last.unwrap_or(end).min(end) },
-        (None, Some(0)) => Selection::Unsatisfiable,
-        (None, suffix) => Selection::Part { first: size.saturating_sub(suffix.unwrap_or(size)), last: end },
+fn resolve_all(ranges: &[Range], size: u64) -> Selection {
+    let mut spans: Vec<Span> = Vec::with_capacity(ranges.len());
+    for span in ranges.iter().filter_map(|range| resolve(*range, size)) {
+        match spans.last_mut() {
+            Some(before) if (before.first..=before.end).contains(&span.first) => {
+                before.end = before.end.max(span.end);
+            }
+            _ => spans.push(span),
+        }
     }
+    match spans.as_slice() {
+        [] => Selection::Unsatisfiable,
+        [only] => Selection::Part { first: only.first, last: only.end - 1 },
+        _ if is_flood(&spans, size) => Selection::Whole,
+        _ => Selection::Parts(spans),
+    }
+}
+
+/// Do the parts cost more than the whole, or overlap more than anyone in earnest asks for?
+fn is_flood(spans: &[Span], size: u64) -> bool {
+    let bytes = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.count()));
+    let mut sorted = spans.to_vec();
+    sorted.sort_unstable_by_key(|span| span.first);
+    let overlaps = sorted.windows(2).filter(|pair| pair[1].first < pair[0].end).count();
+    bytes > size || overlaps > MAX_OVERLAPS
+}
+
+fn resolve((first, last): Range, size: u64) -> Option<Span> {
+    let span = match (first, last) {
+        (Some(first), last) => {
+            Span { first, end: last.map_or(size, |last| last.saturating_add(1)).min(size) }
+        }
+        (None, suffix) => Span { first: size.saturating_sub(suffix.unwrap_or(size)), end: size },
+    };
+    (span.first < span.end).then_some(span)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Selection::{Part, Unsatisfiable, Whole};
+    use super::Selection::{Part, Parts, Unsatisfiable, Whole};
     use super::*;
     use proptest::prelude::*;
 
@@ -98,7 +171,6 @@ mod tests {
             ("bytes=99999999999999999999999-", Unsatisfiable),
             ("bytes=-0", Unsatisfiable),
             ("bytes=4-2", Whole),
-            ("bytes=0-1,3-4", Whole),
             ("bytes=-", Whole),
             ("bytes=", Whole),
             ("bytes", Whole),
@@ -112,6 +184,76 @@ mod tests {
         ] {
             assert_eq!(get(range, 10), selection, "{range}");
         }
+    }
+
+    fn parts(spans: &[(u64, u64)]) -> Selection {
+        Parts(spans.iter().map(|&(first, last)| Span { first, end: last + 1 }).collect())
+    }
+
+    #[test]
+    fn rfc9110_14_1_2_several_ranges() {
+        for (range, selection) in [
+            ("bytes=0-1,3-4", parts(&[(0, 1), (3, 4)])),
+            ("bytes= 0-1 ,\t3-4", parts(&[(0, 1), (3, 4)])),
+            ("bytes=,,0-1,,3-4,", parts(&[(0, 1), (3, 4)])),
+            ("bytes=8-,0-0", parts(&[(8, 9), (0, 0)])),
+            ("bytes=0-0,-1", parts(&[(0, 0), (9, 9)])),
+            ("bytes=-2,0-0,4-5", parts(&[(8, 9), (0, 0), (4, 5)])),
+            // Outside: left out.
+            ("bytes=0-1,10-,3-4", parts(&[(0, 1), (3, 4)])),
+            ("bytes=0-1,10-", Part { first: 0, last: 1 }),
+            ("bytes=-0,3-4", Part { first: 3, last: 4 }),
+            ("bytes=10-,99999999999999999999999-,-0", Unsatisfiable),
+            // Touching or overlapping the one before: one with it.
+            ("bytes=0-1,2-4", Part { first: 0, last: 4 }),
+            ("bytes=0-5,3-4", Part { first: 0, last: 5 }),
+            ("bytes=0-5,3-7,9-9", parts(&[(0, 7), (9, 9)])),
+            ("bytes=0-,0-,0-", Part { first: 0, last: 9 }),
+            // One pair may overlap; more, or more bytes than the whole, is a flood.
+            ("bytes=5-7,0-5", parts(&[(5, 7), (0, 5)])),
+            ("bytes=4-5,2-4,0-2", Whole),
+            ("bytes=1-9,0-1", Whole),
+            ("bytes=5-9,0-9", Whole),
+            // One bad range spoils all.
+            ("bytes=0-1,4-3", Whole),
+            ("bytes=0-1,x", Whole),
+            ("bytes=0-1,-", Whole),
+            ("bytes=0-1;3-4", Whole),
+        ] {
+            assert_eq!(get(range, 10), selection, "{range}");
+        }
+    }
+
+    #[test]
+    fn rfc9110_14_2_floods_of_ranges_select_the_whole() {
+        let size = 1_000_000;
+        let list = |count: usize, one: fn(usize) -> String| {
+            format!("bytes={}", (0..count).map(one).collect::<Vec<_>>().join(","))
+        };
+        let apart = |count| list(count, |at| format!("{}-{}", at * 10, at * 10));
+        assert!(matches!(get(&apart(MAX_RANGES), size), Parts(spans) if spans.len() == MAX_RANGES));
+        assert_eq!(get(&apart(MAX_RANGES + 1), size), Whole);
+        assert_eq!(get(&list(1_000, |_| "0-".into()), size), Whole);
+        assert_eq!(get(&list(100, |at| format!("{}-", 100 - at)), size), Whole);
+        assert_eq!(get(&list(100, |at| format!("{}-999", 100 - at)), size), Whole);
+    }
+
+    #[test]
+    fn rfc9110_14_4_a_range_with_both_its_ends_needs_no_length() {
+        let v = Validators::default();
+        for (range, due) in [
+            ("bytes=3-9", Some((3, 9))),
+            ("bytes=3-", None),
+            ("bytes=-3", None),
+            ("bytes=0-1,3-4", None),
+            ("bytes=9-3", None),
+        ] {
+            let fields = Fields::from_iter([("Range", range)]);
+            assert_eq!(closed(&Method::Get, &fields, &v), due, "{range}");
+            assert_eq!(closed(&Method::Head, &fields, &v), None, "{range}");
+        }
+        let guarded = Fields::from_iter([("Range", "bytes=3-9"), ("If-Range", "\"a\"")]);
+        assert_eq!(closed(&Method::Get, &guarded, &v), None);
     }
 
     #[test]
@@ -135,7 +277,7 @@ mod tests {
 
     #[test]
     fn rfc9110_13_1_5_a_false_if_range_selects_the_whole() {
-        let v = Validators { etags: [Some(b"\"a\""), None], last_modified: None };
+        let v = Validators { etags: [Some(b"\"a\""), None], ..Validators::default() };
         for (tag, selection) in [("\"a\"", Part { first: 1, last: 9 }), ("\"b\"", Whole)] {
             let set = Fields::from_iter([("Range", "bytes=1-"), ("If-Range", tag)]);
             assert_eq!(select(&Method::Get, &set, 10, &v), selection);
@@ -152,10 +294,29 @@ mod tests {
             prop_assert_eq!(get(&format!("bytes={first}-{last}"), size), expected);
         }
 
+        /// Whoever asks in order for parts that do not touch gets exactly these.
+        #[test]
+        fn ascending_parts_come_as_asked(steps in proptest::collection::vec((1..9u64, 1..9u64), 2..20)) {
+            let mut at = 0;
+            let mut spans = Vec::new();
+            for (gap, count) in steps {
+                spans.push(Span { first: at + gap, end: at + gap + count });
+                at += gap + count;
+            }
+            let text: Vec<_> = spans.iter().map(|span| format!("{}-{}", span.first, span.end - 1)).collect();
+            prop_assert_eq!(get(&format!("bytes={}", text.join(",")), at), Parts(spans));
+        }
+
         #[test]
         fn any_text_selects_within_the_size(text in "(bytes=)?[0-9,\\- a]{0,24}", size in 0..50u64) {
-            if let Part { first, last } = get(&text, size) {
-                prop_assert!(first <= last && last < size);
+            match get(&text, size) {
+                Part { first, last } => prop_assert!(first <= last && last < size),
+                Parts(spans) => {
+                    prop_assert!(spans.len() > 1);
+                    prop_assert!(spans.iter().all(|span| span.first < span.end && span.end <= size));
+                    prop_assert!(spans.iter().map(|span| span.count()).sum::<u64>() <= size);
+                }
+                Whole | Unsatisfiable => {}
             }
         }
     }

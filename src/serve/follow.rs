@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use super::client::Client;
-use super::hit::{content_range, etag, unsatisfiable};
+use super::hit::{etag, unsatisfiable};
 use super::warm::{Heat, WINDOW};
-use super::{Exchange, Reply, pass};
+use super::{Exchange, Reply, far, head, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::fields::Fields;
-use crate::http::range::{self, Selection};
+use crate::http::multipart::{Multipart, content_range};
+use crate::http::range::{self, Selection, Span};
 use crate::http::request::{Method, Version};
 use crate::http::response::HeadWriter;
 use crate::key::Key;
@@ -19,7 +20,7 @@ use crate::outcome::Outcome;
 use crate::rt::Runtime;
 use crate::rt::mailbox::Waiter;
 use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
-use crate::sys::socket;
+use crate::sys::{clock, socket};
 
 /// Joins a fill that somebody else has started. `None` if the file is there by now.
 pub async fn join<R: Runtime>(
@@ -85,6 +86,7 @@ async fn send<R: Runtime>(
     let validators = Validators {
         etags: [answer.head.fields.get("etag"), tag.as_deref().map(str::as_bytes)],
         last_modified: answer.modified,
+        now: clock::unix_secs(),
     };
     match conditional::evaluate(&request.method, &request.fields, &validators) {
         Verdict::NotModified => return not_modified(exchange, client, answer, keep).await,
@@ -96,34 +98,124 @@ async fn send<R: Runtime>(
         Role::Leader(at_hand) => at_hand,
         Role::Follower => {
             fields.remove("set-cookie");
+            grow_older(&mut fields, follower);
             None
         }
     };
-    let Some(size) = answer.length else {
-        return send_unknown(exchange, client, answer, fields, follower, waiter).await;
+    let (selection, size) = match answer.length {
+        Some(size) => (range::select(&request.method, &request.fields, size, &validators), Some(size)),
+        None => select_unknown(exchange, follower, waiter, &validators).await,
     };
-    let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
-        Selection::Whole => (200, 0, size),
-        Selection::Part { first, last } => (206, first, last + 1),
-        Selection::Unsatisfiable => return unsatisfiable(exchange, client, size, keep).await,
+    let (status, span) = match (selection, size) {
+        (Selection::Whole, Some(size)) => (200, Span { first: 0, end: size }),
+        (Selection::Part { first, last }, _) => (206, Span { first, end: last + 1 }),
+        (Selection::Parts(spans), Some(size)) => {
+            let multipart = Multipart::new(spans, size, fields.get("content-type"), head::boundary());
+            return send_parts(exchange, client, answer, fields, follower, waiter, &multipart).await;
+        }
+        (Selection::Unsatisfiable, Some(size)) => return unsatisfiable(exchange, client, size, keep).await,
+        (_, None) => return send_unknown(exchange, client, answer, fields, follower, waiter).await,
     };
-    let mut described = if status == 200 {
-        HeadWriter::with_reason(200, &answer.head.reason)
-    } else {
-        HeadWriter::new(206).field("Content-Range", content_range(first, end, size))
+    let direct = match status {
+        206 if at_hand.is_none() => far::fetch(exchange, answer, follower, waiter, span).await,
+        _ => None,
     };
-    described = described.fields(&fields).field("Content-Length", (end - first).to_string());
+    let described = match status {
+        200 => HeadWriter::with_reason(200, &answer.head.reason).fields(&fields),
+        _ => HeadWriter::new(206)
+            .field("Content-Range", content_range(span, size))
+            .fields(&head::part_fields(fields)),
+    };
+    let described = described.field("Content-Length", span.count().to_string());
     let bytes = exchange.finish(described.field("Accept-Ranges", "bytes"), keep);
     let sent = async {
         if request.method == Method::Head {
             return client.out().send(&bytes).await;
         }
-        let body = part(at_hand.as_deref().unwrap_or_default(), first, end);
+        if let Some(direct) = direct {
+            client.out().send_more(&bytes).await?;
+            return direct.send(exchange, &client.out()).await;
+        }
+        let body = part(at_hand.as_deref().unwrap_or_default(), span.first, span.end);
         let sent = client.out().send_with_body(&bytes, body).await?;
         drop(at_hand);
-        send_known(client, answer, follower, waiter, first + sent as u64, end).await
+        send_known(client, answer, follower, waiter, span.first + sent as u64, span.end).await
     };
-    Reply::ended(status, Some(end - first), keep, sent.await)
+    Reply::ended(status, Some(span.count()), keep, sent.await)
+}
+
+/// What a range selects of a body whose length nobody has told, and that length if it is known by now.
+/// A range whose end is there, or near, needs no length; any other gets the whole.
+async fn select_unknown<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    follower: &Follower,
+    waiter: &Waiter,
+    validators: &Validators<'_>,
+) -> (Selection, Option<u64>) {
+    let (method, fields) = (&exchange.request.method, &exchange.request.fields);
+    // A body sent whole keeps the framing that everybody else gets.
+    let of_known = |size| {
+        let selection = range::select(method, fields, size, validators);
+        let needed = (selection != Selection::Whole).then_some(size);
+        (selection, needed)
+    };
+    if let Some(size) = follower.size() {
+        return of_known(size);
+    }
+    let Some((first, last)) = range::closed(method, fields, validators) else {
+        return (Selection::Whole, None);
+    };
+    let near = exchange.context.shared.config.limits.far_range;
+    let mut seen = 0;
+    loop {
+        match follower.next(seen, waiter).await {
+            Progress::Upto(stored) if stored > last => return (Selection::Part { first, last }, None),
+            Progress::Upto(stored) if last - stored <= near => seen = stored,
+            Progress::End(size) if follower.size() == Some(size) => return of_known(size),
+            // What follows is kept for all who have not got it: the whole goes on from its beginning.
+            Progress::Upto(_) | Progress::Piece(..) | Progress::End(_) | Progress::Broken(_) => {
+                return (Selection::Whole, None);
+            }
+        }
+    }
+}
+
+/// Several parts of a known length in one body.
+async fn send_parts<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    answer: &Answer,
+    mut fields: Fields,
+    follower: &Follower,
+    waiter: &Waiter,
+    multipart: &Multipart,
+) -> Reply {
+    fields.remove("content-type");
+    let described = HeadWriter::new(206)
+        .field("Content-Type", multipart.content_type())
+        .fields(&head::part_fields(fields))
+        .field("Content-Length", multipart.length().to_string())
+        .field("Accept-Ranges", "bytes");
+    let keep = exchange.keep();
+    let sent = async {
+        client.out().send(&exchange.finish(described, keep)).await?;
+        for (part_head, span) in multipart.parts() {
+            client.out().send(part_head).await?;
+            send_known(client, answer, follower, waiter, span.first, span.end).await?;
+        }
+        client.out().send(multipart.end()).await
+    };
+    Reply::ended(206, Some(multipart.length()), keep, sent.await)
+}
+
+/// An answer that says how old it is, is older for those who come later (RFC 9111 section 5.1).
+fn grow_older(fields: &mut Fields, follower: &Follower) {
+    let age = fields.only("age").and_then(|age| std::str::from_utf8(age).ok()?.parse::<u64>().ok());
+    if let Some(age) = age {
+        fields.remove("age");
+        let age = age.saturating_add(follower.pace().took.as_secs());
+        fields.push(b"Age", age.to_string().as_bytes());
+    }
 }
 
 /// The bytes from `first` to `end`, as far as they are there.
@@ -139,8 +231,11 @@ async fn not_modified<R: Runtime>(
     keep: bool,
 ) -> Reply {
     let mut described = HeadWriter::new(304);
-    for name in ["Last-Modified", "Content-Type", "ETag"] {
-        if let Some(value) = answer.head.fields.get(name) {
+    // The latter four because a 200 would have them (RFC 9110 section 15.4.5).
+    for name in
+        ["Last-Modified", "Content-Type", "ETag", "Cache-Control", "Content-Location", "Expires", "Vary"]
+    {
+        for value in answer.head.fields.all(name) {
             described = described.field(name, value);
         }
     }

@@ -8,9 +8,11 @@ use super::ready::{Asked, Ready};
 use super::warm::Heat;
 use super::{Exchange, Reply, head};
 use crate::http::conditional::{self, Validators, Verdict};
-use crate::http::range;
+use crate::http::multipart::{Multipart, content_range};
+use crate::http::range::{self, Span};
 use crate::http::request::Method;
 use crate::rt::{Runtime, share};
+use crate::sys::clock;
 
 /// What became of the attempt to answer without waiting.
 pub enum AtOnce {
@@ -100,8 +102,11 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         }
     }
     let (request, keep, size) = (exchange.request, exchange.keep(), file.entry.info.size);
-    let validators =
-        Validators { etags: [Some(file.etag.as_bytes()), None], last_modified: Some(file.modified) };
+    let validators = Validators {
+        etags: [Some(file.etag.as_bytes()), None],
+        last_modified: Some(file.modified),
+        now: clock::unix_secs(),
+    };
     match conditional::evaluate(&request.method, &request.fields, &validators) {
         Verdict::NotModified => {
             let sent = client.out().send(&exchange.finish(file.describe(304), keep)).await;
@@ -113,6 +118,7 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
         range::Selection::Whole => (200, 0, size),
         range::Selection::Part { first, last } => (206, first, last + 1),
+        range::Selection::Parts(spans) => return send_parts(exchange, client, &file, spans, keep).await,
         range::Selection::Unsatisfiable => return unsatisfiable(exchange, client, size, keep).await,
     };
     let bytes = head_of(exchange, &file, status, first, end, keep);
@@ -145,9 +151,34 @@ fn head_of<R: Runtime>(
     let mut described = file.describe(status).field("Content-Length", (end - first).to_string());
     described = described.field("Accept-Ranges", "bytes");
     if status == 206 {
-        described = described.field("Content-Range", content_range(first, end, file.entry.info.size));
+        let range = content_range(Span { first, end }, Some(file.entry.info.size));
+        described = described.field("Content-Range", range);
     }
     exchange.finish(described, keep)
+}
+
+/// Several parts in one body, each from the file.
+async fn send_parts<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    file: &Ready,
+    spans: Vec<Span>,
+    keep: bool,
+) -> Reply {
+    let size = file.entry.info.size;
+    let multipart = Multipart::new(spans, size, Some(file.content_type().as_bytes()), head::boundary());
+    let described = file.describe_as(206, &multipart.content_type());
+    let described = described.field("Content-Length", multipart.length().to_string());
+    let bytes = exchange.finish(described.field("Accept-Ranges", "bytes"), keep);
+    let sent = async {
+        client.out().send_more(&bytes).await?;
+        for (part_head, span) in multipart.parts() {
+            client.out().send_more(part_head).await?;
+            client.out().send_file(&file.entry.file, span.first, span.end, Heat::Unknown).await?;
+        }
+        client.out().send(multipart.end()).await
+    };
+    Reply::ended(206, Some(multipart.length()), keep, sent.await)
 }
 
 /// The whole is shorter than what was asked for (RFC 9110 section 15.5.17).
@@ -159,11 +190,6 @@ pub async fn unsatisfiable<R: Runtime>(
 ) -> Reply {
     let refused = head::local(416, 0).field("Content-Range", format!("bytes */{size}"));
     Reply::ended(416, Some(0), keep, client.out().send(&exchange.finish(refused, keep)).await)
-}
-
-/// The value of Content-Range for the bytes from `first` up to and without `end`.
-pub fn content_range(first: u64, end: u64, size: u64) -> String {
-    format!("bytes {first}-{}/{size}", end - 1)
 }
 
 /// The tag of a file of `size` bytes, last modified at `millis`.

@@ -2,6 +2,7 @@
 
 pub mod buffers;
 pub mod client;
+pub mod far;
 pub mod fill;
 pub mod follow;
 pub mod head;
@@ -201,6 +202,10 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
         let found = look_up(exchange, &key).await;
         if !matches!(found, Found::Absent) {
             return present(exchange, client, key, found).await;
+        }
+        // Not to join a fill that waits for this very request.
+        if head::has_looped(exchange.request) {
+            return pass::looped(exchange, client).await;
         }
         let turn = match may_fill(exchange) {
             Ok(()) => store.inflight.enter(&key),

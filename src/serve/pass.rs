@@ -29,6 +29,9 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
     if !matches!(why, Why::Method | Why::NoMatch | Why::HeadOnMiss) {
         exchange.log.debug(format_args!("not cached - {}", why.as_str()));
     }
+    if head::has_looped(exchange.request) {
+        return looped(exchange, client).await;
+    }
     exchange.log.debug(format_args!("request will be proxied with no caching"));
     let answered = match exchange.request.body {
         RequestBody::None | RequestBody::Length(0) => bodiless(exchange, client, why).await,
@@ -44,6 +47,13 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
             client.send_error(&error, keep, exchange.request.method != Method::Head).await
         }
     }
+}
+
+/// Ends a loop: the way to the origin leads back here (RFC 5842 section 7.2).
+pub async fn looped<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Reply {
+    let error = Error::new(Side::Us, Kind::Loop);
+    exchange.log.debug(format_args!("error with proxy request {error}"));
+    client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await
 }
 
 async fn bodiless<R: Runtime>(
@@ -144,7 +154,7 @@ pub async fn relay<R: Runtime>(
     exchange: &Exchange<'_, R>,
     out: &Out<'_, R>,
     answer: ResponseHead,
-    body: OriginBody<R>,
+    mut body: OriginBody<R>,
     keep: bool,
 ) -> Reply {
     let request = exchange.request;
@@ -156,7 +166,7 @@ pub async fn relay<R: Runtime>(
     let (described, length) = describe(&answer, framing, chunked);
     let sent = async {
         out.send(&exchange.finish(described, keep)).await?;
-        send_body(exchange, out, body, chunked).await
+        send_body(exchange, out, &mut body, chunked).await
     };
     if by_close {
         // The close is the body's end: until that is reached, any end of ours must look different.
@@ -191,10 +201,11 @@ fn describe(answer: &ResponseHead, framing: ResponseBody, chunked: bool) -> (Hea
     (described, length)
 }
 
-async fn send_body<R: Runtime>(
+/// Sends a body as it comes, in chunks or as it is.
+pub async fn send_body<R: Runtime>(
     exchange: &Exchange<'_, R>,
     out: &Out<'_, R>,
-    mut body: OriginBody<R>,
+    body: &mut OriginBody<R>,
     chunked: bool,
 ) -> Result<(), Error> {
     let mut piece = Vec::new();
@@ -202,7 +213,7 @@ async fn send_body<R: Runtime>(
     while !chunked && body.is_buffered() && body.next(&mut piece).await? {
         out.send(&piece).await?;
     }
-    splice::to_client(&exchange.context.pipes, &mut body, out).await?;
+    splice::to_client(&exchange.context.pipes, body, out).await?;
     let mut turn = 0;
     while body.next(&mut piece).await? {
         if chunked {

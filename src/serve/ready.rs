@@ -64,7 +64,7 @@ impl Ready {
         let millis = unix_millis(entry.info.modified);
         let etag = etag(entry.info.size, millis);
         let modified = millis / 1000;
-        let mut described = described(200, &key, &etag, modified)
+        let mut described = described(200, mime::by_name(key.file_name().as_bytes()), &etag, modified)
             .field("Content-Length", entry.info.size.to_string())
             .field("Accept-Ranges", "bytes");
         if told {
@@ -93,7 +93,17 @@ impl Ready {
 
     /// The fields that tell about the file.
     pub fn describe(&self, status: u16) -> HeadWriter {
-        described(status, &self.key, &self.etag, self.modified)
+        self.describe_as(status, self.content_type())
+    }
+
+    /// The same for a body of another media type: one of several parts.
+    pub fn describe_as(&self, status: u16, content_type: &str) -> HeadWriter {
+        described(status, content_type, &self.etag, self.modified)
+    }
+
+    /// Its media type.
+    pub fn content_type(&self) -> &'static str {
+        mime::by_name(self.key.file_name().as_bytes())
     }
 
     /// Is the body kept in memory?
@@ -138,10 +148,10 @@ impl Ready {
     }
 }
 
-fn described(status: u16, key: &Key, etag: &str, modified: u64) -> HeadWriter {
+fn described(status: u16, content_type: &str, etag: &str, modified: u64) -> HeadWriter {
     HeadWriter::new(status)
         .field("Last-Modified", date::format(modified))
-        .field("Content-Type", mime::by_name(key.file_name().as_bytes()))
+        .field("Content-Type", content_type)
         .field("ETag", etag)
 }
 

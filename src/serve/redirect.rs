@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::head::OriginRequest;
+use super::head::{self, OriginRequest};
 use super::{Context, Exchange};
 use crate::config::{Config, Origin};
 use crate::error::{Error, Kind, Side};
@@ -232,7 +232,8 @@ impl Trail {
         let mut fields = Fields::new();
         fields.push(b"Host", server.host_field.as_bytes());
         let kept = self.asked.fields.iter().filter(|(field, _)| !field.eq_ignore_ascii_case(b"host"));
-        kept.for_each(|(field, value)| fields.push(field, value));
+        // What comes back to us by a redirect is no loop yet: its mark is the name below.
+        kept.for_each(|(field, value)| fields.push(field, head::unmarked(field, value)));
         if !Arc::ptr_eq(&server, &self.to) {
             self.is_elsewhere = true;
             fields.remove("authorization");

@@ -6,8 +6,10 @@
 //! piece at a time, each kept until every follower has it.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -16,6 +18,9 @@ use crate::http::response::ResponseHead;
 use crate::outcome::Why;
 use crate::rt::mailbox::{Waiter, Waiters};
 use crate::sys::file::Locked;
+
+/// Requests that may go around one fill at a time. Each is one more for the origin.
+const MOST_DETOURS: usize = 8;
 
 /// The head of the origin's answer and the file that its body goes to.
 #[derive(Debug)]
@@ -68,6 +73,8 @@ struct State {
     phase: Phase,
     /// Bytes in the file.
     stored: u64,
+    /// When the answer came, and how many bytes the file had then.
+    begun: Option<(Instant, u64)>,
     /// After a disk error: where the piece starts, and the piece.
     piece: Option<(u64, Arc<Vec<u8>>)>,
     /// Positions of those who follow.
@@ -80,6 +87,26 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Fill {
     state: Mutex<State>,
+    detours: AtomicUsize,
+}
+
+/// How far a fill has come, and how fast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// Bytes in the file.
+    pub stored: u64,
+    /// How many of them this fill has brought.
+    pub gained: u64,
+    /// The time since its answer came.
+    pub took: Duration,
+}
+
+impl Pace {
+    /// The time until the file has `count` more bytes, if it goes on like that.
+    pub fn time_for(&self, count: u64) -> Duration {
+        let nanos = self.took.as_nanos().saturating_mul(u128::from(count)) / u128::from(self.gained.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
 }
 
 impl Fill {
@@ -91,6 +118,7 @@ impl Fill {
     pub fn announce(&self, answer: Answer) {
         let mut state = self.state();
         state.phase = Phase::Growing(Arc::new(answer));
+        state.begun = Some((Instant::now(), state.stored));
         state.readers.wake_all();
     }
 
@@ -197,6 +225,9 @@ impl State {
         {
             return Some(Progress::Piece(Arc::clone(piece), skip));
         }
+        if self.piece.as_ref().is_some_and(|(at, _)| position < *at) {
+            return Some(Progress::Broken(Error::with(Side::Disk, Kind::Io, "bytes that were not kept")));
+        }
         match &self.phase {
             Phase::Asking | Phase::Growing(_) => None,
             Phase::Whole(_) => {
@@ -239,10 +270,81 @@ impl Follower {
     }
 }
 
+impl Follower {
+    /// How the fill gets on.
+    pub fn pace(&self) -> Pace {
+        let state = self.fill.state();
+        let (begun, had) = state.begun.unwrap_or_else(|| (Instant::now(), state.stored));
+        Pace { stored: state.stored, gained: state.stored.saturating_sub(had), took: begun.elapsed() }
+    }
+
+    /// Bytes of the whole file, once all of them are in it.
+    pub fn size(&self) -> Option<u64> {
+        let state = self.fill.state();
+        (matches!(state.phase, Phase::Whole(_)) && state.piece.is_none()).then_some(state.stored)
+    }
+
+    /// The right to ask the origin for some of the bytes beside the fill, unless enough do so already.
+    pub fn detour(&self) -> Option<Detour> {
+        let detours = &self.fill.detours;
+        let more = |count: usize| (count < MOST_DETOURS).then_some(count + 1);
+        let taken = detours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| Detour(Arc::clone(&self.fill)))
+    }
+}
+
+/// A request that goes around its fill. Its place is given up on drop.
+#[derive(Debug)]
+pub struct Detour(Arc<Fill>);
+
+impl Drop for Detour {
+    fn drop(&mut self) {
+        self.0.detours.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Follower {
     fn drop(&mut self) {
         let mut state = self.fill.state();
         state.followers.try_remove(self.id);
         state.leader.wake_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_passed_by_and_were_not_kept_are_an_error_and_no_wait() {
+        let piece = Some((20, Arc::new(vec![7; 5])));
+        let mut state = State { stored: 10, piece, ..State::default() };
+        assert!(matches!(state.progress(9), Some(Progress::Upto(10))));
+        for position in [10, 19] {
+            assert!(
+                matches!(state.progress(position), Some(Progress::Broken(error)) if error.side == Side::Disk)
+            );
+        }
+        assert!(matches!(state.progress(22), Some(Progress::Piece(_, 2))));
+        assert!(state.progress(25).is_none());
+    }
+
+    #[test]
+    fn places_beside_a_fill_are_given_back() {
+        let fill = Arc::new(Fill::default());
+        let followers = [fill.follow(0).unwrap(), fill.follow(0).unwrap()];
+        let taken: Vec<_> = (0..MOST_DETOURS).map(|at| followers[at % 2].detour().unwrap()).collect();
+        assert!(followers[0].detour().is_none());
+        drop(taken);
+        assert!(followers[1].detour().is_some());
+    }
+
+    #[test]
+    fn a_pace_tells_when_more_will_be_there() {
+        let pace = Pace { stored: 500, gained: 100, took: Duration::from_secs(2) };
+        assert_eq!(pace.time_for(0), Duration::ZERO);
+        assert_eq!(pace.time_for(50), Duration::from_secs(1));
+        let none = Pace { gained: 0, ..pace };
+        assert_eq!(none.time_for(u64::MAX), Duration::from_nanos(u64::MAX));
     }
 }

@@ -75,6 +75,14 @@ impl<R: Runtime> OriginBody<R> {
         Some(body)
     }
 
+    /// Bytes of a body with a length that have not been taken yet; none of any other.
+    pub fn left(&self) -> u64 {
+        match self.rest {
+            Incoming::Length(left) => left,
+            Incoming::Done | Incoming::Chunked(_) | Incoming::UntilClose => 0,
+        }
+    }
+
     /// Has some of it come already, beside its head?
     pub fn is_buffered(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| !connection.input.is_empty())
