@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 21] = [
+pub(super) const OPTIONS: [Opt; 24] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -104,6 +104,24 @@ pub(super) const OPTIONS: [Opt; 21] = [
         "look-up-time",
         Some("<s>"),
         "[env FS_CACHE_LOOK_UP_TIME] how long the look-up of a name holds, defaults to 1 second",
+    ),
+    opt(
+        None,
+        "resume-attempts",
+        Some("<n>"),
+        "[env FS_CACHE_RESUME_ATTEMPTS] times to ask for the rest without progress, defaults to 8",
+    ),
+    opt(
+        None,
+        "abandon-fill",
+        Some("<when>"),
+        "[env FS_CACHE_ABANDON_FILL] without clients: never, always, or below a percentage; defaults to never",
+    ),
+    opt(
+        None,
+        "no-sync",
+        None,
+        "[env FS_CACHE_NO_SYNC] do not wait for the disk before files get their names",
     ),
 ];
 

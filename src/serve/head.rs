@@ -57,6 +57,14 @@ pub fn fill_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
     request_head("GET", &origin.target(&request.origin_form()), &fields)
 }
 
+/// The request for the whole made one for its bytes from `from` on, if it is still the one that
+/// `validator` names (RFC 9110 sections 13.1.5 and 14.2).
+pub fn rest_request(whole: &[u8], from: u64, validator: &[u8]) -> Vec<u8> {
+    let range = format!("Range: bytes={from}-\r\nIf-Range: ");
+    let fields = whole.strip_suffix(b"\r\n").unwrap_or(whole);
+    [fields, range.as_bytes(), validator, b"\r\n\r\n"].concat()
+}
+
 /// The request passed on as it came.
 pub fn pass_request(origin: &Origin, request: &RequestHead) -> Vec<u8> {
     let mut fields = for_origin(origin, request, &["host", "date", "server", "content-length", "expect"]);

@@ -7,6 +7,7 @@ pub mod inflight;
 mod model;
 pub mod pace;
 pub mod partial;
+pub mod record;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,10 +17,12 @@ use std::sync::Arc;
 use crate::key::Key;
 use crate::outcome::Why;
 use crate::sys::file::{self, Info, Kind, Missing, Root};
+use crate::sys::process;
 use commit::Committer;
 use inflight::Inflight;
 use pace::Pace;
-use partial::{Parents, Partial};
+use partial::{LeftOver, Parents, Partial};
+use record::{Keeping, Record};
 
 /// The cache directory and the table of fills, shared by all workers.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub struct Store {
     /// Whether the disk keeps up.
     pub pace: Arc<Pace>,
     parents: Parents,
+    keeping: Arc<Keeping>,
 }
 
 /// A finished file, open for reading.
@@ -68,15 +72,17 @@ pub enum Found {
 
 impl Store {
     /// Opens the cache directory. With `pending` whole files that have no name yet, no more are
-    /// begun. Blocks; for start-up only.
-    pub fn open(path: &Path, pending: usize) -> io::Result<Self> {
+    /// begun. With `sync` files are on stable storage before they get their names. Blocks; for start-up
+    /// only.
+    pub fn open(path: &Path, pending: usize, sync: bool) -> io::Result<Self> {
         Ok(Self {
             root: Arc::new(Root::open(path)?),
             path: normalised(path),
             inflight: Arc::default(),
-            committer: Committer::start(pending)?,
+            committer: Committer::start(pending, sync)?,
             pace: Arc::default(),
             parents: Parents::default(),
+            keeping: Arc::new(Keeping::new(sync, process::boot_id())),
         })
     }
 
@@ -112,13 +118,31 @@ impl Store {
         }
     }
 
-    /// Removes the in-progress files of this process's fills, at its end.
+    /// Removes the in-progress files of this process's fills, at its end: those that no later fill
+    /// could go on with.
     pub fn abandon_all(&self) {
         for key in self.inflight.keys() {
-            if let Ok(directory) = self.root.open_directory(key.parent()) {
-                drop(file::unlink(&directory, &key.in_progress()));
+            let Ok(directory) = self.root.open_directory(key.parent()) else { continue };
+            let name = key.in_progress();
+            let kept = file::open_existing(&directory, &name).is_ok_and(|file| Record::read(&file).is_some());
+            if !kept {
+                drop(file::unlink(&directory, &name));
             }
         }
+    }
+
+    /// Is there anything left of an earlier fill of `key`? One look at a directory that a look-up of
+    /// the key itself has just read.
+    pub fn has_left_over(&self, key: &Key) -> bool {
+        let known = self.parents.get(key.parent());
+        let directory = known.or_else(|| self.root.open_directory(key.parent()).ok().map(Arc::new));
+        directory.is_some_and(|directory| file::info_at(&directory, &key.in_progress()).is_ok())
+    }
+
+    /// Takes over what an earlier fill of `key` from `url` has left, if this one can go on with it.
+    /// May wait for the disk.
+    pub fn left_over(&self, key: &Key, url: &[u8]) -> Option<LeftOver> {
+        Partial::take_over(&self.root, &self.keeping, key, url)
     }
 
     /// Creates and locks the in-progress file of `key`.
@@ -126,7 +150,7 @@ impl Store {
         if self.committer.is_full() {
             return Err(Why::DiskBehind);
         }
-        Partial::begin(&self.root, &self.parents, key)
+        Partial::begin(&self.root, &self.parents, &self.keeping, key)
     }
 }
 
