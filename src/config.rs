@@ -44,12 +44,14 @@ pub struct Fills {
     pub abandon: Abandon,
     /// Files are brought to stable storage before they get their names.
     pub sync: bool,
+    /// In-progress files that nobody has touched for so long are removed; `None` leaves them.
+    pub sweep: Option<Duration>,
 }
 
 impl Default for Fills {
     fn default() -> Self {
         // With the waits in between: some 20 seconds, which is a restart of the origin.
-        Self { resume_attempts: 8, abandon: Abandon::Never, sync: true }
+        Self { resume_attempts: 8, abandon: Abandon::Never, sync: true, sweep: None }
     }
 }
 

@@ -84,6 +84,9 @@ pub(super) struct Flags {
     /// when
     #[argh(option)]
     abandon_fill: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    sweep_partials: Vec<String>,
     /// no fsync
     #[argh(switch)]
     no_sync: bool,
@@ -147,7 +150,9 @@ impl Flags {
         let attempts =
             attempts.map_or(Ok(u64::from(default.resume_attempts)), |n| n.read("number", count))?;
         let abandon = pick(&self.abandon_fill, "--abandon-fill", "FS_CACHE_ABANDON_FILL");
+        let sweep = pick(&self.sweep_partials, "--sweep-partials", "FS_CACHE_SWEEP_PARTIALS");
         Ok(Fills {
+            sweep: sweep.map(|age| age.read("time", seconds)).transpose()?,
             resume_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
             abandon: abandon.map_or(Ok(default.abandon), |when| when.read("policy", Abandon::parse))?,
             sync: !(self.no_sync || set(env, "FS_CACHE_NO_SYNC").is_some()),

@@ -310,7 +310,9 @@ async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
         match store(&mut fetch, begun).await {
             Ok(size) => return commit(&fetch.context, fetch.permit, fetch.partial, size, fetch.log),
             Err(Stop::Origin(error)) => {
-                let Fetch { context, permit, partial, rest, start, log, .. } = &mut fetch;
+                let Fetch { context, permit, partial, body, start, rest, log } = &mut fetch;
+                // The rest needs a place of its own at the origin.
+                body.close();
                 if Progress::new(&context.shared, permit.fill(), partial, *start).is_deserted() {
                     break Stop::Deserted;
                 }

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures_lite::future::or;
+
 use super::{Context, Exchange, head};
 use crate::error::{Error, Kind, Side};
 use crate::http::fields::Fields;
@@ -93,7 +95,10 @@ impl Rest {
             log.debug(format_args!(
                 "body ended at {stored} - {error} - asking for the rest, attempt {attempt}"
             ));
-            R::sleep(wait_before(attempt)).await;
+            or(R::sleep(wait_before(attempt)), async { drop(context.shared.stop.wait().await) }).await;
+            if context.shared.stop.is_asked() {
+                break;
+            }
             match context.upstream.ask(&asked, &Method::Get).await {
                 Ok((answer, body)) => match identity.continues(&answer, from) {
                     Continuation::From { first, total } => {

@@ -8,11 +8,13 @@ mod model;
 pub mod pace;
 pub mod partial;
 pub mod record;
+mod sweep;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::key::Key;
 use crate::outcome::Why;
@@ -134,8 +136,14 @@ impl Store {
     /// Is there anything left of an earlier fill of `key`? One look at a directory that a look-up of
     /// the key itself has just read.
     pub fn has_left_over(&self, key: &Key) -> bool {
-        let known = self.parents.get(key.parent());
-        let directory = known.or_else(|| self.root.open_directory(key.parent()).ok().map(Arc::new));
+        let parent = key.parent();
+        let open = || {
+            let directory = Arc::new(self.root.open_directory(parent).ok()?);
+            // The fill that is about to begin needs it too.
+            self.parents.put(parent, &directory);
+            Some(directory)
+        };
+        let directory = self.parents.get(parent).or_else(open);
         directory.is_some_and(|directory| file::info_at(&directory, &key.in_progress()).is_ok())
     }
 
@@ -143,6 +151,17 @@ impl Store {
     /// May wait for the disk.
     pub fn left_over(&self, key: &Key, url: &[u8]) -> Option<LeftOver> {
         Partial::take_over(&self.root, &self.keeping, key, url)
+    }
+
+    /// Starts to remove in-progress files that nobody has touched for `age`, of paths that `is_cached`
+    /// knows; `removed` is told of each. See [`sweep`].
+    pub fn start_sweeping(
+        &self,
+        age: Duration,
+        is_cached: impl Fn(&str) -> bool + Send + 'static,
+        removed: impl Fn(&str) + Send + 'static,
+    ) -> io::Result<()> {
+        sweep::start(Arc::clone(&self.root), age, is_cached, removed)
     }
 
     /// Creates and locks the in-progress file of `key`.

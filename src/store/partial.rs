@@ -127,13 +127,14 @@ impl Partial {
             file::truncate(&*partial.file, stored).ok()?;
         }
         partial.left = false;
-        partial.notes.describe(record.clone(), Some(stored));
+        let record = Record { synced: record.synced.min(stored), ..record };
+        partial.notes.describe(record.clone(), true);
         Some(LeftOver { partial, record, stored })
     }
 
     /// Says what the file is going to be, so that a later fill can go on with it.
     pub fn describe(&self, url: Vec<u8>, content_type: Vec<u8>, identity: Identity) {
-        self.notes.describe(Record { boot: None, synced: 0, url, content_type, identity }, None);
+        self.notes.describe(Record { boot: None, synced: 0, url, content_type, identity }, false);
     }
 
     /// The way to the file's record.
@@ -221,7 +222,7 @@ impl Parents {
         self.last().as_ref().filter(|(known, _)| known == path).map(|(_, directory)| Arc::clone(directory))
     }
 
-    fn put(&self, path: &str, directory: &Arc<OwnedFd>) {
+    pub(super) fn put(&self, path: &str, directory: &Arc<OwnedFd>) {
         *self.last() = Some((path.to_owned(), Arc::clone(directory)));
     }
 

@@ -143,15 +143,14 @@ impl Notes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be said of the file, once it is worth it; `written` if it says something already,
-    /// with so many bytes in it. What is described already stays so.
-    pub fn describe(&self, record: Record, written: Option<u64>) {
-        if self.state().record.is_some() {
-            return;
+    /// What is to be said of the file, once it is worth it; `written` if it says something already.
+    /// What is described already stays so.
+    pub fn describe(&self, record: Record, written: bool) {
+        let mut state = self.state();
+        if state.record.is_none() {
+            let record = Record { boot: self.keeping.boot.clone(), ..record };
+            *state = State { synced: record.synced, record: Some(record), written, due: true };
         }
-        let record = Record { boot: self.keeping.boot.clone(), ..record };
-        let synced = written.unwrap_or(0);
-        *self.state() = State { record: Some(record), written: written.is_some(), due: true, synced };
     }
 
     /// With `stored` bytes in the file: sees to the record if it is time, on the pool.

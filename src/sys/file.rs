@@ -2,9 +2,11 @@
 
 mod attribute;
 mod durable;
+mod walk;
 
 pub use attribute::{MAX_ATTRIBUTE, attribute, remove_attribute, set_attribute};
 pub use durable::{sync_data, sync_many};
+pub use walk::entries;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

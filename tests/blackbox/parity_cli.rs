@@ -96,6 +96,7 @@ fn help_names_each_new_option_and_its_variable() {
         ("--resume-attempts", "FS_CACHE_RESUME_ATTEMPTS"),
         ("--abandon-fill", "FS_CACHE_ABANDON_FILL"),
         ("--no-sync", "FS_CACHE_NO_SYNC"),
+        ("--sweep-partials", "FS_CACHE_SWEEP_PARTIALS"),
     ] {
         let text = usage[12..].join("\n");
         assert!(text.contains(option), "{option} is not in {text}");

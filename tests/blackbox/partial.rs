@@ -23,6 +23,7 @@ on_both!(
     a_fill_without_clients_is_abandoned_if_so_wished,
     a_fill_without_clients_goes_on_above_the_percentage,
     without_sync_files_are_stored_as_well,
+    left_overs_are_removed_only_if_so_wished,
 );
 
 const TAG: &str = "ETag: \"one\"\r\n";
@@ -359,4 +360,26 @@ fn without_sync_files_are_stored_as_well(io: Io) {
         server.expect_cached(&name[1..], &body);
     }
     server.expect_tree(&["a/b/x.tgz", "x.tgz"]);
+}
+
+fn left_overs_are_removed_only_if_so_wished(io: Io) {
+    let origin = Origin::silent();
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["d/x.tgz.in-progress", "d/y.txt.in-progress", "z.tgz"] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"left").unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7_200)).unwrap();
+    }
+    let all = ["d/x.tgz.in-progress", "d/y.txt.in-progress", "z.tgz"];
+    let server = Launch::new(io, &origin).cache(dir.path()).start();
+    server.get("/z.tgz").expect(200, b"left");
+    server.expect_tree(&all);
+    drop(server);
+    let server =
+        Launch::new(io, &origin).cache(dir.path()).args(["--sweep-partials", "3600"]).debug().start();
+    server.err.wait_for("removed d/x.tgz.in-progress - untouched for long");
+    server.expect_tree(&all[1..]);
+    server.get("/z.tgz").expect(200, b"left");
 }
