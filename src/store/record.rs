@@ -285,6 +285,43 @@ mod tests {
         assert_eq!((unsynced.trusted(900, Some("two")), unsynced.trusted(900, Some("one"))), (0, 900));
     }
 
+    #[test]
+    fn a_file_says_how_much_of_it_is_synced_until_it_is_closed() {
+        let file = tempfile::tempfile().unwrap();
+        if file::set_attribute(&file, NAME, b"probe").is_err() {
+            eprintln!("SKIPPED: no extended attributes in the directory of temporary files");
+            return;
+        }
+        let file = Arc::new(file::lock(file.into()).unwrap());
+        let keeping = Arc::new(Keeping::new(true, Some("here".to_owned())));
+        let notes = Notes::new(&file, &keeping);
+        notes.note(100, false);
+        assert!(!notes.is_kept(), "nothing is known of it yet");
+        notes.describe(Record { synced: 0, ..record() }, false);
+        notes.note(100, false);
+        let written = |synced| Record { boot: Some("here".to_owned()), synced, ..record() };
+        assert_eq!(Record::read(&*file), Some(written(0)));
+        notes.note(700, true);
+        assert_eq!(Record::read(&*file), Some(written(700)));
+        notes.describe(Record { synced: 5, ..record() }, false);
+        assert!(notes.is_kept() && Record::read(&*file) == Some(written(700)), "it is described already");
+        notes.close();
+        // A job of the pool may come late.
+        notes.note(900, true);
+        assert_eq!(file::attribute(&*file, NAME).unwrap(), None);
+        assert!(!notes.is_kept());
+    }
+
+    #[test]
+    fn a_record_too_long_for_an_attribute_is_not_written() {
+        let file = Arc::new(file::lock(tempfile::tempfile().unwrap().into()).unwrap());
+        let notes = Notes::new(&file, &Arc::new(Keeping::new(true, None)));
+        notes.describe(Record { url: vec![b'x'; MAX_ATTRIBUTE], ..record() }, false);
+        notes.note(100, false);
+        assert!(!notes.is_kept());
+        assert_eq!(Record::read(&*file), None);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

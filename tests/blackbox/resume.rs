@@ -80,7 +80,15 @@ fn expect_exact(server: &Server, origin: &Origin, body: &[u8]) -> Vec<Request> {
 
 fn a_fill_cut_at_any_offset_is_exact_on_the_same_connection(io: Io) {
     let body = bytes(1_500_000, 1);
-    for cuts in [vec![0], vec![1], vec![1_499_999], vec![400_000, 700_001, 700_001, 1_400_000]] {
+    let random = |seed: u64| {
+        let picked = bytes(4 * 8, seed);
+        let offsets = picked.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()) % 1_500_000);
+        let mut offsets: Vec<_> = offsets.map(|offset| usize::try_from(offset).unwrap()).collect();
+        offsets.sort_unstable();
+        offsets
+    };
+    let fixed = [vec![0], vec![1], vec![1_499_999], vec![400_000, 700_001, 700_001, 1_400_000]];
+    for cuts in fixed.into_iter().chain((100..106).map(random)) {
         let origin = breaks_at(&body, TAG, cuts.clone());
         let server = Server::start(io, &origin);
         let requests = expect_exact(&server, &origin, &body);
