@@ -318,7 +318,9 @@ fn an_answer_that_does_not_fit_breaks_the_transfer_and_stores_nothing(io: Io) {
             0 => give(request, reply, &sent, TAG, 100_000),
             1 => {
                 reply.write(format!("HTTP/1.1 {answer}\r\n\r\n"));
-                reply.write(vec![b'!'; 300_001]);
+                if !answer.ends_with("Content-Length: 0") {
+                    reply.write(vec![b'!'; 300_001]);
+                }
                 reply.close();
             }
             _ => give(request, reply, &sent, TAG, sent.len()),
