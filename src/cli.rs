@@ -265,6 +265,8 @@ mod tests {
         (&["--workers=0"], SET, "cannot use number of workers \"0\" (--workers): expected auto or a number from 1 to 1024"),
         (&[], ("FS_CACHE_IO", "epoll"), "cannot use engine \"epoll\" (FS_CACHE_IO): expected auto, uring or poll"),
         (&["--pin-cpus=a"], SET, "cannot use cpu list \"a\" (--pin-cpus): expected auto or processors from 0 to 1023 such as 0,2-5"),
+        (&["--abandon-fill=0"], SET, "cannot use policy \"0\" (--abandon-fill): expected never, always or a percentage from 1 to 100"),
+        (&[], ("FS_CACHE_RESUME_ATTEMPTS", "-1"), "cannot use number \"-1\" (FS_CACHE_RESUME_ATTEMPTS): expected a whole number"),
     ];
 
     #[test]

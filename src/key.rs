@@ -128,6 +128,11 @@ impl Key {
         named.then(|| Self(path.to_owned()))
     }
 
+    /// That of a file found at this path relative to the cache directory.
+    pub fn of_file(path: &str) -> Option<Self> {
+        Self::new(&format!("/{path}"))
+    }
+
     /// The path relative to the cache directory.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 25] = [
+pub(super) const OPTIONS: [Opt; 29] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -128,6 +128,30 @@ pub(super) const OPTIONS: [Opt; 25] = [
         "cache-status",
         None,
         "[env FS_CACHE_CACHE_STATUS] tell in Cache-Status and X-Cache what the cache did",
+    ),
+    opt(
+        None,
+        "resume-attempts",
+        Some("<n>"),
+        "[env FS_CACHE_RESUME_ATTEMPTS] times to ask for the rest without progress, defaults to 8",
+    ),
+    opt(
+        None,
+        "abandon-fill",
+        Some("<when>"),
+        "[env FS_CACHE_ABANDON_FILL] without clients: never, always, or below a percentage; defaults to never",
+    ),
+    opt(
+        None,
+        "sweep-partials",
+        Some("<s>"),
+        "[env FS_CACHE_SWEEP_PARTIALS] remove in-progress files untouched for so long, not done by default",
+    ),
+    opt(
+        None,
+        "no-sync",
+        None,
+        "[env FS_CACHE_NO_SYNC] do not wait for the disk before files get their names",
     ),
 ];
 

@@ -7,7 +7,9 @@ use argh::FromArgs;
 
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
-use crate::config::{Config, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
+use crate::config::{
+    Abandon, Config, FileLimits, Fills, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask,
+};
 use crate::pattern::Pattern;
 use crate::sys::process;
 
@@ -88,6 +90,18 @@ pub(super) struct Flags {
     /// tell what the cache did
     #[argh(switch)]
     cache_status: bool,
+    /// times
+    #[argh(option)]
+    resume_attempts: Vec<String>,
+    /// when
+    #[argh(option)]
+    abandon_fill: Vec<String>,
+    /// seconds
+    #[argh(option)]
+    sweep_partials: Vec<String>,
+    /// no fsync
+    #[argh(switch)]
+    no_sync: bool,
 }
 
 impl Flags {
@@ -143,8 +157,24 @@ impl Flags {
         })
     }
 
+    fn fills(&self, env: Env<'_>) -> Result<Fills, UsageError> {
+        let default = Fills::default();
+        let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
+        let attempts = pick(&self.resume_attempts, "--resume-attempts", "FS_CACHE_RESUME_ATTEMPTS");
+        let attempts =
+            attempts.map_or(Ok(u64::from(default.resume_attempts)), |n| n.read("number", count))?;
+        let abandon = pick(&self.abandon_fill, "--abandon-fill", "FS_CACHE_ABANDON_FILL");
+        let sweep = pick(&self.sweep_partials, "--sweep-partials", "FS_CACHE_SWEEP_PARTIALS");
+        Ok(Fills {
+            sweep: sweep.map(|age| age.read("time", seconds)).transpose()?,
+            resume_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            abandon: abandon.map_or(Ok(default.abandon), |when| when.read("policy", Abandon::parse))?,
+            sync: !(self.no_sync || set(env, "FS_CACHE_NO_SYNC").is_some()),
+        })
+    }
+
     pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
-        let limits = self.limits(env)?;
+        let (limits, fills) = (self.limits(env)?, self.fills(env)?);
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
         let url = pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set).ok_or_else(|| {
             UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
@@ -188,6 +218,7 @@ impl Flags {
             follow_redirects: self.follow_redirects || set(env, "FS_CACHE_FOLLOW_REDIRECTS").is_some(),
             rewrite_location: self.rewrite_location || set(env, "FS_CACHE_REWRITE_LOCATION").is_some(),
             cache_status: self.cache_status || set(env, "FS_CACHE_CACHE_STATUS").is_some(),
+            fills,
         })
     }
 }

@@ -5,8 +5,8 @@
 //! that strictly; responses are given the one indulgence RFC 9112 section 6.3 allows, equal repeated lengths.
 //!
 //! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header
-//! section. [`conditional`], [`range`], [`multipart`], [`date`] and [`mime`] answer what a hit needs to know; [`url`]
-//! resolves what a Location says.
+//! section. [`conditional`], [`range`], [`multipart`], [`date`] and [`mime`] answer what a hit needs to know,
+//! [`identity`] what a broken fill does; [`url`] resolves what a Location says.
 
 pub mod body;
 pub mod chunked;
@@ -14,6 +14,7 @@ pub mod conditional;
 pub mod date;
 pub mod fields;
 mod head;
+pub mod identity;
 mod message;
 pub mod mime;
 pub mod multipart;

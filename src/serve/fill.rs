@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::follow::Role;
-use super::redirect::{self, Follow};
-use super::{Context, Exchange, Reply, follow, head, pass, splice};
-use crate::error::{Error, Side};
+use super::resume::{self, Opened, Rest, Start};
+use super::{Context, Exchange, Reply, Shared, follow, head, pass, splice};
+use crate::config::Abandon;
+use crate::error::{Error, Kind, Side};
 use crate::http::date;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
@@ -36,17 +37,23 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let context = exchange.context;
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url()));
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
-    let (answer, mut body) = match redirect::ask(exchange, &asked, Follow::Maybe).await {
-        Ok(answered) => answered,
+    let Opened { answer, mut body, left } = match resume::open(exchange, permit.key(), &asked).await {
+        Ok(opened) => opened,
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
             permit.fail(error.clone());
             return client.send_error(&error, exchange.keep(), true).await;
         }
     };
-    let begun = storable(&answer, permit.key())
-        .and_then(|length| Ok((length, context.shared.store.begin(permit.key())?)));
-    let (length, partial) = match begun {
+    let is_fresh = left.is_none();
+    let begun = match left {
+        Some(left) => Ok(left),
+        None => storable(&answer, permit.key()).and_then(|end| {
+            let partial = context.shared.store.begin(permit.key())?;
+            Ok((partial, Start { end, ..Start::default() }))
+        }),
+    };
+    let (partial, start) = match begun {
         Ok(begun) => begun,
         Err(why) => {
             log_declined(exchange.log, &answer, why);
@@ -61,44 +68,57 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     }
     exchange.outcome.set(Some(Outcome::Miss));
     let fill = Arc::clone(permit.fill());
-    fill.announce(describe(answer, length, partial.file()));
+    let at_hand = start.end.filter(|_| is_fresh).and_then(|_| body.at_hand(AT_HAND));
+    // What is at hand breaks off no more.
+    let identity =
+        if at_hand.is_none() { resume::identify(exchange, &answer, &partial, start.end) } else { None };
+    if start.stored > 0 {
+        fill.advance(start.stored);
+    }
+    fill.announce(describe(answer, start.end, partial.file()));
     // Followed before the fetch goes on, so that not even its first bytes can pass by.
     let follower = fill.follow(0);
-    let at_hand = length.and_then(|_| body.at_hand(AT_HAND));
-    begin(exchange, permit, partial, body, at_hand.as_deref());
+    let rest = Rest::new(asked, identity);
+    let (context, log) = (Rc::clone(context), exchange.log.clone());
+    begin(Fetch { context, permit, partial, body, start, rest, log }, at_hand.as_deref());
     match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
         Some(reply) => reply,
         None => client.send_empty(500, false).await,
     }
 }
 
-/// Stores a body that is at hand, or starts to fetch one that is not.
-fn begin<R: Runtime>(
-    exchange: &Exchange<'_, R>,
+/// A body on its way to its file.
+struct Fetch<R: Runtime> {
+    context: Rc<Context<R>>,
     permit: Permit,
     partial: Partial,
-    mut body: OriginBody<R>,
-    at_hand: Option<&[u8]>,
-) {
-    let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
-    let pace = &exchange.context.shared.store.pace;
-    let busy = context.shared.stop.busy();
+    body: OriginBody<R>,
+    start: Start,
+    rest: Rest,
+    log: RequestLog,
+}
+
+/// Stores a body that is at hand, or starts to fetch one that is not.
+fn begin<R: Runtime>(fetch: Fetch<R>, at_hand: Option<&[u8]>) {
+    let busy = fetch.context.shared.stop.busy();
+    let pace = &fetch.context.shared.store.pace;
     let bytes = match at_hand {
         Some(bytes) if !pace.is_slow() => bytes,
         // What was taken off the body already goes first.
         begun => {
             let begun = begun.unwrap_or_default().to_vec();
-            return spawn_guarded::<R>(busy, run(context, permit, partial, begun, body, log));
+            return spawn_guarded::<R>(busy, run(fetch, begun));
         }
     };
-    match pace.measured(|| file::write_at(&**partial.file(), bytes, 0)) {
+    match pace.measured(|| file::write_at(&**fetch.partial.file(), bytes, 0)) {
         Ok(()) => {
-            permit.fill().advance(bytes.len() as u64);
-            commit(&context, permit, partial, bytes.len() as u64, log);
+            fetch.permit.fill().advance(bytes.len() as u64);
+            commit(&fetch.context, fetch.permit, fetch.partial, bytes.len() as u64, fetch.log);
         }
         Err(error) => {
             let bytes = bytes.to_vec();
             spawn_guarded::<R>(busy, async move {
+                let Fetch { permit, partial, mut body, log, .. } = fetch;
                 unstored(permit, partial, &mut body, bytes, &error, &log).await;
             });
         }
@@ -176,28 +196,53 @@ pub enum Stop {
     Origin(Error),
     /// The disk refused; these bytes came and are not in the file.
     Disk(Vec<u8>, io::Error),
+    /// Nobody wants them any more.
+    Deserted,
 }
 
 /// How far the file is.
 #[derive(Debug)]
 pub struct Progress<'a> {
     fill: &'a Fill,
-    file: &'a Arc<file::Locked>,
+    partial: &'a Partial,
     pace: &'a Arc<Pace>,
+    abandon: Abandon,
+    start: Start,
     stored: u64,
     turn_end: u64,
 }
 
 impl<'a> Progress<'a> {
-    /// Nothing is in the file yet.
-    fn new(fill: &'a Fill, partial: &'a Partial, pace: &'a Arc<Pace>) -> Self {
-        Self { fill, file: partial.file(), pace, stored: 0, turn_end: share::slice() }
+    /// What is in the file from `start` may be had already.
+    fn new(shared: &'a Shared, fill: &'a Fill, partial: &'a Partial, start: Start) -> Self {
+        fill.advance(start.stored);
+        Self {
+            fill,
+            partial,
+            pace: &shared.store.pace,
+            abandon: shared.config.fills.abandon,
+            start,
+            stored: start.stored,
+            turn_end: start.stored + share::slice(),
+        }
     }
 
     /// So many more are in it: followers may have them.
     pub fn advance(&mut self, count: usize) {
         self.stored += count as u64;
         self.fill.advance(self.stored);
+    }
+
+    /// An end before the one that was told: the origin errs, or the parts are not of one file.
+    fn check_end(&self) -> Result<(), Stop> {
+        let is_early = self.start.skip > 0 || self.start.end.is_some_and(|end| self.stored < end);
+        if is_early { Err(wrong_length()) } else { Ok(()) }
+    }
+
+    /// Is it to be given up, since nobody follows it?
+    fn is_deserted(&self) -> bool {
+        let is_whole = self.start.end == Some(self.stored);
+        !is_whole && self.abandon.applies(self.stored, self.start.end) && self.fill.abandon()
     }
 
     /// Is the next write for the pool? Not while the disk keeps up, since the pool costs more; but a
@@ -213,15 +258,23 @@ impl<'a> Progress<'a> {
         write: impl FnOnce(&file::Locked, u64) -> T + Send + 'static,
     ) -> Result<T, Stop> {
         if !self.is_off_loop() {
-            return Ok(self.pace.measured(|| write(self.file, self.stored)));
+            return Ok(self.pace.measured(|| write(self.partial.file(), self.stored)));
         }
-        let (file, at, pace) = (Arc::clone(self.file), self.stored, Arc::clone(self.pace));
+        let (file, at, pace) = (Arc::clone(self.partial.file()), self.stored, Arc::clone(self.pace));
         let written = blocking::run(&blocking::DISK, move || pace.measured(|| write(&file, at))).await;
         written.map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))
     }
 
-    /// Writes a piece behind what is there. It keeps its memory only.
+    /// Writes a piece behind what is there, less what is there already. It keeps its memory only.
     pub async fn store(&mut self, piece: &mut Vec<u8>) -> Result<(), Stop> {
+        if self.start.skip > 0 {
+            let skip = usize::try_from(self.start.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
+            self.start.skip -= skip as u64;
+            piece.drain(..skip);
+        }
+        if self.start.end.is_some_and(|end| piece.len() as u64 > end - self.stored.min(end)) {
+            return Err(wrong_length());
+        }
         let bytes = std::mem::take(piece);
         let write = move |file: &file::Locked, at| {
             let wrote = file::write_at(file, &bytes, at);
@@ -236,33 +289,68 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    /// Lets other tasks have their turn, once enough has been stored since the last time.
-    pub async fn turn<R: Runtime>(&mut self) {
+    /// Lets other tasks have their turn, once enough has been stored since the last time; ends the
+    /// fetch if nobody wants it.
+    pub async fn turn<R: Runtime>(&mut self) -> Result<(), Stop> {
+        if self.is_deserted() {
+            return Err(Stop::Deserted);
+        }
         if self.stored >= self.turn_end {
+            self.partial.notes().look(self.stored);
             R::turn().await;
             share::turned();
             self.turn_end = self.stored + share::slice();
         }
+        Ok(())
     }
 }
 
+fn wrong_length() -> Stop {
+    Stop::Origin(Error::with(Side::Origin, Kind::Protocol, "not the length that was told"))
+}
+
 /// The fetch: body to file, then the file to its name.
-async fn run<R: Runtime>(
-    context: Rc<Context<R>>,
-    permit: Permit,
-    partial: Partial,
-    begun: Vec<u8>,
-    mut body: OriginBody<R>,
-    log: RequestLog,
-) {
-    match store(&context, permit.fill(), &partial, begun, &mut body).await {
-        Ok(size) => commit(&context, permit, partial, size, log),
-        Err(Stop::Origin(error)) => {
+async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
+    let stop = loop {
+        match store(&mut fetch, begun).await {
+            Ok(size) => return commit(&fetch.context, fetch.permit, fetch.partial, size, fetch.log),
+            Err(Stop::Origin(error)) => {
+                let Fetch { context, permit, partial, body, start, rest, log } = &mut fetch;
+                // The rest needs a place of its own at the origin.
+                body.close();
+                if Progress::new(&context.shared, permit.fill(), partial, *start).is_deserted() {
+                    break Stop::Deserted;
+                }
+                match rest.ask(context, start.stored, error, log).await {
+                    Ok((body, start)) => (fetch.body, fetch.start) = (body, start),
+                    Err(error) => break Stop::Origin(error),
+                }
+            }
+            Err(stop) => break stop,
+        }
+        begun = Vec::new();
+    };
+    let Fetch { context, permit, partial, mut body, log, .. } = fetch;
+    match stop {
+        Stop::Disk(bytes, error) => unstored(permit, partial, &mut body, bytes, &error, &log).await,
+        Stop::Deserted => {
+            log.debug(format_args!(
+                "download of {} abandoned - all clients have left",
+                permit.key().as_str()
+            ));
+            partial.leave();
+            permit.withdraw();
+        }
+        Stop::Origin(error) => {
             log.debug(format_args!("download of {} failed - {error}", permit.key().as_str()));
-            drop(partial);
+            // One that gave up is of no use to the next; one that our own end has cut short is.
+            if context.shared.stop.is_asked() {
+                partial.leave()
+            } else {
+                drop(partial)
+            }
             permit.fail(error);
         }
-        Err(Stop::Disk(bytes, error)) => unstored(permit, partial, &mut body, bytes, &error, &log).await,
     }
 }
 
@@ -285,28 +373,37 @@ fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, si
     context.shared.store.committer.add(Whole { permit, partial, size, modified, report });
 }
 
-/// Stores the body, `piece` being its beginning; how long it is.
-async fn store<R: Runtime>(
+/// Stores the body, `piece` being its beginning; how long the file is.
+async fn store<R: Runtime>(fetch: &mut Fetch<R>, piece: Vec<u8>) -> Result<u64, Stop> {
+    let Fetch { context, permit, partial, body, start, .. } = fetch;
+    let mut progress = Progress::new(&context.shared, permit.fill(), partial, *start);
+    let moved = transfer(context, body, piece, &mut progress).await;
+    start.stored = progress.stored;
+    moved.and_then(|()| progress.check_end()).map(|()| start.stored)
+}
+
+async fn transfer<R: Runtime>(
     context: &Context<R>,
-    fill: &Fill,
-    partial: &Partial,
-    mut piece: Vec<u8>,
     body: &mut OriginBody<R>,
-) -> Result<u64, Stop> {
-    let mut progress = Progress::new(fill, partial, &context.shared.store.pace);
-    // What came with the head goes first; then the rest may move inside the kernel.
+    mut piece: Vec<u8>,
+    progress: &mut Progress<'_>,
+) -> Result<(), Stop> {
+    // What came with the head goes first, what is there already is passed over; then the rest may
+    // move inside the kernel.
     if !piece.is_empty() {
         progress.store(&mut piece).await?;
     }
-    while body.is_buffered() && body.next(&mut piece).await.map_err(Stop::Origin)? {
+    while (progress.start.skip > 0 || body.is_buffered())
+        && body.next(&mut piece).await.map_err(Stop::Origin)?
+    {
         progress.store(&mut piece).await?;
     }
-    splice::to_file(&context.pipes, body, &mut progress).await?;
+    splice::to_file(&context.pipes, body, progress).await?;
     while body.next(&mut piece).await.map_err(Stop::Origin)? {
         progress.store(&mut piece).await?;
-        progress.turn::<R>().await;
+        progress.turn::<R>().await?;
     }
-    Ok(progress.stored)
+    Ok(())
 }
 
 /// After a disk error: the rest of the body goes to those who follow, through memory, paced by the

@@ -138,6 +138,15 @@ fn fill_fields(origin: &Origin, request: &RequestHead) -> Fields {
     fields
 }
 
+/// The request for the whole made one for its bytes from `from` on, if it is still the one that
+/// `validator` names (RFC 9110 sections 13.1.5 and 14.2).
+pub fn rest_request(whole: &OriginRequest, from: u64, validator: &[u8]) -> OriginRequest {
+    let mut rest = whole.clone();
+    rest.fields.push(b"Range", format!("bytes={from}-").as_bytes());
+    rest.fields.push(b"If-Range", validator);
+    rest
+}
+
 /// The request passed on as it came.
 pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
     let mut fields = for_origin(origin, request, &["host", "date", "server", "content-length", "expect"]);

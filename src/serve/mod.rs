@@ -11,6 +11,7 @@ pub mod lookup;
 pub mod pass;
 pub mod ready;
 pub mod redirect;
+pub mod resume;
 pub mod splice;
 pub mod upload;
 pub mod warm;

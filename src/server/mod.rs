@@ -47,7 +47,7 @@ pub fn run(config: Config) -> Result<(), String> {
     };
     let descriptors = to_share(descriptors, count);
     let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
-    let store = Store::open(&config.cache_dir, pending)
+    let store = Store::open(&config.cache_dir, pending, config.fills.sync)
         .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
     let cpus = cpus(&config.pin)?;
     let listening = listener::open(&config.host, config.port, count)?;
@@ -65,6 +65,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let reload = || reload(plan.trust.as_ref(), &log);
     let workers = start(listening, &cpus, &plan)?;
     manager::ready();
+    start_sweeping(&shared);
     let result = wait(&signals, workers, &shared, &reload);
     log.flush(FLUSH_TIME);
     shared.store.abandon_all();
@@ -186,6 +187,16 @@ fn start(listening: Listening, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker
         workers.push(spawned.map_err(|error| format!("cannot start a worker: {error}"))?);
     }
     Ok(workers)
+}
+
+/// Removes what was left unfinished long ago, if that is wished. Nothing waits for it.
+fn start_sweeping(shared: &Shared) {
+    let Some(age) = shared.config.fills.sweep else { return };
+    let (pattern, log) = (shared.config.pattern.clone(), Arc::clone(&shared.log));
+    let removed = move |path: &str| log.debug(format_args!("removed {path} - untouched for long"));
+    if let Err(error) = shared.store.start_sweeping(age, move |path| pattern.matches(path), removed) {
+        shared.log.debug(format_args!("left-over files are not removed: {error}"));
+    }
 }
 
 /// Sees to the cache directory; true while it is lost, which is said once.

@@ -88,10 +88,11 @@ impl Line {
 
 impl Committer {
     /// Starts the thread. With `most` files in line the disk is behind, and no more are to be begun.
-    pub(super) fn start(most: usize) -> io::Result<Self> {
+    /// Without `durable` nothing is brought to stable storage before it is named.
+    pub(super) fn start(most: usize, durable: bool) -> io::Result<Self> {
         let line = Arc::new(Line::default());
         let theirs = Arc::clone(&line);
-        thread::Builder::new().name("committer".to_owned()).spawn(move || work(&theirs))?;
+        thread::Builder::new().name("committer".to_owned()).spawn(move || work(&theirs, durable))?;
         Ok(Self { line, most })
     }
 
@@ -120,7 +121,7 @@ impl Drop for Committer {
     }
 }
 
-fn work(line: &Line) {
+fn work(line: &Line, durable: bool) {
     step_back();
     let (mut apart_until, mut count) = (None, 0);
     loop {
@@ -138,7 +139,8 @@ fn work(line: &Line) {
         let begun = Instant::now();
         let together = apart_until.is_none_or(|until| begun > until);
         // A bug that makes one batch panic is its own end only.
-        drop(catch_unwind(AssertUnwindSafe(|| commit(batch, together))));
+        let work = || if durable { commit(batch, together) } else { name_only(batch) };
+        drop(catch_unwind(AssertUnwindSafe(work)));
         if begun.elapsed() > SLOW {
             apart_until = Some(Instant::now() + APART);
         }
@@ -172,6 +174,14 @@ fn commit(batch: Vec<Whole>, together: bool) {
         let outcome = mine.map_or(Ok(()), |(_, error)| Err(io::Error::from(error.kind())));
         let outcome = outcome.and_then(|()| whole.partial.sync_new_parents());
         whole.end(outcome);
+    }
+}
+
+/// The same without any sync: for whoever can do without what a power cut takes.
+fn name_only(batch: Vec<Whole>) {
+    let dated = keep(batch, |whole| whole.partial.set_date(whole.size, whole.modified));
+    for whole in keep(dated, |whole| whole.partial.rename()) {
+        whole.end(Ok(()));
     }
 }
 

@@ -147,6 +147,17 @@ impl Fill {
         }
     }
 
+    /// Leader: gives the fill up if nobody follows it. Who comes from now on looks again.
+    pub fn abandon(&self) -> bool {
+        let mut state = self.state();
+        let deserted = state.followers.is_empty() && matches!(state.phase, Phase::Growing(_));
+        if deserted {
+            state.phase = Phase::Ended(NoFile::Again);
+            state.readers.wake_all();
+        }
+        deserted
+    }
+
     /// Leader, after a disk error: hands over bytes that follow the file's, or those of the last
     /// piece, and waits until every follower has them. False when nobody is left to want them.
     pub async fn hand_over(&self, bytes: Vec<u8>, waiter: &Waiter) -> bool {

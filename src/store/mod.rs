@@ -7,19 +7,24 @@ pub mod inflight;
 mod model;
 pub mod pace;
 pub mod partial;
+pub mod record;
+mod sweep;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::key::Key;
 use crate::outcome::Why;
 use crate::sys::file::{self, Info, Kind, Missing, Root};
+use crate::sys::process;
 use commit::Committer;
 use inflight::Inflight;
 use pace::Pace;
-use partial::{Parents, Partial};
+use partial::{LeftOver, Parents, Partial};
+use record::{Keeping, Record};
 
 /// The cache directory and the table of fills, shared by all workers.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ pub struct Store {
     /// Whether the disk keeps up.
     pub pace: Arc<Pace>,
     parents: Parents,
+    keeping: Arc<Keeping>,
 }
 
 /// A finished file, open for reading.
@@ -68,15 +74,17 @@ pub enum Found {
 
 impl Store {
     /// Opens the cache directory. With `pending` whole files that have no name yet, no more are
-    /// begun. Blocks; for start-up only.
-    pub fn open(path: &Path, pending: usize) -> io::Result<Self> {
+    /// begun. With `sync` files are on stable storage before they get their names. Blocks; for start-up
+    /// only.
+    pub fn open(path: &Path, pending: usize, sync: bool) -> io::Result<Self> {
         Ok(Self {
             root: Arc::new(Root::open(path)?),
             path: normalised(path),
             inflight: Arc::default(),
-            committer: Committer::start(pending)?,
+            committer: Committer::start(pending, sync)?,
             pace: Arc::default(),
             parents: Parents::default(),
+            keeping: Arc::new(Keeping::new(sync, process::boot_id())),
         })
     }
 
@@ -112,13 +120,48 @@ impl Store {
         }
     }
 
-    /// Removes the in-progress files of this process's fills, at its end.
+    /// Removes the in-progress files of this process's fills, at its end: those that no later fill
+    /// could go on with.
     pub fn abandon_all(&self) {
         for key in self.inflight.keys() {
-            if let Ok(directory) = self.root.open_directory(key.parent()) {
-                drop(file::unlink(&directory, &key.in_progress()));
+            let Ok(directory) = self.root.open_directory(key.parent()) else { continue };
+            let name = key.in_progress();
+            let kept = file::open_existing(&directory, &name).is_ok_and(|file| Record::read(&file).is_some());
+            if !kept {
+                drop(file::unlink(&directory, &name));
             }
         }
+    }
+
+    /// Is there anything left of an earlier fill of `key`? One look at a directory that a look-up of
+    /// the key itself has just read.
+    pub fn has_left_over(&self, key: &Key) -> bool {
+        let parent = key.parent();
+        let open = || {
+            let directory = Arc::new(self.root.open_directory(parent).ok()?);
+            // The fill that is about to begin needs it too.
+            self.parents.put(parent, &directory);
+            Some(directory)
+        };
+        let directory = self.parents.get(parent).or_else(open);
+        directory.is_some_and(|directory| file::info_at(&directory, &key.in_progress()).is_ok())
+    }
+
+    /// Takes over what an earlier fill of `key` from `url` has left, if this one can go on with it.
+    /// May wait for the disk.
+    pub fn left_over(&self, key: &Key, url: &[u8]) -> Option<LeftOver> {
+        Partial::take_over(&self.root, &self.keeping, key, url)
+    }
+
+    /// Starts to remove in-progress files that nobody has touched for `age`, of paths that `is_cached`
+    /// knows; `removed` is told of each. See [`sweep`].
+    pub fn start_sweeping(
+        &self,
+        age: Duration,
+        is_cached: impl Fn(&str) -> bool + Send + 'static,
+        removed: impl Fn(&str) + Send + 'static,
+    ) -> io::Result<()> {
+        sweep::start(Arc::clone(&self.root), age, is_cached, removed)
     }
 
     /// Creates and locks the in-progress file of `key`.
@@ -126,7 +169,7 @@ impl Store {
         if self.committer.is_full() {
             return Err(Why::DiskBehind);
         }
-        Partial::begin(&self.root, &self.parents, key)
+        Partial::begin(&self.root, &self.parents, &self.keeping, key)
     }
 }
 

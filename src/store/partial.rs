@@ -1,22 +1,25 @@
 //! The in-progress file: created, locked, filled, then renamed or removed.
 //!
 //! Whoever holds the lock of the file that has the in-progress name owns the fill. A file without
-//! a living holder is stale: it is unlinked and made anew, never truncated, since a reader of an
-//! earlier fill may still be served from it. Between opening and locking the name may have gone to
-//! another file, so the two are compared after the lock is had.
+//! a living holder is stale: a fill goes on with it if it has a record to go by and the origin says
+//! that it is the same file still; else it is unlinked and made anew, never written over, since a
+//! reader of an earlier fill may still be served from it. Between opening and locking the name may
+//! have gone to another file, so the two are compared after the lock is had.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::record::{Keeping, Notes, Record};
+use crate::http::identity::Identity;
 use crate::key::Key;
 use crate::outcome::Why;
-use crate::sys::file::{self, Locked, Root};
+use crate::sys::file::{self, Kind, Locked, Root};
 
 /// Races lost against other processes before giving up on storing.
 const ATTEMPTS: usize = 16;
 
-/// A file being filled. Unlinked on drop unless it got its final name.
+/// A file being filled. Unlinked on drop unless it got its final name, or is left for a later fill.
 #[derive(Debug)]
 pub struct Partial {
     root: Arc<Root>,
@@ -28,12 +31,31 @@ pub struct Partial {
     file: Arc<Locked>,
     /// Device and inode.
     id: (u64, u64),
+    notes: Arc<Notes>,
+    left: bool,
     done: bool,
+}
+
+/// What a fill that was cut short has left: a later one may go on with it. Removed on drop, unless it
+/// is left once more.
+#[derive(Debug)]
+pub struct LeftOver {
+    /// The file, locked.
+    pub partial: Partial,
+    /// What it says of itself.
+    pub record: Record,
+    /// Its bytes; at least one.
+    pub stored: u64,
 }
 
 impl Partial {
     /// Creates and locks the in-progress file of `key`, and the directories above it.
-    pub(super) fn begin(root: &Arc<Root>, parents: &Parents, key: &Key) -> Result<Self, Why> {
+    pub(super) fn begin(
+        root: &Arc<Root>,
+        parents: &Parents,
+        keeping: &Arc<Keeping>,
+        key: &Key,
+    ) -> Result<Self, Why> {
         let (parent, in_progress) = (key.parent(), key.in_progress());
         let known = parents.get(parent).and_then(|directory| match acquire(&directory, &in_progress) {
             // It may be gone by now: the way to it is walked again.
@@ -49,17 +71,80 @@ impl Partial {
                 (directory, made, acquired)
             }
         };
-        let (file, id) = acquired?;
-        Ok(Self {
+        let mut partial = Self::around(root, directory, keeping, key, acquired?);
+        partial.new_parents = made.then(|| parent.to_owned());
+        Ok(partial)
+    }
+
+    fn around(
+        root: &Arc<Root>,
+        directory: Arc<OwnedFd>,
+        keeping: &Arc<Keeping>,
+        key: &Key,
+        (file, id): (Locked, (u64, u64)),
+    ) -> Self {
+        let file = Arc::new(file);
+        Self {
             root: Arc::clone(root),
             directory,
-            new_parents: made.then(|| parent.to_owned()),
-            in_progress,
+            new_parents: None,
+            in_progress: key.in_progress(),
             name: key.file_name().to_owned(),
-            file: Arc::new(file),
+            notes: Arc::new(Notes::new(&file, keeping)),
+            file,
             id,
+            left: false,
             done: false,
-        })
+        }
+    }
+
+    /// Takes over what a fill of `key` from `url` has left, if it can be gone on with. What cannot
+    /// stays, for [`Self::begin`] to replace. May wait for the disk.
+    pub(super) fn take_over(
+        root: &Arc<Root>,
+        keeping: &Arc<Keeping>,
+        key: &Key,
+        url: &[u8],
+    ) -> Option<LeftOver> {
+        let directory = Arc::new(root.open_directory(key.parent()).ok()?);
+        let opened = file::open_existing(&directory, &key.in_progress()).ok()?;
+        let locked = file::lock(opened).ok()?;
+        let info = file::info(&locked).ok()?;
+        // With another name it may be somebody's copy, which is not to change.
+        if info.kind != Kind::File || info.links != 1 {
+            return None;
+        }
+        let record = Record::read(&locked).filter(|record| record.url == url)?;
+        let stored = record.trusted(info.size, keeping.boot.as_deref());
+        let mut partial = Self::around(root, directory, keeping, key, (locked, info.id));
+        // From here on a way out must not remove it.
+        partial.left = true;
+        if stored == 0 || !partial.still_named() {
+            return None;
+        }
+        if stored < info.size {
+            // Of another run of the system, and locked: nobody is served from it.
+            file::truncate(&*partial.file, stored).ok()?;
+        }
+        partial.left = false;
+        let record = Record { synced: record.synced.min(stored), ..record };
+        partial.notes.describe(record.clone(), true);
+        Some(LeftOver { partial, record, stored })
+    }
+
+    /// Says what the file is going to be, so that a later fill can go on with it.
+    pub fn describe(&self, url: Vec<u8>, content_type: Vec<u8>, identity: Identity) {
+        self.notes.describe(Record { boot: None, synced: 0, url, content_type, identity }, false);
+    }
+
+    /// The way to the file's record.
+    pub fn notes(&self) -> &Arc<Notes> {
+        &self.notes
+    }
+
+    /// Leaves the file for a later fill, if that can use it.
+    pub fn leave(mut self) {
+        self.left = self.notes.is_kept();
     }
 
     /// The file, to write and to serve from.
@@ -83,6 +168,7 @@ impl Partial {
         if file::info(&*self.file)?.size != size {
             return Err(io::Error::other("the in-progress file was changed by somebody else"));
         }
+        self.notes.close();
         modified.map_or(Ok(()), |secs| file::set_modified(&*self.file, secs))
     }
 
@@ -116,7 +202,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.done && self.still_named() {
+        if !self.done && !self.left && self.still_named() {
             // What cannot be unlinked is stale from now on and is replaced by the next fill.
             drop(file::unlink(&self.directory, &self.in_progress));
         }
@@ -132,11 +218,11 @@ impl Parents {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, path: &str) -> Option<Arc<OwnedFd>> {
+    pub(super) fn get(&self, path: &str) -> Option<Arc<OwnedFd>> {
         self.last().as_ref().filter(|(known, _)| known == path).map(|(_, directory)| Arc::clone(directory))
     }
 
-    fn put(&self, path: &str, directory: &Arc<OwnedFd>) {
+    pub(super) fn put(&self, path: &str, directory: &Arc<OwnedFd>) {
         *self.last() = Some((path.to_owned(), Arc::clone(directory)));
     }
 

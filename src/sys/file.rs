@@ -1,8 +1,12 @@
 //! Files beneath a directory that nothing may lead out of.
 
+mod attribute;
 mod durable;
+mod walk;
 
-pub use durable::sync_many;
+pub use attribute::{MAX_ATTRIBUTE, attribute, remove_attribute, set_attribute};
+pub use durable::{sync_data, sync_many};
+pub use walk::entries;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -356,6 +360,12 @@ pub fn write_at(file: &impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Resu
         }
     }
     Ok(())
+}
+
+/// Cuts the file off behind `size` bytes. May wait for the disk.
+pub fn truncate(file: &impl AsFd, size: u64) -> io::Result<()> {
+    let size = i64::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    retry(|| nix::unistd::ftruncate(file, size))
 }
 
 /// Reads at `offset`; 0 is the end of the file. May wait for the disk.

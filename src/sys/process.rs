@@ -6,6 +6,13 @@ use std::sync::mpsc::{Receiver, channel};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
+/// What tells this run of the system from every other, if it says so (random(4), `boot_id`). Reads a file
+/// that is no disk's.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id.len() <= 64)
+}
+
 /// Raises the soft limit of open descriptors to the hard one; returns what then holds.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

@@ -48,7 +48,15 @@ impl<R: Runtime> OriginBody<R> {
             self.rest.take(&mut connection.input, piece).map_err(|_| bad_http("bad chunk"))?;
         }
         self.release_at_end();
+        if piece.is_empty() && !self.rest.is_done() {
+            return Err(cut_short());
+        }
         Ok(!piece.is_empty())
+    }
+
+    /// Closes the connection, and frees its place for another request. What has not come is lost.
+    pub fn close(&mut self) {
+        drop(self.connection.take());
     }
 
     /// The whole body, if it is known to have at most `most` bytes and they are all here. Waits for

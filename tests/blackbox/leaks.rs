@@ -104,7 +104,8 @@ fn failing_origins_leave_nothing_behind(io: Io) {
             reply.close();
         }
     });
-    let server = Server::start(io, &origin);
+    // The short ones have a validator, so the rest is asked for: once is enough here.
+    let server = Launch::new(io, &origin).args(["--resume-attempts", "1"]).start();
     let round = |n: usize| {
         for target in [format!("/{n}.tgz"), format!("/{n}")] {
             server.client().ask("GET", &target, "").try_response("GET");

@@ -94,6 +94,10 @@ fn help_names_each_new_option_and_its_variable() {
         ("--small-body-memory", "FS_CACHE_SMALL_BODY_MEMORY"),
         ("--open-files", "FS_CACHE_OPEN_FILES"),
         ("--look-up-time", "FS_CACHE_LOOK_UP_TIME"),
+        ("--resume-attempts", "FS_CACHE_RESUME_ATTEMPTS"),
+        ("--abandon-fill", "FS_CACHE_ABANDON_FILL"),
+        ("--no-sync", "FS_CACHE_NO_SYNC"),
+        ("--sweep-partials", "FS_CACHE_SWEEP_PARTIALS"),
     ] {
         let text = usage[12..].join("\n");
         assert!(text.contains(option), "{option} is not in {text}");

@@ -101,3 +101,28 @@ pub(crate) fn signal(pid: u32, signal: libc::c_int) {
     // SAFETY: the child is ours and not reaped, so the id cannot belong to another process.
     check(unsafe { libc::kill(pid, signal) }).unwrap();
 }
+
+/// The attribute in which an in-progress file says how a later fill can go on with it.
+const RECORD: &std::ffi::CStr = c"user.fs-caching-server.partial";
+
+/// The record of a file, as text; none where it has none, or the file system takes none.
+pub(crate) fn record(path: &std::path::Path) -> Option<String> {
+    use std::os::fd::AsRawFd;
+    let file = std::fs::File::open(path).ok()?;
+    let mut value = vec![0_u8; 4096];
+    // SAFETY: the name ends with a NUL, the buffer has the length that is passed, the descriptor is open.
+    let length =
+        unsafe { libc::fgetxattr(file.as_raw_fd(), RECORD.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(length).ok()?);
+    String::from_utf8(value).ok()
+}
+
+/// Replaces the record of a file; false where the file system takes none.
+pub(crate) fn set_record(path: &std::path::Path, text: &str) -> bool {
+    use std::os::fd::AsRawFd;
+    let file = std::fs::File::open(path).unwrap();
+    // SAFETY: the name ends with a NUL, the value has the length that is passed, the descriptor is open.
+    let set =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), RECORD.as_ptr(), text.as_ptr().cast(), text.len(), 0) };
+    set == 0
+}

@@ -102,7 +102,7 @@ pub async fn to_file<R: Runtime>(
             }
             Err(error) => return Err(disk(&mut pipe, error)),
         }
-        progress.turn::<R>().await;
+        progress.turn::<R>().await?;
     }
     pipes.give_back(pipe);
     Ok(())

@@ -1,7 +1,7 @@
 //! Bringing files to stable storage, many at a time.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::super::retry;
 
@@ -16,6 +16,11 @@ pub fn sync_many(files: &[BorrowedFd<'_>], together: bool) -> Vec<io::Result<()>
     #[cfg(not(target_os = "linux"))]
     let _ = together;
     files.iter().map(|file| retry(|| nix::unistd::fsync(file))).collect()
+}
+
+/// Brings what has been written so far to stable storage, the size with it (fdatasync(2)). Waits for the disk.
+pub fn sync_data(file: &impl AsFd) -> io::Result<()> {
+    retry(|| nix::unistd::fdatasync(file.as_fd()))
 }
 
 /// The whole file system at once (syncfs(2)): one call, and one flush of the disk's cache, for any

@@ -1,0 +1,290 @@
+//! Which bytes an answer is about, and whether a later answer goes on with the same ones (RFC 9110
+//! sections 8.8, 13.1.5 and 14.4).
+//!
+//! Two parts may be put together only if a strong validator says that they are of one representation.
+//! A strong entity tag is one. Last-Modified is one only together with the length, and only where the
+//! answer is so much younger than it that the file cannot have changed twice within that second.
+
+use super::date;
+use super::fields::Fields;
+use super::head::digits;
+use super::request::Method;
+use super::response::{ResponseBody, ResponseHead};
+
+/// An answer must be so many seconds younger than its Last-Modified: more than clocks that are not the
+/// same one usually differ by (RFC 9110 section 8.8.2.2 asks for one second, and for that).
+const SETTLED: u64 = 60;
+
+/// What proves that another answer is about the same bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The entity tag as it stands in its field, if it is a strong one.
+    pub etag: Option<Vec<u8>>,
+    /// Last-Modified as it came. The validator where there is no tag; else only told to clients.
+    pub modified: Option<Vec<u8>>,
+    /// Bytes of the whole, where that was told.
+    pub length: Option<u64>,
+    /// Content-Encoding as it came, empty for none.
+    pub coding: Vec<u8>,
+}
+
+/// What an answer to the question for the rest is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Continuation {
+    /// The same bytes: its body begins at `first`, and the whole has `total` bytes, where that is known.
+    From {
+        /// Offset of the body's first byte.
+        first: u64,
+        /// Bytes of the whole.
+        total: Option<u64>,
+    },
+    /// The origin cannot answer now.
+    Later,
+    /// Other bytes, or none, or nothing that tells.
+    Other,
+}
+
+impl Identity {
+    /// That of a 200. `now` (seconds since 1970) counts as its Date where it has none. `None` if nothing
+    /// in it would prove another answer to be about the same bytes.
+    pub fn of(answer: &ResponseHead, now: u64) -> Option<Self> {
+        let fields = &answer.fields;
+        let etag = fields.only("etag").filter(|tag| is_strong(tag)).map(<[u8]>::to_vec);
+        let modified = fields.only("last-modified");
+        let length = match answer.body(&Method::Get) {
+            Ok(ResponseBody::Length(length)) => Some(length),
+            Ok(ResponseBody::Chunked) => None,
+            Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => return None,
+        };
+        let date = fields.get("date").and_then(date::parse).unwrap_or(now);
+        let settled =
+            modified.and_then(date::parse).is_some_and(|changed| changed.saturating_add(SETTLED) <= date);
+        if etag.is_none() && !(settled && length.is_some()) {
+            return None;
+        }
+        Some(Self { etag, modified: modified.map(<[u8]>::to_vec), length, coding: coding(fields) })
+    }
+
+    /// The value of If-Range.
+    pub fn condition(&self) -> &[u8] {
+        self.etag.as_ref().or(self.modified.as_ref()).map_or(b"", Vec::as_slice)
+    }
+
+    /// Where to ask from, with `stored` bytes at hand. With all of them at hand, or maybe so, it is the
+    /// last one: no range begins behind the end.
+    pub fn ask_from(&self, stored: u64) -> u64 {
+        match self.length {
+            Some(length) if stored < length => stored,
+            Some(_) | None => stored.saturating_sub(1),
+        }
+    }
+
+    /// What the answer to a request for the bytes from `asked` on is.
+    ///
+    /// A 206 must give exactly these, to the end of a whole of the same length. A 200 is of an origin that
+    /// knows no ranges; its body is the same from the beginning if its validator is.
+    pub fn continues(&self, answer: &ResponseHead, asked: u64) -> Continuation {
+        let body = answer.body(&Method::Get);
+        let told = match body {
+            Ok(ResponseBody::Length(length)) => Some(length),
+            Ok(ResponseBody::Chunked) => None,
+            Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => return Self::without_body(answer),
+        };
+        let continuation = match answer.status {
+            206 => answer.fields.only("content-range").and_then(to_the_end).and_then(|(first, total)| {
+                let fits = first == asked && told.is_none_or(|told| told == total - first);
+                fits.then_some(Continuation::From { first, total: Some(total) })
+            }),
+            200 => {
+                let total = told.or(self.length);
+                Some(Continuation::From { first: 0, total }).filter(|_| self.etag.is_some() || told.is_some())
+            }
+            _ => return Self::without_body(answer),
+        };
+        let Some(Continuation::From { first, total }) = continuation else { return Continuation::Other };
+        let same_length = self.length.is_none() || total == self.length;
+        if same_length && self.is_same(&answer.fields) {
+            Continuation::From { first, total }
+        } else {
+            Continuation::Other
+        }
+    }
+
+    fn without_body(answer: &ResponseHead) -> Continuation {
+        match answer.status {
+            408 | 429 | 500 | 502 | 503 | 504 => Continuation::Later,
+            _ => Continuation::Other,
+        }
+    }
+
+    fn is_same(&self, fields: &Fields) -> bool {
+        let validated = match &self.etag {
+            Some(tag) => fields.only("etag") == Some(tag),
+            None => {
+                let changed = fields.only("last-modified").and_then(date::parse);
+                changed.is_some() && changed == self.modified.as_deref().and_then(date::parse)
+            }
+        };
+        validated && coding(fields).eq_ignore_ascii_case(&self.coding)
+    }
+}
+
+/// A quoted tag without the mark of a weak one (RFC 9110 section 8.8.3).
+fn is_strong(tag: &[u8]) -> bool {
+    let quoted = tag.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    quoted.is_some_and(|opaque| !opaque.contains(&b'"'))
+}
+
+/// The codings of a body; `identity` is none.
+fn coding(fields: &Fields) -> Vec<u8> {
+    let codings =
+        fields.tokens("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    codings.collect::<Vec<_>>().join(&b',').to_vec()
+}
+
+/// The first byte and the length of the whole, of a Content-Range that goes to the end.
+fn to_the_end(value: &[u8]) -> Option<(u64, u64)> {
+    let (unit, rest) = value.split_at_checked(b"bytes ".len())?;
+    let dash = rest.iter().position(|&byte| byte == b'-')?;
+    let slash = rest.iter().position(|&byte| byte == b'/')?;
+    let number = |text: Option<&[u8]>| digits(text?)?.parse::<u64>().ok();
+    let first = number(rest.get(..dash))?;
+    let last = number(rest.get(dash + 1..slash))?;
+    let total = number(rest.get(slash + 1..))?;
+    let fits = unit.eq_ignore_ascii_case(b"bytes ") && first <= last && last.checked_add(1) == Some(total);
+    fits.then_some((first, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Continuation::{From, Later, Other};
+    use super::*;
+    use crate::http::request::HeadLimits;
+    use crate::http::response;
+
+    const CHANGED: &str = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    const NOW: u64 = 1_431_808_299;
+
+    fn head(status: u16, lines: &str) -> ResponseHead {
+        let text = format!("HTTP/1.1 {status} x\r\n{lines}\r\n");
+        response::parse(text.as_bytes(), &HeadLimits::default(), &mut 0).unwrap().unwrap().0
+    }
+
+    #[test]
+    fn rfc9110_8_8_what_makes_a_strong_validator() {
+        let usable = |lines: &str| {
+            let found = Identity::of(&head(200, lines), NOW)?;
+            Some((String::from_utf8(found.condition().to_vec()).unwrap(), found.length))
+        };
+        let tag = |length| Some(("\"a\"".to_owned(), length));
+        let date = || Some((CHANGED["Last-Modified: ".len()..].trim_end().to_owned(), Some(9)));
+        for (lines, found) in [
+            ("ETag: \"a\"\r\nContent-Length: 9\r\n".to_owned(), tag(Some(9))),
+            ("ETag: \"a\"\r\nTransfer-Encoding: chunked\r\n".to_owned(), tag(None)),
+            (format!("ETag: \"a\"\r\n{CHANGED}Content-Length: 9\r\n"), tag(Some(9))),
+            ("ETag: W/\"a\"\r\nContent-Length: 9\r\n".to_owned(), None),
+            ("ETag: a\r\nContent-Length: 9\r\n".to_owned(), None),
+            ("ETag: \"\r\nContent-Length: 9\r\n".to_owned(), None),
+            ("ETag: \"a\", \"b\"\r\nContent-Length: 9\r\n".to_owned(), None),
+            ("ETag: \"a\"\r\nETag: \"a\"\r\nContent-Length: 9\r\n".to_owned(), None),
+            ("ETag: \"a\"\r\n".to_owned(), None),
+            (format!("{CHANGED}Content-Length: 9\r\n"), date()),
+            (format!("ETag: W/\"a\"\r\n{CHANGED}Content-Length: 9\r\n"), date()),
+            (format!("{CHANGED}Transfer-Encoding: chunked\r\n"), None),
+            // A second later is not enough, a minute is.
+            (format!("{CHANGED}Date: Sun, 06 Nov 1994 08:49:38 GMT\r\nContent-Length: 9\r\n"), None),
+            (format!("{CHANGED}Date: Sun, 06 Nov 1994 08:50:36 GMT\r\nContent-Length: 9\r\n"), None),
+            (format!("{CHANGED}Date: Sun, 06 Nov 1994 08:50:37 GMT\r\nContent-Length: 9\r\n"), date()),
+            ("Last-Modified: soon\r\nContent-Length: 9\r\n".to_owned(), None),
+            ("Content-Length: 9\r\n".to_owned(), None),
+        ] {
+            assert_eq!(usable(&lines), found, "{lines:?}");
+        }
+        // Without a Date our own clock counts.
+        let young = date::parse(b"Sun, 06 Nov 1994 08:49:37 GMT").unwrap() + SETTLED - 1;
+        assert_eq!(Identity::of(&head(200, &format!("{CHANGED}Content-Length: 9\r\n")), young), None);
+    }
+
+    #[test]
+    fn rfc9110_14_4_what_goes_on_at_byte_four_of_nine() {
+        let tag = "ETag: \"a\"\r\n";
+        let part = "Content-Range: bytes 4-8/9\r\nContent-Length: 5\r\n";
+        let rest = From { first: 4, total: Some(9) };
+        let whole = From { first: 0, total: Some(9) };
+        for (status, lines, continuation) in [
+            (206, format!("{tag}{part}"), rest),
+            (206, format!("{tag}Content-Range: BYTES 4-8/9\r\nTransfer-Encoding: chunked\r\n"), rest),
+            (206, format!("{tag}Content-Encoding: identity\r\n{part}"), rest),
+            (206, part.to_owned(), Other),
+            (206, format!("ETag: \"b\"\r\n{part}"), Other),
+            (206, format!("ETag: W/\"a\"\r\n{part}"), Other),
+            (206, format!("{tag}{tag}{part}"), Other),
+            (206, format!("{tag}{part}Content-Encoding: gzip\r\n"), Other),
+            (206, format!("{tag}Content-Length: 5\r\n"), Other),
+            (206, format!("{tag}{part}Content-Range: bytes 4-8/9\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes 3-8/9\r\nContent-Length: 6\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes 5-8/9\r\nContent-Length: 4\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes 4-7/9\r\nContent-Length: 4\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes 4-9/10\r\nContent-Length: 6\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes 4-8/*\r\nContent-Length: 5\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes 4-8/9\r\nContent-Length: 4\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes */9\r\nContent-Length: 5\r\n"), Other),
+            (206, format!("{tag}Content-Range: 4-8/9\r\nContent-Length: 5\r\n"), Other),
+            (206, format!("{tag}Content-Range: items 4-8/9\r\nContent-Length: 5\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes /-\r\nContent-Length: 5\r\n"), Other),
+            (206, format!("{tag}Content-Range: bytes 4-8/9\r\n"), Other),
+            (
+                206,
+                format!("{tag}Content-Type: multipart/byteranges; boundary=x\r\nContent-Length: 5\r\n"),
+                Other,
+            ),
+            (200, format!("{tag}Content-Length: 9\r\n"), whole),
+            (200, format!("{tag}Transfer-Encoding: chunked\r\n"), whole),
+            (200, format!("{tag}Content-Length: 10\r\n"), Other),
+            (200, "ETag: \"b\"\r\nContent-Length: 9\r\n".to_owned(), Other),
+            (200, "Content-Length: 9\r\n".to_owned(), Other),
+            (416, format!("{tag}Content-Range: bytes */4\r\nContent-Length: 0\r\n"), Other),
+            (404, "Content-Length: 0\r\n".to_owned(), Other),
+            (302, "Location: /x\r\nContent-Length: 0\r\n".to_owned(), Other),
+            (503, "Content-Length: 0\r\n".to_owned(), Later),
+            (502, String::new(), Later),
+            (304, tag.to_owned(), Other),
+        ] {
+            let identity = Identity::of(&head(200, &format!("{tag}Content-Length: 9\r\n")), NOW).unwrap();
+            assert_eq!(identity.continues(&head(status, &lines), 4), continuation, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_goes_on_only_with_the_same_date_and_length() {
+        let identity = Identity::of(&head(200, &format!("{CHANGED}Content-Length: 9\r\n")), NOW).unwrap();
+        let part = "Content-Range: bytes 4-8/9\r\nContent-Length: 5\r\n";
+        let other = "Last-Modified: Sun, 06 Nov 1994 08:49:38 GMT\r\n";
+        for (status, lines, goes_on) in [
+            (206, format!("{CHANGED}{part}"), true),
+            (206, format!("{CHANGED}ETag: \"new\"\r\n{part}"), true),
+            (206, part.to_owned(), false),
+            (206, format!("{other}{part}"), false),
+            (206, format!("{CHANGED}Content-Range: bytes 4-9/10\r\nContent-Length: 6\r\n"), false),
+            (200, format!("{CHANGED}Content-Length: 9\r\n"), true),
+            (200, format!("{CHANGED}Content-Length: 10\r\n"), false),
+            (200, format!("{CHANGED}Transfer-Encoding: chunked\r\n"), false),
+            (200, format!("{other}Content-Length: 9\r\n"), false),
+        ] {
+            let found = identity.continues(&head(status, &lines), 4);
+            assert_eq!(matches!(found, From { .. }), goes_on, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_asked_for_its_last_byte_again() {
+        let chunked = head(200, "ETag: \"a\"\r\nTransfer-Encoding: chunked\r\n");
+        let identity = Identity::of(&chunked, NOW).unwrap();
+        assert_eq!((identity.ask_from(0), identity.ask_from(5)), (0, 4));
+        let part = head(206, "ETag: \"a\"\r\nContent-Range: bytes 4-4/5\r\nContent-Length: 1\r\n");
+        assert_eq!(identity.continues(&part, 4), From { first: 4, total: Some(5) });
+        assert_eq!(identity.continues(&chunked, 4), From { first: 0, total: None });
+        let known = Identity { length: Some(9), ..identity };
+        assert_eq!((known.ask_from(8), known.ask_from(9)), (8, 8));
+    }
+}

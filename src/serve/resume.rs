@@ -1,0 +1,265 @@
+//! The rest of a file: of a fill whose origin broke off, and of one that an earlier run has left.
+//!
+//! Parts of two files are never put together: the origin is asked with If-Range, and its answer is
+//! held against the validator all the same. Who follows the file just waits.
+
+use std::time::{Duration, Instant};
+
+use futures_lite::future::or;
+
+use super::head::{self, OriginRequest};
+use super::redirect::{self, Answered, Follow};
+use super::{Context, Exchange};
+use crate::error::{Error, Kind, Side};
+use crate::http::fields::Fields;
+use crate::http::identity::{Continuation, Identity};
+use crate::http::response::ResponseHead;
+use crate::key::Key;
+use crate::observe::log::RequestLog;
+use crate::rt::{Runtime, blocking};
+use crate::store::partial::{LeftOver, Partial};
+use crate::store::record::WORTH;
+use crate::sys::clock;
+use crate::upstream::body::OriginBody;
+
+/// Before the rest is asked for; doubled with each time that nothing new has come.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Bytes that count as something new: less, again and again, would be a request for each.
+const SOMETHING: u64 = 64 * 1024;
+/// Nothing new for so many stall times, and the origin is not asked again.
+const STALLS: u32 = 3;
+
+/// Where a body begins in its file.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Start {
+    /// Bytes of the body that the file has already.
+    pub skip: u64,
+    /// Bytes in the file.
+    pub stored: u64,
+    /// Bytes of the whole, where that is known: the body must end there.
+    pub end: Option<u64>,
+}
+
+impl Start {
+    /// With `stored` bytes in the file, for a body that begins at `first`.
+    fn at(stored: u64, first: u64, end: Option<u64>) -> Option<Self> {
+        let fits = first <= stored && end.is_none_or(|end| stored <= end);
+        fits.then(|| Self { skip: stored - first, stored, end })
+    }
+}
+
+/// The way to the rest of one file.
+#[derive(Debug)]
+pub struct Rest {
+    /// The request for the whole.
+    asked: OriginRequest,
+    /// Without one the rest is never asked for.
+    identity: Option<Identity>,
+    /// Times asked since something new came, and when that was first missed.
+    tried: u32,
+    since: Instant,
+    /// Bytes in the file then.
+    stored: u64,
+}
+
+impl Rest {
+    /// The rest of what `asked` has asked for.
+    pub fn new(asked: OriginRequest, identity: Option<Identity>) -> Self {
+        Self { asked, identity, tried: 0, since: Instant::now(), stored: 0 }
+    }
+
+    /// Asks for what comes after the `stored` bytes, `error` having ended the body there, until an
+    /// answer goes on with them; or says why there is none.
+    pub async fn ask<R: Runtime>(
+        &mut self,
+        context: &Context<R>,
+        stored: u64,
+        mut error: Error,
+        log: &RequestLog,
+    ) -> Result<(OriginBody<R>, Start), Error> {
+        let Some(identity) = self.identity.as_ref().filter(|_| is_cut(&error)) else { return Err(error) };
+        if self.tried == 0 || stored >= self.stored.saturating_add(SOMETHING) {
+            (self.tried, self.since, self.stored) = (0, Instant::now(), stored);
+        }
+        let limits = context.upstream.limits();
+        let from = identity.ask_from(stored);
+        let asked = head::rest_request(&self.asked, from, identity.condition());
+        let give_up = |tried| {
+            tried >= context.shared.config.fills.resume_attempts
+                || self.since.elapsed() > limits.stall_time * STALLS
+                || context.shared.stop.is_asked()
+        };
+        while !give_up(self.tried) {
+            self.tried += 1;
+            let attempt = self.tried;
+            log.debug(format_args!(
+                "body ended at {stored} - {error} - asking for the rest, attempt {attempt}"
+            ));
+            or(R::sleep(wait_before(attempt)), async { drop(context.shared.stop.wait().await) }).await;
+            if context.shared.stop.is_asked() {
+                break;
+            }
+            match redirect::ask_origin(context, &asked, Follow::Maybe, log).await {
+                Ok(Answered { head: answer, body, .. }) => match identity.continues(&answer, from) {
+                    Continuation::From { first, total } => {
+                        let start = Start::at(stored, first, total).ok_or(error)?;
+                        log.debug(format_args!("going on at {stored}, {first} bytes saved"));
+                        return Ok((body, start));
+                    }
+                    Continuation::Later => {}
+                    Continuation::Other => {
+                        let status = answer.status;
+                        log.debug(format_args!(
+                            "cannot go on at {stored} - the answer ({status}) is another"
+                        ));
+                        return Err(error);
+                    }
+                },
+                Err(failed) => error = failed,
+            }
+        }
+        Err(error)
+    }
+}
+
+fn wait_before(attempt: u32) -> Duration {
+    let doubled = 2_u32.checked_pow(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT)
+}
+
+/// Is this a body that was cut off, whose bytes so far are good? One that breaks the rules is none: no
+/// telling where in it the fault began.
+fn is_cut(error: &Error) -> bool {
+    error.side == Side::Origin
+        && matches!(error.kind, Kind::Closed | Kind::Timeout | Kind::Truncated | Kind::Io)
+}
+
+/// The origin's answer to a request that fills a file.
+pub struct Opened<R: Runtime> {
+    /// For clients: that of the whole, also where only the rest was sent.
+    pub answer: ResponseHead,
+    /// What was sent.
+    pub body: OriginBody<R>,
+    /// The file that it goes on with, and where.
+    pub left: Option<(Partial, Start)>,
+}
+
+/// Asks for a file: for the rest of it, where an earlier fill has left something to go on with.
+pub async fn open<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    key: &Key,
+    asked: &OriginRequest,
+) -> Result<Opened<R>, Error> {
+    if let Some(left) = left_over(exchange, key).await
+        && let Some(opened) = go_on(exchange, left, asked).await?
+    {
+        return Ok(opened);
+    }
+    let (answer, body) = redirect::ask(exchange, asked, Follow::Maybe).await?;
+    Ok(Opened { answer, body, left: None })
+}
+
+async fn left_over<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Option<LeftOver> {
+    let shared = &exchange.context.shared;
+    if shared.config.fills.resume_attempts == 0 || !shared.store.has_left_over(key) {
+        return None;
+    }
+    let (theirs, key, url) = (shared.clone(), key.clone(), exchange.origin_url().into_bytes());
+    blocking::run(&blocking::DISK, move || theirs.store.left_over(&key, &url)).await.ok().flatten()
+}
+
+/// Goes on with what was left, or removes it and says `None`: then the whole is to be asked for.
+async fn go_on<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    left: LeftOver,
+    asked: &OriginRequest,
+) -> Result<Option<Opened<R>>, Error> {
+    let LeftOver { partial, record, stored } = left;
+    let identity = &record.identity;
+    let from = identity.ask_from(stored);
+    exchange.log.debug(format_args!("{stored} bytes are left of an earlier fill - asking for the rest"));
+    let rest = head::rest_request(asked, from, identity.condition());
+    let (answer, body) = match redirect::ask(exchange, &rest, Follow::Maybe).await {
+        Ok(answered) => answered,
+        Err(error) => {
+            partial.leave();
+            return Err(error);
+        }
+    };
+    let continuation = identity.continues(&answer, from);
+    if let Continuation::From { first, total } = continuation
+        && let Some(start) = Start::at(stored, first, total)
+    {
+        exchange.log.debug(format_args!("going on at {stored}, {first} bytes saved"));
+        let fields = whole_fields(&answer.fields, &record.content_type, identity);
+        let answer = ResponseHead { status: 200, reason: b"OK"[..].into(), fields, ..answer };
+        return Ok(Some(Opened { answer, body, left: Some((partial, start)) }));
+    }
+    if continuation == Continuation::Later {
+        partial.leave();
+        return Ok(Some(Opened { answer, body, left: None }));
+    }
+    exchange.log.debug(format_args!("what is left is of another file"));
+    drop(partial);
+    // A whole one is what would be asked for now.
+    Ok((answer.status == 200).then_some(Opened { answer, body, left: None }))
+}
+
+/// The fields of an answer that only gave the rest, with those that it need not repeat (RFC 9110
+/// section 15.3.7).
+fn whole_fields(part: &Fields, content_type: &[u8], identity: &Identity) -> Fields {
+    let mut fields = part.clone();
+    fields.remove("content-range");
+    let known = [
+        ("Content-Type", Some(content_type).filter(|kind| !kind.is_empty())),
+        ("Last-Modified", identity.modified.as_deref()),
+        ("ETag", identity.etag.as_deref()),
+    ];
+    for (name, value) in known {
+        if let Some(value) = value
+            && !fields.contains(name)
+        {
+            fields.push(name.as_bytes(), value);
+        }
+    }
+    fields
+}
+
+/// What proves that a later answer goes on with this one; said in the file, where that is worth it.
+pub fn identify<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    answer: &ResponseHead,
+    partial: &Partial,
+    end: Option<u64>,
+) -> Option<Identity> {
+    if exchange.context.shared.config.fills.resume_attempts == 0 {
+        return None;
+    }
+    let identity = Identity { length: end, ..Identity::of(answer, clock::unix_secs())? };
+    if end.is_none_or(|end| end >= WORTH) {
+        let content_type = answer.fields.get("content-type").unwrap_or_default().to_vec();
+        let url = exchange.origin_url().into_bytes();
+        partial.describe(url, content_type, identity.clone());
+    }
+    Some(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_limit() {
+        let waits: Vec<u128> = (1..=9).map(|attempt| wait_before(attempt).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
+        assert_eq!(wait_before(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn a_body_that_begins_behind_what_is_stored_or_ends_before_it_does_not_fit() {
+        assert!(Start::at(5, 6, None).is_none());
+        assert!(Start::at(5, 0, Some(4)).is_none());
+        assert_eq!(Start::at(5, 4, Some(5)).map(|start| start.skip), Some(1));
+    }
+}

@@ -1,0 +1,385 @@
+//! What a fill leaves behind that was cut short, and the fill that goes on with it.
+
+use std::fs;
+use std::path::Path;
+
+use super::resume::{asked_from, give};
+use crate::support::sandbox::{record, set_record};
+use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, tree, wait_until, within};
+
+on_both!(
+    a_killed_servers_fill_goes_on_where_it_was_cut,
+    a_stopped_servers_fill_goes_on_where_it_was_cut,
+    a_whole_partial_is_asked_for_its_last_byte,
+    a_partial_of_a_changed_file_is_begun_anew,
+    a_partial_is_begun_anew_by_an_origin_that_knows_no_ranges_any_more,
+    a_partial_stays_while_the_origin_is_down,
+    a_partial_of_another_query_is_begun_anew,
+    after_a_power_cut_only_what_was_synced_is_used,
+    a_partial_with_a_second_name_is_not_written_to,
+    a_partial_without_a_validator_is_removed,
+    a_fill_that_gave_up_leaves_nothing,
+    a_fill_without_clients_goes_on_by_default,
+    a_fill_without_clients_is_abandoned_if_so_wished,
+    a_fill_without_clients_goes_on_above_the_percentage,
+    without_sync_files_are_stored_as_well,
+    left_overs_are_removed_only_if_so_wished,
+);
+
+const TAG: &str = "ETag: \"one\"\r\n";
+const LENGTH: usize = 4_000_000;
+const HALF: usize = 2_500_000;
+
+/// Whether this file system takes the record; the tests that need it say so if not.
+fn takes_records(dir: &Path) -> bool {
+    let probe = dir.join("probe");
+    fs::write(&probe, b"x").unwrap();
+    let takes = set_record(&probe, "probe");
+    fs::remove_file(&probe).unwrap();
+    if !takes {
+        eprintln!("SKIPPED: no extended attributes in {}", dir.display());
+    }
+    takes
+}
+
+/// An origin whose first answer stops in the middle until the gate opens.
+fn stops_half_way(body: &[u8], tag: &'static str) -> (Origin, Gate) {
+    let (gate, body) = (Gate::default(), body.to_vec());
+    let held = gate.clone();
+    let origin = Origin::start(move |request, reply| {
+        if request.index > 0 {
+            return give(request, reply, &body, tag, body.len());
+        }
+        reply.write(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/x\r\n{tag}Content-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        reply.write(&body[..HALF]);
+        held.wait();
+        reply.write(&body[HALF..]);
+    });
+    (origin, gate)
+}
+
+/// A fill of `/x.tgz` whose file has half of it, and its record if it is to get one.
+fn half_filled(server: &Server, recorded: bool) -> Client {
+    let mut client = server.client();
+    client.ask("GET", "/x.tgz", "").head("GET");
+    client.raw(HALF);
+    if recorded {
+        within("the record", || record(&server.path("x.tgz.in-progress")));
+    }
+    client
+}
+
+/// A killed server's cache directory with half a file in it.
+fn killed(io: Io, origin: &Origin) -> Option<Server> {
+    let mut server = Server::start(io, origin);
+    if !takes_records(server.outside()) {
+        return None;
+    }
+    drop(half_filled(&server, true));
+    server.kill();
+    assert_eq!(fs::metadata(server.path("x.tgz.in-progress")).unwrap().len(), HALF as u64);
+    Some(server)
+}
+
+#[track_caller]
+fn expect_gone_on(io: Io, origin: &Origin, first: &Server, body: &[u8]) {
+    let second = Launch::new(io, origin).cache(first.cache_dir()).debug().start();
+    let asked = origin.count();
+    let answer = second.get("/x.tgz");
+    answer.expect(200, body).expect_keep_alive();
+    assert_eq!(answer.all("Content-Type"), ["text/x"], "what the rest did not repeat");
+    assert_eq!(answer.all("ETag"), ["\"one\""]);
+    assert_eq!(answer.all("Content-Range"), [""; 0]);
+    second.expect_cached("x.tgz", body);
+    second.expect_tree(&["x.tgz"]);
+    assert_eq!(record(&second.path("x.tgz")), None, "a finished file says nothing of itself");
+    let requests = origin.requests();
+    assert_eq!(requests.len(), asked + 1);
+    assert_eq!(asked_from(&requests[asked]), Some(HALF));
+    assert_eq!(requests[asked].all("If-Range"), ["\"one\""]);
+    second.err.wait_for(&format!("{HALF} bytes are left of an earlier fill - asking for the rest"));
+    second.get("/x.tgz").expect(200, body);
+}
+
+fn a_killed_servers_fill_goes_on_where_it_was_cut(io: Io) {
+    let body = bytes(LENGTH, 1);
+    let (origin, _gate) = stops_half_way(&body, TAG);
+    let Some(first) = killed(io, &origin) else { return };
+    expect_gone_on(io, &origin, &first, &body);
+}
+
+fn a_stopped_servers_fill_goes_on_where_it_was_cut(io: Io) {
+    let body = bytes(LENGTH, 2);
+    let (origin, _gate) = stops_half_way(&body, TAG);
+    let mut first = Launch::new(io, &origin).args(["--drain-timeout", "0.2"]).start();
+    if !takes_records(first.outside()) {
+        return;
+    }
+    let _client = half_filled(&first, true);
+    first.signal(libc::SIGTERM);
+    assert_eq!(first.wait().code(), Some(0));
+    first.expect_tree(&["x.tgz.in-progress"]);
+    expect_gone_on(io, &origin, &first, &body);
+}
+
+fn a_whole_partial_is_asked_for_its_last_byte(io: Io) {
+    let body = bytes(LENGTH, 3);
+    let (origin, _gate) = stops_half_way(&body, TAG);
+    let Some(first) = killed(io, &origin) else { return };
+    let partial = first.path("x.tgz.in-progress");
+    // As if it had been killed just before the file got its name.
+    let file = fs::File::options().write(true).open(&partial).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &body[HALF..], HALF as u64).unwrap();
+    drop(file);
+    let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+    second.get("/x.tgz").expect(200, &body);
+    second.expect_cached("x.tgz", &body);
+    assert_eq!(asked_from(&origin.requests()[1]), Some(LENGTH - 1));
+    assert_eq!(origin.count(), 2);
+}
+
+fn a_partial_of_a_changed_file_is_begun_anew(io: Io) {
+    let (old, new) = (bytes(LENGTH, 4), bytes(LENGTH, 5));
+    for honours in [true, false] {
+        let gate = Gate::default();
+        let (held, first_body, second_body) = (gate.clone(), old.clone(), new.clone());
+        let origin = Origin::start(move |request, reply| {
+            if request.index == 0 {
+                give(request, reply, &first_body, TAG, HALF);
+                return held.wait();
+            }
+            if honours && request.field("If-Range") == Some("\"one\"") {
+                reply.head(second_body.len(), "ETag: \"two\"\r\n");
+                reply.write(&second_body);
+            } else {
+                give(request, reply, &second_body, "ETag: \"two\"\r\n", second_body.len());
+            }
+        });
+        let Some(first) = killed(io, &origin) else { return };
+        let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+        second.get("/x.tgz").expect(200, &new);
+        second.expect_cached("x.tgz", &new);
+        second.expect_tree(&["x.tgz"]);
+        // One that keeps to the condition has sent the whole at once.
+        assert_eq!(origin.count(), if honours { 2 } else { 3 });
+        gate.open();
+    }
+}
+
+fn a_partial_is_begun_anew_by_an_origin_that_knows_no_ranges_any_more(io: Io) {
+    let body = bytes(LENGTH, 6);
+    let gate = Gate::default();
+    let (held, sent) = (gate.clone(), body.clone());
+    let origin = Origin::start(move |request, reply| {
+        if request.index == 0 {
+            give(request, reply, &sent, TAG, HALF);
+            return held.wait();
+        }
+        reply.head(sent.len(), TAG);
+        reply.write(&sent);
+    });
+    let Some(first) = killed(io, &origin) else { return };
+    let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+    second.get("/x.tgz").expect(200, &body);
+    second.expect_cached("x.tgz", &body);
+    assert_eq!(origin.count(), 2);
+    gate.open();
+}
+
+fn a_partial_stays_while_the_origin_is_down(io: Io) {
+    let body = bytes(LENGTH, 7);
+    let gate = Gate::default();
+    let (held, sent) = (gate.clone(), body.clone());
+    let origin = Origin::start(move |request, reply| match request.index {
+        0 => {
+            give(request, reply, &sent, TAG, HALF);
+            held.wait();
+        }
+        1 => {
+            reply.answer("503 Service Unavailable", "Connection: close\r\n", b"later");
+            reply.close();
+        }
+        2 => reply.close(),
+        _ => give(request, reply, &sent, TAG, sent.len()),
+    });
+    let Some(first) = killed(io, &origin) else { return };
+    let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+    second.get("/x.tgz").expect(503, b"later");
+    assert_eq!(second.get("/x.tgz").status, 502);
+    second.expect_tree(&["x.tgz.in-progress"]);
+    second.get("/x.tgz").expect(200, &body);
+    second.expect_cached("x.tgz", &body);
+    let asked: Vec<_> = origin.requests().iter().map(asked_from).collect();
+    assert_eq!(asked, [None, Some(HALF), Some(HALF), Some(HALF)]);
+    gate.open();
+}
+
+fn a_partial_of_another_query_is_begun_anew(io: Io) {
+    let body = bytes(LENGTH, 8);
+    let (origin, _gate) = stops_half_way(&body, TAG);
+    let Some(first) = killed(io, &origin) else { return };
+    let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+    second.get("/x.tgz?other").expect(200, &body);
+    second.expect_cached("x.tgz", &body);
+    assert_eq!(origin.requests()[1].field("Range"), None);
+    assert_eq!(origin.count(), 2);
+}
+
+fn after_a_power_cut_only_what_was_synced_is_used(io: Io) {
+    let body = bytes(LENGTH, 9);
+    for (synced, from) in [(0, None), (1_500_000, Some(1_500_000))] {
+        let (origin, _gate) = stops_half_way(&body, TAG);
+        let Some(first) = killed(io, &origin) else { return };
+        let partial = first.path("x.tgz.in-progress");
+        let mut lines: Vec<String> = record(&partial).unwrap().split('\n').map(str::to_owned).collect();
+        lines[1] = "11111111-2222-3333-4444-555555555555".to_owned();
+        lines[2] = synced.to_string();
+        // What was not synced may be anything.
+        let file = fs::File::options().write(true).open(&partial).unwrap();
+        let lost = vec![0; HALF - synced];
+        std::os::unix::fs::FileExt::write_all_at(&file, &lost, synced as u64).unwrap();
+        drop(file);
+        assert!(set_record(&partial, &lines.join("\n")));
+        let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+        second.get("/x.tgz").expect(200, &body);
+        second.expect_cached("x.tgz", &body);
+        assert_eq!(asked_from(&origin.requests()[1]), from);
+    }
+}
+
+fn a_partial_with_a_second_name_is_not_written_to(io: Io) {
+    let body = bytes(LENGTH, 10);
+    let (origin, _gate) = stops_half_way(&body, TAG);
+    let Some(first) = killed(io, &origin) else { return };
+    let copy = first.outside().join("copy");
+    fs::hard_link(first.path("x.tgz.in-progress"), &copy).unwrap();
+    let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+    second.get("/x.tgz").expect(200, &body);
+    second.expect_cached("x.tgz", &body);
+    assert_eq!(fs::read(&copy).unwrap(), &body[..HALF]);
+    assert_eq!(origin.requests()[1].field("Range"), None);
+}
+
+fn a_partial_without_a_validator_is_removed(io: Io) {
+    let body = bytes(LENGTH, 11);
+    let (origin, gate) = stops_half_way(&body, "");
+    let mut first = Launch::new(io, &origin).args(["--drain-timeout", "0.2"]).start();
+    let client = half_filled(&first, false);
+    first.signal(libc::SIGTERM);
+    first.wait();
+    drop(client);
+    first.expect_nothing_cached();
+    gate.open();
+}
+
+fn a_fill_that_gave_up_leaves_nothing(io: Io) {
+    let body = bytes(LENGTH, 12);
+    let sent = body.clone();
+    let origin = Origin::start(move |request, reply| match request.field("Range") {
+        Some(_) => reply.answer("404 Not Found", "", b"gone"),
+        None => give(request, reply, &sent, TAG, HALF),
+    });
+    let server = Server::start(io, &origin);
+    assert!(!server.get("/x.tgz").whole);
+    server.expect_nothing_cached();
+}
+
+fn a_fill_without_clients_goes_on_by_default(io: Io) {
+    let body = bytes(LENGTH, 13);
+    let (origin, gate) = stops_half_way(&body, TAG);
+    let server = Server::start(io, &origin);
+    half_filled(&server, false).abort();
+    gate.open();
+    server.expect_cached("x.tgz", &body);
+    assert_eq!(origin.count(), 1);
+}
+
+/// Sends the body in small steps for as long as anybody takes it; whole to a request for the rest.
+fn trickles(body: &[u8], tag: &'static str) -> Origin {
+    let body = body.to_vec();
+    Origin::start(move |request, reply| {
+        if request.index > 0 {
+            return give(request, reply, &body, tag, body.len());
+        }
+        reply.write(format!("HTTP/1.1 200 OK\r\n{tag}Content-Length: {}\r\n\r\n", body.len()));
+        reply.write(&body[..HALF]);
+        for piece in body[HALF..].chunks(10_000) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            if !reply.write(piece) {
+                return;
+            }
+        }
+    })
+}
+
+fn a_fill_without_clients_is_abandoned_if_so_wished(io: Io) {
+    let body = bytes(LENGTH, 14);
+    // Below 99 percent it is given up; with a validator its file stays.
+    for (policy, tag) in [("always", TAG), ("99", TAG), ("always", "")] {
+        let origin = trickles(&body, tag);
+        let server = Launch::new(io, &origin).args(["--abandon-fill", policy]).debug().start();
+        if !takes_records(server.outside()) {
+            return;
+        }
+        half_filled(&server, !tag.is_empty()).abort();
+        server.err.wait_for("download of x.tgz abandoned - all clients have left");
+        if tag.is_empty() {
+            server.expect_nothing_cached();
+        } else {
+            assert_eq!(tree(server.cache_dir()), ["x.tgz.in-progress"]);
+        }
+        let second = server.get("/x.tgz");
+        second.expect(200, &body);
+        server.expect_cached("x.tgz", &body);
+        let from = asked_from(&origin.requests()[1]);
+        assert_eq!(from.is_some_and(|from| from >= HALF), !tag.is_empty(), "{policy}: {from:?}");
+        assert_eq!(origin.count(), 2);
+    }
+}
+
+fn a_fill_without_clients_goes_on_above_the_percentage(io: Io) {
+    let body = bytes(LENGTH, 15);
+    let origin = trickles(&body, TAG);
+    let server = Launch::new(io, &origin).args(["--abandon-fill", "50"]).start();
+    half_filled(&server, false).abort();
+    wait_until("the client is gone", || server.out.all().len() == 1);
+    assert!(!server.path("x.tgz").exists(), "it was to be gone in mid-body");
+    server.expect_cached("x.tgz", &body);
+    assert_eq!(origin.count(), 1);
+}
+
+fn without_sync_files_are_stored_as_well(io: Io) {
+    let body = bytes(LENGTH, 16);
+    let origin = Origin::fixed(&body);
+    let server = Launch::new(io, &origin).args(["--no-sync"]).start();
+    for name in ["/a/b/x.tgz", "/x.tgz"] {
+        server.get(name).expect(200, &body);
+        server.expect_cached(&name[1..], &body);
+    }
+    server.expect_tree(&["a/b/x.tgz", "x.tgz"]);
+}
+
+fn left_overs_are_removed_only_if_so_wished(io: Io) {
+    let origin = Origin::silent();
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["d/x.tgz.in-progress", "d/y.txt.in-progress", "z.tgz"] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"left").unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7_200)).unwrap();
+    }
+    let all = ["d/x.tgz.in-progress", "d/y.txt.in-progress", "z.tgz"];
+    let server = Launch::new(io, &origin).cache(dir.path()).start();
+    server.get("/z.tgz").expect(200, b"left");
+    server.expect_tree(&all);
+    drop(server);
+    let server =
+        Launch::new(io, &origin).cache(dir.path()).args(["--sweep-partials", "3600"]).debug().start();
+    server.err.wait_for("removed d/x.tgz.in-progress - untouched for long");
+    server.expect_tree(&all[1..]);
+    server.get("/z.tgz").expect(200, b"left");
+}
