@@ -29,5 +29,7 @@ mod parity_log;
 mod pass;
 mod ready;
 mod regressions;
+mod revalidate;
+mod revalidate_rules;
 mod time_limits;
 mod tls;
