@@ -5,8 +5,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::http::caching::Policy;
 use crate::key::percent_decode;
 use crate::pattern::Pattern;
+
+mod fills;
+
+pub use fills::{Abandon, Fills};
 
 /// Everything the server needs to know.
 #[derive(Debug, Clone)]
@@ -39,62 +44,27 @@ pub struct Config {
     pub cache_status: bool,
     /// What becomes of a fill that does not go straight through.
     pub fills: Fills,
+    /// The class of paths that are kept and checked, if there is one.
+    pub revalidate: Option<Revalidate>,
+    /// The origin is never asked.
+    pub offline: bool,
 }
 
-/// What becomes of a fill that does not go straight through, and of its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fills {
-    /// Times in a row that the rest is asked for without anything new having come; 0 never asks.
-    pub resume_attempts: u32,
-    /// What happens when all clients of a fill have left.
-    pub abandon: Abandon,
-    /// Files are brought to stable storage before they get their names.
-    pub sync: bool,
-    /// In-progress files that nobody has touched for so long are removed; `None` leaves them.
-    pub sweep: Option<Duration>,
+/// Paths whose answers are kept and checked with the origin (RFC 9111).
+#[derive(Debug, Clone)]
+pub struct Revalidate {
+    /// Which they are.
+    pub pattern: Pattern,
+    /// What counts as fresh, and what may be served when the origin fails.
+    pub policy: Policy,
+    /// Bytes of answers that are kept in memory because no plain file can stand for them. One of
+    /// them may take an eighth.
+    pub memory: usize,
 }
 
-impl Default for Fills {
-    fn default() -> Self {
-        // With the waits in between: some 20 seconds, which is a restart of the origin.
-        Self { resume_attempts: 8, abandon: Abandon::Never, sync: true, sweep: None }
-    }
-}
-
-/// Whether a fill that nobody follows any more is given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Abandon {
-    /// It goes on.
-    Never,
-    /// It ends.
-    Always,
-    /// It ends unless so many percent of the file are there. Without a length none are.
-    Below(u8),
-}
-
-impl Abandon {
-    /// Reads `never`, `always` or a percentage.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "never" => Ok(Self::Never),
-            "always" => Ok(Self::Always),
-            _ => number(text)
-                .and_then(|percent| u8::try_from(percent).ok())
-                .filter(|percent| (1..=100).contains(percent))
-                .map(Self::Below)
-                .ok_or_else(|| "expected never, always or a percentage from 1 to 100".to_owned()),
-        }
-    }
-
-    /// Is a fill with `stored` bytes of `length` given up when it is alone?
-    pub fn applies(self, stored: u64, length: Option<u64>) -> bool {
-        match self {
-            Self::Never => false,
-            Self::Always => true,
-            Self::Below(percent) => length
-                .is_none_or(|length| u128::from(stored) * 100 < u128::from(length) * u128::from(percent)),
-        }
-    }
+impl Revalidate {
+    /// Some thousands of small answers.
+    pub const MEMORY: u64 = 64 * 1024 * 1024;
 }
 
 /// How many workers serve.

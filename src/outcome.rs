@@ -39,6 +39,47 @@ pub enum Why {
     DiskBehind,
     /// A redirect that we followed has led back to us.
     Returned,
+    /// The directory that is no part of the served tree.
+    Reserved,
+    /// The request or the answer says `no-store`.
+    NoStore,
+    /// The answer says `private`.
+    Private,
+    /// The request wants to hear from the origin itself, later than others.
+    NoCache,
+    /// Nothing says that the answer may be used again.
+    NoUse,
+    /// More bytes than are kept in memory.
+    TooLong,
+}
+
+/// How a request to the class that is checked with the origin was answered from what is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kept {
+    /// Fresh: the origin was not asked.
+    Hit,
+    /// The origin was asked and vouched for it.
+    Revalidated,
+    /// It was not kept before: the origin has just sent it.
+    Fetched,
+    /// It is stale, for this reason.
+    Stale(Stale),
+}
+
+impl Kept {
+    /// The word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "fresh",
+            Self::Revalidated => "unchanged",
+            Self::Fetched => "new",
+            Self::Stale(Stale::Accepted) => "stale: the client takes that",
+            Self::Stale(Stale::WhileRevalidate) => "stale: the upstream is asked meanwhile",
+            Self::Stale(Stale::Unreachable) => "stale: the upstream cannot be reached",
+            Self::Stale(Stale::ServerError) => "stale: the upstream fails",
+            Self::Stale(Stale::Offline) => "stale: offline",
+        }
+    }
 }
 
 impl Why {
@@ -63,6 +104,12 @@ impl Why {
             Self::Descriptors => "out of descriptors",
             Self::DiskBehind => "disk is behind",
             Self::Returned => "came back by a redirect",
+            Self::Reserved => "reserved directory",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::NoCache => "request says no-cache",
+            Self::NoUse => "no use later",
+            Self::TooLong => "too long for memory",
         }
     }
 
@@ -77,7 +124,10 @@ impl Why {
             | Self::Authorization
             | Self::LeadsOutside
             | Self::NotRegular
+            | Self::Reserved
             | Self::Returned => "bypass",
+            // What the client asked for kept it from being answered.
+            Self::NoCache | Self::NoStore => "request",
             // No file could be used, although the cache was asked for one.
             Self::HeadOnMiss
             | Self::HeldElsewhere
@@ -87,6 +137,9 @@ impl Why {
             | Self::NoEnd
             | Self::Disk
             | Self::Descriptors
+            | Self::Private
+            | Self::NoUse
+            | Self::TooLong
             | Self::DiskBehind => "uri-miss",
         }
     }

@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "observe",
             "outcome",
+            "route::Classes",
             "rt",
             "serve",
             "stop",
@@ -56,7 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Flags become a `Config` here, where the flag and the variable to complain about are known.
     // Words for errors of the system.
-    ("cli", &["config", "pattern", "sys::process"]),
+    ("cli", &["config", "http", "pattern", "sys::process"]),
     ("route", &["http", "key", "outcome", "pattern"]),
     // Files are `sys`'s: reads and writes of a regular file need no loop.
     // Its thread goes behind the workers.
@@ -64,7 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Sockets are read and written by direct calls, as in `serve`.
     ("upstream", &["config", "error", "http", "rt", "sys::is_exhausted", "sys::socket", "sys::would_block"]),
     ("observe", &[]),
-    ("config", &["key", "pattern"]),
+    ("config", &["http", "key", "pattern"]),
     ("key", &["http"]),
     ("outcome", &[]),
     ("stop", &["rt"]),

@@ -8,8 +8,10 @@ use argh::FromArgs;
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
 use crate::config::{
-    Abandon, Config, FileLimits, Fills, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask,
+    Abandon, Config, FileLimits, Fills, IoChoice, Limits, Origin, Pinning, Revalidate, Workers, check_host,
+    mask,
 };
+use crate::http::caching::{After, IfError, Policy};
 use crate::pattern::Pattern;
 use crate::sys::process;
 
@@ -102,6 +104,24 @@ pub(super) struct Flags {
     /// no fsync
     #[argh(switch)]
     no_sync: bool,
+    /// paths to keep and check
+    #[argh(option)]
+    revalidate: Vec<String>,
+    /// seconds or heuristic
+    #[argh(option)]
+    revalidate_after: Vec<String>,
+    /// bytes
+    #[argh(option)]
+    revalidate_memory: Vec<String>,
+    /// seconds or forever
+    #[argh(option)]
+    stale_if_error: Vec<String>,
+    /// no upstream
+    #[argh(switch)]
+    offline: bool,
+    /// targeted field
+    #[argh(switch)]
+    cdn_cache_control: bool,
 }
 
 impl Flags {
@@ -173,8 +193,38 @@ impl Flags {
         })
     }
 
+    fn revalidate(&self, env: Env<'_>) -> Result<Option<Revalidate>, UsageError> {
+        let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
+        let after = pick(&self.revalidate_after, "--revalidate-after", "FS_CACHE_REVALIDATE_AFTER");
+        let after = after.map(|time| match time.value.as_str() {
+            "heuristic" => Ok(After::Heuristic),
+            _ => time.read("time", seconds_or_none).map(After::Time),
+        });
+        let if_error = pick(&self.stale_if_error, "--stale-if-error", "FS_CACHE_STALE_IF_ERROR");
+        let if_error = if_error.map(|time| match time.value.as_str() {
+            "forever" => Ok(IfError::Forever),
+            _ => time.read("time", seconds_or_none).map(IfError::Time),
+        });
+        let memory = pick(&self.revalidate_memory, "--revalidate-memory", "FS_CACHE_REVALIDATE_MEMORY");
+        let memory = memory.map_or(Ok(Revalidate::MEMORY), |size| size.read("size", count))?;
+        let targeted = self.cdn_cache_control || set(env, "FS_CACHE_CDN_CACHE_CONTROL").is_some();
+        let default = Policy::default();
+        let policy = Policy {
+            after: after.unwrap_or(Ok(default.after))?,
+            if_error: if_error.unwrap_or(Ok(default.if_error))?,
+            targeted,
+        };
+        let regex = pick(&self.revalidate, "--revalidate", "FS_CACHE_REVALIDATE").filter(Setting::is_set);
+        let pattern = regex.map(|regex| {
+            regex.read("regex", |source| Pattern::new(source).map_err(|error| error.to_string()))
+        });
+        let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+        Ok(pattern.transpose()?.map(|pattern| Revalidate { pattern, policy, memory }))
+    }
+
     pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
         let (limits, fills) = (self.limits(env)?, self.fills(env)?);
+        let revalidate = self.revalidate(env)?;
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
         let url = pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set).ok_or_else(|| {
             UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
@@ -219,6 +269,8 @@ impl Flags {
             rewrite_location: self.rewrite_location || set(env, "FS_CACHE_REWRITE_LOCATION").is_some(),
             cache_status: self.cache_status || set(env, "FS_CACHE_CACHE_STATUS").is_some(),
             fills,
+            revalidate,
+            offline: self.offline || set(env, "FS_CACHE_OFFLINE").is_some(),
         })
     }
 }
@@ -295,6 +347,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     number
         .map(Duration::from_secs_f64)
         .ok_or_else(|| "expected a number of seconds from 0.001 to a year".to_owned())
+}
+
+/// The same, and 0 for no time at all.
+fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { seconds(text) }
 }
 
 /// The cache directory; one that does not exist yet is made, as the original did when it stored

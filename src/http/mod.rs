@@ -9,6 +9,7 @@
 //! [`identity`] what a broken fill does; [`url`] resolves what a Location says.
 
 pub mod body;
+pub mod caching;
 pub mod chunked;
 pub mod conditional;
 pub mod date;

@@ -29,7 +29,7 @@ use crate::upstream::body::OriginBody;
 /// What a body has stored when it counts as long.
 const LONG: u64 = 32 * 1024 * 1024;
 /// A body up to this size that has come with its head is sent to its client from memory.
-const AT_HAND: usize = 256 * 1024;
+pub(super) const AT_HAND: usize = 256 * 1024;
 
 /// Fetches the file and serves this client from it like any other. The fetch is a task of its
 /// own: it goes on when the client leaves.
@@ -88,18 +88,18 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
 }
 
 /// A body on its way to its file.
-struct Fetch<R: Runtime> {
-    context: Rc<Context<R>>,
-    permit: Permit,
-    partial: Partial,
-    body: OriginBody<R>,
-    start: Start,
-    rest: Rest,
-    log: RequestLog,
+pub(super) struct Fetch<R: Runtime> {
+    pub(super) context: Rc<Context<R>>,
+    pub(super) permit: Permit,
+    pub(super) partial: Partial,
+    pub(super) body: OriginBody<R>,
+    pub(super) start: Start,
+    pub(super) rest: Rest,
+    pub(super) log: RequestLog,
 }
 
 /// Stores a body that is at hand, or starts to fetch one that is not.
-fn begin<R: Runtime>(fetch: Fetch<R>, at_hand: Option<&[u8]>) {
+pub(super) fn begin<R: Runtime>(fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     let busy = fetch.context.shared.stop.busy();
     let pace = &fetch.context.shared.store.pace;
     let bytes = match at_hand {
@@ -167,7 +167,8 @@ const CODINGS: &[(&[u8], &[&str])] = &[
     (b"x-compress", &["z"]),
 ];
 
-fn coding_is_in_name(answer: &ResponseHead, name: &str) -> bool {
+/// Does the name of the file explain how its bytes are coded?
+pub(super) fn coding_is_in_name(answer: &ResponseHead, name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     let explains = |coding: &[u8]| {
         coding.eq_ignore_ascii_case(b"identity")
@@ -186,7 +187,7 @@ fn describe(answer: ResponseHead, length: Option<u64>, file: &Arc<file::Locked>)
     let mut fields = head::answer_fields(&answer.fields);
     fields.remove("content-encoding");
     fields.remove("accept-ranges");
-    Answer { head: ResponseHead { fields, ..answer }, length, modified, file: Arc::clone(file) }
+    Answer { head: ResponseHead { fields, ..answer }, length, modified, file: Arc::clone(file), kept: None }
 }
 
 /// Why a body did not get into its file.

@@ -81,8 +81,11 @@ async fn send<R: Runtime>(
     role: Role,
 ) -> Reply {
     let (request, keep) = (exchange.request, exchange.keep());
-    // The tag that hits will have, where that is known already: it names the same bytes.
-    let tag = answer.length.zip(answer.modified).map(|(length, secs)| etag(length, secs * 1000));
+    // The tag that hits will have, where that is known already: it names the same bytes. What is
+    // checked with the origin keeps the origin's tag.
+    let plain = answer.kept.is_none();
+    let hit = answer.length.zip(answer.modified).filter(|_| plain);
+    let tag = hit.map(|(length, secs)| etag(length, secs * 1000));
     let validators = Validators {
         etags: [answer.head.fields.get("etag"), tag.as_deref().map(str::as_bytes)],
         last_modified: answer.modified,
@@ -97,6 +100,9 @@ async fn send<R: Runtime>(
     let at_hand = match role {
         Role::Leader(at_hand) => at_hand,
         Role::Follower => {
+            if let Some(kept) = &answer.kept {
+                fields = head::kept_fields(&kept.head, None);
+            }
             fields.remove("set-cookie");
             grow_older(&mut fields, follower);
             None
@@ -127,7 +133,7 @@ async fn send<R: Runtime>(
             .fields(&head::part_fields(fields)),
     };
     let described = described.field("Content-Length", span.count().to_string());
-    let bytes = exchange.finish(described.field("Accept-Ranges", "bytes"), keep);
+    let bytes = finish(exchange, answer, described.field("Accept-Ranges", "bytes"), keep);
     let sent = async {
         if request.method == Method::Head {
             return client.out().send(&bytes).await;
@@ -224,12 +230,21 @@ fn part(bytes: &[u8], first: u64, end: u64) -> &[u8] {
     &bytes[within(first)..within(end)]
 }
 
+/// Ends a head; that of an answer which is checked with the origin has the origin's date.
+fn finish<R: Runtime>(exchange: &Exchange<'_, R>, answer: &Answer, head: HeadWriter, keep: bool) -> Vec<u8> {
+    if answer.kept.is_some() { exchange.finish_dated(head, keep) } else { exchange.finish(head, keep) }
+}
+
 async fn not_modified<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
     answer: &Answer,
     keep: bool,
 ) -> Reply {
+    if answer.kept.is_some() {
+        let bytes = exchange.finish_dated(head::not_modified(&answer.head.fields), keep);
+        return Reply::ended(304, None, keep, client.out().send(&bytes).await);
+    }
     let mut described = HeadWriter::new(304);
     // The latter four because a 200 would have them (RFC 9110 section 15.4.5).
     for name in
@@ -287,7 +302,7 @@ async fn send_unknown<R: Runtime>(
     if chunked {
         described = described.field("Transfer-Encoding", "chunked");
     }
-    let bytes = exchange.finish(described, keep);
+    let bytes = finish(exchange, answer, described, keep);
     let sent = async {
         client.out().send(&bytes).await?;
         if exchange.request.method == Method::Head {

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use crate::config::Origin;
 use crate::error::Error;
+use crate::http::caching::stored::StoredHead;
 use crate::http::date;
 use crate::http::fields::{Fields, end_to_end};
 use crate::http::range::Span;
@@ -32,9 +33,41 @@ pub fn local(status: u16, length: usize) -> HeadWriter {
 
 /// Adds what every answer has and ends the head.
 pub fn finish(head: HeadWriter, keep: bool) -> Vec<u8> {
+    finish_dated(head.field("Date", date::format(clock::unix_secs())), keep)
+}
+
+/// The same for a head that has its date.
+pub fn finish_dated(head: HeadWriter, keep: bool) -> Vec<u8> {
     // libfetch keeps a connection on this very word only, so it is said even where it is implied.
     let connection = if keep { "keep-alive" } else { "close" };
-    head.field("Date", date::format(clock::unix_secs())).field("Connection", connection).finish()
+    head.field("Connection", connection).finish()
+}
+
+/// The fields of a stored answer as a client gets them; its `age` in seconds replaces what was told.
+pub fn kept_fields(head: &StoredHead, age: Option<u64>) -> Fields {
+    let mut fields = head.fields.clone();
+    fields.remove("accept-ranges");
+    if let Some(age) = age {
+        fields.remove("age");
+        fields.push(b"Age", age.to_string().as_bytes());
+    }
+    fields.push(b"Via", VIA);
+    fields
+}
+
+/// The head of a 304 about an answer with these fields: without those that describe a body
+/// (RFC 9110 section 15.4.5).
+pub fn not_modified(fields: &Fields) -> HeadWriter {
+    let mut described = HeadWriter::new(304);
+    for (name, value) in fields.iter() {
+        let of_body = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
+            && !name.eq_ignore_ascii_case(b"content-location")
+            || name.eq_ignore_ascii_case(b"set-cookie");
+        if !of_body {
+            described = described.field(&String::from_utf8_lossy(name), value);
+        }
+    }
+    described
 }
 
 /// Adds what the cache had to do with the answer, behind what caches before us said.
@@ -114,7 +147,18 @@ pub fn part_request(origin: &Origin, request: &RequestHead, span: Span, validato
 
 /// The request that fills the cache: for the whole, uncoded file, whatever this client asked of it.
 pub fn fill_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
-    let fields = fill_fields(origin, request);
+    check_request(origin, request, None)
+}
+
+/// The same, but only if it is not what is kept any more.
+pub fn check_request(origin: &Origin, request: &RequestHead, kept: Option<&StoredHead>) -> OriginRequest {
+    let mut fields = fill_fields(origin, request);
+    if let Some(tag) = kept.and_then(StoredHead::etag) {
+        fields.push(b"If-None-Match", tag);
+    }
+    if let Some(date) = kept.and_then(|kept| kept.fields.get("last-modified")) {
+        fields.push(b"If-Modified-Since", date);
+    }
     OriginRequest { method: Method::Get, target: origin.target(&request.origin_form()), fields }
 }
 

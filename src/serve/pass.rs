@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 
 use super::client::{Client, Out};
+use super::kept::invalidate;
 use super::redirect::{self, Follow};
 use super::{Exchange, Reply, head, splice, upload};
 use crate::error::{Error, Kind, Side};
@@ -65,6 +66,7 @@ async fn bodiless<R: Runtime>(
     // Of what is no file of ours, or was asked by ourselves, the asker follows the redirects.
     let follow = if matches!(why, Why::NoMatch | Why::Returned) { Follow::Never } else { Follow::Maybe };
     let (answer, body) = redirect::ask(exchange, &asked, follow).await?;
+    invalidate::note(exchange, &answer).await;
     Ok(relay(exchange, &client.out(), answer, body, exchange.keep()).await)
 }
 
@@ -143,6 +145,7 @@ async fn answer_to_upload<R: Runtime>(
     // An origin that answers early may take what is still to come for the rest of this request.
     let body = OriginBody::new(upstream, connection, &answer, &request.method, upload.whole.get())?;
     upload.answered.set(true);
+    invalidate::note(exchange, &answer).await;
     let target = upstream.origin.target(&request.origin_form());
     redirect::adapt(exchange.context, &target, &mut answer);
     let keep = request.keep_alive() && upload.whole.get() && !exchange.context.shared.stop.is_asked();

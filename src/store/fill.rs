@@ -19,6 +19,8 @@ use crate::outcome::Why;
 use crate::rt::mailbox::{Waiter, Waiters};
 use crate::sys::file::Locked;
 
+use super::heads::NewHead;
+
 /// Requests that may go around one fill at a time. Each is one more for the origin.
 const MOST_DETOURS: usize = 8;
 
@@ -33,6 +35,8 @@ pub struct Answer {
     pub modified: Option<u64>,
     /// The file in progress.
     pub file: Arc<Locked>,
+    /// The head that the whole file gets, if it is one that is checked with the origin.
+    pub kept: Option<NewHead>,
 }
 
 /// Why there is no file to follow.
@@ -81,6 +85,10 @@ struct State {
     followers: Slab<u64>,
     readers: Waiters,
     leader: Waiters,
+    /// Its key is free again.
+    left: bool,
+    /// The answer is to be checked before it is used by later requests.
+    invalid: bool,
 }
 
 /// A fill in progress, shared between its leader and its followers on all workers.
@@ -194,6 +202,49 @@ impl Fill {
             Phase::Growing(answer) | Phase::Whole(answer) => answer.modified,
             Phase::Asking | Phase::Ended(_) => None,
         }
+    }
+
+    /// The head that the whole file gets.
+    pub fn kept(&self) -> Option<NewHead> {
+        let state = self.state();
+        let (Phase::Growing(answer) | Phase::Whole(answer)) = &state.phase else { return None };
+        let kept = answer.kept.clone()?;
+        Some(if state.invalid { kept.invalidated() } else { kept })
+    }
+
+    /// An unsafe request has been there since it was begun: its answer is to be checked.
+    pub fn invalidate(&self) {
+        self.state().invalid = true;
+    }
+
+    /// Is it so?
+    pub fn is_invalid(&self) -> bool {
+        self.state().invalid
+    }
+
+    /// Does the file hold the whole body?
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state().phase, Phase::Whole(_))
+    }
+
+    /// Its key is free: whoever comes now finds the file, or nothing.
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        state.left = true;
+        state.readers.wake_all();
+    }
+
+    /// Waits until its key is free.
+    pub async fn left(&self, waiter: &Waiter) {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.left {
+                return Poll::Ready(());
+            }
+            state.readers.add(waiter, context);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Waits for the answer.

@@ -2,7 +2,9 @@
 
 pub mod commit;
 pub mod fill;
+pub mod heads;
 pub mod inflight;
+pub mod memory;
 #[cfg(test)]
 mod model;
 pub mod pace;
@@ -21,7 +23,9 @@ use crate::outcome::Why;
 use crate::sys::file::{self, Info, Kind, Missing, Root};
 use crate::sys::process;
 use commit::Committer;
+use heads::Heads;
 use inflight::Inflight;
+use memory::Memory;
 use pace::Pace;
 use partial::{LeftOver, Parents, Partial};
 use record::{Keeping, Record};
@@ -38,6 +42,10 @@ pub struct Store {
     pub committer: Committer,
     /// Whether the disk keeps up.
     pub pace: Arc<Pace>,
+    /// Heads of files that are checked with the origin.
+    pub heads: Arc<Heads>,
+    /// Answers that no file can stand for.
+    pub memory: Memory,
     parents: Parents,
     keeping: Arc<Keeping>,
 }
@@ -74,11 +82,14 @@ pub enum Found {
 
 impl Store {
     /// Opens the cache directory. With `pending` whole files that have no name yet, no more are
-    /// begun. With `sync` files are on stable storage before they get their names. Blocks; for start-up
-    /// only.
-    pub fn open(path: &Path, pending: usize, sync: bool) -> io::Result<Self> {
+    /// begun. With `sync` files are on stable storage before they get their names. Answers that no file
+    /// can stand for take up to `memory` bytes. Blocks; for start-up only.
+    pub fn open(path: &Path, pending: usize, sync: bool, memory: usize) -> io::Result<Self> {
+        let root = Arc::new(Root::open(path)?);
         Ok(Self {
-            root: Arc::new(Root::open(path)?),
+            heads: Arc::new(Heads::new(&root)),
+            memory: Memory::new(memory),
+            root,
             path: normalised(path),
             inflight: Arc::default(),
             committer: Committer::start(pending, sync)?,

@@ -12,7 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::http::identity::Identity;
 use crate::rt::blocking;
-use crate::sys::file::{self, Locked, MAX_ATTRIBUTE};
+use crate::sys::file::{self, Locked};
+
+/// Bytes of the longest record: with more than that ext4 has no room for it in an attribute.
+const MAX_ATTRIBUTE: usize = 3 * 1024;
 
 /// The attribute's name.
 const NAME: &CStr = c"user.fs-caching-server.partial";
@@ -90,7 +93,7 @@ impl Record {
 
     /// Reads that of a file.
     pub fn read(file: &impl AsFd) -> Option<Self> {
-        Self::decode(&file::attribute(file, NAME).ok().flatten()?)
+        Self::decode(&file::attribute(file, NAME, MAX_ATTRIBUTE).ok().flatten()?)
     }
 }
 
@@ -308,7 +311,7 @@ mod tests {
         notes.close();
         // A job of the pool may come late.
         notes.note(900, true);
-        assert_eq!(file::attribute(&*file, NAME).unwrap(), None);
+        assert_eq!(file::attribute(&*file, NAME, MAX_ATTRIBUTE).unwrap(), None);
         assert!(!notes.is_kept());
     }
 

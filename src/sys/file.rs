@@ -1,10 +1,10 @@
 //! Files beneath a directory that nothing may lead out of.
 
-mod attribute;
+mod attributes;
 mod durable;
 mod walk;
 
-pub use attribute::{MAX_ATTRIBUTE, attribute, remove_attribute, set_attribute};
+pub use attributes::{attribute, remove_attribute, set_attribute};
 pub use durable::{sync_data, sync_many};
 pub use walk::entries;
 

@@ -36,6 +36,8 @@ mod ready;
 mod redirect;
 mod regressions;
 mod resume;
+mod revalidate;
+mod revalidate_rules;
 mod snapshot;
 mod time_limits;
 mod tls;

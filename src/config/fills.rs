@@ -1,0 +1,61 @@
+//! What becomes of fills that do not go straight through.
+
+use std::time::Duration;
+
+use super::number;
+
+/// What becomes of a fill that does not go straight through, and of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fills {
+    /// Times in a row that the rest is asked for without anything new having come; 0 never asks.
+    pub resume_attempts: u32,
+    /// What happens when all clients of a fill have left.
+    pub abandon: Abandon,
+    /// Files are brought to stable storage before they get their names.
+    pub sync: bool,
+    /// In-progress files that nobody has touched for so long are removed; `None` leaves them.
+    pub sweep: Option<Duration>,
+}
+
+impl Default for Fills {
+    fn default() -> Self {
+        // With the waits in between: some 20 seconds, which is a restart of the origin.
+        Self { resume_attempts: 8, abandon: Abandon::Never, sync: true, sweep: None }
+    }
+}
+
+/// Whether a fill that nobody follows any more is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandon {
+    /// It goes on.
+    Never,
+    /// It ends.
+    Always,
+    /// It ends unless so many percent of the file are there. Without a length none are.
+    Below(u8),
+}
+
+impl Abandon {
+    /// Reads `never`, `always` or a percentage.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "never" => Ok(Self::Never),
+            "always" => Ok(Self::Always),
+            _ => number(text)
+                .and_then(|percent| u8::try_from(percent).ok())
+                .filter(|percent| (1..=100).contains(percent))
+                .map(Self::Below)
+                .ok_or_else(|| "expected never, always or a percentage from 1 to 100".to_owned()),
+        }
+    }
+
+    /// Is a fill with `stored` bytes of `length` given up when it is alone?
+    pub fn applies(self, stored: u64, length: Option<u64>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::Below(percent) => length
+                .is_none_or(|length| u128::from(stored) * 100 < u128::from(length) * u128::from(percent)),
+        }
+    }
+}
