@@ -31,6 +31,47 @@ pub struct Config {
     pub io: IoChoice,
     /// Every bound on time and memory.
     pub limits: Limits,
+    /// What the process may write to.
+    pub sandbox: Sandbox,
+    /// Whom it runs as, once it listens.
+    pub account: Option<Account>,
+}
+
+/// What the process may write to, where the kernel can say so (Landlock).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Where it is possible: the directory in which the cache directory lies, so that one that was
+    /// removed can be made anew.
+    Auto,
+    /// The cache directory alone, or the program does not start.
+    On,
+    /// Whatever its user may.
+    Off,
+}
+
+impl Sandbox {
+    /// Reads `auto`, `on` or `off`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("expected auto, on or off".to_owned()),
+        }
+    }
+}
+
+/// A user and a group of the system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// As logs show it.
+    pub name: String,
+    /// The user, where it is to change.
+    pub user: Option<u32>,
+    /// The name of that user, where the system knows it: its other groups come along.
+    pub login: Option<String>,
+    /// The group.
+    pub group: u32,
 }
 
 /// How many workers serve.
@@ -142,8 +183,24 @@ pub struct Limits {
     pub drain_time: Duration,
     /// Open files and bodies in memory.
     pub files: FileLimits,
-    /// Client connections at once, over all workers; 0 derives it from the descriptor limit.
-    pub connections: usize,
+    /// Client connections at once, over all workers; `None` derives it from the descriptor limit.
+    pub connections: Option<usize>,
+    /// Of one client's address; `None` does not count.
+    pub client_connections: Option<usize>,
+    /// Requests at the origin at once, over all workers; `None` derives it from the descriptor limit.
+    pub origin_connections: Option<usize>,
+    /// Files being fetched at once; beyond it misses are passed on. `None`: as many as have a place at
+    /// the origin.
+    pub fills: Option<usize>,
+    /// Requests in a row that a client sends without having its answers. What has come of them takes
+    /// [`Self::head_bytes`] and one read in any case, so `None` does not count.
+    pub pipelined: Option<usize>,
+    /// Bytes of all heads that are not complete, of one worker. A thousand clients with the longest
+    /// head each.
+    pub head_memory: usize,
+    /// Bytes a second that a client must take or give of a body, measured while we wait for it, over
+    /// [`Self::stall_time`]; 0 asks for nothing.
+    pub min_rate: u64,
     /// Idle connections to the origin that each worker keeps.
     pub idle_origin_connections: usize,
     /// How long they are kept: below the 5 s after which common origins close, so that few are found dead.
@@ -190,7 +247,13 @@ impl Default for Limits {
             response_head_time: Duration::from_secs(60),
             drain_time: Duration::from_secs(20),
             files: FileLimits::default(),
-            connections: 0,
+            connections: None,
+            client_connections: None,
+            origin_connections: None,
+            fills: None,
+            pipelined: None,
+            head_memory: 64 * 1024 * 1024,
+            min_rate: 0,
             idle_origin_connections: 32,
             origin_idle_time: Duration::from_secs(4),
             pending_commits: 1024,

@@ -35,6 +35,8 @@ pub enum Kind {
     Truncated,
     /// A system call failed.
     Io,
+    /// A limit is reached.
+    Busy,
     /// The task that should have done it ended early.
     Abandoned,
 }
@@ -51,6 +53,7 @@ impl Kind {
             Self::Protocol => "bad HTTP",
             Self::Truncated => "body cut short",
             Self::Io => "input/output error",
+            Self::Busy => "too busy",
             Self::Abandoned => "abandoned",
         }
     }
@@ -109,7 +112,7 @@ impl Error {
             (Side::Origin, _) => 502,
             (Side::Client, Kind::Timeout) => 408,
             (Side::Client, _) => 400,
-            (Side::Us, Kind::Timeout) => 503,
+            (Side::Us, Kind::Timeout | Kind::Busy) => 503,
             (Side::Disk | Side::Us, _) => 500,
         }
     }

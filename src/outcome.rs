@@ -37,6 +37,8 @@ pub enum Why {
     Descriptors,
     /// Too many whole files wait for the disk to take them.
     DiskBehind,
+    /// As many files are being fetched as may be.
+    FillsFull,
 }
 
 impl Why {
@@ -60,6 +62,7 @@ impl Why {
             Self::Disk => "disk error",
             Self::Descriptors => "out of descriptors",
             Self::DiskBehind => "disk is behind",
+            Self::FillsFull => "too many fills",
         }
     }
 }

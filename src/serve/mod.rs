@@ -8,12 +8,13 @@ pub mod head;
 pub mod hit;
 pub mod lookup;
 pub mod pass;
+pub mod rate;
 pub mod ready;
 pub mod splice;
 pub mod upload;
 pub mod warm;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -65,6 +66,8 @@ pub struct Context<R: Runtime> {
     pub files: ReadyFiles,
     /// Where bytes from clients land first.
     pub scratch: RefCell<Vec<u8>>,
+    /// Bytes of heads that are not complete.
+    pub head_bytes: Cell<usize>,
     /// Spare buffers for requests.
     pub buffers: Buffers,
     /// Where access lines go.
@@ -189,6 +192,7 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
             Err(why) => return pass::run(exchange, client, why).await,
         };
         match turn {
+            Turn::Full => return pass::run(exchange, client, Why::FillsFull).await,
             Turn::Follow(fill) => {
                 if let Some(reply) = follow::join(exchange, client, &key, fill).await {
                     return reply;

@@ -67,13 +67,13 @@ pub enum Found {
 }
 
 impl Store {
-    /// Opens the cache directory. With `pending` whole files that have no name yet, no more are
-    /// begun. Blocks; for start-up only.
-    pub fn open(path: &Path, pending: usize) -> io::Result<Self> {
+    /// Opens the cache directory. With `pending` whole files that have no name yet, or with `fills` that
+    /// are being fetched, no more are begun. Blocks; for start-up only.
+    pub fn open(path: &Path, pending: usize, fills: Option<usize>) -> io::Result<Self> {
         Ok(Self {
             root: Arc::new(Root::open(path)?),
             path: normalised(path),
-            inflight: Arc::default(),
+            inflight: Arc::new(Inflight::new(fills.unwrap_or(usize::MAX))),
             committer: Committer::start(pending)?,
             pace: Arc::default(),
             parents: Parents::default(),

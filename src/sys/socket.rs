@@ -60,6 +60,14 @@ pub fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, IpAddr)> {
     Ok((socket.into(), ip))
 }
 
+/// Does anybody wait to be accepted? Takes no time.
+pub fn has_waiting(listener: &impl AsFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut look = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    // A look that fails saw nobody.
+    retry(|| poll(&mut look, PollTimeout::ZERO)).is_ok_and(|ready| ready > 0)
+}
+
 /// Makes calls on it return at once.
 pub fn never_block(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_nonblocking(true)

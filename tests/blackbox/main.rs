@@ -20,6 +20,7 @@ mod follow;
 mod hit;
 mod leaks;
 mod lifecycle;
+mod limits;
 mod miss_fast;
 mod names;
 mod odd_origins;

@@ -138,7 +138,7 @@ async fn move_to_client<R: Runtime>(
         turn += pipe.held as u64;
         while pipe.held > 0 {
             match pipe.drain_to_socket(out.socket()) {
-                Ok(1..) => {}
+                Ok(moved @ 1..) => out.moved(moved),
                 Ok(0) => return Err(Error::io(Side::Client, &io::ErrorKind::WriteZero.into())),
                 Err(error) if would_block(&error) => out.writable().await?,
                 Err(error) => return Err(Error::io(Side::Client, &error)),
