@@ -41,21 +41,18 @@ pub fn run(config: Config) -> Result<(), String> {
         Workers::Auto => process::allowed_cpus().len().max(1),
         Workers::Count(count) => count.get(),
     };
+    let descriptors = to_share(descriptors, count);
     // Rights are given up before the first thread, which would keep them. What goes wrong with it is
     // told in its turn.
-    let landed = land(&config, count);
+    let landed = land(&config, count, descriptors);
     let signals = signals.watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
     log.debug(format_args!("starting server"));
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
     let trust = load_trust(&config, &log)?;
-    let descriptors = to_share(descriptors, count);
-    let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
-    let store = Store::open(&config.cache_dir, pending, config.limits.fills)
-        .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
-    let cpus = cpus(&config.pin)?;
-    let (listening, said) = landed?;
+    let Landed { store, cpus, listening, said } = landed?;
+    store.start().map_err(|error| format!("cannot start a thread: {error}"))?;
     announce(&config, &listening, &log);
     for line in said {
         log.debug(format_args!("{line}"));
@@ -78,10 +75,23 @@ pub fn run(config: Config) -> Result<(), String> {
     result
 }
 
-/// Listens, and gives up the rights that only that took. Also returns what there is to say of them.
-fn land(config: &Config, workers: usize) -> Result<(Listening, Vec<String>), String> {
+/// What took the rights we started with.
+struct Landed {
+    store: Store,
+    cpus: Vec<usize>,
+    listening: Listening,
+    /// What there is to say of the rights given up.
+    said: Vec<String>,
+}
+
+/// Opens the cache directory, listens, and gives up the rights that took.
+fn land(config: &Config, workers: usize, descriptors: u64) -> Result<Landed, String> {
+    let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
+    let store = Store::open(&config.cache_dir, pending, config.limits.fills)
+        .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
+    let cpus = cpus(&config.pin)?;
     let listening = listener::open(&config.host, config.port, workers)?;
-    Ok((listening, rights::give_up(config)?))
+    Ok(Landed { store, cpus, listening, said: rights::give_up(config)? })
 }
 
 fn announce(config: &Config, listening: &Listening, log: &Log) {

@@ -87,12 +87,15 @@ impl Line {
 }
 
 impl Committer {
-    /// Starts the thread. With `most` files in line the disk is behind, and no more are to be begun.
-    pub(super) fn start(most: usize) -> io::Result<Self> {
-        let line = Arc::new(Line::default());
-        let theirs = Arc::clone(&line);
-        thread::Builder::new().name("committer".to_owned()).spawn(move || work(&theirs))?;
-        Ok(Self { line, most })
+    /// With `most` files in line the disk is behind, and no more are to be begun.
+    pub(super) fn new(most: usize) -> Self {
+        Self { line: Arc::default(), most }
+    }
+
+    /// Starts the thread.
+    pub(super) fn start(&self) -> io::Result<()> {
+        let theirs = Arc::clone(&self.line);
+        thread::Builder::new().name("committer".to_owned()).spawn(move || work(&theirs)).map(drop)
     }
 
     /// Puts a file in line. Does not wait.

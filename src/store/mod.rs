@@ -68,16 +68,21 @@ pub enum Found {
 
 impl Store {
     /// Opens the cache directory. With `pending` whole files that have no name yet, or with `fills` that
-    /// are being fetched, no more are begun. Blocks; for start-up only.
+    /// are being fetched, no more are begun. Starts no thread yet. Blocks; for start-up only.
     pub fn open(path: &Path, pending: usize, fills: Option<usize>) -> io::Result<Self> {
         Ok(Self {
             root: Arc::new(Root::open(path)?),
             path: normalised(path),
             inflight: Arc::new(Inflight::new(fills.unwrap_or(usize::MAX))),
-            committer: Committer::start(pending)?,
+            committer: Committer::new(pending),
             pace: Arc::default(),
             parents: Parents::default(),
         })
+    }
+
+    /// Starts the thread that gives whole files their names.
+    pub fn start(&self) -> io::Result<()> {
+        self.committer.start()
     }
 
     /// Follows the cache directory's name, should it stand for another directory by now. Blocks;

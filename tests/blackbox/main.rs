@@ -30,5 +30,6 @@ mod parity_log;
 mod pass;
 mod ready;
 mod regressions;
+mod rights;
 mod time_limits;
 mod tls;

@@ -101,3 +101,12 @@ pub(crate) fn signal(pid: u32, signal: libc::c_int) {
     // SAFETY: the child is ours and not reaped, so the id cannot belong to another process.
     check(unsafe { libc::kill(pid, signal) }).unwrap();
 }
+
+/// Whether the kernel can fence off a process.
+pub(crate) fn has_landlock() -> bool {
+    /// Asks for the version of the interface instead of making rules (landlock_create_ruleset(2)).
+    const VERSION: libc::c_int = 1;
+    // SAFETY: with this flag the kernel wants no attributes.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, VERSION) };
+    version >= 1
+}
