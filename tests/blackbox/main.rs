@@ -18,6 +18,8 @@ mod fill;
 mod fill_faults;
 mod follow;
 mod hit;
+mod hostile_clients;
+mod hostile_origins;
 mod leaks;
 mod lifecycle;
 mod limits;

@@ -125,6 +125,11 @@ impl Client {
         self
     }
 
+    /// The same, where the server may have closed already.
+    pub(crate) fn end(&mut self) {
+        drop(self.stream.shutdown(Shutdown::Write));
+    }
+
     /// Goes away the rude way, with a reset.
     pub(crate) fn abort(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
