@@ -28,6 +28,17 @@ impl<R: Runtime> Client<R> {
         Out::new(&self.socket, &self.rate)
     }
 
+    /// Waits until the client has closed its side. One that sends more meanwhile is not waited for.
+    pub async fn hung_up(&self) {
+        while self.socket.readable().await.is_ok() {
+            match socket::peek(&self.socket) {
+                Err(error) if would_block(&error) => {}
+                Ok(1..) => return std::future::pending().await,
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
     /// Sends an answer without a body.
     pub async fn send_empty(&self, status: u16, keep: bool) -> Reply {
         let bytes = head::finish(head::local(status, 0), keep);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::client::Client;
 use super::follow::Role;
 use super::{Context, Exchange, Reply, follow, head, pass, splice};
-use crate::error::{Error, Side};
+use crate::error::{Error, Kind, Side};
 use crate::http::date;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
@@ -35,8 +35,15 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let context = exchange.context;
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url()));
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
-    let (answer, mut body) = match context.upstream.ask(&asked, &Method::Get).await {
+    let asked = context.upstream.ask_unless(client.hung_up(), &asked, &Method::Get).await;
+    let (answer, mut body) = match asked {
         Ok(answered) => answered,
+        Err(error) if error.kind == Kind::Busy => {
+            exchange.log.debug(format_args!("error with proxy request {error}"));
+            // Only this client has gone: one of those who wait leads instead.
+            permit.withdraw();
+            return client.send_error(&error, false, true).await;
+        }
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
             permit.fail(error.clone());

@@ -47,7 +47,7 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
 async fn bodiless<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Result<Reply, Error> {
     let upstream = &exchange.context.upstream;
     let asked = head::pass_request(&upstream.origin, exchange.request);
-    let (answer, body) = upstream.ask(&asked, &exchange.request.method).await?;
+    let (answer, body) = upstream.ask_unless(client.hung_up(), &asked, &exchange.request.method).await?;
     Ok(relay(exchange, &client.out(), answer, body, exchange.keep()).await)
 }
 

@@ -104,6 +104,12 @@ pub fn recv(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| nix::sys::socket::recv(fd, buffer, MsgFlags::MSG_DONTWAIT))
 }
 
+/// Has something come? 1 if so, 0 is the peer's end of stream; nothing is taken.
+pub fn peek(socket: &impl AsFd) -> io::Result<usize> {
+    let fd = socket.as_fd().as_raw_fd();
+    retry(|| nix::sys::socket::recv(fd, &mut [0; 1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK))
+}
+
 /// Receives up to `most` bytes behind those in `buffer`; 0 is the peer's end of stream.
 pub fn recv_more(socket: &impl AsFd, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
     buffer.reserve(most);

@@ -7,9 +7,12 @@ pub mod tls;
 pub mod transport;
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+use futures_lite::future::or;
 
 use crate::config::{Limits, Origin};
 use crate::error::{Error, Kind, Side};
@@ -77,9 +80,28 @@ impl<R: Runtime> Upstream<R> {
         head: &[u8],
         method: &Method,
     ) -> Result<(ResponseHead, OriginBody<R>), Error> {
+        self.ask_unless(std::future::pending(), head, method).await
+    }
+
+    /// The same for somebody who may have `gone`: then no place is waited for.
+    pub async fn ask_unless(
+        self: &Rc<Self>,
+        gone: impl Future<Output = ()>,
+        head: &[u8],
+        method: &Method,
+    ) -> Result<(ResponseHead, OriginBody<R>), Error> {
+        let hung_up = async {
+            gone.await;
+            Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line to the origin"))
+        };
+        let place = or(self.place(), hung_up).await?;
         // What may not be repeated is not sent over a connection that may be closing.
-        let mut connection =
-            if method.is_idempotent() { self.connection().await? } else { self.fresh_connection().await? };
+        let idle = if method.is_idempotent() { self.idle_connection() } else { None };
+        let mut connection = match idle {
+            Some(idle) => idle,
+            None => self.connect().await?,
+        };
+        connection.place = Some(place);
         let mut answer = self.try_once(&mut connection, head, method).await;
         if let Err(error) = &answer
             && connection.reused
@@ -157,18 +179,14 @@ impl<R: Runtime> Upstream<R> {
         }
     }
 
-    /// An idle connection that still stands, or a new one.
-    pub async fn connection(&self) -> Result<Connection<R>, Error> {
-        let place = Some(self.place().await?);
+    /// An idle connection that still stands.
+    fn idle_connection(&self) -> Option<Connection<R>> {
         loop {
-            let Some((since, connection)) = self.idle.borrow_mut().pop() else {
-                break;
-            };
+            let (since, connection) = self.idle.borrow_mut().pop()?;
             if since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet() {
-                return Ok(Connection { place, ..connection });
+                return Some(connection);
             }
         }
-        Ok(Connection { place, ..self.connect().await? })
     }
 
     /// A new connection.

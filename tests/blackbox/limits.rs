@@ -16,6 +16,7 @@ on_both!(
     who_waits_for_a_connection_comes_before_who_idles,
     at_the_limit_of_connections_a_client_waits_for_a_place,
     requests_wait_for_a_place_at_the_origin_and_then_are_503,
+    who_hangs_up_in_the_line_to_the_origin_holds_up_nobody,
     beyond_the_limit_of_fills_a_miss_is_passed,
     too_many_requests_without_answers_are_429,
     heads_without_end_share_so_much_memory,
@@ -207,6 +208,40 @@ fn requests_wait_for_a_place_at_the_origin_and_then_are_503(io: Io) {
     begun.expect(200, b"body");
     patient.response("GET").expect(200, b"body");
     assert_eq!(origin.count(), 2);
+}
+
+fn who_hangs_up_in_the_line_to_the_origin_holds_up_nobody(io: Io) {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = Origin::start(move |request, reply| {
+        if request.index == 0 {
+            held.wait();
+        }
+        reply.serve(request, b"body");
+    });
+    let server = Launch::new(io, &origin).args(["--max-origin-connections", "1", "--workers", "1"]).start();
+    let mut first = server.client();
+    first.ask("GET", "/first", "");
+    wait_until("the place is taken", || origin.count() == 1);
+    // All of these wait, and so does one behind the first of them; then they go.
+    let mut crowd: Vec<_> = (0..20).map(|_| server.client()).collect();
+    for (n, client) in crowd.iter_mut().enumerate() {
+        client.ask("GET", &format!("/{n}.tgz"), "");
+    }
+    thread::sleep(Duration::from_millis(200));
+    let mut follower = server.client();
+    follower.ask("GET", "/0.tgz", "");
+    thread::sleep(Duration::from_millis(200));
+    drop(crowd);
+    wait_until("they are told, to nobody", || {
+        server.out.all().iter().filter(|line| line.contains(" 503 ")).count() == 20
+    });
+    gate.open();
+    first.response("GET").expect(200, b"body");
+    follower.response("GET").expect(200, b"body");
+    let asked: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(asked, ["/first", "/0.tgz"]);
+    server.expect_tree(&["0.tgz"]);
 }
 
 fn beyond_the_limit_of_fills_a_miss_is_passed(io: Io) {
