@@ -13,6 +13,7 @@ mod support;
 
 mod cold;
 mod connection;
+mod disk_faults;
 mod engine;
 mod fill;
 mod fill_faults;

@@ -65,6 +65,8 @@ async fn receive<R: Runtime>(body: &mut OriginBody<R>, pipe: &mut Pipe, most: u6
         match pipe.fill_from(socket, most) {
             Ok(moved) => return body.moved_raw(moved).map(|()| true),
             Err(error) if would_block(&error) => body.readable().await?,
+            // Nothing has been moved: the rest is copied.
+            Err(error) if transfer::is_unsupported(&error) => return Ok(false),
             Err(error) => return Err(Error::io(Side::Origin, &error)),
         }
     }
