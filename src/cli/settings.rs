@@ -9,7 +9,9 @@ use argh::FromArgs;
 
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
-use crate::config::{Account, Config, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
+use crate::config::{
+    Account, Config, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask,
+};
 use crate::pattern::Pattern;
 use crate::sys::process;
 

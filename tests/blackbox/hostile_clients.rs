@@ -196,23 +196,55 @@ fn smuggled_bodies_end_the_connection(io: Io) {
 /// it has.
 const SINGLE: &[(&str, &str, &str)] = &[
     // A field that only looks like one of framing.
-    ("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer_Encoding: chunked\r\n\r\nabcde", "/x", "abcde"),
+    (
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer_Encoding: chunked\r\n\r\nabcde",
+        "/x",
+        "abcde",
+    ),
     ("POST /x HTTP/1.1\r\nHost: a\r\nContent_Length: 9\r\nContent-Length: 5\r\n\r\nabcde", "/x", "abcde"),
-    ("POST /x HTTP/1.1\r\nHost: a\r\nX: Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "/x", "0\r\n\r\n"),
+    (
+        "POST /x HTTP/1.1\r\nHost: a\r\nX: Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "/x",
+        "0\r\n\r\n",
+    ),
     ("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTE: chunked\r\n\r\n0\r\n\r\n", "/x", "0\r\n\r\n"),
     // Fields of one connection that want to take the framing, or the host, with them.
-    ("POST /x HTTP/1.1\r\nHost: a\r\nConnection: Content-Length\r\nContent-Length: 5\r\n\r\nabcde", "/x", "abcde"),
+    (
+        "POST /x HTTP/1.1\r\nHost: a\r\nConnection: Content-Length\r\nContent-Length: 5\r\n\r\nabcde",
+        "/x",
+        "abcde",
+    ),
     ("POST /x HTTP/1.1\r\nHost: a\r\nConnection: Host, Via\r\nContent-Length: 5\r\n\r\nabcde", "/x", "abcde"),
-    ("POST /x HTTP/1.1\r\nHost: a\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n", "/x", "abcde"),
-    ("GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", "/x", ""),
+    (
+        "POST /x HTTP/1.1\r\nHost: a\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+        "/x",
+        "abcde",
+    ),
+    (
+        "GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+        "/x",
+        "",
+    ),
     // Bodies where nobody expects one, and requests in them.
-    ("GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\nGET /y HTTP/1.1\r\n\r", "/x", "GET /y HTTP/1.1\r\n\r"),
+    (
+        "GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\nGET /y HTTP/1.1\r\n\r",
+        "/x",
+        "GET /y HTTP/1.1\r\n\r",
+    ),
     ("DELETE /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "/x", "abc"),
     ("OPTIONS /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", "/x", "abc"),
     ("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "/x", "abc"),
     // Chunks with all that may be between them.
-    ("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0003\t;a=\"b;\\\"c\"\r\nabc\r\n000\r\n\r\n", "/x", "abc"),
-    ("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 99\r\nTransfer-Encoding: x\r\nHost: b\r\n\r\n", "/x", "abc"),
+    (
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0003\t;a=\"b;\\\"c\"\r\nabc\r\n000\r\n\r\n",
+        "/x",
+        "abc",
+    ),
+    (
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 99\r\nTransfer-Encoding: x\r\nHost: b\r\n\r\n",
+        "/x",
+        "abc",
+    ),
     // Somebody else's host, in the target.
     ("GET http://elsewhere.test/x HTTP/1.1\r\nHost: a\r\n\r\n", "/x", ""),
     ("GET http://elsewhere.test:99/x HTTP/1.1\r\nHost: elsewhere.test\r\n\r\n", "/x", ""),

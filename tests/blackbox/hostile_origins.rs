@@ -57,7 +57,9 @@ fn attack(io: Io, name: &str, script: &Script, args: &[&str], check: impl Fn(&st
         check(&format!("{name}: {target}"), &response);
         assert!(origin.count() > before, "{name}: the origin was not asked");
         // Where the connection has stayed, it is in step.
-        if response.is_some_and(|response| response.whole && response.field("Connection") == Some("keep-alive")) {
+        if response
+            .is_some_and(|response| response.whole && response.field("Connection") == Some("keep-alive"))
+        {
             client.get("/hit.tgz").expect(200, b"hit");
             client.get("/good").expect(200, b"good");
         }
@@ -119,10 +121,13 @@ fn heads_that_are_none_are_502(io: Io) {
         ("empty lines", endless(b"\r\n")),
         ("letters without end", endless(b"HTTP")),
         ("interim heads without end", endless(b"HTTP/1.1 102 Processing\r\n\r\n")),
-        ("an interim head of one endless field", Arc::new(|reply: &mut Reply<'_>| {
-            reply.write("HTTP/1.1 103 Early Hints\r\nLink: ");
-            while reply.write([b'x'; 4096]) {}
-        })),
+        (
+            "an interim head of one endless field",
+            Arc::new(|reply: &mut Reply<'_>| {
+                reply.write("HTTP/1.1 103 Early Hints\r\nLink: ");
+                while reply.write([b'x'; 4096]) {}
+            }),
+        ),
         ("random bytes", says(crate::support::bytes(10_000, 3))),
     ] {
         attack(io, name, &script, &[], |what, response| {
@@ -146,7 +151,10 @@ fn bodies_that_lie_break_visibly_and_are_not_stored(io: Io) {
         ("a short body", says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbody")),
         ("no body at all", says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")),
         ("the longest length", says("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\nbody")),
-        ("the longest that a disk knows", says("HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\nbody")),
+        (
+            "the longest that a disk knows",
+            says("HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\nbody"),
+        ),
         ("a reset in the middle", reset),
         ("no chunk", chunks("")),
         ("no last chunk", chunks("4\r\nbody\r\n")),
@@ -181,7 +189,11 @@ fn what_comes_behind_an_answer_is_nobodys(io: Io) {
         ("behind a 204", "HTTP/1.1 204 No Content\r\n\r\n", 204),
         ("behind a 204 with a length", "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n", 204),
         ("behind a 304", "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n", 304),
-        ("behind the last chunk", "HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", 404),
+        (
+            "behind the last chunk",
+            "HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+            404,
+        ),
     ] {
         // The connection stays open: who takes it for idle takes what is on it for an answer.
         let message = format!("{answer}{evil}");
@@ -222,10 +234,13 @@ fn heads_without_end_are_504(io: Io) {
         ("a status line", trickle("HTTP/1.1 200 ", "x")),
         ("fields", trickle("HTTP/1.1 200 OK\r\n", "X: y\r\n")),
         ("interim heads", trickle("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 10", "0")),
-        ("silence", Arc::new(|reply: &mut Reply<'_>| {
-            thread::sleep(Duration::from_secs(2));
-            reply.close();
-        })),
+        (
+            "silence",
+            Arc::new(|reply: &mut Reply<'_>| {
+                thread::sleep(Duration::from_secs(2));
+                reply.close();
+            }),
+        ),
     ] {
         attack(io, name, &script, &["--response-timeout", "0.5"], |what, response| {
             let status = response.as_ref().expect("no answer").status;

@@ -239,9 +239,8 @@ fn root_becomes_another_user_once_it_listens(io: Io) {
     let output = run_cli(&args, &[], &[]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    let expected = format!(
-        "cannot use cache directory \"{dir}\" as nobody (--user, --group): Permission denied\n"
-    );
+    let expected =
+        format!("cannot use cache directory \"{dir}\" as nobody (--user, --group): Permission denied\n");
     assert_eq!(said, expected);
 }
 
@@ -275,7 +274,10 @@ fn a_user_may_be_a_number_and_a_group_another(io: Io) {
 fn users_groups_and_fences_that_do_not_exist_take_one_line() {
     for (args, expected) in [
         (["--user", "no-such-user"], "cannot use user \"no-such-user\" (--user): no user has this name"),
-        (["--group", "no such group"], "cannot use group \"no such group\" (--group): no group has this name"),
+        (
+            ["--group", "no such group"],
+            "cannot use group \"no such group\" (--group): no group has this name",
+        ),
         (
             ["--user", "54321"],
             "cannot use user \"54321\" (--user): a user without an entry needs a group (--group)",

@@ -38,9 +38,8 @@ impl Flags {
                 most.read("number of fields", within(1, MOST_FIELDS))
             })?,
             head_time: head_time.map_or(Ok(default.head_time), |time| time.read("time", seconds))?,
-            head_memory: memory.map_or(Ok(default.head_memory), |size| {
-                size.read("size", within(least_memory, u64::MAX))
-            })?,
+            head_memory: memory
+                .map_or(Ok(default.head_memory), |size| size.read("size", within(least_memory, u64::MAX)))?,
             min_rate: rate.map_or(Ok(default.min_rate), |rate| rate.read("rate", count))?,
             connections: most(
                 &self.max_connections,
@@ -108,8 +107,6 @@ fn at_most(none: &'static str) -> impl Fn(&str) -> Result<Option<usize>, String>
         if text == none {
             return Ok(None);
         }
-        within(1, u64::MAX)(text)
-            .map(Some)
-            .map_err(|_| format!("expected {none} or a whole number from 1"))
+        within(1, u64::MAX)(text).map(Some).map_err(|_| format!("expected {none} or a whole number from 1"))
     }
 }
