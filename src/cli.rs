@@ -264,10 +264,68 @@ mod tests {
         (&["-c", ""], SET, "cannot use cache directory \"\" (--cache-dir): the name is empty"),
         (&["--workers=0"], SET, "cannot use number of workers \"0\" (--workers): expected auto or a number from 1 to 1024"),
         (&[], ("FS_CACHE_IO", "epoll"), "cannot use engine \"epoll\" (FS_CACHE_IO): expected auto, uring or poll"),
+        (&["--max-head=1023"], SET, "cannot use size \"1023\" (--max-head): expected a whole number from 1024 to 16777216"),
+        (&["--max-fields", "0"], SET, "cannot use number of fields \"0\" (--max-fields): expected a whole number from 1 to 16384"),
+        (&["--head-memory=65535"], SET, "cannot use size \"65535\" (--head-memory): expected a whole number from 65536"),
+        (&[], ("FS_CACHE_MAX_FILLS", "auto"), "cannot use number \"auto\" (FS_CACHE_MAX_FILLS): expected none or a whole number from 1"),
+        (&["--max-connections=none"], SET, "cannot use number \"none\" (--max-connections): expected auto or a whole number from 1"),
         (&["--pin-cpus=a"], SET, "cannot use cpu list \"a\" (--pin-cpus): expected auto or processors from 0 to 1023 such as 0,2-5"),
         (&["--abandon-fill=0"], SET, "cannot use policy \"0\" (--abandon-fill): expected never, always or a percentage from 1 to 100"),
         (&[], ("FS_CACHE_RESUME_ATTEMPTS", "-1"), "cannot use number \"-1\" (FS_CACHE_RESUME_ATTEMPTS): expected a whole number"),
     ];
+
+    #[test]
+    fn every_limit_is_a_flag_and_a_variable() {
+        type Case = (&'static str, &'static str, fn(&Limits) -> String, &'static str);
+        let cases: &[Case] = &[
+            ("head-timeout", "1.5", |l| format!("{:?}", l.head_time), "1.5s"),
+            ("connect-timeout", "1", |l| format!("{:?}", l.connect_time), "1s"),
+            ("max-head", "2000", |l| l.head_bytes.to_string(), "2000"),
+            ("max-fields", "9", |l| l.head_fields.to_string(), "9"),
+            ("max-target", "1024", |l| l.target_bytes.to_string(), "1024"),
+            ("head-memory", "65536", |l| l.head_memory.to_string(), "65536"),
+            ("min-rate", "100", |l| l.min_rate.to_string(), "100"),
+            ("max-connections", "7", |l| format!("{:?}", l.connections), "Some(7)"),
+            ("max-connections", "auto", |l| format!("{:?}", l.connections), "None"),
+            ("max-client-connections", "7", |l| format!("{:?}", l.client_connections), "Some(7)"),
+            ("max-client-connections", "none", |l| format!("{:?}", l.client_connections), "None"),
+            ("max-origin-connections", "7", |l| format!("{:?}", l.origin_connections), "Some(7)"),
+            ("max-fills", "7", |l| format!("{:?}", l.fills), "Some(7)"),
+            ("max-pipelined", "7", |l| format!("{:?}", l.pipelined), "Some(7)"),
+        ];
+        for (name, value, read, shown) in cases {
+            let variable = format!("FS_CACHE_{}", name.to_uppercase().replace('-', "_"));
+            let (flag, set) = (format!("--{name}={value}"), (variable.as_str(), *value));
+            assert_eq!(read(&config(&[&flag], &[SET]).limits), *shown, "{flag}");
+            assert_eq!(read(&config(&[], &[SET, set]).limits), *shown, "{variable}");
+            assert!(OPTIONS.iter().any(|option| option.help.starts_with(&format!("[env {variable}] "))));
+        }
+    }
+
+    /// The values that the documents state.
+    #[test]
+    fn a_lan_never_meets_the_defaults() {
+        let limits = config(&[], &[SET]).limits;
+        assert_eq!((limits.head_bytes, limits.head_fields, limits.target_bytes), (65_536, 256, 16_384));
+        assert_eq!((limits.head_memory, limits.min_rate), (67_108_864, 0));
+        let times = [
+            limits.head_time,
+            limits.idle_time,
+            limits.stall_time,
+            limits.connect_time,
+            limits.response_head_time,
+        ];
+        assert_eq!(times.map(|time| time.as_secs()), [60, 120, 60, 10, 60]);
+        let counts = [
+            limits.connections,
+            limits.client_connections,
+            limits.origin_connections,
+            limits.fills,
+            limits.pipelined,
+        ];
+        assert_eq!(counts, [None; 5]);
+        assert_eq!(config(&[], &[SET]).account, None);
+    }
 
     #[test]
     fn mistakes_take_one_line_with_the_value_and_where_it_stood() {

@@ -10,8 +10,10 @@ use crate::key::percent_decode;
 use crate::pattern::Pattern;
 
 mod fills;
+mod rights;
 
 pub use fills::{Abandon, Fills};
+pub use rights::{Account, Sandbox};
 
 /// Everything the server needs to know.
 #[derive(Debug, Clone)]
@@ -48,6 +50,10 @@ pub struct Config {
     pub revalidate: Option<Revalidate>,
     /// The origin is never asked.
     pub offline: bool,
+    /// What the process may write to.
+    pub sandbox: Sandbox,
+    /// Whom it runs as, once it listens.
+    pub account: Option<Account>,
 }
 
 /// Paths whose answers are kept and checked with the origin (RFC 9111).
@@ -178,8 +184,24 @@ pub struct Limits {
     pub drain_time: Duration,
     /// Open files and bodies in memory.
     pub files: FileLimits,
-    /// Client connections at once, over all workers; 0 derives it from the descriptor limit.
-    pub connections: usize,
+    /// Client connections at once, over all workers; `None` derives it from the descriptor limit.
+    pub connections: Option<usize>,
+    /// Of one client's address; `None` does not count.
+    pub client_connections: Option<usize>,
+    /// Requests at the origin at once, over all workers; `None` derives it from the descriptor limit.
+    pub origin_connections: Option<usize>,
+    /// Files being fetched at once; beyond it misses are passed on. `None`: as many as have a place at
+    /// the origin.
+    pub fills: Option<usize>,
+    /// Requests in a row that a client sends without having its answers. What has come of them takes
+    /// [`Self::head_bytes`] and one read in any case, so `None` does not count.
+    pub pipelined: Option<usize>,
+    /// Bytes of all heads that are not complete, of one worker. A thousand clients with the longest
+    /// head each.
+    pub head_memory: usize,
+    /// Bytes a second that a client must take or give of a body, measured while we wait for it, over
+    /// [`Self::stall_time`]; 0 asks for nothing.
+    pub min_rate: u64,
     /// Idle connections to the origin that each worker keeps.
     pub idle_origin_connections: usize,
     /// How long they are kept: below the 5 s after which common origins close, so that few are found dead.
@@ -227,7 +249,13 @@ impl Default for Limits {
             far_range: 8 * 1024 * 1024,
             drain_time: Duration::from_secs(20),
             files: FileLimits::default(),
-            connections: 0,
+            connections: None,
+            client_connections: None,
+            origin_connections: None,
+            fills: None,
+            pipelined: None,
+            head_memory: 64 * 1024 * 1024,
+            min_rate: 0,
             idle_origin_connections: 32,
             origin_idle_time: Duration::from_secs(4),
             pending_commits: 1024,

@@ -37,6 +37,8 @@ pub enum Kind {
     Redirects,
     /// A system call failed.
     Io,
+    /// A limit is reached.
+    Busy,
     /// The task that should have done it ended early.
     Abandoned,
     /// The request has been here before.
@@ -62,6 +64,7 @@ impl Kind {
             Self::Truncated => "body cut short",
             Self::Redirects => "too many redirects",
             Self::Io => "input/output error",
+            Self::Busy => "too busy",
             Self::Abandoned => "abandoned",
             Self::Loop => "request loop",
             Self::Unavailable => "unavailable",
@@ -124,7 +127,7 @@ impl Error {
             (Side::Origin, _) => 502,
             (Side::Client, Kind::Timeout) => 408,
             (Side::Client, _) => 400,
-            (Side::Us, Kind::Timeout) => 503,
+            (Side::Us, Kind::Timeout | Kind::Busy) => 503,
             (Side::Us, Kind::Loop) => 508,
             (Side::Disk | Side::Us, _) => 500,
         }

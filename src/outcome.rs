@@ -37,6 +37,8 @@ pub enum Why {
     Descriptors,
     /// Too many whole files wait for the disk to take them.
     DiskBehind,
+    /// As many files are being fetched as may be.
+    FillsFull,
     /// A redirect that we followed has led back to us.
     Returned,
     /// The directory that is no part of the served tree.
@@ -103,6 +105,7 @@ impl Why {
             Self::Disk => "disk error",
             Self::Descriptors => "out of descriptors",
             Self::DiskBehind => "disk is behind",
+            Self::FillsFull => "too many fills",
             Self::Returned => "came back by a redirect",
             Self::Reserved => "reserved directory",
             Self::NoStore => "no-store",
@@ -140,6 +143,7 @@ impl Why {
             | Self::Private
             | Self::NoUse
             | Self::TooLong
+            | Self::FillsFull
             | Self::DiskBehind => "uri-miss",
         }
     }

@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rt",
             "serve",
             "stop",
+            "store::Bounds",
             "store::Store",
             "sys",
             "upstream",

@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 35] = [
+pub(super) const OPTIONS: [Opt; 49] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -184,6 +184,85 @@ pub(super) const OPTIONS: [Opt; 35] = [
         None,
         "[env FS_CACHE_CDN_CACHE_CONTROL] CDN-Cache-Control goes before Cache-Control",
     ),
+    opt(
+        None,
+        "head-timeout",
+        Some("<s>"),
+        "[env FS_CACHE_HEAD_TIMEOUT] from a request's first byte to the end of its head, defaults to 60 seconds",
+    ),
+    opt(
+        None,
+        "max-head",
+        Some("<bytes>"),
+        "[env FS_CACHE_MAX_HEAD] longest head of a request or response, defaults to 65536",
+    ),
+    opt(
+        None,
+        "max-fields",
+        Some("<n>"),
+        "[env FS_CACHE_MAX_FIELDS] header fields in a head, defaults to 256",
+    ),
+    opt(
+        None,
+        "max-target",
+        Some("<bytes>"),
+        "[env FS_CACHE_MAX_TARGET] longest path and query of a request, defaults to 16384",
+    ),
+    opt(
+        None,
+        "head-memory",
+        Some("<bytes>"),
+        "[env FS_CACHE_HEAD_MEMORY] for heads that are not complete, a worker, defaults to 67108864",
+    ),
+    opt(
+        None,
+        "min-rate",
+        Some("<bytes>"),
+        "[env FS_CACHE_MIN_RATE] a second that a client must take or send of a body, 0 is off, defaults to 0",
+    ),
+    opt(
+        None,
+        "max-connections",
+        Some("<n>"),
+        "[env FS_CACHE_MAX_CONNECTIONS] of clients at a time, defaults to auto: half of the descriptors",
+    ),
+    opt(
+        None,
+        "max-client-connections",
+        Some("<n>"),
+        "[env FS_CACHE_MAX_CLIENT_CONNECTIONS] of one client address at a time, defaults to none",
+    ),
+    opt(
+        None,
+        "max-origin-connections",
+        Some("<n>"),
+        "[env FS_CACHE_MAX_ORIGIN_CONNECTIONS] requests at the upstream at a time, defaults to auto",
+    ),
+    opt(
+        None,
+        "max-fills",
+        Some("<n>"),
+        "[env FS_CACHE_MAX_FILLS] files fetched into the cache at a time, defaults to none",
+    ),
+    opt(
+        None,
+        "max-pipelined",
+        Some("<n>"),
+        "[env FS_CACHE_MAX_PIPELINED] requests in a row without waiting for answers, defaults to none",
+    ),
+    opt(
+        None,
+        "sandbox",
+        Some("<when>"),
+        "[env FS_CACHE_SANDBOX] restrict what may be written to: auto, on or off, defaults to auto",
+    ),
+    opt(
+        None,
+        "user",
+        Some("<user>"),
+        "[env FS_CACHE_USER] whom to run as after the start as root, a name or a number",
+    ),
+    opt(None, "group", Some("<group>"), "[env FS_CACHE_GROUP] and in which group, a name or a number"),
 ];
 
 /// The options that end the parsing: what stands behind them, right or wrong, does not matter any more.

@@ -1,6 +1,8 @@
 //! What was given, by flag or by variable, turned into the configuration.
 
-use std::path::PathBuf;
+mod bounds;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use argh::FromArgs;
@@ -8,8 +10,8 @@ use argh::FromArgs;
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
 use crate::config::{
-    Abandon, Config, FileLimits, Fills, IoChoice, Limits, Origin, Pinning, Revalidate, Workers, check_host,
-    mask,
+    Abandon, Account, Config, FileLimits, Fills, IoChoice, Limits, Origin, Pinning, Revalidate, Workers,
+    check_host, mask,
 };
 use crate::http::caching::{After, IfError, Policy};
 use crate::pattern::Pattern;
@@ -122,6 +124,48 @@ pub(super) struct Flags {
     /// targeted field
     #[argh(switch)]
     cdn_cache_control: bool,
+    /// seconds
+    #[argh(option)]
+    head_timeout: Vec<String>,
+    /// bytes
+    #[argh(option)]
+    max_head: Vec<String>,
+    /// fields
+    #[argh(option)]
+    max_fields: Vec<String>,
+    /// bytes
+    #[argh(option)]
+    max_target: Vec<String>,
+    /// bytes
+    #[argh(option)]
+    head_memory: Vec<String>,
+    /// bytes a second
+    #[argh(option)]
+    min_rate: Vec<String>,
+    /// connections
+    #[argh(option)]
+    max_connections: Vec<String>,
+    /// connections
+    #[argh(option)]
+    max_client_connections: Vec<String>,
+    /// connections
+    #[argh(option)]
+    max_origin_connections: Vec<String>,
+    /// files
+    #[argh(option)]
+    max_fills: Vec<String>,
+    /// requests
+    #[argh(option)]
+    max_pipelined: Vec<String>,
+    /// what may be written to
+    #[argh(option)]
+    sandbox: Vec<String>,
+    /// whom to run as
+    #[argh(option)]
+    user: Vec<String>,
+    /// and in which group
+    #[argh(option)]
+    group: Vec<String>,
 }
 
 impl Flags {
@@ -151,7 +195,7 @@ impl Flags {
             idle_time: idle?,
             drain_time: drain?,
             files: self.file_limits(env, limits.files)?,
-            ..limits
+            ..self.bounds(env, limits)?
         })
     }
 
@@ -225,13 +269,14 @@ impl Flags {
     pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
         let (limits, fills) = (self.limits(env)?, self.fills(env)?);
         let revalidate = self.revalidate(env)?;
+        let (sandbox, account) = (self.sandbox(env)?, self.account(env)?);
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
         let url = pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set).ok_or_else(|| {
             UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
         })?;
         let origin = url.read("URL", Origin::parse)?;
         let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {
-            Some(dir) => dir.read("cache directory", directory)?,
+            Some(dir) => dir.read("cache directory", |text| directory(text, account.as_ref()))?,
             None => std::env::current_dir().map_err(|error| {
                 UsageError(format!("cannot use the current directory: {}", process::error_text(&error)))
             })?,
@@ -271,6 +316,8 @@ impl Flags {
             fills,
             revalidate,
             offline: self.offline || set(env, "FS_CACHE_OFFLINE").is_some(),
+            sandbox,
+            account,
         })
     }
 }
@@ -355,8 +402,8 @@ fn seconds_or_none(text: &str) -> Result<Duration, String> {
 }
 
 /// The cache directory; one that does not exist yet is made, as the original did when it stored
-/// its first file.
-fn directory(text: &str) -> Result<PathBuf, String> {
+/// its first file, and belongs to whom the program will run as.
+fn directory(text: &str, account: Option<&Account>) -> Result<PathBuf, String> {
     if text.is_empty() {
         return Err("the name is empty".to_owned());
     }
@@ -365,9 +412,14 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     let entered = std::fs::metadata(path.join(".")).map(drop);
     let ready = entered.or_else(|error| {
         let absent = error.kind() == std::io::ErrorKind::NotFound;
-        if absent { std::fs::create_dir_all(&path) } else { Err(error) }
+        if absent { make(&path, account) } else { Err(error) }
     });
     ready.map(|()| path).map_err(|error| process::error_text(&error))
+}
+
+fn make(path: &Path, account: Option<&Account>) -> std::io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    account.map_or(Ok(()), |account| process::give(path, account.user, account.group))
 }
 
 /// Keeps a message on one line whatever the value holds.

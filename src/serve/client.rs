@@ -1,12 +1,13 @@
 //! The client's side of a connection: bytes in, heads and bodies out, every wait bounded.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::rate::Rate;
 use super::warm::{FRESH, Heat, Windows};
 use super::{Reply, head};
 use crate::error::{Error, Kind, Side};
-use crate::rt::{Runtime, Socket, share, timeout};
+use crate::rt::{Runtime, Socket, share};
 use crate::sys::{socket, transfer, would_block};
 
 /// A client's connection.
@@ -17,14 +18,25 @@ pub struct Client<R: Runtime> {
     pub peer: Box<str>,
     /// Bytes that came and are not consumed yet.
     pub input: Vec<u8>,
-    /// Time without progress before it is given up.
-    pub stall_time: Duration,
+    /// The patience with it.
+    pub rate: Rate,
 }
 
 impl<R: Runtime> Client<R> {
     /// The sending half.
     pub fn out(&self) -> Out<'_, R> {
-        Out::new(&self.socket, self.stall_time)
+        Out::new(&self.socket, &self.rate)
+    }
+
+    /// Waits until the client has closed its side. One that sends more meanwhile is not waited for.
+    pub async fn hung_up(&self) {
+        while self.socket.readable().await.is_ok() {
+            match socket::peek(&self.socket) {
+                Err(error) if would_block(&error) => {}
+                Ok(1..) => return std::future::pending().await,
+                Ok(0) | Err(_) => return,
+            }
+        }
     }
 
     /// Sends an answer without a body.
@@ -58,13 +70,13 @@ enum Sent {
 /// The sending half of a client's connection.
 pub struct Out<'a, R: Runtime> {
     socket: &'a R::Socket,
-    stall_time: Duration,
+    rate: &'a Rate,
 }
 
 impl<'a, R: Runtime> Out<'a, R> {
-    /// What is sent goes to `socket`, or is given up after `stall_time` without progress.
-    pub fn new(socket: &'a R::Socket, stall_time: Duration) -> Self {
-        Self { socket, stall_time }
+    /// What is sent goes to `socket`, or is given up when the client is too slow for `rate`.
+    pub fn new(socket: &'a R::Socket, rate: &'a Rate) -> Self {
+        Self { socket, rate }
     }
 
     /// The socket.
@@ -87,7 +99,10 @@ impl<'a, R: Runtime> Out<'a, R> {
         loop {
             match socket::send_both(self.socket, head, body) {
                 Ok(sent) if sent < head.len() => return self.send(&head[sent..]).await.map(|()| 0),
-                Ok(sent) => return Ok(sent - head.len()),
+                Ok(sent) => {
+                    self.moved(sent);
+                    return Ok(sent - head.len());
+                }
                 Err(error) if would_block(&error) => self.writable().await?,
                 Err(error) => return Err(Error::io(Side::Client, &error)),
             }
@@ -97,7 +112,10 @@ impl<'a, R: Runtime> Out<'a, R> {
     async fn send_with(&self, mut bytes: &[u8], more: bool) -> Result<(), Error> {
         while !bytes.is_empty() {
             match socket::send(self.socket, bytes, more) {
-                Ok(sent) => bytes = &bytes[sent..],
+                Ok(sent) => {
+                    self.moved(sent);
+                    bytes = &bytes[sent..];
+                }
                 Err(error) if would_block(&error) => self.writable().await?,
                 Err(error) => return Err(Error::io(Side::Client, &error)),
             }
@@ -109,6 +127,10 @@ impl<'a, R: Runtime> Out<'a, R> {
     pub fn send_now(&self, bytes: &[u8], more: bool) -> Result<usize, Error> {
         match socket::send(self.socket, bytes, more) {
             Err(error) if would_block(&error) => Ok(0),
+            Ok(sent) => {
+                self.moved(sent);
+                Ok(sent)
+            }
             sent => sent.map_err(|error| Error::io(Side::Client, &error)),
         }
     }
@@ -119,7 +141,10 @@ impl<'a, R: Runtime> Out<'a, R> {
         let count = usize::try_from(end - *offset).unwrap_or(usize::MAX);
         match transfer::send_file(self.socket, file, offset, count) {
             Ok(0) => Err(Error::with(Side::Disk, Kind::Truncated, "the file became shorter")),
-            Ok(_) => Ok(true),
+            Ok(sent) => {
+                self.moved(sent);
+                Ok(true)
+            }
             Err(error) if would_block(&error) => Ok(false),
             Err(error) if error.raw_os_error() == Some(EIO) => Err(Error::io(Side::Disk, &error)),
             Err(error) => Err(Error::io(Side::Client, &error)),
@@ -136,7 +161,7 @@ impl<'a, R: Runtime> Out<'a, R> {
         while offset < end {
             let mut windows = Windows::new(file, offset, end);
             loop {
-                let window = windows.ready::<R>(offset, self.stall_time).await?;
+                let window = windows.ready::<R>(offset, self.rate.stall_time).await?;
                 if self.send_window(file, &mut offset, window).await? == Sent::Late || offset >= end {
                     break;
                 }
@@ -166,8 +191,12 @@ impl<'a, R: Runtime> Out<'a, R> {
 
     /// Waits until the client takes more.
     pub async fn writable(&self) -> Result<(), Error> {
-        let ready = timeout::<R, _>(self.stall_time, self.socket.writable()).await;
-        ready.map_err(Error::timeout(Side::Client))?.map_err(|error| Error::io(Side::Client, &error))
+        self.rate.wait::<R>(self.socket.writable()).await
+    }
+
+    /// So many bytes have gone out.
+    pub fn moved(&self, count: usize) {
+        self.rate.moved(count);
     }
 }
 

@@ -37,8 +37,15 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let context = exchange.context;
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url()));
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
-    let Opened { answer, mut body, left } = match resume::open(exchange, permit.key(), &asked).await {
+    let opened = resume::open(exchange, client.hung_up(), permit.key(), &asked).await;
+    let Opened { answer, mut body, left } = match opened {
         Ok(opened) => opened,
+        Err(error) if error.kind == Kind::Busy => {
+            exchange.log.debug(format_args!("error with proxy request {error}"));
+            // Only this client has gone: one of those who wait leads instead.
+            permit.withdraw();
+            return client.send_error(&error, false, true).await;
+        }
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
             permit.fail(error.clone());

@@ -10,6 +10,7 @@ pub mod hit;
 pub mod kept;
 pub mod lookup;
 pub mod pass;
+pub mod rate;
 pub mod ready;
 pub mod redirect;
 pub mod resume;
@@ -71,6 +72,8 @@ pub struct Context<R: Runtime> {
     pub files: ReadyFiles,
     /// Where bytes from clients land first.
     pub scratch: RefCell<Vec<u8>>,
+    /// Bytes of heads that are not complete.
+    pub head_bytes: Cell<usize>,
     /// Spare buffers for requests.
     pub buffers: Buffers,
     /// Where access lines go.
@@ -229,6 +232,7 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
             Err(why) => return pass::run(exchange, client, why).await,
         };
         match turn {
+            Turn::Full => return pass::run(exchange, client, Why::FillsFull).await,
             Turn::Follow(fill) => {
                 if let Some(reply) = follow::join(exchange, client, &key, fill).await {
                     return reply;

@@ -65,7 +65,7 @@ async fn bodiless<R: Runtime>(
     let asked = head::pass_request(&exchange.context.upstream.origin, exchange.request);
     // Of what is no file of ours, or was asked by ourselves, the asker follows the redirects.
     let follow = if matches!(why, Why::NoMatch | Why::Returned) { Follow::Never } else { Follow::Maybe };
-    let (answer, body) = redirect::ask(exchange, &asked, follow).await?;
+    let (answer, body) = redirect::ask(exchange, client.hung_up(), &asked, follow).await?;
     invalidate::note(exchange, &answer).await;
     Ok(relay(exchange, &client.out(), answer, body, exchange.keep()).await)
 }
@@ -76,19 +76,22 @@ async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     // A reused connection may be closed under a body that cannot be sent twice.
     let connection = upstream.fresh_connection().await?;
     let transport = Rc::clone(&connection.transport);
-    transport.write_all(&head::pass_request(&upstream.origin, request).head(), client.stall_time).await?;
+    transport
+        .write_all(&head::pass_request(&upstream.origin, request).head(), client.rate.stall_time)
+        .await?;
     if request.expects_continue() && client.input.is_empty() {
         client.out().send(CONTINUE).await?;
     }
-    let Client { socket, input, stall_time, .. } = client;
+    let Client { socket, input, rate, .. } = client;
+    let given = rate.anew();
     let upload = Upload::default();
     let sending = async {
-        let sent = upload::run::<R>(request.body, input, socket, &transport, *stall_time).await;
+        let sent = upload::run::<R>(request.body, input, socket, &transport, &given).await;
         upload.whole.set(sent.is_ok());
         upload.ended.set(Some(Instant::now()));
         sent
     };
-    let out = Out::new(socket, *stall_time);
+    let out = Out::new(socket, rate);
     let mut answering = pin!(answer_to_upload(exchange, &out, connection, &upload));
     let first = or(async { First::Sent(sending.await) }, async { First::Answered(answering.as_mut().await) });
     let reply = match first.await {

@@ -7,6 +7,7 @@
 //! stays out. A redirect that may not be followed is the answer; one that leads in a circle, or
 //! through more than [`MAX_REDIRECTS`], is an error of the origin.
 
+use std::future::{Future, pending};
 use std::sync::Arc;
 
 use super::head::{self, OriginRequest};
@@ -92,12 +93,15 @@ pub struct Answered<R: Runtime> {
 }
 
 /// The answer to a request for a client.
+///
+/// It may have `gone` while it waits for its turn at the origin: then nobody is asked.
 pub async fn ask<R: Runtime>(
     exchange: &Exchange<'_, R>,
+    gone: impl Future<Output = ()>,
     asked: &OriginRequest,
     follow: Follow,
 ) -> Result<(ResponseHead, OriginBody<R>), Error> {
-    let answered = ask_origin(exchange.context, asked, follow, exchange.log).await?;
+    let answered = ask_unless(gone, exchange.context, asked, follow, exchange.log).await?;
     exchange.redirects.set(answered.redirects);
     Ok((answered.head, answered.body))
 }
@@ -109,8 +113,18 @@ pub async fn ask_origin<R: Runtime>(
     follow: Follow,
     log: &RequestLog,
 ) -> Result<Answered<R>, Error> {
+    ask_unless(pending(), context, asked, follow, log).await
+}
+
+async fn ask_unless<R: Runtime>(
+    gone: impl Future<Output = ()>,
+    context: &Context<R>,
+    asked: &OriginRequest,
+    follow: Follow,
+    log: &RequestLog,
+) -> Result<Answered<R>, Error> {
     let (upstream, method) = (&context.upstream, &asked.method);
-    let (mut head, mut body) = upstream.ask(&asked.head(), method).await?;
+    let (mut head, mut body) = upstream.ask_at(&upstream.origin, gone, &asked.head(), method).await?;
     let name = match &context.shared.redirects {
         Some(name) if follow == Follow::Maybe && is_followed(method, &head) => name,
         _ => {
@@ -134,7 +148,7 @@ pub async fn ask_origin<R: Runtime>(
             // Without the query, which may hold a signature.
             log.debug(format_args!("following redirect to {}{}", trail.at.server(), trail.at.path));
         }
-        (head, body) = upstream.ask_at(&trail.to, &trail.asked.head(), method).await?;
+        (head, body) = upstream.ask_at(&trail.to, pending(), &trail.asked.head(), method).await?;
     }
     if trail.is_elsewhere {
         bring_home(&mut head, &trail.at);

@@ -3,6 +3,7 @@
 //! Parts of two files are never put together: the origin is asked with If-Range, and its answer is
 //! held against the validator all the same. Who follows the file just waits.
 
+use std::future::{Future, pending};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
@@ -146,8 +147,11 @@ pub struct Opened<R: Runtime> {
 }
 
 /// Asks for a file: for the rest of it, where an earlier fill has left something to go on with.
+///
+/// The client may have `gone` while it waits for its turn at the origin: then nobody is asked.
 pub async fn open<R: Runtime>(
     exchange: &Exchange<'_, R>,
+    gone: impl Future<Output = ()>,
     key: &Key,
     asked: &OriginRequest,
 ) -> Result<Opened<R>, Error> {
@@ -156,7 +160,7 @@ pub async fn open<R: Runtime>(
     {
         return Ok(opened);
     }
-    let (answer, body) = redirect::ask(exchange, asked, Follow::Maybe).await?;
+    let (answer, body) = redirect::ask(exchange, gone, asked, Follow::Maybe).await?;
     Ok(Opened { answer, body, left: None })
 }
 
@@ -180,7 +184,7 @@ async fn go_on<R: Runtime>(
     let from = identity.ask_from(stored);
     exchange.log.debug(format_args!("{stored} bytes are left of an earlier fill - asking for the rest"));
     let rest = head::rest_request(asked, from, identity.condition());
-    let (answer, body) = match redirect::ask(exchange, &rest, Follow::Maybe).await {
+    let (answer, body) = match redirect::ask(exchange, pending(), &rest, Follow::Maybe).await {
         Ok(answered) => answered,
         Err(error) => {
             partial.leave();

@@ -1,12 +1,11 @@
 //! A request's body on its way to the origin.
 
-use std::time::Duration;
-
+use super::rate::Rate;
 use crate::error::{Error, Kind, Side};
 use crate::http::body::Incoming;
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::RequestBody;
-use crate::rt::{Runtime, Socket, share, timeout};
+use crate::rt::{Runtime, Socket, share};
 use crate::sys::{socket, would_block};
 use crate::upstream::transport::Transport;
 
@@ -19,14 +18,15 @@ pub async fn run<R: Runtime>(
     input: &mut Vec<u8>,
     from: &R::Socket,
     to: &Transport<R>,
-    stall_time: Duration,
+    rate: &Rate,
 ) -> Result<(), Error> {
+    let stall_time = rate.stall_time;
     let mut rest = Incoming::from(body);
     let chunked = matches!(rest, Incoming::Chunked(_));
     let (mut piece, mut turn) = (Vec::new(), 0);
     while !rest.is_done() {
         if input.is_empty() {
-            receive::<R>(from, input, &rest, stall_time).await?;
+            receive::<R>(from, input, &rest, rate).await?;
         }
         piece.clear();
         if chunked {
@@ -60,7 +60,7 @@ async fn receive<R: Runtime>(
     from: &R::Socket,
     input: &mut Vec<u8>,
     rest: &Incoming,
-    stall_time: Duration,
+    rate: &Rate,
 ) -> Result<(), Error> {
     // Not a byte more than the body: what follows is the next request.
     let most =
@@ -69,10 +69,7 @@ async fn receive<R: Runtime>(
     let read = loop {
         match socket::recv(from, input) {
             Err(error) if would_block(&error) => {
-                let ready = timeout::<R, _>(stall_time, from.readable()).await;
-                ready
-                    .map_err(Error::timeout(Side::Client))?
-                    .map_err(|error| Error::io(Side::Client, &error))?;
+                rate.wait::<R>(from.readable()).await?;
             }
             result => break result,
         }
@@ -80,7 +77,10 @@ async fn receive<R: Runtime>(
     input.truncate(*read.as_ref().unwrap_or(&0));
     match read {
         Ok(0) => Err(Error::new(Side::Client, Kind::Truncated)),
-        Ok(_) => Ok(()),
+        Ok(count) => {
+            rate.moved(count);
+            Ok(())
+        }
         Err(error) => Err(Error::io(Side::Client, &error)),
     }
 }

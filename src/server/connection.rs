@@ -1,5 +1,6 @@
 //! One client connection: read a head, answer it, log it, and again.
 
+use std::cell::Cell;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use crate::observe::log::RequestLog;
 use crate::rt::{Runtime, Socket, share, timeout};
 use crate::serve::client::Client;
 use crate::serve::hit::{self, AtOnce, Rest};
+use crate::serve::rate::Rate;
 use crate::serve::{Context, Exchange, Reply, respond};
 use crate::sys::{clock, socket, would_block};
 
@@ -21,6 +23,8 @@ use crate::sys::{clock, socket, would_block};
 const HEAD_READ: usize = 16 * 1024;
 /// A connection that has been silent for so long holds no buffer.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
+/// A client that has all the connections it may have is told so, and given so long to take it.
+const REFUSAL_TIME: Duration = Duration::from_millis(250);
 /// After a refusal: bytes and time a client may go on sending before the connection is cut, so
 /// that it reads the answer instead of a reset (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -28,7 +32,7 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 /// At a stop: how long a connection may take to send its first request.
 const LAST_CALL: Duration = Duration::from_millis(500);
 /// Requests of one connection after which others get their turn.
-const TURN: u32 = 16;
+const TURN: usize = 16;
 /// How long the first line of a refused head may get in the log.
 const SKETCH: usize = 1024;
 
@@ -40,6 +44,10 @@ enum NoRequest {
     Refused(Refusal),
     /// The head did not come in time.
     Late,
+    /// Heads that are not complete take all the memory they may.
+    Crowded,
+    /// So many came before the answers to those before them.
+    Hasty,
 }
 
 /// How a wait for a request ended.
@@ -70,11 +78,11 @@ pub async fn serve<R: Runtime>(
     fresh: bool,
     parks: bool,
 ) -> Option<R::Socket> {
-    let stall_time = context.shared.config.limits.stall_time;
+    let limits = &context.shared.config.limits;
     let peer = peer.to_string().into_boxed_str();
-    let mut client = Client::<R> { socket, peer, input: Vec::new(), stall_time };
+    let mut client = Client::<R> { socket, peer, input: Vec::new(), rate: Rate::new(limits) };
     let mut first = fresh;
-    let mut in_a_row: u32 = 0;
+    let mut in_a_row: usize = 0;
     loop {
         if client.input.is_empty() {
             in_a_row = 0;
@@ -90,7 +98,9 @@ pub async fn serve<R: Runtime>(
                 R::turn().await;
             }
         }
-        let goes_on = match read_head(&context, &mut client, 0) {
+        let hasty = limits.pipelined.is_some_and(|most| in_a_row > most);
+        let next = if hasty { Input::None(NoRequest::Hasty) } else { read_head(&context, &mut client, 0) };
+        let goes_on = match next {
             Input::Request(request) => match answer_at_once(&context, &client, &request) {
                 AtOnce::Sent(reply) => {
                     record(&context, &client, &request, &reply, &RequestLog::new(context.lines.log()));
@@ -160,11 +170,34 @@ async fn end<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, why: NoRe
             log.debug(format_args!("request refused - {}", refusal.as_str()));
             client.send_empty(refusal.status(), false).await
         }
+        NoRequest::Hasty => {
+            log.debug(format_args!("request refused - too many in a row"));
+            client.send_empty(429, false).await
+        }
+        NoRequest::Crowded => {
+            let error = Error::with(Side::Us, Kind::Busy, "no memory for more heads");
+            log.debug(format_args!("{error}"));
+            client.send_error(&error, false, true).await
+        }
         NoRequest::Late => client.send_error(&Error::new(Side::Client, Kind::Timeout), false, true).await,
     };
     record_refused(context, client, &reply, &log);
     finish(context, client, true).await;
     false
+}
+
+/// Refuses a connection of a client that has all it may have (RFC 6585 section 4).
+pub async fn refuse<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer: IpAddr) {
+    context.shared.log.debug(format_args!("connection refused - too many of {peer}"));
+    let peer = peer.to_string().into_boxed_str();
+    let rate = Rate::new(&context.shared.config.limits);
+    let client = Client::<R> { socket, peer, input: Vec::new(), rate };
+    let told = async {
+        if client.send_empty(429, false).await.end.is_ok() {
+            finish(&context, &client, true).await;
+        }
+    };
+    timeout::<R, _>(REFUSAL_TIME, told).await.unwrap_or_default();
 }
 
 /// Reads a head from the front of what has come; so far has it been looked at.
@@ -195,8 +228,12 @@ async fn rest_of_head<R: Runtime>(
     client: &mut Client<R>,
     mut scanned: usize,
 ) -> Result<RequestHead, NoRequest> {
+    let (most, mut held) = (context.shared.config.limits.head_memory, Held(&context.head_bytes, 0));
     let reading = async {
         loop {
+            if held.reaches(client.input.len(), most) {
+                return Err(NoRequest::Crowded);
+            }
             match receive(context, client) {
                 Ok(1..) => match read_head(context, client, scanned) {
                     Input::Request(request) => return Ok(request),
@@ -210,6 +247,24 @@ async fn rest_of_head<R: Runtime>(
     };
     let limit = context.shared.config.limits.head_time;
     timeout::<R, _>(limit, reading).await.unwrap_or(Err(NoRequest::Late))
+}
+
+/// The bytes of one incomplete head, among those of all on this worker.
+struct Held<'a>(&'a Cell<usize>, usize);
+
+impl Held<'_> {
+    /// There are so many now. Is that too much for all of them?
+    fn reaches(&mut self, bytes: usize, most: usize) -> bool {
+        self.0.set(self.0.get() - self.1 + bytes);
+        self.1 = bytes;
+        self.0.get() > most
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - self.1);
+    }
 }
 
 /// Adds what the client has sent to its input.

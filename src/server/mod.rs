@@ -1,9 +1,11 @@
 //! The life of the process: configuration to listening workers, and to a clean end.
 
 pub mod connection;
+pub mod guests;
 pub mod listener;
 pub mod manager;
 mod parking;
+pub mod rights;
 pub mod worker;
 
 use std::sync::Arc;
@@ -15,9 +17,10 @@ use crate::config::{Config, Pinning, Workers};
 use crate::observe::log::Log;
 use crate::serve::Shared;
 use crate::serve::redirect::Name;
-use crate::store::Store;
+use crate::store::{Bounds, Store};
 use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
+use guests::Guests;
 use listener::Listening;
 use worker::{Door, Engine, Plan};
 
@@ -33,35 +36,37 @@ type Worker = JoinHandle<Result<(), String>>;
 /// Runs the server until it is told to stop. An error is one line for stderr.
 pub fn run(config: Config) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
-    let signals = signals.watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     process::keep_memory();
     let descriptors = process::raise_descriptor_limit().unwrap_or(1024);
-    let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
-    log.debug(format_args!("starting server"));
-    let engine = Engine::choose(config.io)?;
-    log.debug(format_args!("engine: {}", engine.describe()));
-    let trust = load_trust(&config, &log)?;
     let count = match config.workers {
         Workers::Auto => process::allowed_cpus().len().max(1),
         Workers::Count(count) => count.get(),
     };
     let descriptors = to_share(descriptors, count);
-    let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
-    let memory = config.revalidate.as_ref().map_or(0, |class| class.memory);
-    let store = Store::open(&config.cache_dir, pending, config.fills.sync, memory)
-        .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
-    let cpus = cpus(&config.pin)?;
-    let listening = listener::open(&config.host, config.port, count)?;
+    // Rights are given up before the first thread, which would keep them. What goes wrong with it is
+    // told in its turn.
+    let landed = land(&config, count, descriptors);
+    let signals = signals.watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
+    log.debug(format_args!("starting server"));
+    let engine = Engine::choose(config.io)?;
+    log.debug(format_args!("engine: {}", engine.describe()));
+    let trust = load_trust(&config, &log)?;
+    let Landed { store, cpus, listening, said } = landed?;
+    store.start().map_err(|error| format!("cannot start a thread: {error}"))?;
     announce(&config, &listening, &log);
+    for line in said {
+        log.debug(format_args!("{line}"));
+    }
     let redirects = config.follow_redirects.then(Name::unique);
     let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stop: Arc::default(), redirects });
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,
         trust,
-        connections: connections(&shared, descriptors, count),
+        guests: Arc::new(guests(&shared, descriptors)),
         open_files: open_files(&shared, descriptors, count),
-        exchanges: exchanges(descriptors, count),
+        exchanges: exchanges(&shared, descriptors, count),
     };
     let reload = || reload(plan.trust.as_ref(), &log);
     let workers = start(listening, &cpus, &plan)?;
@@ -71,6 +76,27 @@ pub fn run(config: Config) -> Result<(), String> {
     log.flush(FLUSH_TIME);
     shared.store.abandon_all();
     result
+}
+
+/// What took the rights we started with.
+struct Landed {
+    store: Store,
+    cpus: Vec<usize>,
+    listening: Listening,
+    /// What there is to say of the rights given up.
+    said: Vec<String>,
+}
+
+/// Opens the cache directory, listens, and gives up the rights that took.
+fn land(config: &Config, workers: usize, descriptors: u64) -> Result<Landed, String> {
+    let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
+    let memory = config.revalidate.as_ref().map_or(0, |class| class.memory);
+    let bounds = Bounds { pending, fills: config.limits.fills, memory, sync: config.fills.sync };
+    let store = Store::open(&config.cache_dir, bounds)
+        .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
+    let cpus = cpus(&config.pin)?;
+    let listening = listener::open(&config.host, config.port, workers)?;
+    Ok(Landed { store, cpus, listening, said: rights::give_up(config)? })
 }
 
 fn announce(config: &Config, listening: &Listening, log: &Log) {
@@ -154,20 +180,20 @@ fn tenths(descriptors: u64, tenths: u64) -> usize {
     usize::try_from(descriptors.saturating_mul(tenths) / 10).unwrap_or(usize::MAX)
 }
 
-/// Connections one worker takes.
-fn connections(shared: &Shared, descriptors: u64, workers: usize) -> usize {
-    let total = match shared.config.limits.connections {
-        0 => tenths(descriptors, CLIENT_TENTHS),
-        limit => limit,
-    };
-    (total / workers).max(1)
+/// Room for the clients' connections.
+fn guests(shared: &Shared, descriptors: u64) -> Guests {
+    let limits = &shared.config.limits;
+    let share = tenths(descriptors, CLIENT_TENTHS).max(1);
+    Guests::new(limits.connections.map_or(share, |wanted| wanted.min(share)), limits.client_connections)
 }
 
 /// Requests one worker has at the origin at a time; others wait. Each may need a socket, a file, its
 /// directory, and a pipe's two ends.
-fn exchanges(descriptors: u64, workers: usize) -> usize {
+fn exchanges(shared: &Shared, descriptors: u64, workers: usize) -> usize {
     const EACH: usize = 5;
-    (tenths(descriptors, ORIGIN_TENTHS) / EACH / workers).max(1)
+    let share = tenths(descriptors, ORIGIN_TENTHS) / EACH;
+    let most = shared.config.limits.origin_connections.map_or(share, |wanted| wanted.min(share));
+    (most / workers).max(1)
 }
 
 /// Files one worker keeps open: more than are asked for within a few seconds need not be.

@@ -12,13 +12,16 @@ use std::time::Duration;
 use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
-use super::worker::Counted;
+use super::guests::Guest;
 use crate::rt::{Runtime, Socket};
 use crate::sys::clock;
 use crate::sys::poller::{self, Registered};
 
 /// The list is looked at so many times within the idle limit: a connection is closed late by that much.
 const LOOKS: u32 = 16;
+
+/// Of so many idle connections one is closed when there is no room for a new one.
+const ROOM: usize = 64;
 
 /// A connection between two requests.
 pub(super) struct Idle {
@@ -27,13 +30,13 @@ pub(super) struct Idle {
     /// The client's address.
     pub(super) peer: IpAddr,
     /// Its place among those that the worker takes.
-    pub(super) counted: Option<Counted>,
+    pub(super) counted: Option<Guest>,
 }
 
 struct Parked {
     socket: Registered,
     peer: IpAddr,
-    counted: Option<Counted>,
+    counted: Option<Guest>,
     ends: Duration,
 }
 
@@ -77,6 +80,21 @@ impl Parking {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.parked.borrow().len()
+    }
+
+    /// Closes some of those that have idled for longest; false if there is none.
+    pub(super) fn make_room(&self) -> bool {
+        let mut parked = self.parked.borrow_mut();
+        let mut ends: Vec<Duration> = parked.iter().map(|(_, parked)| parked.ends).collect();
+        if ends.is_empty() {
+            return false;
+        }
+        // Several at a time: the look through all of them is what costs.
+        let last = ends.len() / ROOM;
+        let (_, last, _) = ends.select_nth_unstable(last);
+        let last = *last;
+        parked.retain(|_, parked| parked.ends > last);
+        true
     }
 
     /// Closes all of them.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_lite::future::{or, zip};
 
 use super::connection::{self, BUSY};
+use super::guests::{Guest, Guests};
 use super::parking::{Idle, Parking};
 use crate::config::IoChoice;
 use crate::observe::log::Lane;
@@ -104,8 +105,8 @@ pub struct Plan {
     pub engine: Engine,
     /// The authorities for https.
     pub trust: Option<Trust>,
-    /// Connections one worker takes at a time.
-    pub connections: usize,
+    /// Clients' connections, over all workers.
+    pub guests: Arc<Guests>,
     /// Files one worker keeps open.
     pub open_files: usize,
     /// Requests one worker has at the origin at a time.
@@ -172,20 +173,22 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
             Rounds::start::<R>(),
         ),
         scratch: RefCell::default(),
+        head_bytes: Cell::default(),
         buffers: Buffers::default(),
         lines: Lane::open(&plan.shared.log),
     });
-    let worker =
-        Rc::new(Worker { context, parking: Parking::new(config.limits.idle_time.saturating_sub(BUSY)) });
+    let closing = Rc::new(listener.try_clone().map_err(failed)?);
+    let parking = Parking::new(config.limits.idle_time.saturating_sub(BUSY));
+    let (guests, door) = (Arc::clone(&plan.guests), Rc::clone(&closing));
+    let worker = Rc::new(Worker { context, parking, guests, door });
     R::spawn(keep_house(Rc::clone(&worker)));
     R::spawn(watch_parked(Rc::clone(&worker)));
-    let closing = listener.try_clone().map_err(failed)?;
     if inherited {
         let listener = ReadyListener::<R>::new(listener).map_err(failed)?;
-        R::spawn(accept_inherited(Rc::clone(&worker), listener, plan.connections));
+        R::spawn(accept_inherited(Rc::clone(&worker), listener));
     } else {
         let listener = R::listener(listener).map_err(failed)?;
-        R::spawn(accept(Rc::clone(&worker), listener, plan.connections));
+        R::spawn(accept(Rc::clone(&worker), listener));
     }
     plan.shared.stop.wait().await.map_err(failed)?;
     if !inherited {
@@ -204,19 +207,24 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
 struct Worker<R: Runtime> {
     context: Rc<Context<R>>,
     parking: Parking,
+    guests: Arc<Guests>,
+    /// Where clients wait to be accepted.
+    door: Rc<OwnedFd>,
 }
 
 /// Takes connections until the program is to end.
-async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::Socket>, most: usize) {
-    let mine = Rc::new(Cell::new(0));
+async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::Socket>) {
     let shared = &worker.context.shared;
     while !shared.stop.is_asked() {
-        if mine.get() >= most {
-            R::sleep(BACK_OFF).await;
+        if worker.guests.is_full() {
+            // Who waits for a place comes before who has one and asks for nothing.
+            if !socket::has_waiting(&worker.door) || !worker.parking.make_room() {
+                R::sleep(BACK_OFF).await;
+            }
             continue;
         }
         match listener.accept().await {
-            Ok((socket, peer)) => start(&worker, socket, peer, Some(Counted::new(&mine)), true),
+            Ok((socket, peer)) => admit(&worker, socket, peer),
             Err(_) if shared.stop.is_asked() => {}
             Err(error) => {
                 shared.log.debug(format_args!("accept failed: {error}"));
@@ -228,9 +236,9 @@ async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::So
 
 /// The same from a socket that others go on with: at the end it is left alone, and whoever waits
 /// there is the next one's client.
-async fn accept_inherited<R: Runtime>(worker: Rc<Worker<R>>, listener: ReadyListener<R>, most: usize) {
+async fn accept_inherited<R: Runtime>(worker: Rc<Worker<R>>, listener: ReadyListener<R>) {
     let until_closing = Rc::clone(&worker);
-    or(accept(worker, listener, most), until_closing.context.closing.heard()).await;
+    or(accept(worker, listener), until_closing.context.closing.heard()).await;
 }
 
 /// Serves the connections that the system has accepted for us, then takes no more.
@@ -243,12 +251,22 @@ fn close<R: Runtime>(worker: &Rc<Worker<R>>, listener: &OwnedFd) {
     socket::stop_listening(listener);
 }
 
+/// Starts to serve a connection that was just accepted, unless its client has enough of them.
+fn admit<R: Runtime>(worker: &Rc<Worker<R>>, socket: R::Socket, peer: IpAddr) {
+    let guest = worker.guests.admit(peer);
+    if !guest.is_one_too_many {
+        return start(worker, socket, peer, Some(guest), true);
+    }
+    let context = Rc::clone(&worker.context);
+    spawn_guarded::<R>(guest, connection::refuse(context, socket, peer));
+}
+
 /// Starts to serve a connection; `fresh` is one that has just been made.
 fn start<R: Runtime>(
     worker: &Rc<Worker<R>>,
     socket: R::Socket,
     peer: IpAddr,
-    counted: Option<Counted>,
+    counted: Option<Guest>,
     fresh: bool,
 ) {
     let busy = worker.context.shared.stop.busy();
@@ -275,22 +293,6 @@ async fn watch_parked<R: Runtime>(worker: Rc<Worker<R>>) {
     let watched = zip(worker.parking.watch::<R>(wake), worker.parking.sweep::<R>()).await;
     if let (Err(error), ()) = watched {
         worker.context.shared.log.debug(format_args!("idle connections are not watched: {error}"));
-    }
-}
-
-/// One of this worker's connections.
-pub(super) struct Counted(Rc<Cell<usize>>);
-
-impl Counted {
-    fn new(counter: &Rc<Cell<usize>>) -> Self {
-        counter.set(counter.get() + 1);
-        Self(Rc::clone(counter))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 

@@ -58,6 +58,7 @@ pub struct Committer {
     line: Arc<Line>,
     /// Files in line after which no more are begun.
     most: usize,
+    durable: bool,
 }
 
 #[derive(Default)]
@@ -87,13 +88,16 @@ impl Line {
 }
 
 impl Committer {
-    /// Starts the thread. With `most` files in line the disk is behind, and no more are to be begun.
-    /// Without `durable` nothing is brought to stable storage before it is named.
-    pub(super) fn start(most: usize, durable: bool) -> io::Result<Self> {
-        let line = Arc::new(Line::default());
-        let theirs = Arc::clone(&line);
-        thread::Builder::new().name("committer".to_owned()).spawn(move || work(&theirs, durable))?;
-        Ok(Self { line, most })
+    /// With `most` files in line the disk is behind, and no more are to be begun. Without `durable`
+    /// nothing is brought to stable storage before it is named.
+    pub(super) fn new(most: usize, durable: bool) -> Self {
+        Self { line: Arc::default(), most, durable }
+    }
+
+    /// Starts the thread.
+    pub(super) fn start(&self) -> io::Result<()> {
+        let (theirs, durable) = (Arc::clone(&self.line), self.durable);
+        thread::Builder::new().name("committer".to_owned()).spawn(move || work(&theirs, durable)).map(drop)
     }
 
     /// Puts a file in line. Does not wait.

@@ -11,8 +11,10 @@ use crate::key::Key;
 use crate::outcome::Why;
 
 /// Key to fill.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inflight {
+    /// Fills at a time.
+    most: usize,
     fills: Mutex<HashMap<Key, Arc<Fill>>>,
     /// Counts those that have left the table.
     endings: AtomicU64,
@@ -25,6 +27,8 @@ pub enum Turn {
     Lead(Permit),
     /// Somebody does.
     Follow(Arc<Fill>),
+    /// So many files are being fetched that this one is not to be.
+    Full,
 }
 
 /// The right to fetch one file. Dropped without an end, it fails the fill.
@@ -35,11 +39,25 @@ pub struct Permit {
     fill: Arc<Fill>,
 }
 
+impl Default for Inflight {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
 impl Inflight {
+    /// An empty table with room for `most` fills.
+    pub fn new(most: usize) -> Self {
+        Self { most, fills: Mutex::default(), endings: AtomicU64::default() }
+    }
+
     /// Joins the fill of `key`, or starts it.
     pub fn enter(self: &Arc<Self>, key: &Key) -> Turn {
-        match self.fills().entry(key.clone()) {
+        let mut fills = self.fills();
+        let is_full = fills.len() >= self.most;
+        match fills.entry(key.clone()) {
             Entry::Occupied(entry) => Turn::Follow(Arc::clone(entry.get())),
+            Entry::Vacant(_) if is_full => Turn::Full,
             Entry::Vacant(entry) => {
                 let fill = Arc::new(Fill::default());
                 entry.insert(Arc::clone(&fill));

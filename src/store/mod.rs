@@ -50,6 +50,19 @@ pub struct Store {
     keeping: Arc<Keeping>,
 }
 
+/// What the store may take, and how it keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Whole files that wait for their names; with so many no more are begun.
+    pub pending: usize,
+    /// Files that are being fetched.
+    pub fills: Option<usize>,
+    /// Bytes of answers that no file can stand for.
+    pub memory: usize,
+    /// Files are on stable storage before they get their names.
+    pub sync: bool,
+}
+
 /// A finished file, open for reading.
 #[derive(Debug)]
 pub struct Entry {
@@ -81,22 +94,25 @@ pub enum Found {
 }
 
 impl Store {
-    /// Opens the cache directory. With `pending` whole files that have no name yet, no more are
-    /// begun. With `sync` files are on stable storage before they get their names. Answers that no file
-    /// can stand for take up to `memory` bytes. Blocks; for start-up only.
-    pub fn open(path: &Path, pending: usize, sync: bool, memory: usize) -> io::Result<Self> {
+    /// Opens the cache directory, with these bounds. Starts no thread yet. Blocks; for start-up only.
+    pub fn open(path: &Path, bounds: Bounds) -> io::Result<Self> {
         let root = Arc::new(Root::open(path)?);
         Ok(Self {
             heads: Arc::new(Heads::new(&root)),
-            memory: Memory::new(memory),
+            memory: Memory::new(bounds.memory),
             root,
             path: normalised(path),
-            inflight: Arc::default(),
-            committer: Committer::start(pending, sync)?,
+            inflight: Arc::new(Inflight::new(bounds.fills.unwrap_or(usize::MAX))),
+            committer: Committer::new(bounds.pending, bounds.sync),
             pace: Arc::default(),
             parents: Parents::default(),
-            keeping: Arc::new(Keeping::new(sync, process::boot_id())),
+            keeping: Arc::new(Keeping::new(bounds.sync, process::boot_id())),
         })
+    }
+
+    /// Starts the thread that gives whole files their names.
+    pub fn start(&self) -> io::Result<()> {
+        self.committer.start()
     }
 
     /// Follows the cache directory's name, should it stand for another directory by now. Blocks;

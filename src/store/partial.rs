@@ -263,6 +263,11 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
         };
         let locked = match file::lock(opened) {
             Err(error) if file::is_held(&error) => return Err(Why::HeldElsewhere),
+            Err(_) if is_fresh => {
+                // A file system without locks: nothing of ours stays behind.
+                drop(file::unlink(directory, name));
+                return Err(Why::Disk);
+            }
             result => result.map_err(|_| Why::Disk)?,
         };
         let mine = file::info(&locked).map_err(|_| Why::Disk)?;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod file;
 pub mod poller;
 pub mod process;
+pub mod sandbox;
 pub mod socket;
 pub mod transfer;
 

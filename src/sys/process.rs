@@ -1,10 +1,13 @@
 //! The process: descriptor limit, processors, signals.
 
+use std::ffi::CString;
 use std::io;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Gid, Uid};
 
 /// What tells this run of the system from every other, if it says so (random(4), `boot_id`). Reads a file
 /// that is no disk's.
@@ -149,6 +152,81 @@ impl Signals {
         std::thread::Builder::new().name("signals".into()).spawn(watch)?;
         Ok(told)
     }
+}
+
+/// A user of the system.
+#[derive(Debug)]
+pub struct User {
+    /// Its number.
+    pub id: u32,
+    /// Its own group, where it has an entry.
+    pub group: Option<u32>,
+    /// Its name, where it has an entry.
+    pub login: Option<String>,
+}
+
+/// Finds a user by name, or by number; a number need not have an entry. Blocks; for start-up only.
+pub fn user(text: &str) -> Result<User, String> {
+    let number = text.parse::<u32>().ok();
+    let found = match number {
+        Some(id) => nix::unistd::User::from_uid(Uid::from_raw(id)),
+        None => nix::unistd::User::from_name(text),
+    };
+    match (found.map_err(|error| error.desc().to_owned())?, number) {
+        (Some(user), _) => {
+            Ok(User { id: user.uid.as_raw(), group: Some(user.gid.as_raw()), login: Some(user.name) })
+        }
+        (None, Some(id)) => Ok(User { id, group: None, login: None }),
+        (None, None) => Err("no user has this name".to_owned()),
+    }
+}
+
+/// Finds a group by name, or by number: its number, and what it was called. Blocks; for start-up only.
+pub fn group(text: &str) -> Result<(u32, String), String> {
+    let id = match text.parse::<u32>() {
+        Ok(id) => Some(id),
+        Err(_) => {
+            let found = nix::unistd::Group::from_name(text).map_err(|error| error.desc().to_owned())?;
+            found.map(|group| group.gid.as_raw())
+        }
+    };
+    Ok((id.ok_or("no group has this name")?, text.to_owned()))
+}
+
+/// Gives a directory to a user and a group (chown(2)). Blocks; for start-up only.
+pub fn give(path: &Path, user: Option<u32>, group: u32) -> io::Result<()> {
+    Ok(nix::unistd::chown(path, user.map(Uid::from_raw), Some(Gid::from_raw(group)))?)
+}
+
+/// Goes on as another user and in another group, for good: with the other groups of `login` and no
+/// more, without capabilities, and unable to gain rights by executing anything (setgroups(2),
+/// setgid(2), setuid(2), capabilities(7)). A process that is what it is to be changes nothing.
+pub fn become_user(user: Option<u32>, login: Option<&str>, group: u32) -> io::Result<()> {
+    let (gid, same) = (Gid::from_raw(group), Uid::effective().as_raw());
+    if !Uid::effective().is_root() && user.is_none_or(|user| user == same) && Gid::effective() == gid {
+        return Ok(());
+    }
+    match login.map(CString::new).transpose()? {
+        Some(login) => nix::unistd::initgroups(&login, gid)?,
+        None => nix::unistd::setgroups(&[gid])?,
+    }
+    nix::unistd::setgid(gid)?;
+    if let Some(user) = user.filter(|user| *user != same) {
+        nix::unistd::setuid(Uid::from_raw(user))?;
+        // Whoever could come back has not left.
+        if nix::unistd::setuid(Uid::from_raw(same)).is_ok() {
+            return Err(io::Error::other("the user could be changed back"));
+        }
+    }
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_no_new_privs()?;
+    Ok(())
+}
+
+/// May this process make files in the directory (access(2))? Blocks; for start-up only.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    use nix::unistd::{AccessFlags, access};
+    Ok(access(path, AccessFlags::W_OK | AccessFlags::X_OK)?)
 }
 
 /// The words of an error of the system, without its number.

@@ -60,6 +60,14 @@ pub fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, IpAddr)> {
     Ok((socket.into(), ip))
 }
 
+/// Does anybody wait to be accepted? Takes no time.
+pub fn has_waiting(listener: &impl AsFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut look = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    // A look that fails saw nobody.
+    retry(|| poll(&mut look, PollTimeout::ZERO)).is_ok_and(|ready| ready > 0)
+}
+
 /// Makes calls on it return at once.
 pub fn never_block(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_nonblocking(true)
@@ -94,6 +102,12 @@ pub fn take_error(socket: &impl AsFd) -> io::Result<()> {
 pub fn recv(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let fd = socket.as_fd().as_raw_fd();
     retry(|| nix::sys::socket::recv(fd, buffer, MsgFlags::MSG_DONTWAIT))
+}
+
+/// Has something come? 1 if so, 0 is the peer's end of stream; nothing is taken.
+pub fn peek(socket: &impl AsFd) -> io::Result<usize> {
+    let fd = socket.as_fd().as_raw_fd();
+    retry(|| nix::sys::socket::recv(fd, &mut [0; 1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK))
 }
 
 /// Receives up to `most` bytes behind those in `buffer`; 0 is the peer's end of stream.

@@ -7,9 +7,12 @@ pub mod tls;
 pub mod transport;
 
 use std::cell::RefCell;
+use std::future::{Future, pending};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+use futures_lite::future::or;
 
 use crate::config::{Limits, Origin};
 use crate::error::{Error, Kind, Side};
@@ -90,19 +93,29 @@ impl<R: Runtime> Upstream<R> {
         head: &[u8],
         method: &Method,
     ) -> Result<(ResponseHead, OriginBody<R>), Error> {
-        self.ask_at(&self.origin, head, method).await
+        self.ask_at(&self.origin, pending(), head, method).await
     }
 
-    /// The same of another server.
+    /// The same of another server, for somebody who may have `gone`: then no place is waited for.
     pub async fn ask_at(
         self: &Rc<Self>,
         to: &Arc<Origin>,
+        gone: impl Future<Output = ()>,
         head: &[u8],
         method: &Method,
     ) -> Result<(ResponseHead, OriginBody<R>), Error> {
+        let hung_up = async {
+            gone.await;
+            Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line to the origin"))
+        };
+        let place = or(self.place(), hung_up).await?;
         // What may not be repeated is not sent over a connection that may be closing.
-        let mut connection =
-            if method.is_idempotent() { self.connection(to).await? } else { self.new_connection(to).await? };
+        let idle = if method.is_idempotent() { self.idle_connection(to) } else { None };
+        let mut connection = match idle {
+            Some(idle) => idle,
+            None => self.connect(to).await?,
+        };
+        connection.place = Some(place);
         let mut answer = self.try_once(&mut connection, head, method).await;
         if let Err(error) = &answer
             && connection.reused
@@ -180,15 +193,14 @@ impl<R: Runtime> Upstream<R> {
         }
     }
 
-    /// An idle connection that still stands, or a new one.
-    async fn connection(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
-        let place = Some(self.place().await?);
-        while let Some((since, connection)) = self.take_idle(to) {
+    /// An idle connection to that server that still stands.
+    fn idle_connection(&self, to: &Arc<Origin>) -> Option<Connection<R>> {
+        loop {
+            let (since, connection) = self.take_idle(to)?;
             if since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet() {
-                return Ok(Connection { place, ..connection });
+                return Some(connection);
             }
         }
-        Ok(Connection { place, ..self.connect(to).await? })
     }
 
     /// The connection to that server that was given back last.

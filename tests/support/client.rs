@@ -88,7 +88,7 @@ impl Client {
         Self::over(socket.into())
     }
 
-    fn over(stream: TcpStream) -> Self {
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -123,6 +123,11 @@ impl Client {
     pub(crate) fn half_close(&mut self) -> &mut Self {
         self.stream.shutdown(Shutdown::Write).unwrap();
         self
+    }
+
+    /// The same, where the server may have closed already.
+    pub(crate) fn end(&mut self) {
+        drop(self.stream.shutdown(Shutdown::Write));
     }
 
     /// Goes away the rude way, with a reset.
@@ -164,6 +169,23 @@ impl Client {
             assert!(self.more(), "ended after {} of {count} bytes", self.ahead.len());
         }
         self.take(count)
+    }
+
+    /// Adds up to `count` raw bytes to `body`; false at the end of the stream.
+    #[track_caller]
+    pub(crate) fn try_raw(&mut self, count: usize, body: &mut Vec<u8>) -> bool {
+        let there = !self.ahead.is_empty() || self.more();
+        let count = self.ahead.len().min(count);
+        body.extend(self.take(count));
+        there
+    }
+
+    /// Has the server said something, or closed? Waits for a moment only.
+    pub(crate) fn has_answer(&mut self) -> bool {
+        self.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let answered = !self.ahead.is_empty() || self.stream.peek(&mut [0]).is_ok();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        answered
     }
 
     /// Everything to the end of the stream.

@@ -126,3 +126,12 @@ pub(crate) fn set_record(path: &std::path::Path, text: &str) -> bool {
         unsafe { libc::fsetxattr(file.as_raw_fd(), RECORD.as_ptr(), text.as_ptr().cast(), text.len(), 0) };
     set == 0
 }
+
+/// Whether the kernel can fence off a process.
+pub(crate) fn has_landlock() -> bool {
+    /// Asks for the version of the interface instead of making rules (landlock_create_ruleset(2)).
+    const VERSION: libc::c_int = 1;
+    // SAFETY: with this flag the kernel wants no attributes.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, VERSION) };
+    version >= 1
+}

@@ -1,5 +1,6 @@
 //! Asking the origin, once for everybody, and keeping what it says.
 
+use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -96,7 +97,7 @@ async fn exchange_with_origin<R: Runtime>(
     let conditions = condition.map(|kept| &*kept.head);
     let asked = head::check_request(&exchange.context.upstream.origin, exchange.request, conditions);
     let begun = clock::unix_secs();
-    let (answer, body) = redirect::ask(exchange, &asked, Follow::Maybe).await?;
+    let (answer, body) = redirect::ask(exchange, pending(), &asked, Follow::Maybe).await?;
     let times = Times { asked: begun, came: clock::unix_secs() };
     Ok(Came { asked, answer, body, times, at: Instant::now() })
 }

@@ -21,7 +21,7 @@ pub(super) async fn run<R: Runtime>(
     exchange.log.debug(format_args!("proxying HEAD to {}", exchange.origin_url()));
     let asked = head::pass_request(&exchange.context.upstream.origin, exchange.request);
     let begun = clock::unix_secs();
-    let (answer, body) = match redirect::ask(exchange, &asked, Follow::Maybe).await {
+    let (answer, body) = match redirect::ask(exchange, client.hung_up(), &asked, Follow::Maybe).await {
         Ok(answered) => answered,
         Err(error) => return failed(wanted, client, &error, kept).await,
     };

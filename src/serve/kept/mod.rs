@@ -119,6 +119,7 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
             }
             // What was found may be old by now.
             Turn::Lead(permit) => permit.withdraw(),
+            Turn::Full => return pass::run(exchange, client, Why::FillsFull).await,
             Turn::Follow(fill) => {
                 if let Some(reply) = join(&wanted, client, &fill, kept).await {
                     return reply;

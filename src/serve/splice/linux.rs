@@ -65,6 +65,8 @@ async fn receive<R: Runtime>(body: &mut OriginBody<R>, pipe: &mut Pipe, most: u6
         match pipe.fill_from(socket, most) {
             Ok(moved) => return body.moved_raw(moved).map(|()| true),
             Err(error) if would_block(&error) => body.readable().await?,
+            // Nothing has been moved: the rest is copied.
+            Err(error) if transfer::is_unsupported(&error) => return Ok(false),
             Err(error) => return Err(Error::io(Side::Origin, &error)),
         }
     }
@@ -138,7 +140,7 @@ async fn move_to_client<R: Runtime>(
         turn += pipe.held as u64;
         while pipe.held > 0 {
             match pipe.drain_to_socket(out.socket()) {
-                Ok(1..) => {}
+                Ok(moved @ 1..) => out.moved(moved),
                 Ok(0) => return Err(Error::io(Side::Client, &io::ErrorKind::WriteZero.into())),
                 Err(error) if would_block(&error) => out.writable().await?,
                 Err(error) => return Err(Error::io(Side::Client, &error)),

@@ -16,9 +16,10 @@ pub use linux::{Pipe, send_file};
 
 use std::io;
 
-/// Does the error say that this kind of descriptor knows no such call (sendfile(2), splice(2))?
+/// Does the error say that this kind of descriptor knows no such call (sendfile(2), splice(2)), or that
+/// a filter lets nobody make it?
 pub fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EPERM))
 }
 
 /// What a call has moved that may report an error although it moved something: the offset tells.

@@ -1,0 +1,109 @@
+//! Clients' connections, counted over all workers and, if need be, for each client's address.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many there are.
+#[derive(Debug)]
+pub struct Guests {
+    count: AtomicUsize,
+    most: usize,
+    /// Connections that each address may have.
+    each: Option<usize>,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Guests {
+    /// Room for `most` at a time, and for `each` address so many of them. Each worker waits for one
+    /// that it has room for, so there may be as many more as there are other workers.
+    pub fn new(most: usize, each: Option<usize>) -> Self {
+        Self { count: AtomicUsize::new(0), most, each, by_address: Mutex::default() }
+    }
+
+    /// Is there no room for another?
+    pub fn is_full(&self) -> bool {
+        self.count.load(Ordering::Relaxed) >= self.most
+    }
+
+    /// Counts a connection from this address.
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Guest {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let client = self.each.map(|_| client(address));
+        let had = client.map_or(0, |client| {
+            let mut by_address = self.by_address();
+            let count = by_address.entry(client).or_default();
+            *count += 1;
+            *count - 1
+        });
+        Guest { guests: Arc::clone(self), client, is_one_too_many: self.each.is_some_and(|each| had >= each) }
+    }
+
+    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection; no longer counted when dropped.
+#[derive(Debug)]
+pub struct Guest {
+    guests: Arc<Guests>,
+    client: Option<IpAddr>,
+    /// Its client had all it may have.
+    pub is_one_too_many: bool,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.guests.count.fetch_sub(1, Ordering::Relaxed);
+        let Some(client) = self.client else { return };
+        if let Entry::Occupied(mut count) = self.guests.by_address().entry(client) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// Whom an address stands for: with IPv6 one host has a whole network of 2^64 (RFC 4291 section 2.5.1).
+fn client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            const NETWORK: u128 = !(u64::MAX as u128);
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & NETWORK))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_client_has_its_own_count() {
+        let guests = Arc::new(Guests::new(4, Some(2)));
+        let admit = |address: &str| guests.admit(address.parse().unwrap());
+        let first = [admit("10.0.0.1"), admit("::ffff:10.0.0.1")];
+        assert!(first.iter().all(|guest| !guest.is_one_too_many));
+        let third = admit("10.0.0.1");
+        assert!(third.is_one_too_many && !admit("10.0.0.2").is_one_too_many && !guests.is_full());
+        let network = [admit("2001:db8::1"), admit("2001:db8::2:0:0:1")];
+        assert!(!network[1].is_one_too_many && guests.is_full());
+        assert!(admit("2001:db8::3").is_one_too_many && !admit("2001:db8:0:1::1").is_one_too_many);
+        drop((first, third, network));
+        assert!(!admit("10.0.0.1").is_one_too_many);
+        assert_eq!((guests.count.load(Ordering::Relaxed), guests.by_address().len()), (0, 0));
+    }
+
+    #[test]
+    fn without_a_limit_nobody_is_told_apart() {
+        let guests = Arc::new(Guests::new(2, None));
+        let all = [(); 3].map(|()| guests.admit("::1".parse().unwrap()));
+        assert!(guests.is_full() && all.iter().all(|guest| !guest.is_one_too_many));
+        assert!(guests.by_address().is_empty());
+    }
+}

@@ -1,0 +1,341 @@
+//! A disk that is full, read-only, refuses a call, or changes under our hands: clients get the exact
+//! bytes or a visibly broken transfer, never a hang, and nothing half is left.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::stat::Mode;
+
+use crate::support::sandbox::Limit;
+use crate::support::util::tree;
+use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until, within};
+
+on_both!(
+    a_full_disk_during_a_hundred_fills_costs_nobody_a_byte,
+    a_read_only_disk_serves_what_is_there_and_passes_the_rest,
+    calls_that_fail_cost_no_client_its_bytes,
+    a_cache_directory_removed_during_a_fill_costs_no_client_its_bytes,
+    a_file_that_is_cut_while_it_is_sent_breaks_the_transfer,
+    a_file_that_is_replaced_or_removed_while_it_is_sent_arrives_as_it_was,
+    a_file_in_progress_that_is_cut_and_taken_away_is_not_stored,
+    what_takes_the_name_during_a_fill_is_left_alone,
+    what_is_no_file_under_an_in_progress_name_is_left_alone,
+);
+
+/// A small file system in memory, mounted for a test; `None` for who may not mount.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount(size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let small = mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], dir.path());
+        if !small {
+            eprintln!("SKIPPED: a file system cannot be mounted here (that takes root)");
+            return None;
+        }
+        Some(Self(dir))
+    }
+
+    fn remount(&self, how: &str) {
+        assert!(mount(&["-o", &format!("remount,{how}")], self.0.path()));
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Lazily: a file may still be open.
+        drop(Command::new("umount").arg("-l").arg(self.0.path()).status());
+    }
+}
+
+fn mount(args: &[&str], path: &Path) -> bool {
+    let run = Command::new("mount").args(args).arg(path).output();
+    run.is_ok_and(|output| output.status.success())
+}
+
+/// Files of 256 KiB, each with bytes of its own.
+fn many() -> Origin {
+    Origin::start(|request, reply| reply.serve(request, &content(&request.target)))
+}
+
+fn content(target: &str) -> Vec<u8> {
+    let digits: String = target.chars().filter(char::is_ascii_digit).collect();
+    bytes(256 << 10, digits.parse::<u64>().unwrap_or(0) + 1)
+}
+
+fn a_full_disk_during_a_hundred_fills_costs_nobody_a_byte(io: Io) {
+    let Some(small) = Small::mount("4m") else { return };
+    let origin = many();
+    let server = Launch::new(io, &origin).cache(small.0.path()).start();
+    // A quarter of a hundred times as much as there is room for.
+    thread::scope(|scope| {
+        for client in 0..10 {
+            let server = &server;
+            scope.spawn(move || {
+                let mut connection = server.client();
+                for n in 0..10 {
+                    let target = format!("/{}.tgz", client * 10 + n);
+                    connection.get(&target).expect(200, &content(&target)).expect_keep_alive();
+                }
+            });
+        }
+    });
+    let whole = |name: &String| {
+        let stored = fs::read(server.path(name)).unwrap();
+        assert_eq!(stored, content(name), "{name}");
+    };
+    let files = within("nothing is in progress", || {
+        let files = tree(server.cache_dir());
+        files.iter().all(|name| !name.ends_with(".in-progress")).then_some(files)
+    });
+    files.iter().for_each(whole);
+    assert!(files.len() < 17, "{} files of 256 KiB in 4 MiB", files.len());
+    // Room is made: what is asked for now is stored again.
+    for name in &files {
+        fs::remove_file(server.path(name)).unwrap();
+    }
+    for n in 200..204 {
+        let target = format!("/{n}.tgz");
+        server.get(&target).expect(200, &content(&target));
+        server.expect_cached(&target[1..], &content(&target));
+    }
+    assert_eq!(server.err.all(), [""; 0]);
+}
+
+fn a_read_only_disk_serves_what_is_there_and_passes_the_rest(io: Io) {
+    let Some(small) = Small::mount("8m") else { return };
+    let origin = many();
+    let server = Launch::new(io, &origin).cache(small.0.path()).start();
+    server.get("/1.tgz").expect(200, &content("1"));
+    server.expect_cached("1.tgz", &content("1"));
+    server.expect_tree(&["1.tgz"]);
+    small.remount("ro");
+    let mut client = server.client();
+    for target in ["/1.tgz", "/2.tgz", "/dir/3.tgz", "/2.tgz"] {
+        client.get(target).expect(200, &content(target)).expect_keep_alive();
+    }
+    assert_eq!(origin.count(), 4);
+    server.expect_tree(&["1.tgz"]);
+    small.remount("rw");
+    for target in ["/2.tgz", "/dir/3.tgz"] {
+        client.get(target).expect(200, &content(target));
+        server.expect_cached(&target[1..], &content(target));
+    }
+}
+
+/// System calls of a fill, from its first to its last, of which one fails: is the file kept then?
+const CALLS: &[(&[libc::c_long], bool)] = &[
+    (&[libc::SYS_mkdirat], false),
+    (&[libc::SYS_flock], false),
+    (&[libc::SYS_pwrite64, libc::SYS_splice], false),
+    (&[libc::SYS_splice], true),
+    (&[libc::SYS_utimensat], false),
+    (&[libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_syncfs], false),
+    (&[libc::SYS_renameat, libc::SYS_renameat2], false),
+    (&[libc::SYS_openat2], true),
+    (&[libc::SYS_sendfile], true),
+];
+
+#[track_caller]
+fn expect_nothing(server: &Server, calls: &[libc::c_long]) {
+    let nothing = || tree(server.cache_dir()).iter().all(|name| name.ends_with('/'));
+    wait_until(&format!("nothing is kept without {calls:?}"), nothing);
+}
+
+fn calls_that_fail_cost_no_client_its_bytes(io: Io) {
+    let small = bytes(1_000, 1);
+    let large = bytes(3 << 20, 2);
+    for (calls, kept) in CALLS {
+        let (one, other) = (small.clone(), large.clone());
+        let origin = Origin::start(move |request, reply| {
+            reply.serve(request, if request.target.contains("small") { &one } else { &other });
+        });
+        let mut launch = Launch::new(io, &origin).args(["--workers", "1"]);
+        for call in *calls {
+            launch = launch.limit(Limit::Refuse(*call));
+        }
+        let server = launch.start();
+        let mut client = server.client();
+        for (target, body) in [("/dir/small.tgz", &small), ("/dir/large.tgz", &large)] {
+            for _ in 0..2 {
+                client.get(target).expect(200, body).expect_keep_alive();
+            }
+            if *kept {
+                server.expect_cached(&target[1..], body);
+            } else {
+                expect_nothing(&server, calls);
+            }
+        }
+        server.put("hit.tgz", b"hit");
+        client.get("/hit.tgz").expect(200, b"hit");
+        assert_eq!(server.err.all(), [""; 0], "{calls:?}");
+    }
+}
+
+/// An origin that waits at the gate in the middle of the first body.
+fn half_way(body: &[u8], gate: &Gate) -> Origin {
+    let (body, gate) = (body.to_vec(), gate.clone());
+    Origin::start(move |request, reply| {
+        reply.head(body.len(), "");
+        reply.write(&body[..body.len() / 2]);
+        if request.index == 0 {
+            gate.wait();
+        }
+        reply.write(&body[body.len() / 2..]);
+    })
+}
+
+fn a_cache_directory_removed_during_a_fill_costs_no_client_its_bytes(io: Io) {
+    let body = bytes(1 << 20, 3);
+    let gate = Gate::default();
+    let origin = half_way(&body, &gate);
+    let server = Server::start(io, &origin);
+    let mut clients: Vec<_> = (0..3).map(|_| server.client()).collect();
+    let mut heads: Vec<_> =
+        clients.iter_mut().map(|client| client.ask("GET", "/a/b/x.tgz", "").head("GET")).collect();
+    wait_until("the fill has begun", || server.path("a/b/x.tgz.in-progress").exists());
+    fs::remove_dir_all(server.cache_dir()).unwrap();
+    gate.open();
+    for (client, response) in clients.iter_mut().zip(&mut heads) {
+        client.finish(response);
+        response.expect(200, &body).expect_keep_alive();
+    }
+    let mut n = 0;
+    wait_until("files are cached again", || {
+        n += 1;
+        server.get(&format!("/a/b/{n}.tgz")).expect(200, &body);
+        (1..=n).any(|n| server.path(&format!("a/b/{n}.tgz")).exists())
+    });
+    wait_until("nothing is in progress", || {
+        tree(server.cache_dir()).iter().all(|name| !name.ends_with(".in-progress"))
+    });
+    assert!(!server.path("a/b/x.tgz").exists());
+}
+
+/// A client that has the head and a few bytes of a large hit, and takes its time.
+fn in_the_middle(server: &Server, target: &str) -> (Client, crate::support::Response) {
+    let mut client = Client::connect_with_small_window(server.addr());
+    let mut response = client.ask("GET", target, "").head("GET");
+    assert_eq!(response.status, 200);
+    response.body = client.raw(1_000);
+    (client, response)
+}
+
+fn a_file_that_is_cut_while_it_is_sent_breaks_the_transfer(io: Io) {
+    let body = bytes(32 << 20, 4);
+    for left in [0, 2_000, (31 << 20) + 5] {
+        let server = Launch::new(io, &Origin::silent()).args(["--workers", "1"]).start();
+        let path = server.put("x.tar", &body);
+        let (mut client, mut response) = in_the_middle(&server, "/x.tar");
+        File::options().write(true).open(&path).unwrap().set_len(left).unwrap();
+        client.finish(&mut response);
+        assert!(!response.whole, "{} bytes passed for the whole file", response.body.len());
+        // What had been handed to the system may end in the zeros that the cut has left of a page.
+        let odd = response.body.iter().zip(&body).position(|(got, sent)| got != sent && *got != 0);
+        assert_eq!(odd, None);
+        // What is there now is what the next client gets.
+        let left = usize::try_from(left).unwrap();
+        server.get("/x.tar").expect(200, &body[..left]);
+    }
+}
+
+fn a_file_that_is_replaced_or_removed_while_it_is_sent_arrives_as_it_was(io: Io) {
+    let body = bytes(32 << 20, 5);
+    let origin = Origin::fixed(b"fetched anew");
+    let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
+    type Change = fn(&Path);
+    let changes: [(&[u8], Change); 4] = [
+        (b"another", |path| {
+            fs::write(path.with_extension("new"), b"another").unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        }),
+        (b"fetched anew", |path| fs::remove_file(path).unwrap()),
+        (b"fetched anew", |path| fs::rename(path, path.with_extension("old")).unwrap()),
+        (b"", |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
+    ];
+    for (then, change) in changes {
+        let path = server.put("x.tar", &body);
+        let (mut client, mut response) = in_the_middle(&server, "/x.tar");
+        change(&path);
+        client.finish(&mut response);
+        response.expect(200, &body).expect_keep_alive();
+        let status = if then.is_empty() { 400 } else { 200 };
+        server.get("/x.tar").expect(status, then);
+        wait_until("it is stored", || tree(server.cache_dir()).iter().all(|name| !name.contains("progress")));
+        drop(fs::remove_file(&path));
+    }
+}
+
+fn a_file_in_progress_that_is_cut_and_taken_away_is_not_stored(io: Io) {
+    let body = bytes(1 << 20, 6);
+    let gate = Gate::default();
+    let origin = half_way(&body, &gate);
+    let server = Launch::new(io, &origin).debug().start();
+    let mut client = server.client();
+    let mut response = client.ask("GET", "/x.tgz", "").head("GET");
+    let partial = server.path("x.tgz.in-progress");
+    // The client has taken what is there.
+    response.body = client.raw(body.len() / 2);
+    File::options().write(true).open(&partial).unwrap().set_len(10).unwrap();
+    // Another that comes now would read what is not there any more.
+    let mut late = server.client();
+    let mut broken = late.ask("GET", "/x.tgz", "").head("GET");
+    late.finish(&mut broken);
+    assert!(!broken.whole && body.starts_with(&broken.body[..broken.body.len().min(10)]));
+    fs::remove_file(&partial).unwrap();
+    gate.open();
+    client.finish(&mut response);
+    response.expect(200, &body);
+    server.err.wait_for("failed to rename");
+    server.expect_nothing_cached();
+    server.get("/x.tgz").expect(200, &body);
+    server.expect_cached("x.tgz", &body);
+}
+
+fn what_takes_the_name_during_a_fill_is_left_alone(io: Io) {
+    let body = bytes(1 << 20, 7);
+    let gate = Gate::default();
+    let origin = half_way(&body, &gate);
+    let server = Server::start(io, &origin);
+    let mut client = server.client();
+    let mut response = client.ask("GET", "/x.tgz", "").head("GET");
+    fs::create_dir(server.path("x.tgz")).unwrap();
+    fs::write(server.path("x.tgz/kept"), b"kept").unwrap();
+    gate.open();
+    client.finish(&mut response);
+    response.expect(200, &body).expect_keep_alive();
+    server.expect_tree(&["x.tgz/kept"]);
+    server.get("/x.tgz").expect(400, b"");
+    fs::remove_dir_all(server.path("x.tgz")).unwrap();
+    server.get("/x.tgz").expect(200, &body);
+    server.expect_cached("x.tgz", &body);
+}
+
+fn what_is_no_file_under_an_in_progress_name_is_left_alone(io: Io) {
+    let body = bytes(300_000, 8);
+    let origin = Origin::fixed(&body);
+    let server = Server::start(io, &origin);
+    let fifo = server.path("fifo.tgz.in-progress");
+    nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o644)).unwrap();
+    let socket = server.path("socket.tgz.in-progress");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    // Who waits for a FIFO's other end waits for ever.
+    for target in ["/fifo.tgz", "/socket.tgz"] {
+        server.get(target).expect(200, &body);
+    }
+    thread::sleep(Duration::from_millis(50));
+    server.get("/well.tgz").expect(200, &body);
+    server.expect_cached("well.tgz", &body);
+    // A FIFO is nobody's half file: it may go; but never does its name get to be the file's.
+    for name in ["fifo.tgz", "socket.tgz"] {
+        let kind = fs::symlink_metadata(server.path(name)).map(|info| info.file_type());
+        assert!(kind.is_err() || kind.is_ok_and(|kind| kind.is_file() && !kind.is_fifo()), "{name}");
+    }
+}
