@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::key::percent_decode;
 use crate::pattern::Pattern;
+use crate::preset::{Preset, Rules};
 
 /// Everything the server needs to know.
 #[derive(Debug, Clone)]
@@ -21,6 +22,12 @@ pub struct Config {
     pub port: u16,
     /// Which paths are cached.
     pub pattern: Pattern,
+    /// Which paths are kept and checked with the origin.
+    pub revalidate: Option<Pattern>,
+    /// The package sites whose layouts were asked for.
+    pub presets: Vec<&'static Preset>,
+    /// Which of their indexes belong together, and which tell the sizes of packages.
+    pub rules: Rules,
     /// Where missing files come from.
     pub origin: Origin,
     /// How many threads serve.

@@ -20,6 +20,7 @@ pub mod key;
 pub mod observe;
 pub mod outcome;
 pub mod pattern;
+pub mod preset;
 pub mod route;
 pub mod rt;
 pub mod serve;

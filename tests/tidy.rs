@@ -56,7 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Flags become a `Config` here, where the flag and the variable to complain about are known.
     // Words for errors of the system.
-    ("cli", &["config", "pattern", "sys::process"]),
+    ("cli", &["config", "pattern", "preset", "sys::process"]),
     ("route", &["http", "key", "outcome", "pattern"]),
     // Files are `sys`'s: reads and writes of a regular file need no loop.
     // Its thread goes behind the workers.
@@ -64,10 +64,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Sockets are read and written by direct calls, as in `serve`.
     ("upstream", &["config", "error", "http", "rt", "sys::is_exhausted", "sys::socket", "sys::would_block"]),
     ("observe", &[]),
-    ("config", &["key", "pattern"]),
+    ("config", &["key", "pattern", "preset"]),
     ("key", &["http"]),
     ("outcome", &[]),
     ("stop", &["rt"]),
+    ("preset", &["pattern"]),
     ("pattern", &[]),
     ("http", &["error"]),
     ("error", &[]),
@@ -357,7 +358,7 @@ fn the_binary_only_starts_the_library() {
 
 #[test]
 fn what_decides_by_values_touches_nothing() {
-    let pure = ["http", "key", "route", "pattern", "outcome"];
+    let pure = ["http", "key", "route", "pattern", "preset", "outcome"];
     let all = sources();
     let sources = all.iter().filter(|source| pure.contains(&source.module()));
     let rule = "this module is to be pure";

@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 21] = [
+pub(super) const OPTIONS: [Opt; 23] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -105,6 +105,13 @@ pub(super) const OPTIONS: [Opt; 21] = [
         Some("<s>"),
         "[env FS_CACHE_LOOK_UP_TIME] how long the look-up of a name holds, defaults to 1 second",
     ),
+    opt(
+        None,
+        "preset",
+        Some("<list>"),
+        "[env FS_CACHE_PRESET] paths of package sites, added to the regex or in its place: such as apt,npm",
+    ),
+    opt(None, "print-config", None, "print the configuration in force and exit"),
 ];
 
 /// The options that end the parsing: what stands behind them, right or wrong, does not matter any more.

@@ -9,6 +9,7 @@ use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
 use crate::config::{Config, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
 use crate::pattern::Pattern;
+use crate::preset::{self, Preset, Rules};
 use crate::sys::process;
 
 /// The arguments as argh reads them. A value given twice counts as the last one says.
@@ -76,6 +77,12 @@ pub(super) struct Flags {
     /// seconds
     #[argh(option)]
     look_up_time: Vec<String>,
+    /// package sites
+    #[argh(option)]
+    preset: Vec<String>,
+    /// configuration
+    #[argh(switch)]
+    pub(super) print_config: bool,
 }
 
 impl Flags {
@@ -132,11 +139,15 @@ impl Flags {
     pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
         let limits = self.limits(env)?;
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
-        let url = pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set).ok_or_else(|| {
-            UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
-        })?;
-        let origin = url.read("URL", Origin::parse)?;
+        let origin = match pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set) {
+            Some(url) => url.read("URL", Origin::parse)?,
+            None if self.print_config => Origin { url: String::new(), ..unnamed()? },
+            None => {
+                return Err(UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned()));
+            }
+        };
         let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {
+            Some(dir) if self.print_config => PathBuf::from(dir.value),
             Some(dir) => dir.read("cache directory", directory)?,
             None => std::env::current_dir().map_err(|error| {
                 UsageError(format!("cannot use the current directory: {}", process::error_text(&error)))
@@ -150,12 +161,15 @@ impl Flags {
             Some(port) => port.read("port", port_number)?,
             None => u16::try_from(default_port).unwrap_or_default(),
         };
+        let presets = presets(self.preset, env)?;
+        let immutable = presets.iter().map(|preset| preset.immutable.join("|")).collect::<Vec<_>>();
         let pattern = match pick(self.regex, "--regex", "FS_CACHE_REGEX").filter(Setting::is_set) {
-            Some(regex) => {
-                regex.read("regex", |source| Pattern::new(source).map_err(|error| error.to_string()))?
-            }
-            None => Pattern::new(Pattern::DEFAULT).map_err(|error| UsageError(error.to_string()))?,
+            Some(regex) => regex.read("regex", |source| joined(source, &immutable))?,
+            None if presets.is_empty() => joined(Pattern::DEFAULT, &[]).map_err(UsageError)?,
+            None => joined("", &immutable).map_err(UsageError)?,
         };
+        let checked = presets.iter().map(|preset| preset.revalidate.join("|")).collect::<Vec<_>>();
+        let revalidate = if presets.is_empty() { None } else { Some(joined("", &checked)) };
         let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");
         let pin = pick(self.pin_cpus, "--pin-cpus", "FS_CACHE_PIN_CPUS");
         let io = pick(self.io, "--io", "FS_CACHE_IO");
@@ -165,6 +179,9 @@ impl Flags {
             host,
             port,
             pattern,
+            revalidate: revalidate.transpose().map_err(UsageError)?,
+            rules: Rules::new(&presets).map_err(|error| UsageError(error.to_string()))?,
+            presets,
             origin,
             workers: workers
                 .map_or(Ok(Workers::Auto), |workers| workers.read("number of workers", Workers::parse))?,
@@ -173,6 +190,36 @@ impl Flags {
             limits,
         })
     }
+}
+
+/// An origin that nobody asks, where the configuration is only printed.
+fn unnamed() -> Result<Origin, UsageError> {
+    Origin::parse("http://localhost").map_err(UsageError)
+}
+
+/// The presets chosen, each once, in the order in which they were first named.
+fn presets(given: Vec<String>, env: Env<'_>) -> Result<Vec<&'static Preset>, UsageError> {
+    let (value, source) = if given.is_empty() {
+        (set(env, "FS_CACHE_PRESET").unwrap_or_default(), "FS_CACHE_PRESET")
+    } else {
+        (given.join(","), "--preset")
+    };
+    let named = Setting { value, source }.read("preset", preset::parse)?;
+    let mut chosen: Vec<&'static Preset> = Vec::new();
+    for preset in named {
+        if !chosen.iter().any(|known| known.name == preset.name) {
+            chosen.push(preset);
+        }
+    }
+    Ok(chosen)
+}
+
+/// The operator's pattern, together with those of presets.
+fn joined(source: &str, presets: &[String]) -> Result<Pattern, String> {
+    // Alone first: a pattern is not to become right, or mean another thing, by what stands around it.
+    Pattern::new(source).map_err(|error| error.to_string())?;
+    let all = preset::any_of([source].into_iter().chain(presets.iter().map(String::as_str)));
+    Pattern::new(&all).map_err(|error| error.to_string())
 }
 
 /// A value and where it came from.
