@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod http;
+pub mod index;
 pub mod key;
 pub mod observe;
 pub mod outcome;

@@ -143,7 +143,9 @@ impl Flags {
             Some(url) => url.read("URL", Origin::parse)?,
             None if self.print_config => Origin { url: String::new(), ..unnamed()? },
             None => {
-                return Err(UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned()));
+                return Err(UsageError(
+                    "url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned(),
+                ));
             }
         };
         let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::follow::Role;
-use super::{Context, Exchange, Reply, follow, head, pass, splice};
+use super::{Context, Exchange, Reply, follow, head, pass, rebuilt, splice};
 use crate::error::{Error, Side};
 use crate::http::date;
 use crate::http::request::Method;
@@ -270,9 +270,15 @@ fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, si
     let modified = permit.fill().modified();
     let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
     let busy = context.shared.stop.busy();
+    let index = rebuilt::Index::named(&context.shared, permit.key(), &log);
     let report = Box::new(move |outcome: io::Result<()>| {
         match outcome {
-            Ok(()) => log.debug(format_args!("renamed {path}.in-progress to {path}")),
+            Ok(()) => {
+                log.debug(format_args!("renamed {path}.in-progress to {path}"));
+                if let Some(index) = index {
+                    index.compare_all();
+                }
+            }
             Err(error) => {
                 log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}"));
             }

@@ -9,6 +9,7 @@ pub mod hit;
 pub mod lookup;
 pub mod pass;
 pub mod ready;
+pub mod rebuilt;
 pub mod splice;
 pub mod upload;
 pub mod warm;

@@ -27,6 +27,7 @@ mod parity_cli;
 mod parity_dir;
 mod parity_log;
 mod pass;
+mod preset;
 mod ready;
 mod regressions;
 mod time_limits;
