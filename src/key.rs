@@ -16,7 +16,7 @@ const NAME_BYTES: usize = 255;
 const PATH_BYTES: usize = 4095;
 
 /// A path proven to stay inside the cache directory: relative, no `.`, `..`, empty or NUL component.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key(String);
 
 /// A request's path after decoding.

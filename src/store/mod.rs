@@ -7,6 +7,7 @@ pub mod inflight;
 mod model;
 pub mod pace;
 pub mod partial;
+pub mod sets;
 
 use std::io;
 use std::os::fd::OwnedFd;
