@@ -229,7 +229,10 @@ mod tests {
         assert_eq!(set(&[], &[("FS_CACHE_PRESET", "apt")]), apt);
         assert_eq!(set(&["--preset=npm"], &[("FS_CACHE_PRESET", "apt")]), npm);
         let revalidate = config(&["-Uhttp://h", "--preset=npm"], &[]).revalidate.unwrap();
-        assert_eq!(revalidate.source(), crate::preset::find("npm").unwrap().revalidate.join("|"));
+        let npm = crate::preset::find("npm").unwrap().revalidate.join("|");
+        assert_eq!(revalidate.pattern.source(), npm);
+        let both = config(&["-Uhttp://h", "--preset=npm", "--revalidate=x"], &[]).revalidate.unwrap();
+        assert_eq!(both.pattern.source(), format!("(?:x)|(?:{npm})"));
         assert!(config(&["-Uhttp://h"], &[]).revalidate.is_none());
     }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::http::caching::Policy;
 use crate::key::percent_decode;
 use crate::pattern::Pattern;
 use crate::preset::{Preset, Rules};
@@ -22,8 +23,6 @@ pub struct Config {
     pub port: u16,
     /// Which paths are cached.
     pub pattern: Pattern,
-    /// Which paths are kept and checked with the origin.
-    pub revalidate: Option<Pattern>,
     /// The package sites whose layouts were asked for.
     pub presets: Vec<&'static Preset>,
     /// Which of their indexes belong together, and which tell the sizes of packages.
@@ -38,6 +37,27 @@ pub struct Config {
     pub io: IoChoice,
     /// Every bound on time and memory.
     pub limits: Limits,
+    /// The class of paths that are kept and checked, if there is one.
+    pub revalidate: Option<Revalidate>,
+    /// The origin is never asked.
+    pub offline: bool,
+}
+
+/// Paths whose answers are kept and checked with the origin (RFC 9111).
+#[derive(Debug, Clone)]
+pub struct Revalidate {
+    /// Which they are.
+    pub pattern: Pattern,
+    /// What counts as fresh, and what may be served when the origin fails.
+    pub policy: Policy,
+    /// Bytes of answers that are kept in memory because no plain file can stand for them. One of
+    /// them may take an eighth.
+    pub memory: usize,
+}
+
+impl Revalidate {
+    /// Some thousands of small answers.
+    pub const MEMORY: u64 = 64 * 1024 * 1024;
 }
 
 /// How many workers serve.

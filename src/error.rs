@@ -37,6 +37,12 @@ pub enum Kind {
     Io,
     /// The task that should have done it ended early.
     Abandoned,
+    /// The origin answered that it cannot.
+    Unavailable,
+    /// We were told not to ask the origin.
+    Offline,
+    /// The client wants nothing from the origin, and the cache has nothing.
+    NotCached,
 }
 
 impl Kind {
@@ -52,6 +58,9 @@ impl Kind {
             Self::Truncated => "body cut short",
             Self::Io => "input/output error",
             Self::Abandoned => "abandoned",
+            Self::Unavailable => "unavailable",
+            Self::Offline => "not asked (--offline)",
+            Self::NotCached => "not in the cache",
         }
     }
 }
@@ -105,7 +114,7 @@ impl Error {
     /// The status a client gets that has not seen a head yet (RFC 9110 section 15.6).
     pub fn status(&self) -> u16 {
         match (self.side, self.kind) {
-            (Side::Origin, Kind::Timeout) => 504,
+            (Side::Origin, Kind::Timeout | Kind::Offline | Kind::NotCached) => 504,
             (Side::Origin, _) => 502,
             (Side::Client, Kind::Timeout) => 408,
             (Side::Client, _) => 400,

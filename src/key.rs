@@ -9,6 +9,9 @@ use std::fmt;
 /// The ending of a file that is still being fetched.
 pub const IN_PROGRESS: &str = ".in-progress";
 
+/// The directory at the top of the cache that is no part of the served tree.
+pub const RESERVED: &str = ".fs-caching-server";
+
 /// The longest file name common file systems take, in bytes.
 const NAME_BYTES: usize = 255;
 
@@ -141,6 +144,33 @@ impl Key {
         }
         let key = Self::new(&path)?;
         (key.as_str().len() > base.len() && !key.is_in_progress_name()).then_some(key)
+    }
+
+    /// Stands for a path with a query, or for one that no file can have the name of: never equal to
+    /// the key of a file.
+    pub fn resource(normalized: &str, query: Option<&[u8]>) -> Self {
+        let mut text = normalized.to_owned();
+        if let Some(query) = query {
+            text.push('?');
+            for &byte in query {
+                if byte.is_ascii() {
+                    text.push(char::from(byte));
+                } else {
+                    text.push_str(&format!("%{byte:02X}"));
+                }
+            }
+        }
+        Self(text)
+    }
+
+    /// Is it that of a file?
+    pub fn names_a_file(&self) -> bool {
+        !self.0.starts_with('/')
+    }
+
+    /// Does it lie in the directory that is no part of the served tree?
+    pub fn is_reserved(&self) -> bool {
+        self.components().next() == Some(RESERVED)
     }
 
     /// The path relative to the cache directory.

@@ -37,6 +37,62 @@ pub enum Why {
     Descriptors,
     /// Too many whole files wait for the disk to take them.
     DiskBehind,
+    /// The directory that is no part of the served tree.
+    Reserved,
+    /// The request or the answer says `no-store`.
+    NoStore,
+    /// The answer says `private`.
+    Private,
+    /// The request wants to hear from the origin itself, later than others.
+    NoCache,
+    /// Nothing says that the answer may be used again.
+    NoUse,
+    /// More bytes than are kept in memory.
+    TooLong,
+}
+
+/// How a request to the class that is checked with the origin was answered from what is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kept {
+    /// Fresh: the origin was not asked.
+    Hit,
+    /// The origin was asked and vouched for it.
+    Revalidated,
+    /// It was not kept before: the origin has just sent it.
+    Fetched,
+    /// It is stale, for this reason.
+    Stale(Stale),
+}
+
+/// Why a stale answer was given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stale {
+    /// The client takes it (`max-stale`).
+    Accepted,
+    /// The origin is asked meanwhile (`stale-while-revalidate`).
+    WhileRevalidate,
+    /// The origin is down or could not be reached.
+    Unreachable,
+    /// The origin answered with a 5xx.
+    ServerError,
+    /// We were told not to ask.
+    Offline,
+}
+
+impl Kept {
+    /// The word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "fresh",
+            Self::Revalidated => "unchanged",
+            Self::Fetched => "new",
+            Self::Stale(Stale::Accepted) => "stale: the client takes that",
+            Self::Stale(Stale::WhileRevalidate) => "stale: the upstream is asked meanwhile",
+            Self::Stale(Stale::Unreachable) => "stale: the upstream cannot be reached",
+            Self::Stale(Stale::ServerError) => "stale: the upstream fails",
+            Self::Stale(Stale::Offline) => "stale: offline",
+        }
+    }
 }
 
 impl Why {
@@ -60,6 +116,12 @@ impl Why {
             Self::Disk => "disk error",
             Self::Descriptors => "out of descriptors",
             Self::DiskBehind => "disk is behind",
+            Self::Reserved => "reserved directory",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::NoCache => "request says no-cache",
+            Self::NoUse => "no use later",
+            Self::TooLong => "too long for memory",
         }
     }
 }

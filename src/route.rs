@@ -10,6 +10,8 @@ use crate::pattern::Pattern;
 pub enum Route {
     /// To the cache, and from there to the origin if need be.
     Cache(Key),
+    /// The same, for what is checked with the origin.
+    Check(Key),
     /// A path with a slash at its end, here relative and without it: never a file.
     Directory(String),
     /// To the origin, nothing kept.
@@ -18,8 +20,17 @@ pub enum Route {
     BadPath(&'static str),
 }
 
-/// Decides by method, path and pattern (the cacheable paths).
-pub fn decide(request: &RequestHead, pattern: &Pattern) -> Route {
+/// Which paths are cached.
+#[derive(Clone, Debug)]
+pub struct Classes {
+    /// For ever.
+    pub immutable: Pattern,
+    /// Until the origin says otherwise. What matches both is of this class.
+    pub revalidate: Option<Pattern>,
+}
+
+/// Decides by method, path and class.
+pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
     // The server-wide request of OPTIONS has no path to decode.
     if *request.target == *b"*" {
         return Route::Pass(Why::Method);
@@ -31,7 +42,17 @@ pub fn decide(request: &RequestHead, pattern: &Pattern) -> Route {
     if !matches!(request.method, Method::Get | Method::Head) {
         return Route::Pass(Why::Method);
     }
-    if !pattern.matches(&path.normalized) {
+    if classes.revalidate.is_some() && path.key.as_ref().is_some_and(Key::is_reserved) {
+        return Route::Pass(Why::Reserved);
+    }
+    if classes.revalidate.as_ref().is_some_and(|pattern| pattern.matches(&path.normalized)) {
+        return match path.key {
+            Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
+            Some(key) if request.query().is_none() => Route::Check(key),
+            Some(_) | None => Route::Check(Key::resource(&path.normalized, request.query())),
+        };
+    }
+    if !classes.immutable.matches(&path.normalized) {
         return Route::Pass(Why::NoMatch);
     }
     match path.key {

@@ -58,7 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Flags become a `Config` here, where the flag and the variable to complain about are known.
     // Words for errors of the system.
-    ("cli", &["config", "pattern", "preset", "sys::process"]),
+    ("cli", &["config", "http", "pattern", "preset", "sys::process"]),
     ("route", &["http", "key", "outcome", "pattern"]),
     // Files are `sys`'s: reads and writes of a regular file need no loop.
     // Its thread goes behind the workers.
@@ -66,7 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Sockets are read and written by direct calls, as in `serve`.
     ("upstream", &["config", "error", "http", "rt", "sys::is_exhausted", "sys::socket", "sys::would_block"]),
     ("observe", &[]),
-    ("config", &["key", "pattern", "preset"]),
+    ("config", &["http", "key", "pattern", "preset"]),
     ("key", &["http"]),
     ("outcome", &[]),
     ("stop", &["rt"]),

@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 23] = [
+pub(super) const OPTIONS: [Opt; 29] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -104,6 +104,37 @@ pub(super) const OPTIONS: [Opt; 23] = [
         "look-up-time",
         Some("<s>"),
         "[env FS_CACHE_LOOK_UP_TIME] how long the look-up of a name holds, defaults to 1 second",
+    ),
+    opt(
+        None,
+        "revalidate",
+        Some("<regex>"),
+        "[env FS_CACHE_REVALIDATE] paths to keep and check with the upstream, before -r; none by default",
+    ),
+    opt(
+        None,
+        "revalidate-after",
+        Some("<s>"),
+        "[env FS_CACHE_REVALIDATE_AFTER] seconds, or heuristic: unchecked for so long, defaults to 0",
+    ),
+    opt(
+        None,
+        "revalidate-memory",
+        Some("<bytes>"),
+        "[env FS_CACHE_REVALIDATE_MEMORY] for such answers that no file can hold, defaults to 67108864",
+    ),
+    opt(
+        None,
+        "stale-if-error",
+        Some("<s>"),
+        "[env FS_CACHE_STALE_IF_ERROR] seconds, or forever: served stale so long while the upstream fails",
+    ),
+    opt(None, "offline", None, "[env FS_CACHE_OFFLINE] never ask the upstream"),
+    opt(
+        None,
+        "cdn-cache-control",
+        None,
+        "[env FS_CACHE_CDN_CACHE_CONTROL] CDN-Cache-Control goes before Cache-Control",
     ),
     opt(
         None,

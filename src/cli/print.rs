@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::settings::printable;
-use crate::config::{Config, IoChoice, Pinning, Workers};
+use crate::config::{Config, IoChoice, Pinning, Revalidate, Workers};
+use crate::http::caching::{After, IfError};
 use crate::preset::{Extent, Preset};
 
 /// The lines, each with its newline. Credentials in the URL are hidden.
@@ -21,10 +22,12 @@ pub(super) fn text(config: &Config) -> String {
 
 /// Option and value, in the order of the usage.
 fn values(config: &Config) -> Vec<(&'static str, String)> {
-    let limits = &config.limits;
+    let (limits, class) = (&config.limits, config.revalidate.as_ref());
+    let policy = class.map(|class| class.policy).unwrap_or_default();
+    let memory = class.map_or(Revalidate::MEMORY, |class| class.memory as u64);
     vec![
         ("cache-dir", config.cache_dir.display().to_string()),
-        ("debug", if config.debug { "on" } else { "off" }.to_owned()),
+        ("debug", switch(config.debug)),
         ("host", config.host.clone()),
         ("port", config.port.to_string()),
         ("regex", config.pattern.source().to_owned()),
@@ -41,7 +44,12 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("small-body-memory", limits.files.body_memory.to_string()),
         ("open-files", limits.files.open_files.map_or("auto".to_owned(), |files| files.to_string())),
         ("look-up-time", seconds(limits.files.look_up_time)),
-        ("revalidate", config.revalidate.as_ref().map_or("", |pattern| pattern.source()).to_owned()),
+        ("revalidate", class.map_or("", |class| class.pattern.source()).to_owned()),
+        ("revalidate-after", after(policy.after)),
+        ("revalidate-memory", memory.to_string()),
+        ("stale-if-error", if_error(policy.if_error)),
+        ("offline", switch(config.offline)),
+        ("cdn-cache-control", switch(policy.targeted)),
         ("preset", config.presets.iter().map(|preset| preset.name).collect::<Vec<_>>().join(",")),
     ]
 }
@@ -69,6 +77,25 @@ fn explain(text: &mut String, preset: &Preset) {
 fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
+}
+
+fn switch(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
+}
+
+fn after(after: After) -> String {
+    match after {
+        After::Time(time) => seconds(time),
+        After::Heuristic => "heuristic".to_owned(),
+    }
+}
+
+fn if_error(if_error: IfError) -> String {
+    match if_error {
+        IfError::AsSaid => String::new(),
+        IfError::Time(time) => seconds(time),
+        IfError::Forever => "forever".to_owned(),
+    }
 }
 
 fn workers(workers: Workers) -> String {
@@ -131,7 +158,7 @@ mod tests {
         }
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(" = ").next().unwrap();
-            assert!(name == "revalidate" || OPTIONS.iter().any(|option| option.long == name), "{line}");
+            assert!(OPTIONS.iter().any(|option| option.long == name), "{line}");
         }
     }
 

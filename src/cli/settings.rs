@@ -7,7 +7,10 @@ use argh::FromArgs;
 
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
-use crate::config::{Config, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask};
+use crate::config::{
+    Config, FileLimits, IoChoice, Limits, Origin, Pinning, Revalidate, Workers, check_host, mask,
+};
+use crate::http::caching::{After, IfError, Policy};
 use crate::pattern::Pattern;
 use crate::preset::{self, Preset, Rules};
 use crate::sys::process;
@@ -77,6 +80,24 @@ pub(super) struct Flags {
     /// seconds
     #[argh(option)]
     look_up_time: Vec<String>,
+    /// paths to keep and check
+    #[argh(option)]
+    revalidate: Vec<String>,
+    /// seconds or heuristic
+    #[argh(option)]
+    revalidate_after: Vec<String>,
+    /// bytes
+    #[argh(option)]
+    revalidate_memory: Vec<String>,
+    /// seconds or forever
+    #[argh(option)]
+    stale_if_error: Vec<String>,
+    /// no upstream
+    #[argh(switch)]
+    offline: bool,
+    /// targeted field
+    #[argh(switch)]
+    cdn_cache_control: bool,
     /// package sites
     #[argh(option)]
     preset: Vec<String>,
@@ -136,8 +157,46 @@ impl Flags {
         })
     }
 
+    fn revalidate(
+        &self,
+        env: Env<'_>,
+        presets: &[&'static Preset],
+    ) -> Result<Option<Revalidate>, UsageError> {
+        let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
+        let after = pick(&self.revalidate_after, "--revalidate-after", "FS_CACHE_REVALIDATE_AFTER");
+        let after = after.map(|time| match time.value.as_str() {
+            "heuristic" => Ok(After::Heuristic),
+            _ => time.read("time", seconds_or_none).map(After::Time),
+        });
+        let if_error = pick(&self.stale_if_error, "--stale-if-error", "FS_CACHE_STALE_IF_ERROR");
+        let if_error = if_error.map(|time| match time.value.as_str() {
+            "forever" => Ok(IfError::Forever),
+            _ => time.read("time", seconds_or_none).map(IfError::Time),
+        });
+        let memory = pick(&self.revalidate_memory, "--revalidate-memory", "FS_CACHE_REVALIDATE_MEMORY");
+        let memory = memory.map_or(Ok(Revalidate::MEMORY), |size| size.read("size", count))?;
+        let targeted = self.cdn_cache_control || set(env, "FS_CACHE_CDN_CACHE_CONTROL").is_some();
+        let default = Policy::default();
+        let policy = Policy {
+            after: after.unwrap_or(Ok(default.after))?,
+            if_error: if_error.unwrap_or(Ok(default.if_error))?,
+            targeted,
+        };
+        let regex = pick(&self.revalidate, "--revalidate", "FS_CACHE_REVALIDATE").filter(Setting::is_set);
+        let theirs = presets.iter().map(|preset| preset.revalidate.join("|")).collect::<Vec<_>>();
+        let pattern = match regex {
+            Some(regex) => Some(regex.read("regex", |source| joined(source, &theirs))?),
+            None if presets.is_empty() => None,
+            None => Some(joined("", &theirs).map_err(UsageError)?),
+        };
+        let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+        Ok(pattern.map(|pattern| Revalidate { pattern, policy, memory }))
+    }
+
     pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
         let limits = self.limits(env)?;
+        let presets = presets(&self.preset, env)?;
+        let revalidate = self.revalidate(env, &presets)?;
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
         let origin = match pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set) {
             Some(url) => url.read("URL", Origin::parse)?,
@@ -163,15 +222,12 @@ impl Flags {
             Some(port) => port.read("port", port_number)?,
             None => u16::try_from(default_port).unwrap_or_default(),
         };
-        let presets = presets(self.preset, env)?;
         let immutable = presets.iter().map(|preset| preset.immutable.join("|")).collect::<Vec<_>>();
         let pattern = match pick(self.regex, "--regex", "FS_CACHE_REGEX").filter(Setting::is_set) {
             Some(regex) => regex.read("regex", |source| joined(source, &immutable))?,
             None if presets.is_empty() => joined(Pattern::DEFAULT, &[]).map_err(UsageError)?,
             None => joined("", &immutable).map_err(UsageError)?,
         };
-        let checked = presets.iter().map(|preset| preset.revalidate.join("|")).collect::<Vec<_>>();
-        let revalidate = if presets.is_empty() { None } else { Some(joined("", &checked)) };
         let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");
         let pin = pick(self.pin_cpus, "--pin-cpus", "FS_CACHE_PIN_CPUS");
         let io = pick(self.io, "--io", "FS_CACHE_IO");
@@ -181,7 +237,6 @@ impl Flags {
             host,
             port,
             pattern,
-            revalidate: revalidate.transpose().map_err(UsageError)?,
             rules: Rules::new(&presets).map_err(|error| UsageError(error.to_string()))?,
             presets,
             origin,
@@ -190,6 +245,8 @@ impl Flags {
             pin: pin.map_or(Ok(Pinning::Off), |pin| pin.read("cpu list", Pinning::parse))?,
             io: io.map_or(Ok(IoChoice::Auto), |io| io.read("engine", IoChoice::parse))?,
             limits,
+            revalidate,
+            offline: self.offline || set(env, "FS_CACHE_OFFLINE").is_some(),
         })
     }
 }
@@ -200,7 +257,7 @@ fn unnamed() -> Result<Origin, UsageError> {
 }
 
 /// The presets chosen, each once, in the order in which they were first named.
-fn presets(given: Vec<String>, env: Env<'_>) -> Result<Vec<&'static Preset>, UsageError> {
+fn presets(given: &[String], env: Env<'_>) -> Result<Vec<&'static Preset>, UsageError> {
     let (value, source) = if given.is_empty() {
         (set(env, "FS_CACHE_PRESET").unwrap_or_default(), "FS_CACHE_PRESET")
     } else {
@@ -296,6 +353,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     number
         .map(Duration::from_secs_f64)
         .ok_or_else(|| "expected a number of seconds from 0.001 to a year".to_owned())
+}
+
+/// The same, and 0 for no time at all.
+fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { seconds(text) }
 }
 
 /// The cache directory; one that does not exist yet is made, as the original did when it stored

@@ -8,6 +8,7 @@
 //! section. [`conditional`], [`range`], [`date`] and [`mime`] answer what a hit needs to know.
 
 pub mod body;
+pub mod caching;
 pub mod chunked;
 pub mod conditional;
 pub mod date;

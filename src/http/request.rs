@@ -60,6 +60,11 @@ impl RequestHead {
         }
     }
 
+    /// What follows the first `?` of the target, as it came.
+    pub fn query(&self) -> Option<&[u8]> {
+        memchr(b'?', &self.target).map(|at| &self.target[at + 1..])
+    }
+
     /// Does the client want the connection to stay (RFC 9112 section 9.3)?
     pub fn keep_alive(&self) -> bool {
         head::is_persistent(self.version, &self.fields)

@@ -27,7 +27,7 @@ use crate::upstream::body::OriginBody;
 /// What a body has stored when it counts as long.
 const LONG: u64 = 32 * 1024 * 1024;
 /// A body up to this size that has come with its head is sent to its client from memory.
-const AT_HAND: usize = 256 * 1024;
+pub(super) const AT_HAND: usize = 256 * 1024;
 
 /// Fetches the file and serves this client from it like any other. The fetch is a task of its
 /// own: it goes on when the client leaves.
@@ -70,7 +70,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
 }
 
 /// Stores a body that is at hand, or starts to fetch one that is not.
-fn begin<R: Runtime>(
+pub(super) fn begin<R: Runtime>(
     exchange: &Exchange<'_, R>,
     permit: Permit,
     partial: Partial,
@@ -144,7 +144,8 @@ const CODINGS: &[(&[u8], &[&str])] = &[
     (b"x-compress", &["z"]),
 ];
 
-fn coding_is_in_name(answer: &ResponseHead, name: &str) -> bool {
+/// Does the name of the file explain how its bytes are coded?
+pub(super) fn coding_is_in_name(answer: &ResponseHead, name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     let explains = |coding: &[u8]| {
         coding.eq_ignore_ascii_case(b"identity")
@@ -163,7 +164,7 @@ fn describe(answer: ResponseHead, length: Option<u64>, file: &Arc<file::Locked>)
     let mut fields = head::answer_fields(&answer.fields);
     fields.remove("content-encoding");
     fields.remove("accept-ranges");
-    Answer { head: ResponseHead { fields, ..answer }, length, modified, file: Arc::clone(file) }
+    Answer { head: ResponseHead { fields, ..answer }, length, modified, file: Arc::clone(file), kept: None }
 }
 
 /// Why a body did not get into its file.

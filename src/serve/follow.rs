@@ -78,8 +78,11 @@ async fn send<R: Runtime>(
     role: Role,
 ) -> Reply {
     let (request, keep) = (exchange.request, exchange.keep());
-    // The tag that hits will have, where that is known already: it names the same bytes.
-    let tag = answer.length.zip(answer.modified).map(|(length, secs)| etag(length, secs * 1000));
+    // The tag that hits will have, where that is known already: it names the same bytes. What is
+    // checked with the origin keeps the origin's tag.
+    let plain = answer.kept.is_none();
+    let hit = answer.length.zip(answer.modified).filter(|_| plain);
+    let tag = hit.map(|(length, secs)| etag(length, secs * 1000));
     let validators = Validators {
         etags: [answer.head.fields.get("etag"), tag.as_deref().map(str::as_bytes)],
         last_modified: answer.modified,
@@ -111,7 +114,7 @@ async fn send<R: Runtime>(
         HeadWriter::new(206).field("Content-Range", content_range(first, end, size))
     };
     described = described.fields(&fields).field("Content-Length", (end - first).to_string());
-    let bytes = head::finish(described.field("Accept-Ranges", "bytes"), keep);
+    let bytes = finish(answer, described.field("Accept-Ranges", "bytes"), keep);
     let sent = async {
         if request.method == Method::Head {
             return client.out().send(&bytes).await;
@@ -130,7 +133,16 @@ fn part(bytes: &[u8], first: u64, end: u64) -> &[u8] {
     &bytes[within(first)..within(end)]
 }
 
+/// Ends a head; that of an answer which is checked with the origin has the origin's date.
+fn finish(answer: &Answer, described: HeadWriter, keep: bool) -> Vec<u8> {
+    if answer.kept.is_some() { head::finish_dated(described, keep) } else { head::finish(described, keep) }
+}
+
 async fn not_modified<R: Runtime>(client: &Client<R>, answer: &Answer, keep: bool) -> Reply {
+    if answer.kept.is_some() {
+        let bytes = head::finish_dated(head::not_modified(&answer.head.fields), keep);
+        return Reply::ended(304, None, keep, client.out().send(&bytes).await);
+    }
     let mut described = HeadWriter::new(304);
     for name in ["Last-Modified", "Content-Type", "ETag"] {
         if let Some(value) = answer.head.fields.get(name) {
@@ -185,7 +197,7 @@ async fn send_unknown<R: Runtime>(
     if chunked {
         described = described.field("Transfer-Encoding", "chunked");
     }
-    let bytes = head::finish(described, keep);
+    let bytes = finish(answer, described, keep);
     let sent = async {
         client.out().send(&bytes).await?;
         if exchange.request.method == Method::Head {

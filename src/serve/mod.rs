@@ -6,6 +6,7 @@ pub mod fill;
 pub mod follow;
 pub mod head;
 pub mod hit;
+pub mod kept;
 pub mod lookup;
 pub mod pass;
 pub mod ready;
@@ -24,8 +25,7 @@ use crate::http::request::{Method, RequestBody, RequestHead};
 use crate::key::Key;
 use crate::observe::log::{Lane, Log, RequestLog};
 use crate::outcome::Why;
-use crate::pattern::Pattern;
-use crate::route::{self, Route};
+use crate::route::{self, Classes, Route};
 use crate::rt::Runtime;
 use crate::rt::bell::Bell;
 use crate::stop::Stop;
@@ -57,7 +57,7 @@ pub struct Context<R: Runtime> {
     /// This worker's way to the origin.
     pub upstream: Rc<Upstream<R>>,
     /// This worker's copy, so that workers do not share its scratch memory.
-    pub pattern: Pattern,
+    pub classes: Classes,
     /// Pipes for splicing.
     pub pipes: Pipes,
     /// Rings when the program is to end, for connections that idle.
@@ -141,8 +141,10 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     {
         return hit(exchange, client, file).await;
     }
-    match route::decide(request, &exchange.context.pattern) {
+    match route::decide(request, &exchange.context.classes) {
         Route::Cache(key) => cached(exchange, client, key).await,
+        // Boxed: it has much to remember, and most requests are of the other class.
+        Route::Check(key) => Box::pin(kept::serve(exchange, client, &key)).await,
         Route::Pass(why) => pass::run(exchange, client, why).await,
         Route::Directory(path) => match lookup::find(&exchange.context.shared, &path).await {
             Found::Directory => directory(exchange, client, &path).await,
@@ -221,16 +223,20 @@ async fn present<R: Runtime>(
             hit(exchange, client, file).await
         }
         Found::Directory => directory(exchange, client, key.as_str()).await,
-        // The file may be there: nobody else is to be asked for it.
-        Found::Unusable(Why::Descriptors) => {
-            let error = Error::with(Side::Us, Kind::Io, Why::Descriptors.as_str());
-            exchange.log.debug(format_args!("{error}"));
-            let with_body = exchange.request.method != Method::Head;
-            client.send_error(&error, exchange.keep(), with_body).await
-        }
-        Found::Unusable(why) => pass::run(exchange, client, why).await,
+        Found::Unusable(why) => unusable(exchange, client, why).await,
         Found::Absent => pass::run(exchange, client, Why::Disk).await,
     }
+}
+
+/// Something has the name that is not to be served.
+async fn unusable<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: Why) -> Reply {
+    if why != Why::Descriptors {
+        return pass::run(exchange, client, why).await;
+    }
+    // The file may be there: nobody else is to be asked for it.
+    let error = Error::with(Side::Us, Kind::Io, why.as_str());
+    exchange.log.debug(format_args!("{error}"));
+    client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await
 }
 
 async fn hit<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, file: Rc<Ready>) -> Reply {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 
 use super::client::{Client, Out};
+use super::kept::invalidate;
 use super::{Exchange, Reply, head, splice, upload};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
@@ -48,6 +49,7 @@ async fn bodiless<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) ->
     let upstream = &exchange.context.upstream;
     let asked = head::pass_request(&upstream.origin, exchange.request);
     let (answer, body) = upstream.ask(&asked, &exchange.request.method).await?;
+    invalidate::note(exchange, &answer).await;
     Ok(relay(exchange, &client.out(), answer, body, exchange.keep()).await)
 }
 
@@ -126,6 +128,7 @@ async fn answer_to_upload<R: Runtime>(
     // An origin that answers early may take what is still to come for the rest of this request.
     let body = OriginBody::new(upstream, connection, &answer, &request.method, upload.whole.get())?;
     upload.answered.set(true);
+    invalidate::note(exchange, &answer).await;
     let keep = request.keep_alive() && upload.whole.get() && !exchange.context.shared.stop.is_asked();
     Ok(relay(exchange, out, answer, body, keep).await)
 }

@@ -46,7 +46,8 @@ pub fn run(config: Config) -> Result<(), String> {
     };
     let descriptors = to_share(descriptors, count);
     let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
-    let store = Store::open(&config.cache_dir, pending)
+    let memory = config.revalidate.as_ref().map_or(0, |class| class.memory);
+    let store = Store::open(&config.cache_dir, pending, memory)
         .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
     let cpus = cpus(&config.pin)?;
     let listening = listener::open(&config.host, config.port, count)?;

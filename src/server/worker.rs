@@ -13,6 +13,7 @@ use super::connection::{self, BUSY};
 use super::parking::{Idle, Parking};
 use crate::config::IoChoice;
 use crate::observe::log::Lane;
+use crate::route::Classes;
 use crate::rt::bell::Bell;
 use crate::rt::round::Rounds;
 #[cfg(target_os = "linux")]
@@ -153,10 +154,15 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
     mailbox::open::<R>().map_err(failed)?;
     let config = &plan.shared.config;
     let origin = Arc::new(config.origin.clone());
+    let (limits, trust) = (config.limits.clone(), plan.trust.clone());
+    let upstream = Upstream::new(origin, limits, trust, plan.exchanges, config.offline);
     let context = Rc::new(Context {
         shared: Arc::clone(&plan.shared),
-        upstream: Rc::new(Upstream::new(origin, config.limits.clone(), plan.trust.clone(), plan.exchanges)),
-        pattern: config.pattern.clone(),
+        upstream: Rc::new(upstream),
+        classes: Classes {
+            immutable: config.pattern.clone(),
+            revalidate: config.revalidate.as_ref().map(|class| class.pattern.clone()),
+        },
         pipes: Pipes::default(),
         closing: Bell::default(),
         files: ReadyFiles::new(config.limits.files, plan.open_files, Rounds::start::<R>()),

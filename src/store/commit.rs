@@ -147,7 +147,13 @@ fn work(line: &Line) {
 }
 
 fn commit(batch: Vec<Whole>, together: bool) {
-    let mut dated = keep(batch, |whole| whole.partial.set_date(whole.size, whole.modified));
+    let mut dated = keep(batch, |whole| {
+        whole.partial.set_date(whole.size, whole.modified)?;
+        if let Some(kept) = whole.permit.fill().kept() {
+            kept.write(whole.permit.key(), &**whole.partial.file());
+        }
+        Ok(())
+    });
     dated.sort_by_key(|whole| whole.partial.device());
     let mut synced =
         sync(dated.iter().map(|whole| (whole.partial.device(), whole.partial.file().as_fd())), together)
@@ -171,6 +177,9 @@ fn commit(batch: Vec<Whole>, together: bool) {
         let mine = failed.iter().find(|(directory, _)| Arc::ptr_eq(directory, whole.partial.directory()));
         let outcome = mine.map_or(Ok(()), |(_, error)| Err(io::Error::from(error.kind())));
         let outcome = outcome.and_then(|()| whole.partial.sync_new_parents());
+        if let Some(kept) = whole.permit.fill().kept() {
+            kept.remember(whole.permit.key(), &**whole.partial.file());
+        }
         whole.end(outcome);
     }
 }

@@ -17,6 +17,8 @@ use crate::outcome::Why;
 use crate::rt::mailbox::{Waiter, Waiters};
 use crate::sys::file::Locked;
 
+use super::heads::NewHead;
+
 /// The head of the origin's answer and the file that its body goes to.
 #[derive(Debug)]
 pub struct Answer {
@@ -28,6 +30,8 @@ pub struct Answer {
     pub modified: Option<u64>,
     /// The file in progress.
     pub file: Arc<Locked>,
+    /// The head that the whole file gets, if it is one that is checked with the origin.
+    pub kept: Option<NewHead>,
 }
 
 /// Why there is no file to follow.
@@ -74,6 +78,8 @@ struct State {
     followers: Slab<u64>,
     readers: Waiters,
     leader: Waiters,
+    /// Its key is free again.
+    left: bool,
 }
 
 /// A fill in progress, shared between its leader and its followers on all workers.
@@ -155,6 +161,39 @@ impl Fill {
             Phase::Growing(answer) | Phase::Whole(answer) => answer.modified,
             Phase::Asking | Phase::Ended(_) => None,
         }
+    }
+
+    /// The head that the whole file gets.
+    pub fn kept(&self) -> Option<NewHead> {
+        match &self.state().phase {
+            Phase::Growing(answer) | Phase::Whole(answer) => answer.kept.clone(),
+            Phase::Asking | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Does the file hold the whole body?
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state().phase, Phase::Whole(_))
+    }
+
+    /// Its key is free: whoever comes now finds the file, or nothing.
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        state.left = true;
+        state.readers.wake_all();
+    }
+
+    /// Waits until its key is free.
+    pub async fn left(&self, waiter: &Waiter) {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.left {
+                return Poll::Ready(());
+            }
+            state.readers.add(waiter, context);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Waits for the answer.

@@ -105,6 +105,8 @@ impl Permit {
             // Before the key is free, so that its next leader sees it.
             self.table.endings.fetch_add(1, Ordering::Release);
             fills.remove(&self.key);
+            drop(fills);
+            self.fill.leave();
         }
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod commit;
 pub mod fill;
+pub mod heads;
 pub mod inflight;
+pub mod memory;
 #[cfg(test)]
 mod model;
 pub mod pace;
@@ -18,7 +20,9 @@ use crate::key::Key;
 use crate::outcome::Why;
 use crate::sys::file::{self, Info, Kind, Missing, Root};
 use commit::Committer;
+use heads::Heads;
 use inflight::Inflight;
+use memory::Memory;
 use pace::Pace;
 use partial::{Parents, Partial};
 
@@ -34,6 +38,10 @@ pub struct Store {
     pub committer: Committer,
     /// Whether the disk keeps up.
     pub pace: Arc<Pace>,
+    /// Heads of files that are checked with the origin.
+    pub heads: Arc<Heads>,
+    /// Answers that no file can stand for.
+    pub memory: Memory,
     parents: Parents,
 }
 
@@ -69,10 +77,13 @@ pub enum Found {
 
 impl Store {
     /// Opens the cache directory. With `pending` whole files that have no name yet, no more are
-    /// begun. Blocks; for start-up only.
-    pub fn open(path: &Path, pending: usize) -> io::Result<Self> {
+    /// begun. Answers that no file can stand for take up to `memory` bytes. Blocks; for start-up only.
+    pub fn open(path: &Path, pending: usize, memory: usize) -> io::Result<Self> {
+        let root = Arc::new(Root::open(path)?);
         Ok(Self {
-            root: Arc::new(Root::open(path)?),
+            heads: Arc::new(Heads::new(&root)),
+            memory: Memory::new(memory),
+            root,
             path: normalised(path),
             inflight: Arc::default(),
             committer: Committer::start(pending)?,

@@ -118,6 +118,7 @@ impl World {
             length: self.length_known.then_some(self.body.len() as u64),
             modified: None,
             file: Arc::clone(&self.file),
+            kept: None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Files beneath a directory that nothing may lead out of.
 
+mod attributes;
 mod durable;
 
+pub use attributes::{attribute, remove_attribute, set_attribute};
 pub use durable::sync_many;
 
 use std::collections::VecDeque;

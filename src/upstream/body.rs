@@ -15,6 +15,8 @@ pub struct OriginBody<R: Runtime> {
     connection: Option<Connection<R>>,
     rest: Incoming,
     keep: bool,
+    /// What was read of it and is to be read again.
+    begun: Vec<u8>,
 }
 
 impl<R: Runtime> OriginBody<R> {
@@ -29,7 +31,13 @@ impl<R: Runtime> OriginBody<R> {
     ) -> Result<Self, Error> {
         let rest = Incoming::from(head.body(method).map_err(|bad| bad_http(bad.as_str()))?);
         let keep = reusable && head.keep_alive() && !matches!(rest, Incoming::UntilClose);
-        let mut body = Self { upstream: Rc::clone(upstream), connection: Some(connection), rest, keep };
+        let mut body = Self {
+            upstream: Rc::clone(upstream),
+            connection: Some(connection),
+            rest,
+            keep,
+            begun: Vec::new(),
+        };
         body.release_at_end();
         Ok(body)
     }
@@ -38,6 +46,10 @@ impl<R: Runtime> OriginBody<R> {
     /// body that ends with its connection, at that).
     pub async fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
         piece.clear();
+        if !self.begun.is_empty() {
+            *piece = std::mem::take(&mut self.begun);
+            return Ok(true);
+        }
         while piece.is_empty()
             && !self.rest.is_done()
             && let Some(connection) = &mut self.connection
@@ -75,16 +87,37 @@ impl<R: Runtime> OriginBody<R> {
         Some(body)
     }
 
+    /// Reads up to `most` bytes: the whole body, or nothing if there is more; then what was read
+    /// comes first again.
+    pub async fn whole(&mut self, most: usize) -> Result<Option<Vec<u8>>, Error> {
+        let (mut all, mut piece) = (Vec::new(), Vec::new());
+        let too_long = |left: u64| left != u64::MAX && left > most as u64;
+        if self.rest.unframed().is_some_and(too_long) {
+            return Ok(None);
+        }
+        while self.next(&mut piece).await? {
+            all.append(&mut piece);
+            if all.len() > most {
+                self.begun = all;
+                return Ok(None);
+            }
+        }
+        Ok(Some(all))
+    }
+
     /// Has some of it come already, beside its head?
     pub fn is_buffered(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| !connection.input.is_empty())
+        !self.begun.is_empty()
+            || self.connection.as_ref().is_some_and(|connection| !connection.input.is_empty())
     }
 
     /// The socket and the bytes left, when they may be moved inside the kernel: plain TCP, a known
     /// length, nothing buffered.
     pub fn raw(&self) -> Option<(&R::Socket, u64)> {
         match (&self.rest, &self.connection) {
-            (Incoming::Length(left), Some(connection)) if connection.input.is_empty() => {
+            (Incoming::Length(left), Some(connection))
+                if connection.input.is_empty() && self.begun.is_empty() =>
+            {
                 connection.transport.plain().map(|socket| (socket, *left))
             }
             _ => None,

@@ -40,6 +40,8 @@ pub struct Upstream<R: Runtime> {
     limits: Limits,
     head_limits: HeadLimits,
     trust: Option<Trust>,
+    /// It is never asked.
+    offline: bool,
     idle: RefCell<Vec<(Instant, Connection<R>)>>,
     /// For requests at the origin at a time: each needs descriptors of several kinds.
     places: Places,
@@ -59,10 +61,18 @@ pub struct Connection<R: Runtime> {
 
 impl<R: Runtime> Upstream<R> {
     /// A way to `origin`, for at most `most` requests at a time. `trust` is needed for https.
-    pub fn new(origin: Arc<Origin>, limits: Limits, trust: Option<Trust>, most: usize) -> Self {
+    /// One that is `offline` fails every request at once.
+    pub fn new(
+        origin: Arc<Origin>,
+        limits: Limits,
+        trust: Option<Trust>,
+        most: usize,
+        offline: bool,
+    ) -> Self {
         let head_limits =
             HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
-        Self { origin, limits, head_limits, trust, idle: RefCell::default(), places: Places::new(most) }
+        let (idle, places) = (RefCell::default(), Places::new(most));
+        Self { origin, limits, head_limits, trust, offline, idle, places }
     }
 
     /// The limits it works under.
@@ -178,6 +188,9 @@ impl<R: Runtime> Upstream<R> {
     }
 
     async fn place(&self) -> Result<Place, Error> {
+        if self.offline {
+            return Err(Error::new(Side::Origin, Kind::Offline));
+        }
         let waiting = crate::rt::timeout::<R, _>(self.limits.response_head_time, self.places.take());
         waiting.await.map_err(Error::timeout(Side::Us))
     }

@@ -1,0 +1,337 @@
+//! Cache-Control of requests and of responses (RFC 9111 section 5.2), and CDN-Cache-Control
+//! (RFC 9213).
+
+use crate::http::fields::Fields;
+use crate::http::head::digits;
+
+/// The largest number of seconds that is told apart (RFC 9111 section 1.2.2).
+const MOST_SECONDS: u64 = 1 << 31;
+
+/// Whether a directive that may name fields is there, and what it names.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Listed {
+    /// It is not there.
+    #[default]
+    No,
+    /// For the whole answer.
+    All,
+    /// For these fields only.
+    Fields(Vec<String>),
+}
+
+impl Listed {
+    fn add(&mut self, value: Option<&[u8]>) {
+        let names: Vec<String> = value
+            .unwrap_or_default()
+            .split(|&byte| byte == b',')
+            .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
+            .filter(|name| !name.is_empty())
+            .collect();
+        match self {
+            Self::All => {}
+            _ if names.is_empty() => *self = Self::All,
+            Self::No => *self = Self::Fields(names),
+            Self::Fields(known) => known.extend(names),
+        }
+    }
+
+    /// The names, if it names any.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Fields(names) => names,
+            Self::No | Self::All => &[],
+        }
+    }
+}
+
+/// What a response says.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ResponseDirectives {
+    /// Not to be kept.
+    pub no_store: bool,
+    /// Not to be used without a check; or these fields not.
+    pub no_cache: Listed,
+    /// Not to be kept by a cache that several use; or these fields not.
+    pub private: Listed,
+    /// To be kept even where it otherwise would not be.
+    pub public: bool,
+    /// Not to be used stale.
+    pub must_revalidate: bool,
+    /// The same for shared caches.
+    pub proxy_revalidate: bool,
+    /// Not to be kept by who does not know the status.
+    pub must_understand: bool,
+    /// Seconds it is fresh.
+    pub max_age: Option<u64>,
+    /// The same for shared caches.
+    pub s_maxage: Option<u64>,
+    /// Seconds it may be used stale while it is checked (RFC 5861 section 3).
+    pub stale_while_revalidate: Option<u64>,
+    /// Seconds it may be used stale when the origin fails (RFC 5861 section 4).
+    pub stale_if_error: Option<u64>,
+}
+
+impl ResponseDirectives {
+    /// Reads Cache-Control, or CDN-Cache-Control in its place where that is `targeted` and valid:
+    /// then the other one, and Expires, do not count (RFC 9213 section 2.1).
+    pub fn of(fields: &Fields, targeted: bool) -> Self {
+        targeted
+            .then(|| Self::targeted(fields))
+            .flatten()
+            .unwrap_or_else(|| Self::read(&members(fields, "cache-control")))
+    }
+
+    /// Does CDN-Cache-Control rule?
+    pub fn is_targeted(fields: &Fields) -> bool {
+        Self::targeted(fields).is_some()
+    }
+
+    fn read(members: &[Member]) -> Self {
+        let mut found = Self::default();
+        for Member { name, value } in members {
+            let value = value.as_deref();
+            match name.as_str() {
+                "no-store" => found.no_store = true,
+                "no-cache" => found.no_cache.add(value),
+                "private" => found.private.add(value),
+                "public" => found.public = true,
+                "must-revalidate" => found.must_revalidate = true,
+                "proxy-revalidate" => found.proxy_revalidate = true,
+                "must-understand" => found.must_understand = true,
+                "max-age" => first(&mut found.max_age, value),
+                "s-maxage" => first(&mut found.s_maxage, value),
+                "stale-while-revalidate" => first(&mut found.stale_while_revalidate, value),
+                "stale-if-error" => first(&mut found.stale_if_error, value),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// A dictionary of structured fields (RFC 8941 section 3.2) whose seconds are integers.
+    fn targeted(fields: &Fields) -> Option<Self> {
+        let members = members(fields, "cdn-cache-control");
+        let is_key = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_lowercase() || c == '*')
+                && name.bytes().all(|b| {
+                    b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.' | b'*')
+                })
+        };
+        let seconds = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"];
+        let valid = |member: &Member| {
+            is_key(&member.name)
+                && (!seconds.contains(&member.name.as_str())
+                    || member.value.as_deref().is_some_and(|value| digits(value).is_some()))
+        };
+        let raw_lower = fields.all("cdn-cache-control").all(|line| !line.iter().any(u8::is_ascii_uppercase));
+        let quoted = fields.all("cdn-cache-control").any(|line| line.contains(&b'"'));
+        (!members.is_empty() && raw_lower && !quoted && members.iter().all(valid))
+            .then(|| Self::read(&members))
+    }
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RequestDirectives {
+    /// Nothing of it is to be kept.
+    pub no_store: bool,
+    /// Nothing is to be used without a check.
+    pub no_cache: bool,
+    /// No answer from the origin is wanted.
+    pub only_if_cached: bool,
+    /// Nothing older, in seconds.
+    pub max_age: Option<u64>,
+    /// Nothing that is fresh for less, in seconds.
+    pub min_fresh: Option<u64>,
+    /// What has been stale for no longer will do, in seconds.
+    pub max_stale: Option<u64>,
+}
+
+impl RequestDirectives {
+    /// Reads Cache-Control, and Pragma where that is not there (RFC 9111 section 5.4).
+    pub fn of(fields: &Fields) -> Self {
+        let mut found = Self::default();
+        for Member { name, value } in members(fields, "cache-control") {
+            let value = value.as_deref();
+            match name.as_str() {
+                "no-store" => found.no_store = true,
+                "no-cache" => found.no_cache = true,
+                "only-if-cached" => found.only_if_cached = true,
+                "max-age" => first(&mut found.max_age, value),
+                "min-fresh" => first(&mut found.min_fresh, value),
+                "max-stale" if value.is_none() => found.max_stale = Some(MOST_SECONDS),
+                "max-stale" => first(&mut found.max_stale, value),
+                _ => {}
+            }
+        }
+        let pragma = || fields.tokens("pragma").any(|token| token.eq_ignore_ascii_case(b"no-cache"));
+        found.no_cache |= !fields.contains("cache-control") && pragma();
+        found
+    }
+}
+
+/// Of several the first counts; one that cannot be read is zero: stale (RFC 9111 section 4.2.1).
+fn first(known: &mut Option<u64>, value: Option<&[u8]>) {
+    if known.is_none() {
+        *known = Some(value.and_then(seconds).unwrap_or(0));
+    }
+}
+
+/// Seconds in decimal digits (RFC 9111 section 1.2.2); what is more than can be told apart is the most.
+pub fn seconds(text: &[u8]) -> Option<u64> {
+    digits(text).map(|number| number.parse().unwrap_or(u64::MAX).min(MOST_SECONDS))
+}
+
+/// One member of the list.
+struct Member {
+    /// In small letters.
+    name: String,
+    /// Without its quotes.
+    value: Option<Vec<u8>>,
+}
+
+fn members(fields: &Fields, name: &str) -> Vec<Member> {
+    fields.all(name).flat_map(split).map(member).collect()
+}
+
+fn member(text: &[u8]) -> Member {
+    let (name, value) = match text.iter().position(|&byte| byte == b'=') {
+        Some(at) => (&text[..at], Some(unquoted(&text[at + 1..]))),
+        None => (text, None),
+    };
+    Member { name: String::from_utf8_lossy(name).to_ascii_lowercase(), value }
+}
+
+/// Cuts a list at the commas that are in no quoted string; blanks around the members go.
+fn split(line: &[u8]) -> Vec<&[u8]> {
+    let (mut found, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, &byte) in line.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => {
+                found.push(&line[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.push(&line[start..]);
+    found.into_iter().map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).collect()
+}
+
+fn unquoted(text: &[u8]) -> Vec<u8> {
+    match text {
+        [b'"', inside @ .., b'"'] => {
+            let mut out = Vec::with_capacity(inside.len());
+            let mut bytes = inside.iter();
+            while let Some(&byte) = bytes.next() {
+                out.extend(if byte == b'\\' { bytes.next().copied() } else { Some(byte) });
+            }
+            out
+        }
+        _ => text.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn response(lines: &[&str]) -> ResponseDirectives {
+        ResponseDirectives::of(&lines.iter().map(|line| ("Cache-Control", line)).collect(), false)
+    }
+
+    fn request(line: &str) -> RequestDirectives {
+        RequestDirectives::of(&Fields::from_iter([("Cache-Control", line)]))
+    }
+
+    #[test]
+    fn rfc9111_5_2_2_response_directives() {
+        let found = response(&["no-store, NO-CACHE,private , public", "must-revalidate,,proxy-revalidate"]);
+        assert!(found.no_store && found.public && found.must_revalidate && found.proxy_revalidate);
+        assert_eq!((found.no_cache, found.private), (Listed::All, Listed::All));
+        let found = response(&["no-cache=\"A, b\", private=c", "foo=\"max-age=9, no-store\", max-age=1"]);
+        assert_eq!(found.no_cache.names(), ["a", "b"]);
+        assert_eq!(found.private.names(), ["c"]);
+        assert_eq!((found.max_age, found.no_store), (Some(1), false));
+        assert_eq!(response(&["no-cache=\"a\", no-cache"]).no_cache, Listed::All);
+        let found = response(&["s-maxage=2, stale-while-revalidate=3, stale-if-error=4"]);
+        assert_eq!((found.s_maxage, found.stale_while_revalidate), (Some(2), Some(3)));
+        assert_eq!(found.stale_if_error, Some(4));
+    }
+
+    #[test]
+    fn rfc9111_4_2_1_the_first_of_several_counts_and_nonsense_is_stale() {
+        for (line, age) in [
+            ("max-age=5, max-age=9", Some(5)),
+            ("max-age=\"5\"", Some(5)),
+            ("max-age=005", Some(5)),
+            ("max-age=99999999999999999999", Some(MOST_SECONDS)),
+            ("max-age=-5", Some(0)),
+            ("max-age='5'", Some(0)),
+            ("max-age=5.0", Some(0)),
+            ("max-age= 5", Some(0)),
+            ("max-age=", Some(0)),
+            ("max-age", Some(0)),
+            ("max-age =5", None),
+            ("x=\"\\\", max-age=5\"", None),
+            ("", None),
+        ] {
+            assert_eq!(response(&[line]).max_age, age, "{line}");
+        }
+    }
+
+    #[test]
+    fn rfc9111_5_2_1_request_directives() {
+        let found = request("no-store, no-cache, only-if-cached, max-age=1, min-fresh=2, max-stale");
+        assert!(found.no_store && found.no_cache && found.only_if_cached);
+        assert_eq!((found.max_age, found.min_fresh, found.max_stale), (Some(1), Some(2), Some(MOST_SECONDS)));
+        assert_eq!(request("max-stale=7").max_stale, Some(7));
+    }
+
+    #[test]
+    fn rfc9111_5_4_pragma_counts_alone_only() {
+        let alone = Fields::from_iter([("Pragma", "x, No-Cache")]);
+        let beside = Fields::from_iter([("Pragma", "no-cache"), ("Cache-Control", "x")]);
+        assert!(RequestDirectives::of(&alone).no_cache);
+        assert!(!RequestDirectives::of(&beside).no_cache);
+    }
+
+    #[test]
+    fn rfc9213_2_1_the_targeted_field_goes_before_the_other_if_it_is_valid() {
+        for (targeted, age, rules) in [
+            ("max-age=7", Some(7), true),
+            ("foobar, max-age=7", Some(7), true),
+            ("max-age=7, &&&", Some(1), false),
+            ("max-age=\"7\"", Some(1), false),
+            ("max-age =7", Some(1), false),
+            ("max-age= 7", Some(1), false),
+            ("Max-Age=7", Some(1), false),
+            ("", Some(1), false),
+        ] {
+            let fields = Fields::from_iter([("Cache-Control", "max-age=1"), ("CDN-Cache-Control", targeted)]);
+            assert_eq!(ResponseDirectives::of(&fields, true).max_age, age, "{targeted}");
+            assert_eq!(ResponseDirectives::of(&fields, false).max_age, Some(1));
+            assert_eq!(ResponseDirectives::is_targeted(&fields), rules, "{targeted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_can_be_read(text in "[ -~]{0,64}") {
+            let fields = Fields::from_iter([("Cache-Control", &text), ("CDN-Cache-Control", &text)]);
+            ResponseDirectives::of(&fields, true);
+            RequestDirectives::of(&fields);
+        }
+
+        #[test]
+        fn what_is_quoted_is_no_directive(before in "[a-z]{1,8}", quoted in "[a-z,= -]{0,32}") {
+            let found = response(&[&format!("{before}x=\"{quoted}, no-store\", max-age=3")]);
+            prop_assert!(!found.no_store);
+            prop_assert_eq!(found.max_age, Some(3));
+        }
+    }
+}

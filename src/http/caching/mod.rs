@@ -1,0 +1,55 @@
+//! What a shared cache may do with an answer (RFC 9111), as values: heads and times in, verdicts
+//! out. No I/O, no clock.
+//!
+//! [`directives`] reads Cache-Control, [`storable`] says what may be kept, [`stored`] is the head
+//! that is kept and how a 304 or a HEAD changes it, [`freshness`] says how long it is fresh,
+//! [`reuse`] what becomes of a request that it could answer, [`vary`] which requests that are, and
+//! [`invalidate`] what an unsafe request makes stale. [`record`] is the stored form of a head.
+
+pub mod directives;
+pub mod freshness;
+pub mod invalidate;
+pub mod record;
+pub mod reuse;
+pub mod storable;
+pub mod stored;
+pub mod vary;
+
+use std::time::Duration;
+
+/// What the operator wants of the class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// What is fresh where the origin says nothing of it.
+    pub after: After,
+    /// What may be served beyond its freshness when the origin fails.
+    pub if_error: IfError,
+    /// Does CDN-Cache-Control go before Cache-Control (RFC 9213)?
+    pub targeted: bool,
+}
+
+/// How long an answer without explicit freshness is fresh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// So long after it was received or checked.
+    Time(Duration),
+    /// A tenth of its age when it was received (RFC 9111 section 4.2.2).
+    Heuristic,
+}
+
+/// How long beyond its freshness an answer may be served when the origin fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IfError {
+    /// As long as the answer itself says (`stale-if-error`, RFC 5861 section 4), which may be not at all.
+    AsSaid,
+    /// So long, or as the answer says if that is longer.
+    Time(Duration),
+    /// For ever.
+    Forever,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { after: After::Time(Duration::ZERO), if_error: IfError::AsSaid, targeted: false }
+    }
+}

@@ -1,0 +1,114 @@
+//! Which answers may be kept (RFC 9111 section 3).
+
+use super::directives::{Listed, ResponseDirectives};
+use super::freshness::{explicit, is_heuristically_cacheable, lifetime};
+use super::stored::StoredHead;
+use super::{IfError, Policy};
+use crate::http::fields::Fields;
+use crate::http::response::{ResponseHead, reason};
+
+/// Why an answer is not kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotKept {
+    /// `no-store`.
+    NoStore,
+    /// `private`.
+    Private,
+    /// It answers a request with Authorization and does not say that others may have it.
+    Authorization,
+    /// Part of an answer, or about an answer that is elsewhere.
+    Partial,
+    /// Nothing says that it may be used again, or it could not be.
+    NoUse,
+}
+
+/// May the answer to a GET with the fields `request` be kept by a shared cache?
+pub fn may_keep(answer: &ResponseHead, request: &Fields, targeted: bool) -> Result<(), NotKept> {
+    let directives = ResponseDirectives::of(&answer.fields, targeted);
+    if matches!(answer.status, 100..=199 | 206 | 304) {
+        return Err(NotKept::Partial);
+    }
+    let understood = reason(answer.status) != "Unknown";
+    // Who understands the status need not heed no-store (RFC 9111 section 5.2.2.3).
+    if directives.must_understand && !understood || directives.no_store && !directives.must_understand {
+        return Err(NotKept::NoStore);
+    }
+    if directives.private == Listed::All {
+        return Err(NotKept::Private);
+    }
+    let shared = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
+    if request.contains("authorization") && !shared {
+        return Err(NotKept::Authorization);
+    }
+    let said = explicit(&answer.fields, targeted, 0).is_some() || directives.public;
+    if said || is_heuristically_cacheable(answer.status) { Ok(()) } else { Err(NotKept::NoUse) }
+}
+
+/// Is it any use later: is it fresh for a time, can it be checked, or may it serve when the origin fails?
+pub fn is_useful(head: &StoredHead, policy: &Policy) -> bool {
+    lifetime(head, policy) > 0
+        || head.has_validator()
+        || head.status == 200 && policy.if_error != IfError::AsSaid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::Version;
+
+    fn keep(status: u16, said: &[(&str, &str)], request: &[(&str, &str)]) -> Result<(), NotKept> {
+        let fields = said.iter().copied().collect();
+        let answer = ResponseHead { status, reason: b"".as_slice().into(), version: Version::Http11, fields };
+        may_keep(&answer, &request.iter().copied().collect(), true)
+    }
+
+    #[test]
+    fn rfc9111_3_what_may_be_kept() {
+        let cc = |value| [("Cache-Control", value)];
+        for (status, said, verdict) in [
+            (200, &[][..], Ok(())),
+            (404, &[], Ok(())),
+            (403, &[], Err(NotKept::NoUse)),
+            (403, &cc("max-age=9"), Ok(())),
+            (403, &cc("public"), Ok(())),
+            (403, &[("Expires", "0")], Ok(())),
+            (599, &cc("max-age=9"), Ok(())),
+            (206, &cc("max-age=9"), Err(NotKept::Partial)),
+            (304, &cc("max-age=9"), Err(NotKept::Partial)),
+            (200, &cc("no-store, max-age=9"), Err(NotKept::NoStore)),
+            (200, &cc("private, max-age=9"), Err(NotKept::Private)),
+            (200, &cc("private=\"a\", max-age=9"), Ok(())),
+        ] {
+            assert_eq!(keep(status, said, &[]), verdict, "{status} {said:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9111_5_2_2_3_must_understand_goes_before_no_store() {
+        let said = [("Cache-Control", "max-age=9, no-store, must-understand")];
+        assert_eq!(keep(200, &said, &[]), Ok(()));
+        assert_eq!(keep(599, &said, &[]), Err(NotKept::NoStore));
+    }
+
+    #[test]
+    fn rfc9111_3_5_an_answer_to_one_user_is_kept_only_if_it_says_so() {
+        let user = [("Authorization", "x")];
+        for (said, verdict) in [
+            ("max-age=9", Err(NotKept::Authorization)),
+            ("max-age=9, public", Ok(())),
+            ("max-age=9, must-revalidate", Ok(())),
+            ("s-maxage=9", Ok(())),
+            ("private, s-maxage=9", Err(NotKept::Private)),
+        ] {
+            assert_eq!(keep(200, &[("Cache-Control", said)], &user), verdict, "{said}");
+        }
+    }
+
+    #[test]
+    fn rfc9213_2_1_the_targeted_field_alone_counts() {
+        let said = [("Cache-Control", "no-store"), ("CDN-Cache-Control", "max-age=9")];
+        assert_eq!(keep(200, &said, &[]), Ok(()));
+        let said = [("Cache-Control", "max-age=9"), ("CDN-Cache-Control", "private")];
+        assert_eq!(keep(200, &said, &[]), Err(NotKept::Private));
+    }
+}

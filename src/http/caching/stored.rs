@@ -1,0 +1,261 @@
+//! The head that is kept of an answer, and how later answers change it.
+
+use super::directives::{Listed, ResponseDirectives};
+use super::vary::Variant;
+use crate::http::date;
+use crate::http::fields::{Fields, end_to_end};
+use crate::http::response::ResponseHead;
+
+/// Fields that concern one connection or one hop, which are not kept (RFC 9111 section 3.1), and
+/// those that are written anew with each answer.
+const NOT_KEPT: [&str; 3] = ["content-length", "server", "proxy-authentication-info"];
+/// Fields that describe the body that is kept, so a 304 does not change them (RFC 9111 section 3.2).
+const OF_THE_BODY: [&str; 3] = ["content-encoding", "content-range", "content-length"];
+
+/// When an answer was asked for and when it came, in seconds since 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Times {
+    /// The request went out.
+    pub asked: u64,
+    /// Its head came.
+    pub came: u64,
+}
+
+/// The head of a stored answer.
+#[derive(Clone, Debug)]
+pub struct StoredHead {
+    /// 200 for what has a file.
+    pub status: u16,
+    /// The reason phrase as it came.
+    pub reason: Box<[u8]>,
+    /// End-to-end fields as they came, Date among them, without Content-Length.
+    pub fields: Fields,
+    /// The last exchange that vouched for it.
+    pub times: Times,
+    /// Which requests it answers.
+    pub variant: Variant,
+    /// An unsafe request has been there since (RFC 9111 section 4.4): it is to be checked.
+    pub invalid: bool,
+}
+
+impl StoredHead {
+    /// The head to keep of an answer that came now.
+    pub fn new(answer: &ResponseHead, times: Times, variant: Variant, targeted: bool) -> Self {
+        let directives = ResponseDirectives::of(&answer.fields, targeted);
+        let mut fields = end_to_end(&answer.fields, &NOT_KEPT);
+        for listed in [&directives.no_cache, &directives.private] {
+            listed.names().iter().for_each(|name| fields.remove(name));
+        }
+        // A recipient with a clock adds the date of arrival (RFC 9110 section 6.6.1).
+        if fields.only("date").and_then(date::parse).is_none() {
+            fields.remove("date");
+            fields.push(b"Date", &date::format(times.came));
+        }
+        Self { status: answer.status, reason: answer.reason.clone(), fields, times, variant, invalid: false }
+    }
+
+    /// What can be said of a file of which nothing is known but its date: always to be checked.
+    pub fn unknown(modified: u64, content_type: &str) -> Self {
+        let mut fields = Fields::new();
+        fields.push(b"Last-Modified", &date::format(modified));
+        fields.push(b"Content-Type", content_type.as_bytes());
+        Self {
+            status: 200,
+            reason: b"OK".as_slice().into(),
+            fields,
+            times: Times::default(),
+            variant: Variant::default(),
+            invalid: true,
+        }
+    }
+
+    /// Is it that of [`Self::unknown`]?
+    pub fn is_unknown(&self) -> bool {
+        self.times == Times::default()
+    }
+
+    /// Its entity tag.
+    pub fn etag(&self) -> Option<&[u8]> {
+        self.fields.get("etag")
+    }
+
+    /// Its Last-Modified, in seconds since 1970.
+    pub fn modified(&self) -> Option<u64> {
+        self.fields.only("last-modified").and_then(date::parse)
+    }
+
+    /// Its Date, in seconds since 1970.
+    pub fn date(&self) -> Option<u64> {
+        self.fields.only("date").and_then(date::parse)
+    }
+
+    /// Can the origin be asked whether it is still the same?
+    pub fn has_validator(&self) -> bool {
+        self.etag().is_some() || self.fields.contains("last-modified")
+    }
+
+    /// Is this 304 about this answer (RFC 9111 section 4.3.4)? One that names another tag is not.
+    pub fn is_meant_by(&self, not_modified: &Fields) -> bool {
+        match (not_modified.get("etag"), self.etag()) {
+            (Some(told), Some(kept)) => opaque(told) == opaque(kept),
+            _ => true,
+        }
+    }
+
+    /// Does the answer to a HEAD tell of this very body (RFC 9111 section 4.3.5)?
+    pub fn is_told_by(&self, head: &ResponseHead, length: u64) -> bool {
+        let same = |name| head.fields.get(name).is_none_or(|told| self.fields.get(name) == Some(told));
+        let told = head.fields.get("content-length").and_then(|told| std::str::from_utf8(told).ok());
+        head.status == self.status
+            && same("etag")
+            && same("last-modified")
+            && told.is_none_or(|told| told.trim().parse() == Ok(length))
+    }
+
+    /// The head after an exchange that vouched for it with these fields: they replace those of the
+    /// same name (RFC 9111 section 3.2).
+    #[must_use]
+    pub fn updated(&self, by: &Fields, times: Times, targeted: bool) -> Self {
+        let news = Self::new(
+            &ResponseHead {
+                status: self.status,
+                reason: self.reason.clone(),
+                version: crate::http::request::Version::Http11,
+                fields: by.clone(),
+            },
+            times,
+            self.variant.clone(),
+            targeted,
+        );
+        let is_of_body =
+            |name: &[u8]| OF_THE_BODY.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+        let mut fields = Fields::new();
+        for (name, value) in self.fields.iter() {
+            // An age belongs to the exchange that told it.
+            let replaced = !is_of_body(name)
+                && (name.eq_ignore_ascii_case(b"age")
+                    || news.fields.iter().any(|(new, _)| new.eq_ignore_ascii_case(name)));
+            if !replaced {
+                fields.push(name, value);
+            }
+        }
+        for (name, value) in news.fields.iter().filter(|(name, _)| !is_of_body(name)) {
+            fields.push(name, value);
+        }
+        Self { fields, times, invalid: false, ..self.clone() }
+    }
+
+    /// The same, to be checked before it is used.
+    #[must_use]
+    pub fn invalidated(&self) -> Self {
+        Self { invalid: true, ..self.clone() }
+    }
+
+    /// Must it be checked whenever it is used?
+    pub fn is_no_cache(&self, targeted: bool) -> bool {
+        ResponseDirectives::of(&self.fields, targeted).no_cache == Listed::All
+    }
+}
+
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::Version;
+
+    const NOW: Times = Times { asked: 1000, came: 1001 };
+
+    fn answer(fields: &[(&str, &str)]) -> ResponseHead {
+        let fields = fields.iter().copied().collect();
+        ResponseHead { status: 200, reason: b"OK".as_slice().into(), version: Version::Http11, fields }
+    }
+
+    fn stored(fields: &[(&str, &str)]) -> StoredHead {
+        StoredHead::new(&answer(fields), NOW, Variant::default(), false)
+    }
+
+    fn text(head: &StoredHead, name: &str) -> Option<String> {
+        head.fields.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
+    #[test]
+    fn rfc9111_3_1_fields_of_one_hop_are_not_kept() {
+        let head = stored(&[
+            ("Connection", "a"),
+            ("A", "1"),
+            ("Proxy-Authenticate", "x"),
+            ("Proxy-Authentication-Info", "x"),
+            ("Content-Length", "3"),
+            ("Cache-Control", "no-cache=\"b\", private=\"c\""),
+            ("B", "1"),
+            ("C", "1"),
+            ("D", "1"),
+            ("Set-Cookie", "s"),
+        ]);
+        let names: Vec<_> = head.fields.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
+        assert_eq!(names, ["Cache-Control", "D", "Set-Cookie", "Date"]);
+    }
+
+    #[test]
+    fn rfc9110_6_6_1_an_answer_without_a_date_gets_that_of_its_arrival() {
+        assert_eq!(stored(&[]).date(), Some(1001));
+        assert_eq!(stored(&[("Date", "nonsense")]).date(), Some(1001));
+        assert_eq!(stored(&[("Date", "Thu, 01 Jan 1970 00:00:07 GMT")]).date(), Some(7));
+    }
+
+    #[test]
+    fn rfc9111_3_2_a_304_replaces_what_it_names_and_nothing_else() {
+        let head = stored(&[
+            ("ETag", "\"a\""),
+            ("A", "1"),
+            ("A", "2"),
+            ("B", "1"),
+            ("Age", "9"),
+            ("Content-Encoding", "x"),
+            ("Content-Type", "t"),
+        ]);
+        let times = Times { asked: 2000, came: 2001 };
+        let by = Fields::from_iter([
+            ("A", "3"),
+            ("Content-Length", "0"),
+            ("Content-Encoding", "y"),
+            ("Content-Type", "u"),
+        ]);
+        let updated = head.invalidated().updated(&by, times, false);
+        assert_eq!(updated.fields.all("a").collect::<Vec<_>>(), [b"3"]);
+        assert_eq!(
+            (text(&updated, "b").unwrap(), text(&updated, "etag").unwrap()),
+            ("1".into(), "\"a\"".into())
+        );
+        assert_eq!((text(&updated, "age"), text(&updated, "content-length")), (None, None));
+        assert_eq!(text(&updated, "content-encoding").unwrap(), "x");
+        assert_eq!(text(&updated, "content-type").unwrap(), "u");
+        assert_eq!((updated.times, updated.date(), updated.invalid), (times, Some(2001), false));
+    }
+
+    #[test]
+    fn rfc9111_4_3_4_a_304_with_another_tag_is_about_another_answer() {
+        for (kept, told, same) in
+            [("\"a\"", "\"a\"", true), ("\"a\"", "W/\"a\"", true), ("\"a\"", "\"b\"", false)]
+        {
+            let told = Fields::from_iter([("ETag", told)]);
+            assert_eq!(stored(&[("ETag", kept)]).is_meant_by(&told), same);
+        }
+        assert!(stored(&[("ETag", "\"a\"")]).is_meant_by(&Fields::new()));
+        assert!(stored(&[]).is_meant_by(&Fields::from_iter([("ETag", "\"b\"")])));
+    }
+
+    #[test]
+    fn rfc9111_4_3_5_a_head_with_other_validators_is_about_another_body() {
+        let head = stored(&[("ETag", "\"a\"")]);
+        assert!(head.is_told_by(&answer(&[]), 3));
+        assert!(head.is_told_by(&answer(&[("ETag", "\"a\""), ("Content-Length", "3")]), 3));
+        assert!(!head.is_told_by(&answer(&[("ETag", "\"b\"")]), 3));
+        assert!(!head.is_told_by(&answer(&[("Content-Length", "4")]), 3));
+        assert!(!head.is_told_by(&answer(&[("Last-Modified", "x")]), 3));
+        assert!(!head.is_told_by(&ResponseHead { status: 404, ..answer(&[]) }, 3));
+    }
+}

@@ -1,0 +1,245 @@
+//! Asking the origin, once for everybody, and keeping what it says.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::{Exchange, fill, head};
+use super::{Body, Kept, Wanted, may_use};
+use crate::error::{Error, Kind, Side};
+use crate::http::caching::storable::{NotKept, is_useful, may_keep};
+use crate::http::caching::stored::{StoredHead, Times};
+use crate::http::caching::vary::Variant;
+use crate::http::date;
+use crate::http::request::Method;
+use crate::http::response::{ResponseBody, ResponseHead};
+use crate::outcome::{self, Why};
+use crate::rt::{Runtime, blocking};
+use crate::store::fill::{Answer, Fill, Follower, NoFile};
+use crate::store::heads::{Known, NewHead};
+use crate::store::inflight::Permit;
+use crate::store::memory::Held;
+use crate::store::partial::Partial;
+use crate::sys::{clock, file};
+use crate::upstream::body::OriginBody;
+
+/// What came of it.
+pub(super) enum Asked<R: Runtime> {
+    /// This is the answer now.
+    Kept(Kept, outcome::Kept),
+    /// It goes to a file, which is to be followed.
+    Filling { fill: Arc<Fill>, follower: Result<Follower, NoFile>, at_hand: Option<Vec<u8>> },
+    /// It is not kept.
+    NotKept(Box<ResponseHead>, OriginBody<R>),
+    /// There is none; this was kept before.
+    Failed(Error, Option<Kept>),
+}
+
+/// An answer of the origin, and when it was asked and came.
+struct Came<R: Runtime> {
+    answer: ResponseHead,
+    body: OriginBody<R>,
+    times: Times,
+    at: Instant,
+}
+
+/// Asks, with the conditions of what is kept, and ends the turn: others have the same answer, or
+/// find it, or ask for themselves.
+pub(super) async fn ask<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    permit: Permit,
+    mut kept: Option<Kept>,
+) -> Asked<R> {
+    let exchange = wanted.exchange;
+    loop {
+        let condition = kept.as_ref().filter(|kept| kept.head.has_validator());
+        let came = match exchange_with_origin(exchange, condition).await {
+            Ok(came) => came,
+            Err(error) => {
+                permit.fail(error.clone());
+                return Asked::Failed(error, kept);
+            }
+        };
+        if came.answer.status == 304 && condition.is_some() {
+            match kept.take() {
+                Some(kept) if kept.head.is_meant_by(&came.answer.fields) => {
+                    let kept = vouched(wanted, kept, &came).await;
+                    permit.withdraw();
+                    return Asked::Kept(kept, outcome::Kept::Revalidated);
+                }
+                // About another answer: ask for the whole.
+                _ => continue,
+            }
+        }
+        if matches!(came.answer.status, 500 | 502..=504) {
+            let error = Error::with(Side::Origin, Kind::Unavailable, came.answer.status);
+            if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
+                permit.fail(error.clone());
+                return Asked::Failed(error, kept);
+            }
+        }
+        return keep(wanted, permit, came).await;
+    }
+}
+
+async fn exchange_with_origin<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    condition: Option<&Kept>,
+) -> Result<Came<R>, Error> {
+    let upstream = &exchange.context.upstream;
+    let how = if condition.is_some() { "checking with" } else { "proxying GET to" };
+    exchange.log.debug(format_args!("{how} {}", exchange.origin_url()));
+    let conditions = condition.map(|kept| &*kept.head);
+    let asked = head::check_request(&upstream.origin, exchange.request, conditions);
+    let begun = clock::unix_secs();
+    let (answer, body) = upstream.ask(&asked, &Method::Get).await?;
+    let times = Times { asked: begun, came: clock::unix_secs() };
+    Ok(Came { answer, body, times, at: Instant::now() })
+}
+
+/// The origin says that it is still the same: its head is brought up to date.
+async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, came: &Came<R>) -> Kept {
+    wanted.debug("is unchanged");
+    let head = kept.head.updated(&came.answer.fields, came.times, wanted.policy.targeted);
+    update(wanted, kept, head, Some(came.at)).await
+}
+
+/// Gives what is kept another head.
+pub(super) async fn update<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    kept: Kept,
+    head: StoredHead,
+    checked: Option<Instant>,
+) -> Kept {
+    let shared = &wanted.exchange.context.shared;
+    let head = Arc::new(head);
+    let checked = checked.or(kept.checked);
+    let body = match kept.body {
+        Body::Memory(bytes) => {
+            shared.store.memory.update(wanted.key, &kept.head, Arc::clone(&head), checked);
+            Body::Memory(bytes)
+        }
+        Body::File(mut entry) => {
+            let (theirs, key, new) = (Arc::clone(shared), wanted.key.clone(), Arc::clone(&head));
+            let write = move || {
+                let heads = &theirs.store.heads;
+                // One that cannot be written holds as long as this process remembers it.
+                drop(heads.write(&key, &entry.file, &new));
+                entry.info = file::info(&entry.file).unwrap_or(entry.info);
+                heads.remember(&key, entry.info, Known { head: Some(new), checked });
+                entry
+            };
+            match blocking::run(&blocking::DISK, write).await {
+                Ok(entry) => Body::File(entry),
+                // The job panicked, which is a bug of ours: this client gets an empty answer.
+                Err(_) => Body::Memory(Arc::default()),
+            }
+        }
+    };
+    Kept { head, body, checked }
+}
+
+/// Keeps an answer, if it may be kept.
+async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>) -> Asked<R> {
+    let request = &wanted.exchange.request.fields;
+    let may = may_keep(&came.answer, request, wanted.policy.targeted).map_err(why);
+    let variant = may.and_then(|()| Variant::of(&came.answer.fields, request).map_err(|_| Why::Vary));
+    let framing = came.answer.body(&Method::Get).unwrap_or(ResponseBody::UntilClose);
+    let variant = variant.and_then(|variant| match framing {
+        ResponseBody::UntilClose => Err(Why::NoEnd),
+        _ => Ok(variant),
+    });
+    let variant = match variant {
+        Ok(variant) => variant,
+        Err(why) => return decline(wanted, permit, came, why),
+    };
+    let head = StoredHead::new(&came.answer, came.times, variant, wanted.policy.targeted);
+    let plain = wanted.key.names_a_file()
+        && came.answer.status == 200
+        && head.variant.is_only_one()
+        && fill::coding_is_in_name(&came.answer, wanted.key.file_name());
+    if plain && let Ok(partial) = wanted.exchange.context.shared.store.begin(wanted.key) {
+        let length = match framing {
+            ResponseBody::Length(length) => Some(length),
+            ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
+        };
+        return to_file(wanted, permit, came, head, partial, length);
+    }
+    to_memory(wanted, permit, came, head).await
+}
+
+fn decline<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>, why: Why) -> Asked<R> {
+    wanted.exchange.log.debug(format_args!("not kept - {}", why.as_str()));
+    permit.decline(why);
+    Asked::NotKept(Box::new(came.answer), came.body)
+}
+
+/// Starts to write it to a file; it has its name, and its head, once it is whole.
+fn to_file<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    permit: Permit,
+    mut came: Came<R>,
+    mut head: StoredHead,
+    partial: Partial,
+    length: Option<u64>,
+) -> Asked<R> {
+    let (exchange, store) = (wanted.exchange, &wanted.exchange.context.shared.store);
+    if exchange.log.is_on() {
+        let path = store.display(wanted.key);
+        exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
+    }
+    // The name explains it, and every client of the name gets the same bytes.
+    head.fields.remove("content-encoding");
+    head.fields.remove("accept-ranges");
+    let answer = ResponseHead { fields: head::kept_fields(&head, None), ..came.answer };
+    let modified = answer.fields.get("last-modified").and_then(date::parse);
+    let kept = NewHead { head: Arc::new(head), checked: came.at, heads: Arc::clone(&store.heads) };
+    let fill = Arc::clone(permit.fill());
+    // Newer than anything in memory.
+    store.memory.forget(wanted.key);
+    fill.announce(Answer {
+        head: answer,
+        length,
+        modified,
+        file: Arc::clone(partial.file()),
+        kept: Some(kept),
+    });
+    let follower = fill.follow(0);
+    let at_hand = length.and_then(|_| came.body.at_hand(fill::AT_HAND));
+    fill::begin(exchange, permit, partial, came.body, at_hand.as_deref());
+    Asked::Filling { fill, follower, at_hand }
+}
+
+/// Reads it into memory, where it may be found from then on.
+async fn to_memory<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    permit: Permit,
+    mut came: Came<R>,
+    head: StoredHead,
+) -> Asked<R> {
+    let memory = &wanted.exchange.context.shared.store.memory;
+    if !is_useful(&head, &wanted.policy) {
+        return decline(wanted, permit, came, Why::NoUse);
+    }
+    let body: Arc<[u8]> = match came.body.whole(memory.longest()).await {
+        Ok(Some(body)) => body.into(),
+        Ok(None) => return decline(wanted, permit, came, Why::TooLong),
+        Err(error) => {
+            permit.fail(error.clone());
+            return Asked::Failed(error, None);
+        }
+    };
+    let (head, checked) = (Arc::new(head), came.at);
+    memory.put(wanted.key, Held { head: Arc::clone(&head), body: Arc::clone(&body), checked });
+    permit.withdraw();
+    Asked::Kept(Kept { head, body: Body::Memory(body), checked: Some(checked) }, outcome::Kept::Fetched)
+}
+
+fn why(not: NotKept) -> Why {
+    match not {
+        NotKept::NoStore => Why::NoStore,
+        NotKept::Private => Why::Private,
+        NotKept::Authorization => Why::Authorization,
+        NotKept::Partial => Why::Status,
+        NotKept::NoUse => Why::NoUse,
+    }
+}

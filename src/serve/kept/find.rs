@@ -1,0 +1,53 @@
+//! What is kept for a request: in memory, or as a file.
+
+use std::sync::Arc;
+
+use super::super::{Exchange, look_up};
+use super::{Body, Kept};
+use crate::http::caching::stored::StoredHead;
+use crate::http::mime;
+use crate::key::Key;
+use crate::outcome::Why;
+use crate::rt::{Runtime, blocking};
+use crate::store::heads::Known;
+use crate::store::memory::Held;
+use crate::store::{Entry, Found};
+
+/// The stored answer for this request, if there is one. What is in memory is newer than a file.
+pub(super) async fn find<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Result<Option<Kept>, Why> {
+    let store = &exchange.context.shared.store;
+    if let Some(Held { head, body, checked }) = store.memory.find(key, &exchange.request.fields) {
+        return Ok(Some(Kept { head, body: Body::Memory(body), checked: Some(checked) }));
+    }
+    if !key.names_a_file() {
+        return Ok(None);
+    }
+    match look_up(exchange, key).await {
+        Found::File(entry) => with_head(exchange, key, entry).await.map(Some),
+        // A directory has no answer of its own here, but its name may be an answer's elsewhere.
+        Found::Absent | Found::Directory => Ok(None),
+        Found::Unusable(why) => Err(why),
+    }
+}
+
+/// The file with its head, which is read by the pool where memory does not have it.
+async fn with_head<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Entry) -> Result<Kept, Why> {
+    let shared = &exchange.context.shared;
+    let (known, entry) = match shared.store.heads.known(key, &entry.info) {
+        Some(known) => (known, entry),
+        None => {
+            let (theirs, of) = (Arc::clone(shared), key.clone());
+            let read = move || (theirs.store.heads.read(&of, &entry.file, &entry.info), entry);
+            blocking::run(&blocking::READS, read).await.map_err(|_| Why::Disk)?
+        }
+    };
+    let Known { head, checked } = known;
+    let head = head.unwrap_or_else(|| Arc::new(unknown(key, &entry)));
+    Ok(Kept { head, body: Body::File(entry), checked })
+}
+
+/// The head of a file that has none: whoever wrote it, its date is what the origin can be asked about.
+fn unknown(key: &Key, entry: &Entry) -> StoredHead {
+    let since = entry.info.modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    StoredHead::unknown(since.as_secs(), mime::by_name(key.file_name().as_bytes()))
+}

@@ -1,0 +1,50 @@
+//! After an unsafe request what is kept of its target is to be checked (RFC 9111 section 4.4).
+
+use std::sync::Arc;
+
+use super::super::Exchange;
+use crate::http::caching::invalidate::{is_success, targets};
+use crate::http::request::Method;
+use crate::http::response::ResponseHead;
+use crate::key::Key;
+use crate::outcome::Why;
+use crate::route::{self, Route};
+use crate::rt::{Runtime, blocking};
+use crate::store::heads::Known;
+use crate::store::{Found, Store};
+
+/// Takes note of the answer to a request that was passed. Files stay: they may be all there is when
+/// the origin fails.
+pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead) {
+    let (context, request) = (exchange.context, exchange.request);
+    if context.classes.revalidate.is_none() || request.method.is_safe() || !is_success(answer.status) {
+        return;
+    }
+    let origin = &context.upstream.origin;
+    let sites = [origin.host_field.as_bytes(), request.fields.get("host").unwrap_or_default()];
+    for target in targets(&request.origin_form(), &answer.fields, &sites, origin.prefix.as_bytes()) {
+        let mut get = request.clone();
+        (get.method, get.target) = (Method::Get, target.into());
+        let Route::Check(key) = route::decide(&get, &context.classes) else { continue };
+        exchange.log.debug(format_args!("{} is to be checked - {}", key.as_str(), request.method.as_str()));
+        context.shared.store.memory.invalidate(&key);
+        let shared = Arc::clone(&context.shared);
+        // A job that fails has left the file as it was, as a full disk would.
+        drop(blocking::run(&blocking::DISK, move || mark(&shared.store, &key)).await);
+    }
+}
+
+fn mark(store: &Store, key: &Key) -> Result<(), Why> {
+    if !key.names_a_file() {
+        return Ok(());
+    }
+    let Found::File(entry) = store.look_up(key.as_str()) else { return Ok(()) };
+    let known = store.heads.known(key, &entry.info);
+    let known = known.unwrap_or_else(|| store.heads.read(key, &entry.file, &entry.info));
+    let Some(head) = known.head else { return Ok(()) };
+    let head = Arc::new(head.invalidated());
+    let written = store.heads.write(key, &entry.file, &head).map_err(|_| Why::Disk);
+    let info = crate::sys::file::info(&entry.file).unwrap_or(entry.info);
+    store.heads.remember(key, info, Known { head: Some(head), checked: None });
+    written
+}

@@ -1,0 +1,261 @@
+//! The class of paths that are kept and checked with the origin (RFC 9111).
+//!
+//! One request, in order: what is kept is looked up ([`find`]); [`reuse`] says whether it may be
+//! used; if not, the origin is asked once for all who want the same ([`ask`]), and what is kept by
+//! then, or comes, is the answer ([`answer`]). What the rules are is in [`crate::http::caching`].
+
+mod answer;
+mod ask;
+mod find;
+pub mod head_request;
+pub mod invalidate;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::client::Client;
+use super::follow::{self, Role};
+use super::{Context, Exchange, LOOKS, Reply, pass};
+use crate::error::{Error, Kind, Side};
+use crate::http::caching::Policy;
+use crate::http::caching::directives::RequestDirectives;
+use crate::http::caching::reuse::{self, Reuse};
+use crate::http::caching::stored::StoredHead;
+use crate::http::request::{Method, RequestBody};
+use crate::key::Key;
+use crate::observe::log::RequestLog;
+use crate::outcome::{self, Stale, Why};
+use crate::rt::mailbox::Waiter;
+use crate::rt::{Runtime, spawn_guarded};
+use crate::store::Entry;
+use crate::store::fill::{Fill, NoFile};
+use crate::store::inflight::{Permit, Turn};
+use crate::sys::clock;
+use ask::Asked;
+
+/// A stored answer.
+pub struct Kept {
+    head: Arc<StoredHead>,
+    body: Body,
+    /// When the origin vouched for it, if that was in this process's time.
+    checked: Option<Instant>,
+}
+
+/// Where its body is.
+enum Body {
+    File(Entry),
+    Memory(Arc<[u8]>),
+}
+
+impl Kept {
+    fn size(&self) -> u64 {
+        match &self.body {
+            Body::File(entry) => entry.info.size,
+            Body::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Did the origin vouch for it after this moment?
+    fn is_checked_since(&self, moment: Instant) -> bool {
+        self.checked.is_some_and(|checked| checked > moment)
+    }
+}
+
+/// One request to this class.
+struct Wanted<'a, 'b, R: Runtime> {
+    exchange: &'a Exchange<'b, R>,
+    key: &'a Key,
+    directives: RequestDirectives,
+    policy: Policy,
+    /// When it came: whatever the origin says later is new enough.
+    arrived: Instant,
+}
+
+impl<R: Runtime> Wanted<'_, '_, R> {
+    fn debug(&self, what: &str) {
+        if self.exchange.log.is_on() {
+            let path = self.exchange.context.shared.store.display_path(self.key.as_str());
+            self.exchange.log.debug(format_args!("{path} {what}"));
+        }
+    }
+}
+
+/// Answers a GET or HEAD.
+pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: &Key) -> Reply {
+    let Some(policy) = policy(exchange.context) else {
+        return pass::run(exchange, client, Why::NoMatch).await;
+    };
+    let request = exchange.request;
+    let directives = RequestDirectives::of(&request.fields);
+    if !matches!(request.body, RequestBody::None | RequestBody::Length(0)) {
+        return pass::run(exchange, client, Why::RequestBody).await;
+    }
+    if directives.no_store {
+        return pass::run(exchange, client, Why::NoStore).await;
+    }
+    let wanted = Wanted { exchange, key, directives, policy, arrived: Instant::now() };
+    let inflight = &exchange.context.shared.store.inflight;
+    for _ in 0..LOOKS {
+        let endings = inflight.endings();
+        let kept = match find::find(exchange, key).await {
+            Ok(kept) => kept,
+            Err(why) => return super::unusable(exchange, client, why).await,
+        };
+        let kept = match use_at_once(&wanted, client, kept).await {
+            Ok(reply) => return reply,
+            Err(kept) => kept,
+        };
+        if directives.only_if_cached {
+            let error = Error::new(Side::Origin, Kind::NotCached);
+            return client.send_error(&error, exchange.keep(), request.method != Method::Head).await;
+        }
+        if request.method == Method::Head {
+            return head_request::run(&wanted, client, kept).await;
+        }
+        match inflight.enter(key) {
+            Turn::Lead(permit) if inflight.endings() == endings => {
+                return lead(&wanted, client, permit, kept).await;
+            }
+            // What was found may be old by now.
+            Turn::Lead(permit) => permit.withdraw(),
+            Turn::Follow(fill) => {
+                if let Some(reply) = join(&wanted, client, &fill, kept).await {
+                    return reply;
+                }
+            }
+        }
+    }
+    pass::run(exchange, client, Why::Disk).await
+}
+
+fn policy<R: Runtime>(context: &Context<R>) -> Option<Policy> {
+    context.shared.config.revalidate.as_ref().map(|class| class.policy)
+}
+
+/// Answers from what is kept, if that takes no word of the origin; or gives it back.
+async fn use_at_once<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    client: &Client<R>,
+    kept: Option<Kept>,
+) -> Result<Reply, Option<Kept>> {
+    let Some(kept) = kept else { return Err(None) };
+    let verdict = reuse::decide(&kept.head, &wanted.directives, clock::unix_secs(), &wanted.policy);
+    let how = match verdict {
+        _ if kept.is_checked_since(wanted.arrived) => outcome::Kept::Revalidated,
+        Reuse::Fresh => outcome::Kept::Hit,
+        Reuse::Stale => outcome::Kept::Stale(Stale::Accepted),
+        Reuse::WhileChecked => outcome::Kept::Stale(Stale::WhileRevalidate),
+        Reuse::Check => return Err(Some(kept)),
+    };
+    if how == outcome::Kept::Stale(Stale::WhileRevalidate) {
+        check_behind(wanted).await;
+    }
+    Ok(answer::send(wanted, client, &kept, how).await)
+}
+
+/// Asks the origin, and answers with what comes of it.
+async fn lead<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    client: &mut Client<R>,
+    permit: Permit,
+    kept: Option<Kept>,
+) -> Reply {
+    let exchange = wanted.exchange;
+    match ask::ask(wanted, permit, kept).await {
+        Asked::Kept(kept, how) => answer::send(wanted, client, &kept, how).await,
+        Asked::Filling { fill, follower, at_hand } => {
+            match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
+                Some(reply) => reply,
+                None => client.send_empty(500, false).await,
+            }
+        }
+        Asked::NotKept(answer, body) => {
+            pass::relay(exchange, &client.out(), *answer, body, exchange.keep()).await
+        }
+        Asked::Failed(error, kept) => failed(wanted, client, &error, kept).await,
+    }
+}
+
+/// Waits for what another request's exchange with the origin comes to. `None`: look again.
+async fn join<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    client: &mut Client<R>,
+    fill: &Arc<Fill>,
+    kept: Option<Kept>,
+) -> Option<Reply> {
+    let exchange = wanted.exchange;
+    let Ok(waiter) = Waiter::new() else { return Some(client.send_empty(500, false).await) };
+    // Joined before the head is waited for, so that nothing passes by meanwhile.
+    let follower = fill.follow(0);
+    match fill.answer(&waiter).await {
+        Ok(answer) => {
+            let is_new = answer.kept.as_ref().is_none_or(|kept| kept.checked > wanted.arrived);
+            if !is_new && wanted.directives.no_cache {
+                return Some(pass::run(exchange, client, Why::NoCache).await);
+            }
+            let fresh = answer.kept.as_ref().is_some_and(|kept| {
+                let now = clock::unix_secs();
+                reuse::decide(&kept.head, &wanted.directives, now, &wanted.policy) == Reuse::Fresh
+            });
+            if !is_new && !fresh && fill.is_whole() {
+                // It will be the file in a moment, and then that is checked.
+                drop(follower);
+                fill.left(&waiter).await;
+                return None;
+            }
+            wanted.debug("download in progress - response follows it");
+            follow::serve(exchange, client, fill, follower, Role::Follower).await
+        }
+        Err(NoFile::Again) => None,
+        Err(NoFile::Declined(why)) => Some(pass::run(exchange, client, why).await),
+        Err(NoFile::Failed(error)) => Some(failed(wanted, client, &error, kept).await),
+    }
+}
+
+/// The origin could not be asked, or failed: what is kept will do, if the rules allow.
+async fn failed<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    client: &Client<R>,
+    error: &Error,
+    kept: Option<Kept>,
+) -> Reply {
+    let exchange = wanted.exchange;
+    exchange.log.debug(format_args!("error with proxy request {error}"));
+    match kept.filter(|kept| may_use(wanted, kept, error)) {
+        Some(kept) => {
+            let why = match error.kind {
+                Kind::Offline => Stale::Offline,
+                Kind::Unavailable => Stale::ServerError,
+                _ => Stale::Unreachable,
+            };
+            answer::send(wanted, client, &kept, outcome::Kept::Stale(why)).await
+        }
+        None => client.send_error(error, exchange.keep(), exchange.request.method != Method::Head).await,
+    }
+}
+
+fn may_use<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> bool {
+    // Who says --offline wants what there is.
+    error.kind == Kind::Offline
+        || error.side == Side::Origin
+            && reuse::may_use_if_error(&kept.head, clock::unix_secs(), &wanted.policy)
+}
+
+/// Checks what is kept while its client is served, unless somebody does so already.
+async fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
+    let context = Rc::clone(wanted.exchange.context);
+    let Turn::Lead(permit) = context.shared.store.inflight.enter(wanted.key) else { return };
+    // A copy of its own: the one at hand is for the client.
+    let Ok(kept) = find::find(wanted.exchange, wanted.key).await else { return };
+    let (request, log): (_, RequestLog) = (wanted.exchange.request.clone(), wanted.exchange.log.clone());
+    let (key, directives, policy) = (wanted.key.clone(), wanted.directives, wanted.policy);
+    let busy = context.shared.stop.busy();
+    spawn_guarded::<R>(busy, async move {
+        let exchange = Exchange { context: &context, request: &request, log: &log };
+        let arrived = Instant::now();
+        let wanted = Wanted { exchange: &exchange, key: &key, directives, policy, arrived };
+        // Every wait in it has its limit. A fill goes on as a task of its own.
+        drop(ask::ask(&wanted, permit, kept).await);
+    });
+}

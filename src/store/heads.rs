@@ -1,0 +1,277 @@
+//! The heads of files that are checked with the origin: each in an extended attribute of its file,
+//! or, where the file system refuses that, in a file of its own beneath a reserved directory.
+//!
+//! A head names the body that it belongs to and counts only for that one, so a file that somebody
+//! else has written is a file without a head. Those asked for lately are kept in memory.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, UNIX_EPOCH};
+
+use crate::http::caching::record::{self, BodyId};
+use crate::http::caching::stored::StoredHead;
+use crate::key::{Key, RESERVED};
+use crate::sys::file::{self, Info, Root};
+
+/// The attribute.
+const ATTRIBUTE: &CStr = c"user.fs-caching-server.head";
+/// Heads kept in memory; with one more all are forgotten.
+const MOST: usize = 4096;
+
+/// What is known of a file's head.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The head, if the file has one.
+    pub head: Option<Arc<StoredHead>>,
+    /// When the origin vouched for it, if that was in this process's time.
+    pub checked: Option<Instant>,
+}
+
+/// The heads of one cache directory.
+#[derive(Debug)]
+pub struct Heads {
+    root: Arc<Root>,
+    lately: Mutex<HashMap<Key, (Info, Known)>>,
+}
+
+impl Heads {
+    /// None known yet.
+    pub(super) fn new(root: &Arc<Root>) -> Self {
+        Self { root: Arc::clone(root), lately: Mutex::default() }
+    }
+
+    fn lately(&self) -> MutexGuard<'_, HashMap<Key, (Info, Known)>> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head of a file that is still what it was, if it is known from memory.
+    pub fn known(&self, key: &Key, info: &Info) -> Option<Known> {
+        self.lately().get(key).filter(|(of, _)| of == info).map(|(_, known)| known.clone())
+    }
+
+    /// Reads the head of a file. May wait for the disk.
+    pub fn read(&self, key: &Key, file: &impl AsFd, info: &Info) -> Known {
+        let head = self.stored(key, file, info).map(Arc::new);
+        let known = Known { head, checked: None };
+        self.remember(key, *info, known.clone());
+        known
+    }
+
+    fn stored(&self, key: &Key, file: &impl AsFd, info: &Info) -> Option<StoredHead> {
+        let body = body_id(info);
+        let attribute = file::attribute(file, ATTRIBUTE, record::MOST).ok().flatten();
+        let within = attribute.and_then(|bytes| record::decode(&bytes));
+        if let Some((head, of)) = within {
+            return of.is_copy_of(&body).then_some(head);
+        }
+        let (head, of) = record::decode(&self.read_beside(key)?)?;
+        (of == body).then_some(head)
+    }
+
+    /// Gives a file that is named, or is about to be, a head, and remembers it. May wait for the
+    /// disk. An error means that it will be forgotten.
+    pub fn write(&self, key: &Key, file: &impl AsFd, head: &StoredHead) -> io::Result<()> {
+        let body = body_id(&file::info(file)?);
+        let bytes = record::encode(head, body);
+        if file::set_attribute(file, ATTRIBUTE, &bytes).is_ok() {
+            return Ok(());
+        }
+        // One that is there already would count before the file beside it.
+        drop(file::remove_attribute(file, ATTRIBUTE));
+        self.write_beside(key, &bytes)
+    }
+
+    /// Keeps in memory what is known of a file that is as `info` says.
+    pub fn remember(&self, key: &Key, info: Info, known: Known) {
+        let mut lately = self.lately();
+        if lately.len() >= MOST && !lately.contains_key(key) {
+            lately.clear();
+        }
+        lately.insert(key.clone(), (info, known));
+    }
+
+    fn read_beside(&self, key: &Key) -> Option<Vec<u8>> {
+        let beside = self.root.open_file(&format!("{}/{}", directory(), name(key))).ok()?;
+        let size =
+            usize::try_from(file::info(&beside).ok()?.size).ok().filter(|size| *size <= record::MOST)?;
+        let mut bytes = vec![0; size];
+        let mut at = 0;
+        while at < size {
+            match file::read_at(&beside, &mut bytes[at..], at as u64) {
+                Ok(read @ 1..) => at += read,
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        Some(bytes)
+    }
+
+    fn write_beside(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let directory = self.root.make_directory(&directory())?;
+        let new = format!("new-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        // Left by a process of the same number, if at all.
+        drop(file::unlink(&directory, &new));
+        let beside = file::create_new(&directory, &new)?;
+        let written =
+            file::write_at(&beside, bytes, 0).and_then(|()| file::rename(&directory, &new, &name(key)));
+        if written.is_err() {
+            drop(file::unlink(&directory, &new));
+        }
+        written
+    }
+}
+
+/// A head to give to a file in progress when it becomes a whole one.
+#[derive(Clone, Debug)]
+pub struct NewHead {
+    /// The head.
+    pub head: Arc<StoredHead>,
+    /// When it came.
+    pub checked: Instant,
+    /// Where it goes.
+    pub heads: Arc<Heads>,
+}
+
+impl NewHead {
+    /// Gives it to the file, which has its size and date already. Without it the file is one that
+    /// is to be checked, so an error costs a request at most.
+    pub(super) fn write(&self, key: &Key, file: &impl AsFd) {
+        drop(self.heads.write(key, file, &self.head));
+    }
+
+    /// Remembers it, now that the file has its name.
+    pub(super) fn remember(&self, key: &Key, file: &impl AsFd) {
+        if let Ok(info) = file::info(file) {
+            let known = Known { head: Some(Arc::clone(&self.head)), checked: Some(self.checked) };
+            self.heads.remember(key, info, known);
+        }
+    }
+}
+
+fn directory() -> String {
+    format!("{RESERVED}/heads")
+}
+
+/// The name of a key's file, of any key's length. Two keys with one name would be told apart by the
+/// body that the head names.
+fn name(key: &Key) -> String {
+    let salted = [key.as_str().as_bytes(), b"\0"].concat();
+    format!("{:016x}{:016x}", record::sum(key.as_str().as_bytes()), record::sum(&salted).swap_bytes())
+}
+
+fn body_id(info: &Info) -> BodyId {
+    let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let nanos = since.as_secs().wrapping_mul(1_000_000_000).wrapping_add(u64::from(since.subsec_nanos()));
+    BodyId { inode: info.id.1, size: info.size, modified: nanos }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::decode;
+    use std::fs::{self, File};
+
+    fn key(path: &str) -> Key {
+        decode(path.as_bytes()).unwrap().key.unwrap()
+    }
+
+    fn head() -> StoredHead {
+        StoredHead::unknown(7, "text/x")
+    }
+
+    struct Place(tempfile::TempDir, Arc<Root>);
+
+    impl Place {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let root = Arc::new(Root::open(directory.path()).unwrap());
+            fs::write(directory.path().join("f"), b"body").unwrap();
+            Self(directory, root)
+        }
+
+        fn heads(&self) -> Heads {
+            Heads::new(&self.1)
+        }
+
+        fn file(&self) -> (File, Info) {
+            let file = File::open(self.0.path().join("f")).unwrap();
+            let info = file::info(&file).unwrap();
+            (file, info)
+        }
+
+        fn read(&self) -> Option<Arc<StoredHead>> {
+            let (file, info) = self.file();
+            self.heads().read(&key("/f"), &file, &info).head
+        }
+    }
+
+    #[test]
+    fn a_head_is_found_again_by_the_next_process() {
+        let place = Place::new();
+        assert!(place.read().is_none());
+        place.heads().write(&key("/f"), &place.file().0, &head()).unwrap();
+        assert_eq!(place.read().unwrap().modified(), Some(7));
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_wrote_has_no_head() {
+        let place = Place::new();
+        place.heads().write(&key("/f"), &place.file().0, &head()).unwrap();
+        // In place: the attribute stays.
+        fs::write(place.0.path().join("f"), b"other body").unwrap();
+        assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn where_attributes_are_refused_the_head_lies_beside_the_tree_and_is_of_one_file_only() {
+        let place = Place::new();
+        let (file, info) = place.file();
+        let bytes = record::encode(&head(), body_id(&info));
+        place.heads().write_beside(&key("/f"), &bytes).unwrap();
+        assert_eq!(place.read().unwrap().modified(), Some(7));
+        // A copy of the same size and date is another file.
+        drop(file);
+        let path = place.0.path().join("f");
+        fs::copy(&path, place.0.path().join("g")).unwrap();
+        File::open(place.0.path().join("g")).unwrap().set_modified(info.modified).unwrap();
+        fs::rename(place.0.path().join("g"), &path).unwrap();
+        assert_eq!((place.file().1.size, place.file().1.modified), (info.size, info.modified));
+        assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn a_head_too_long_for_an_attribute_goes_beside_the_tree() {
+        let place = Place::new();
+        let mut long = head();
+        long.fields.push(b"X", &vec![b'x'; 70_000]);
+        place.heads().write(&key("/f"), &place.file().0, &head()).unwrap();
+        place.heads().write(&key("/f"), &place.file().0, &long).unwrap();
+        assert_eq!(place.read().unwrap().fields.get("x").unwrap().len(), 70_000);
+    }
+
+    #[test]
+    fn what_is_no_head_is_unknown() {
+        let place = Place::new();
+        if file::set_attribute(&place.file().0, ATTRIBUTE, b"nonsense").is_err() {
+            eprintln!("SKIPPED: no attributes here");
+            return;
+        }
+        place.heads().write_beside(&key("/f"), b"nonsense").unwrap();
+        assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn memory_holds_what_the_file_still_is() {
+        let place = Place::new();
+        let (heads, (_, info)) = (place.heads(), place.file());
+        let known = Known { head: Some(Arc::new(head())), checked: None };
+        heads.remember(&key("/f"), info, known);
+        assert!(heads.known(&key("/f"), &info).is_some());
+        assert!(heads.known(&key("/f"), &Info { size: 5, ..info }).is_none());
+        assert!(heads.known(&key("/g"), &info).is_none());
+    }
+}
