@@ -41,6 +41,8 @@ pub enum Kind {
     Unavailable,
     /// We were told not to ask the origin.
     Offline,
+    /// The index set that the client has begun to read is another by now.
+    Superseded,
     /// The client wants nothing from the origin, and the cache has nothing.
     NotCached,
 }
@@ -60,6 +62,7 @@ impl Kind {
             Self::Abandoned => "abandoned",
             Self::Unavailable => "unavailable",
             Self::Offline => "not asked (--offline)",
+            Self::Superseded => "index files have changed: begin again",
             Self::NotCached => "not in the cache",
         }
     }
@@ -118,7 +121,7 @@ impl Error {
             (Side::Origin, _) => 502,
             (Side::Client, Kind::Timeout) => 408,
             (Side::Client, _) => 400,
-            (Side::Us, Kind::Timeout) => 503,
+            (Side::Us, Kind::Timeout | Kind::Superseded) => 503,
             (Side::Disk | Side::Us, _) => 500,
         }
     }

@@ -135,8 +135,10 @@ impl Rules {
     pub fn place<'a>(&self, path: &'a str) -> Option<Place<'a>> {
         let (rule, (_, anchors, extent)) =
             self.sets.iter().enumerate().find(|(_, (members, ..))| members.matches(path))?;
-        let is_anchor = anchors.as_ref().is_some_and(|anchors| anchors.matches(path));
-        Some(Place { rule, root: extent.root(path), is_anchor })
+        let root = extent.root(path);
+        // One in a directory of its own tells of that directory only.
+        let is_anchor = parent(path) == root && anchors.as_ref().is_some_and(|anchors| anchors.matches(path));
+        Some(Place { rule, root, is_anchor })
     }
 
     /// Does this path name an index that tells how long packages are? Its form, and the directory that

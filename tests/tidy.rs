@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "serve",
             "stop",
             "store::Store",
+            "store::sets",
             "sys",
             "upstream",
         ],

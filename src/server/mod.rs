@@ -15,6 +15,7 @@ use crate::config::{Config, Pinning, Workers};
 use crate::observe::log::Log;
 use crate::serve::Shared;
 use crate::store::Store;
+use crate::store::sets::Sets;
 use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
 use listener::Listening;
@@ -52,7 +53,13 @@ pub fn run(config: Config) -> Result<(), String> {
     let cpus = cpus(&config.pin)?;
     let listening = listener::open(&config.host, config.port, count)?;
     announce(&config, &listening, &log);
-    let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stop: Arc::default() });
+    let shared = Arc::new(Shared {
+        config,
+        store,
+        sets: Sets::default(),
+        log: Arc::clone(&log),
+        stop: Arc::default(),
+    });
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,

@@ -30,5 +30,6 @@ mod pass;
 mod preset;
 mod ready;
 mod regressions;
+mod sets;
 mod time_limits;
 mod tls;

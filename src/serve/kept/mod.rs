@@ -6,9 +6,11 @@
 
 mod answer;
 mod ask;
+mod collect;
 mod find;
 pub mod head_request;
 pub mod invalidate;
+pub mod set;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::sys::clock;
 use ask::Asked;
 
 /// A stored answer.
+#[derive(Debug)]
 pub struct Kept {
     head: Arc<StoredHead>,
     body: Body,
@@ -43,6 +46,7 @@ pub struct Kept {
 }
 
 /// Where its body is.
+#[derive(Debug)]
 enum Body {
     File(Entry),
     Memory(Arc<[u8]>),
@@ -95,6 +99,9 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         return pass::run(exchange, client, Why::NoStore).await;
     }
     let wanted = Wanted { exchange, key, directives, policy, arrived: Instant::now() };
+    if let Some(reply) = set::serve(&wanted, client).await {
+        return reply;
+    }
     let inflight = &exchange.context.shared.store.inflight;
     for _ in 0..LOOKS {
         let endings = inflight.endings();
