@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "observe",
             "outcome",
+            "route::Classes",
             "rt",
             "serve",
             "stop",

@@ -58,7 +58,9 @@ pub fn evaluate(method: &Method, fields: &Fields, v: &Validators<'_>) -> Verdict
         return Verdict::PreconditionFailed;
     }
     let known = if fields.contains("if-none-match") {
-        lists(fields, "if-none-match", v, weakly_equal)
+        // Some origins give tags without quotes, and clients give them back so.
+        let same = |tag: &[u8]| fields.only("if-none-match").is_some_and(|line| line.trim_ascii() == tag);
+        lists(fields, "if-none-match", v, weakly_equal) || v.any(same)
     } else {
         unchanged_since("if-modified-since").unwrap_or(false)
     };

@@ -96,6 +96,9 @@ async fn send<R: Runtime>(
     let at_hand = match role {
         Role::Leader(at_hand) => at_hand,
         Role::Follower => {
+            if let Some(kept) = &answer.kept {
+                fields = head::kept_fields(&kept.head, None);
+            }
             fields.remove("set-cookie");
             None
         }

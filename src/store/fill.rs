@@ -80,6 +80,8 @@ struct State {
     leader: Waiters,
     /// Its key is free again.
     left: bool,
+    /// The answer is to be checked before it is used by later requests.
+    invalid: bool,
 }
 
 /// A fill in progress, shared between its leader and its followers on all workers.
@@ -165,10 +167,20 @@ impl Fill {
 
     /// The head that the whole file gets.
     pub fn kept(&self) -> Option<NewHead> {
-        match &self.state().phase {
-            Phase::Growing(answer) | Phase::Whole(answer) => answer.kept.clone(),
-            Phase::Asking | Phase::Ended(_) => None,
-        }
+        let state = self.state();
+        let (Phase::Growing(answer) | Phase::Whole(answer)) = &state.phase else { return None };
+        let kept = answer.kept.clone()?;
+        Some(if state.invalid { kept.invalidated() } else { kept })
+    }
+
+    /// An unsafe request has been there since it was begun: its answer is to be checked.
+    pub fn invalidate(&self) {
+        self.state().invalid = true;
+    }
+
+    /// Is it so?
+    pub fn is_invalid(&self) -> bool {
+        self.state().invalid
     }
 
     /// Does the file hold the whole body?

@@ -137,6 +137,11 @@ pub struct NewHead {
 }
 
 impl NewHead {
+    /// The same, to be checked before it is used.
+    pub(super) fn invalidated(self) -> Self {
+        Self { head: Arc::new(self.head.invalidated()), ..self }
+    }
+
     /// Gives it to the file, which has its size and date already. Without it the file is one that
     /// is to be checked, so an error costs a request at most.
     pub(super) fn write(&self, key: &Key, file: &impl AsFd) {

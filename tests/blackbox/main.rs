@@ -30,6 +30,8 @@ mod pass;
 mod preset;
 mod ready;
 mod regressions;
+mod revalidate;
+mod revalidate_rules;
 mod sets;
 mod time_limits;
 mod tls;

@@ -48,7 +48,8 @@ pub fn lifetime(head: &StoredHead, policy: &Policy) -> u64 {
     if let Some(said) = explicit(&head.fields, policy.targeted, head.times.came) {
         return said;
     }
-    if !is_heuristically_cacheable(head.status) {
+    let public = ResponseDirectives::of(&head.fields, policy.targeted).public;
+    if !is_heuristically_cacheable(head.status) && !public {
         return 0;
     }
     match (policy.after, head.modified()) {
@@ -174,6 +175,8 @@ mod tests {
         assert_eq!(lifetime(&head(200, &changed), &heuristic), 500);
         assert_eq!(lifetime(&head(404, &changed), &heuristic), 500);
         assert_eq!(lifetime(&head(403, &changed), &heuristic), 0);
+        let public = [&changed[..], &[("Cache-Control", "public")]].concat();
+        assert_eq!(lifetime(&head(403, &public), &heuristic), 500);
         assert_eq!(lifetime(&head(200, &[("Last-Modified", "@50"), ("Date", "@0")]), &heuristic), 0);
         assert_eq!(lifetime(&head(200, &[]), &heuristic), 0);
         let old = [("Last-Modified", "Thu, 01 Jan 1970 00:00:00 GMT"), ("Date", "@0")];

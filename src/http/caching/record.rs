@@ -146,8 +146,9 @@ mod tests {
             reason in "[ -~]{0,20}",
             fields in prop::collection::vec(("[a-zA-Z-]{1,12}", "[ -~\u{80}-\u{ff}]{0,30}"), 0..12),
             variant in prop::collection::vec(("[a-z]{1,8}", prop::option::of("[ -~]{0,9}")), 0..4),
-            (asked, came): (u64, u64),
-            invalid: bool,
+            asked in any::<u64>(),
+            came in any::<u64>(),
+            invalid in any::<bool>(),
         ) -> StoredHead {
             StoredHead {
                 status,
@@ -170,12 +171,12 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_or_cut_record_is_unknown(head in heads(), at: prop::sample::Index, bit in 0..8) {
+        fn a_changed_or_cut_record_is_unknown(head in heads(), at: prop::sample::Index, bit in 0..8_u8) {
             let body = BodyId { inode: 1, size: 2, modified: 3 };
             let mut record = encode(&head, body);
             prop_assert!(decode(&record[..at.index(record.len())]).is_none());
             let at = at.index(record.len());
-            record[at] ^= 1 << bit;
+            record[at] ^= 1_u8 << bit;
             prop_assert!(decode(&record).is_none());
         }
 

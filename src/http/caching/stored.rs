@@ -39,13 +39,20 @@ pub struct StoredHead {
 }
 
 impl StoredHead {
-    /// The head to keep of an answer that came now.
+    /// The head to keep of an answer that came now: without the fields that it names as private, or
+    /// as not to be used without a check (RFC 9111 sections 5.2.2.4 and 5.2.2.7).
     pub fn new(answer: &ResponseHead, times: Times, variant: Variant, targeted: bool) -> Self {
+        let mut head = Self::received(answer, times, variant);
         let directives = ResponseDirectives::of(&answer.fields, targeted);
-        let mut fields = end_to_end(&answer.fields, &NOT_KEPT);
         for listed in [&directives.no_cache, &directives.private] {
-            listed.names().iter().for_each(|name| fields.remove(name));
+            listed.names().iter().for_each(|name| head.fields.remove(name));
         }
+        head
+    }
+
+    /// The head as the client gets it whose request it answers.
+    pub fn received(answer: &ResponseHead, times: Times, variant: Variant) -> Self {
+        let mut fields = end_to_end(&answer.fields, &NOT_KEPT);
         // A recipient with a clock adds the date of arrival (RFC 9110 section 6.6.1).
         if fields.only("date").and_then(date::parse).is_none() {
             fields.remove("date");

@@ -189,8 +189,9 @@ fn to_file<R: Runtime>(
     }
     // The name explains it, and every client of the name gets the same bytes.
     head.fields.remove("content-encoding");
-    head.fields.remove("accept-ranges");
-    let answer = ResponseHead { fields: head::kept_fields(&head, None), ..came.answer };
+    let mut full = StoredHead::received(&came.answer, came.times, head.variant.clone());
+    full.fields.remove("content-encoding");
+    let answer = ResponseHead { fields: head::kept_fields(&full, None), ..came.answer };
     let modified = answer.fields.get("last-modified").and_then(date::parse);
     let kept = NewHead { head: Arc::new(head), checked: came.at, heads: Arc::clone(&store.heads) };
     let fill = Arc::clone(permit.fill());
@@ -230,8 +231,13 @@ async fn to_memory<R: Runtime>(
     };
     let (head, checked) = (Arc::new(head), came.at);
     memory.put(wanted.key, Held { head: Arc::clone(&head), body: Arc::clone(&body), checked });
+    if permit.fill().is_invalid() {
+        memory.invalidate(wanted.key);
+    }
     permit.withdraw();
-    Asked::Kept(Kept { head, body: Body::Memory(body), checked: Some(checked) }, outcome::Kept::Fetched)
+    // This client is the one that may have every field.
+    let full = Arc::new(StoredHead::received(&came.answer, came.times, head.variant.clone()));
+    Asked::Kept(Kept { head: full, body: Body::Memory(body), checked: Some(checked) }, outcome::Kept::Fetched)
 }
 
 fn why(not: NotKept) -> Why {

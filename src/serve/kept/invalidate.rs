@@ -27,6 +27,10 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
         (get.method, get.target) = (Method::Get, target.into());
         let Route::Check(key) = route::decide(&get, &context.classes) else { continue };
         exchange.log.debug(format_args!("{} is to be checked - {}", key.as_str(), request.method.as_str()));
+        // What is on its way first: when it has ended it is what is looked at next.
+        if let Some(fill) = context.shared.store.inflight.get(&key) {
+            fill.invalidate();
+        }
         context.shared.store.memory.invalidate(&key);
         let shared = Arc::clone(&context.shared);
         // A job that fails has left the file as it was, as a full disk would.

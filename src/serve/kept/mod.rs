@@ -196,12 +196,10 @@ async fn join<R: Runtime>(
     // Joined before the head is waited for, so that nothing passes by meanwhile.
     let follower = fill.follow(0);
     match fill.answer(&waiter).await {
-        Ok(answer) => {
-            let is_new = answer.kept.as_ref().is_none_or(|kept| kept.checked > wanted.arrived);
-            if !is_new && wanted.directives.no_cache {
-                return Some(pass::run(exchange, client, Why::NoCache).await);
-            }
-            let fresh = answer.kept.as_ref().is_some_and(|kept| {
+        Ok(_) => {
+            let kept = fill.kept();
+            let is_new = kept.as_ref().is_none_or(|kept| kept.checked > wanted.arrived);
+            let fresh = kept.as_ref().is_some_and(|kept| {
                 let now = clock::unix_secs();
                 reuse::decide(&kept.head, &wanted.directives, now, &wanted.policy) == Reuse::Fresh
             });
@@ -210,6 +208,9 @@ async fn join<R: Runtime>(
                 drop(follower);
                 fill.left(&waiter).await;
                 return None;
+            }
+            if !is_new && wanted.directives.no_cache {
+                return Some(pass::run(exchange, client, Why::NoCache).await);
             }
             wanted.debug("download in progress - response follows it");
             follow::serve(exchange, client, fill, follower, Role::Follower).await

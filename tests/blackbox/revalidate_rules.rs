@@ -1,0 +1,368 @@
+//! The class that is kept and checked with the origin: variants, users, changes, failures, limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::revalidate::{Index, body, launch};
+use crate::support::{Io, Launch, Origin, Server, on_both, run_cli, tree, wait_until};
+
+on_both!(
+    variants_are_kept_apart_and_never_as_a_file,
+    a_variant_of_the_coding_alone_is_a_file,
+    a_query_is_another_resource_and_never_a_file,
+    a_path_with_a_slash_at_its_end_is_kept_in_memory,
+    other_statuses_are_kept_in_memory_and_never_as_a_file,
+    a_coded_answer_is_kept_in_memory_and_never_as_a_file,
+    an_answer_that_is_not_to_be_kept_is_not,
+    an_answer_to_one_user_is_kept_only_if_it_says_so,
+    an_answer_too_long_for_memory_is_passed_whole,
+    an_unsafe_request_makes_its_target_and_its_location_stale,
+    a_failed_unsafe_request_changes_nothing,
+    an_origin_that_fails_is_an_error_unless_told_otherwise,
+    stale_if_error_serves_what_is_there,
+    stale_if_error_ends_after_its_time,
+    stale_if_error_never_serves_what_must_be_checked,
+    the_answer_itself_may_allow_stale_if_error,
+    offline_asks_nobody,
+    stale_while_revalidate_answers_first_and_checks_then,
+    the_reserved_directory_is_not_served,
+    a_broken_new_version_leaves_the_old_one,
+);
+
+fn answering(fields: &'static str) -> Origin {
+    Origin::start(move |request, reply| {
+        let body = format!("{} {} {:?}", request.target, request.index, request.field("X-V"));
+        reply.answer("200 OK", fields, body.as_bytes());
+    })
+}
+
+fn text(server: &Server, target: &str, extra: &str) -> String {
+    let answer = server.ask("GET", target, extra);
+    assert!(answer.whole);
+    String::from_utf8(answer.body).unwrap()
+}
+
+fn variants_are_kept_apart_and_never_as_a_file(io: Io) {
+    let origin = answering("Vary: X-V\r\nCache-Control: max-age=9999\r\n");
+    let server = launch(io, &origin).start();
+    for _ in 0..2 {
+        assert_eq!(text(&server, "/a.idx", "X-V: 1\r\n"), "/a.idx 0 Some(\"1\")");
+        assert_eq!(text(&server, "/a.idx", "X-V: 2\r\n"), "/a.idx 1 Some(\"2\")");
+        assert_eq!(text(&server, "/a.idx", ""), "/a.idx 2 None");
+    }
+    assert_eq!(origin.count(), 3);
+    server.expect_nothing_cached();
+}
+
+fn a_variant_of_the_coding_alone_is_a_file(io: Io) {
+    let origin = answering("Vary: Accept-Encoding\r\nCache-Control: max-age=9999\r\n");
+    let server = launch(io, &origin).start();
+    text(&server, "/a.idx", "Accept-Encoding: gzip\r\n");
+    server.expect_cached("a.idx", b"/a.idx 0 None");
+    text(&server, "/a.idx", "");
+    assert_eq!(origin.only().all("Accept-Encoding"), ["identity"]);
+}
+
+fn a_query_is_another_resource_and_never_a_file(io: Io) {
+    let origin = answering("Cache-Control: max-age=9999\r\n");
+    let server = launch(io, &origin).start();
+    for _ in 0..2 {
+        assert_eq!(text(&server, "/a.idx?x", ""), "/a.idx?x 0 None");
+        assert_eq!(text(&server, "/a.idx?", ""), "/a.idx? 1 None");
+        assert_eq!(text(&server, "/a.idx", ""), "/a.idx 2 None");
+    }
+    assert_eq!(origin.count(), 3);
+    server.expect_cached("a.idx", b"/a.idx 2 None");
+    server.expect_tree(&["a.idx"]);
+}
+
+fn a_path_with_a_slash_at_its_end_is_kept_in_memory(io: Io) {
+    let origin = answering("Cache-Control: max-age=9999\r\n");
+    let server = launch(io, &origin).start();
+    server.put("simple/x.tgz", b"a file below it");
+    for _ in 0..2 {
+        assert_eq!(text(&server, "/simple/", ""), "/simple/ 0 None");
+    }
+    origin.only();
+    server.expect_tree(&["simple/x.tgz"]);
+}
+
+fn other_statuses_are_kept_in_memory_and_never_as_a_file(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        let status = if request.target == "/gone.idx" { "410 Gone" } else { "302 Found" };
+        reply.answer(status, "Cache-Control: max-age=9999\r\nLocation: /x\r\n", b"no");
+    });
+    let server = launch(io, &origin).start();
+    for (target, status) in [("/gone.idx", 410), ("/found.idx", 302), ("/gone.idx", 410), ("/found.idx", 302)]
+    {
+        let answer = server.get(target);
+        answer.expect(status, b"no");
+        assert_eq!(answer.all("Location"), ["/x"]);
+    }
+    assert_eq!(origin.count(), 2);
+    server.expect_nothing_cached();
+}
+
+fn a_coded_answer_is_kept_in_memory_and_never_as_a_file(io: Io) {
+    let origin = answering("Content-Encoding: br\r\nCache-Control: max-age=9999\r\n");
+    let server = launch(io, &origin).start();
+    for _ in 0..2 {
+        let answer = server.get("/a.idx");
+        answer.expect(200, b"/a.idx 0 None");
+        assert_eq!(answer.all("Content-Encoding"), ["br"]);
+    }
+    origin.only();
+    server.expect_nothing_cached();
+}
+
+fn an_answer_that_is_not_to_be_kept_is_not(io: Io) {
+    for fields in [
+        "Cache-Control: no-store, max-age=99\r\n",
+        "Cache-Control: private, max-age=99\r\n",
+        "Vary: *\r\nCache-Control: max-age=99\r\n",
+    ] {
+        let origin = answering(fields);
+        let server = launch(io, &origin).start();
+        assert_eq!(text(&server, "/a.idx", ""), "/a.idx 0 None");
+        assert_eq!(text(&server, "/a.idx", ""), "/a.idx 1 None", "{fields}");
+        server.expect_nothing_cached();
+    }
+}
+
+fn an_answer_to_one_user_is_kept_only_if_it_says_so(io: Io) {
+    for (fields, kept) in [
+        ("Cache-Control: max-age=99\r\n", false),
+        ("Cache-Control: max-age=99, public\r\n", true),
+        ("Cache-Control: s-maxage=99\r\n", true),
+    ] {
+        let origin = answering(fields);
+        let server = launch(io, &origin).start();
+        assert_eq!(text(&server, "/a.idx", "Authorization: Basic YTpi\r\n"), "/a.idx 0 None");
+        assert_eq!(origin.only().all("Authorization"), ["Basic YTpi"]);
+        if kept {
+            server.expect_cached("a.idx", b"/a.idx 0 None");
+        } else {
+            server.expect_nothing_cached();
+        }
+        let next = text(&server, "/a.idx", "");
+        assert_eq!(next, if kept { "/a.idx 0 None" } else { "/a.idx 1 None" }, "{fields}");
+    }
+}
+
+fn an_answer_too_long_for_memory_is_passed_whole(io: Io) {
+    let long = crate::support::bytes(300_000, 1);
+    let (of, chunked) = (long.clone(), crate::support::util::chunked(&long, 7000));
+    let origin = Origin::start(move |request, reply| {
+        let fields = "Cache-Control: max-age=99\r\n";
+        if request.target.ends_with('c') {
+            reply.write(format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n"));
+            reply.write(&chunked);
+        } else {
+            reply.answer("200 OK", fields, &of);
+        }
+    });
+    let server = launch(io, &origin).args(["--revalidate-memory", "800000"]).start();
+    for target in ["/a.idx?l", "/a.idx?c", "/a.idx?l", "/a.idx?c"] {
+        server.get(target).expect(200, &long);
+    }
+    assert_eq!(origin.count(), 4);
+}
+
+fn an_unsafe_request_makes_its_target_and_its_location_stale(io: Io) {
+    let origin =
+        answering("Cache-Control: max-age=9999\r\nLocation: b.idx\r\nContent-Location: /c.idx?q\r\n");
+    let server = launch(io, &origin).start();
+    let targets = ["/x/a.idx", "/x/b.idx", "/c.idx?q", "/x/d.idx"];
+    for target in targets {
+        text(&server, target, "");
+    }
+    for file in ["x/a.idx", "x/b.idx", "x/d.idx"] {
+        wait_until("it is cached", || server.path(file).exists());
+    }
+    assert_eq!(origin.count(), 4);
+    server.ask("DELETE", "/x/a.idx", "").expect(200, b"/x/a.idx 4 None");
+    for (asked, target) in [(6, targets[0]), (7, targets[1]), (8, targets[2]), (8, targets[3])] {
+        text(&server, target, "");
+        assert_eq!(origin.count(), asked, "{target}");
+    }
+}
+
+fn a_failed_unsafe_request_changes_nothing(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        let status = if request.method == "GET" { "200 OK" } else { "403 Forbidden" };
+        reply.answer(status, "Cache-Control: max-age=9999\r\n", b"x");
+    });
+    let server = launch(io, &origin).start();
+    server.get("/a.idx").expect(200, b"x");
+    server.expect_cached("a.idx", b"x");
+    assert_eq!(server.ask("POST", "/a.idx", "Content-Length: 0\r\n").status, 403);
+    server.get("/a.idx").expect(200, b"x");
+    assert_eq!(origin.count(), 2);
+}
+
+/// How an origin can fail.
+const FAILURES: [&str; 3] = ["500", "503", "reset"];
+
+/// A server with one kept answer, and an origin that fails from then on.
+fn failing(io: Io, fields: &'static str, failure: &'static str, args: &[&str]) -> (Origin, Server) {
+    let origin = Origin::start(move |request, reply| match (request.index, failure) {
+        (0, _) => reply.answer("200 OK", fields, b"kept"),
+        (_, "reset") => reply.reset(),
+        (_, status) => reply.answer(&format!("{status} Failed"), "", b"failed"),
+    });
+    let server = launch(io, &origin).args(args).start();
+    server.get("/a.idx").expect(200, b"kept");
+    server.expect_cached("a.idx", b"kept");
+    (origin, server)
+}
+
+fn an_origin_that_fails_is_an_error_unless_told_otherwise(io: Io) {
+    for (failure, status) in FAILURES.into_iter().zip([500, 503, 502]) {
+        let (_origin, server) = failing(io, "ETag: \"a\"\r\n", failure, &[]);
+        assert_eq!(server.get("/a.idx").status, status);
+        server.expect_cached("a.idx", b"kept");
+    }
+}
+
+fn stale_if_error_serves_what_is_there(io: Io) {
+    for failure in FAILURES {
+        for time in ["3600", "forever"] {
+            let (_origin, server) = failing(io, "ETag: \"a\"\r\n", failure, &["--stale-if-error", time]);
+            let stale = server.get("/a.idx");
+            stale.expect(200, b"kept").expect_keep_alive();
+            assert_eq!(stale.all("ETag"), ["\"a\""]);
+            server.err.wait_for("is kept, stale: the upstream ");
+            server.ask("GET", "/a.idx", "If-None-Match: \"a\"\r\n").expect(304, b"");
+            // What is not kept is an error all the same.
+            assert!(server.get("/b.idx").status >= 500);
+        }
+    }
+}
+
+fn stale_if_error_ends_after_its_time(io: Io) {
+    // Received with an age, it has been stale for far longer than that.
+    let fields = "ETag: \"a\"\r\nAge: 10000\r\nCache-Control: max-age=60\r\n";
+    let (_origin, server) = failing(io, fields, "503", &["--stale-if-error", "3600"]);
+    assert_eq!(server.get("/a.idx").status, 503);
+    let (_origin, server) = failing(io, fields, "503", &["--stale-if-error", "20000"]);
+    server.get("/a.idx").expect(200, b"kept");
+}
+
+fn stale_if_error_never_serves_what_must_be_checked(io: Io) {
+    let fields = "ETag: \"a\"\r\nCache-Control: max-age=0, must-revalidate\r\n";
+    let (_origin, server) = failing(io, fields, "503", &["--stale-if-error", "forever"]);
+    assert_eq!(server.get("/a.idx").status, 503);
+}
+
+fn the_answer_itself_may_allow_stale_if_error(io: Io) {
+    let fields = "ETag: \"a\"\r\nCache-Control: max-age=0, stale-if-error=3600\r\n";
+    let (_origin, server) = failing(io, fields, "503", &[]);
+    server.get("/a.idx").expect(200, b"kept");
+}
+
+fn offline_asks_nobody(io: Io) {
+    let index = Index::start("Cache-Control: must-revalidate\r\n");
+    let cache = tempfile::tempdir().unwrap();
+    let server = launch(io, &index.origin).cache(cache.path()).start();
+    for target in ["/a.idx", "/a.tgz"] {
+        server.get(target).expect(200, &body(1));
+        server.expect_cached(&target[1..], &body(1));
+    }
+    let asked = index.origin.count();
+    drop(server);
+    let server = launch(io, &index.origin).cache(cache.path()).args(["--offline"]).start();
+    server.get("/a.idx").expect(200, &body(1));
+    server.err.wait_for("is kept, stale: offline");
+    server.get("/a.tgz").expect(200, &body(1));
+    for target in ["/b.idx", "/b.tgz", "/c"] {
+        assert_eq!(server.get(target).status, 504, "{target}");
+    }
+    assert_eq!(server.ask("POST", "/a.idx", "Content-Length: 1\r\n\r\nx").status, 504);
+    assert_eq!(index.origin.count(), asked);
+}
+
+fn stale_while_revalidate_answers_first_and_checks_then(io: Io) {
+    let index = Index::start("Cache-Control: max-age=0, stale-while-revalidate=3600\r\n");
+    let server = launch(io, &index.origin).start();
+    server.get("/a.idx").expect(200, &body(1));
+    server.expect_cached("a.idx", &body(1));
+    index.change();
+    server.get("/a.idx").expect(200, &body(1));
+    // Nobody has to ask for it.
+    wait_until("the new one is there", || {
+        std::fs::read(server.path("a.idx")).is_ok_and(|found| found == body(2))
+    });
+}
+
+fn the_reserved_directory_is_not_served(io: Io) {
+    let origin = answering("Cache-Control: max-age=9999\r\n");
+    let server = launch(io, &origin).args(["-r", "."]).start();
+    server.put(".fs-caching-server/heads/a.idx", b"not for anybody");
+    for target in
+        ["/.fs-caching-server/heads/a.idx", "/%2efs-caching-server/b.idx", "/.fs-caching-server/c.tgz"]
+    {
+        assert!(text(&server, target, "").starts_with(target), "{target}");
+    }
+    assert_eq!(tree(server.cache_dir()), [".fs-caching-server/heads/a.idx"]);
+}
+
+fn a_broken_new_version_leaves_the_old_one(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        if request.index == 1 {
+            reply.write("HTTP/1.1 200 OK\r\nETag: \"b\"\r\nContent-Length: 100000\r\n\r\nbroken");
+            reply.reset();
+        } else {
+            reply.answer("200 OK", "ETag: \"a\"\r\n", b"kept");
+        }
+    });
+    let server = launch(io, &origin).start();
+    server.get("/a.idx").expect(200, b"kept");
+    server.expect_cached("a.idx", b"kept");
+    let broken = server.client().ask("GET", "/a.idx", "").try_response("GET");
+    assert!(broken.is_none_or(|answer| !answer.whole));
+    server.expect_tree(&["a.idx"]);
+    server.expect_cached("a.idx", b"kept");
+    server.get("/a.idx").expect(200, b"kept");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    for (flag, value, part) in [
+        ("--revalidate", "(", "cannot use regex"),
+        ("--revalidate-after", "soon", "cannot use time"),
+        ("--stale-if-error", "-1", "cannot use time"),
+        ("--revalidate-memory", "1M", "cannot use size"),
+    ] {
+        let output = run_cli(&["-U", "http://127.0.0.1:1", flag, value], &[], &[]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(part) && error.contains(flag), "{error}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn the_variables_do_what_the_flags_do() {
+    let index = Index::start("");
+    let failed = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (of, count) = (Arc::clone(&failed), Arc::clone(&asked));
+    let origin = Origin::start(move |_, reply| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let status = if of.load(Ordering::SeqCst) { "503 Failed" } else { "200 OK" };
+        reply.answer(status, "CDN-Cache-Control: max-age=0\r\nCache-Control: max-age=99\r\n", b"x");
+    });
+    let server = Launch::new(Io::Poll, &origin)
+        .env("FS_CACHE_REVALIDATE", "idx")
+        .env("FS_CACHE_REVALIDATE_AFTER", "heuristic")
+        .env("FS_CACHE_STALE_IF_ERROR", "forever")
+        .env("FS_CACHE_CDN_CACHE_CONTROL", "1")
+        .start();
+    server.get("/idx").expect(200, b"x");
+    server.expect_cached("idx", b"x");
+    failed.store(true, Ordering::SeqCst);
+    server.get("/idx").expect(200, b"x");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    let offline = Launch::new(Io::Poll, &index.origin).env("FS_CACHE_OFFLINE", "1").start();
+    assert_eq!(offline.get("/x").status, 504);
+    assert_eq!(index.origin.count(), 0);
+}
