@@ -19,7 +19,9 @@ pub struct Preset {
     pub immutable: &'static [&'static str],
     /// Alternatives: paths whose content changes under the same name.
     pub revalidate: &'static [&'static str],
-    /// Which of the latter belong together.
+    /// Of these, alternatives: paths that are the directories of other files too, so that no file can have their name.
+    pub documents: &'static [&'static str],
+    /// Which of them belong together.
     pub sets: &'static [SetRule],
     /// The index that tells how long packages are.
     pub sizes: Option<Sizes>,
@@ -34,6 +36,8 @@ pub struct SetRule {
     pub anchors: &'static [&'static str],
     /// Which members are of the same set.
     pub extent: Extent,
+    /// InRelease and Release list the sizes of the others.
+    pub release: bool,
 }
 
 /// What the members of one set have in common.
@@ -94,8 +98,16 @@ pub fn any_of<'a>(patterns: impl IntoIterator<Item = &'a str>) -> String {
 /// The rules of the chosen presets, ready for paths.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    sets: Vec<(Pattern, Option<Pattern>, Extent)>,
+    sets: Vec<SetPatterns>,
+    documents: Vec<Pattern>,
     sizes: Vec<(Pattern, Form)>,
+}
+
+#[derive(Debug, Clone)]
+struct SetPatterns {
+    members: Pattern,
+    anchors: Option<Pattern>,
+    rule: &'static SetRule,
 }
 
 /// The set that a path is a member of.
@@ -107,6 +119,8 @@ pub struct Place<'a> {
     pub root: &'a str,
     /// The path changes whenever another member does.
     pub is_anchor: bool,
+    /// InRelease and Release list the sizes of the others.
+    pub release: bool,
 }
 
 impl Rules {
@@ -117,7 +131,10 @@ impl Rules {
         for preset in presets {
             for rule in preset.sets {
                 let anchors = if rule.anchors.is_empty() { None } else { Some(one(rule.anchors)?) };
-                rules.sets.push((one(rule.members)?, anchors, rule.extent));
+                rules.sets.push(SetPatterns { members: one(rule.members)?, anchors, rule });
+            }
+            if !preset.documents.is_empty() {
+                rules.documents.push(one(preset.documents)?);
             }
             if let Some(sizes) = &preset.sizes {
                 rules.sizes.push((one(sizes.index)?, sizes.form));
@@ -133,12 +150,17 @@ impl Rules {
 
     /// The set that this decoded, normalised path (with its leading slash) is a member of.
     pub fn place<'a>(&self, path: &'a str) -> Option<Place<'a>> {
-        let (rule, (_, anchors, extent)) =
-            self.sets.iter().enumerate().find(|(_, (members, ..))| members.matches(path))?;
-        let root = extent.root(path);
+        let (rule, set) = self.sets.iter().enumerate().find(|(_, set)| set.members.matches(path))?;
+        let root = set.rule.extent.root(path);
         // One in a directory of its own tells of that directory only.
-        let is_anchor = parent(path) == root && anchors.as_ref().is_some_and(|anchors| anchors.matches(path));
-        Some(Place { rule, root, is_anchor })
+        let tells = |anchors: &Pattern| parent(path) == root && anchors.matches(path);
+        let is_anchor = set.anchors.as_ref().is_some_and(tells);
+        Some(Place { rule, root, is_anchor, release: set.rule.release })
+    }
+
+    /// Is this path also the directory of other files?
+    pub fn is_document(&self, path: &str) -> bool {
+        self.documents.iter().any(|documents| documents.matches(path))
     }
 
     /// Does this path name an index that tells how long packages are? Its form, and the directory that

@@ -61,7 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Flags become a `Config` here, where the flag and the variable to complain about are known.
     // Words for errors of the system.
     ("cli", &["config", "http", "pattern", "preset", "sys::process"]),
-    ("route", &["http", "key", "outcome", "pattern"]),
+    ("route", &["http", "key", "outcome", "pattern", "preset"]),
     // Files are `sys`'s: reads and writes of a regular file need no loop.
     // Its thread goes behind the workers.
     ("store", &["error", "http", "key", "outcome", "rt", "sys::file", "sys::process"]),

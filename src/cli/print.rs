@@ -62,6 +62,9 @@ fn explain(text: &mut String, preset: &Preset) {
             line(text, &format!("# {name} {class}: {pattern}"));
         }
     }
+    for pattern in preset.documents {
+        line(text, &format!("# {name} kept in memory only: {pattern}"));
+    }
     for set in preset.sets {
         let extent = match set.extent {
             Extent::Directory => "in one directory".to_owned(),

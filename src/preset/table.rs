@@ -4,11 +4,12 @@
 use super::{Extent, Form, Preset, SetRule, Sizes};
 
 /// What a preset without it has.
-const PLAIN: Preset = Preset { name: "", immutable: &[], revalidate: &[], sets: &[], sizes: None };
+const PLAIN: Preset =
+    Preset { name: "", immutable: &[], revalidate: &[], documents: &[], sets: &[], sizes: None };
 
 /// Members, none of which is certain to change with the others, side by side.
 const fn side_by_side(members: &'static [&'static str]) -> SetRule {
-    SetRule { members, anchors: &[], extent: Extent::Directory }
+    SetRule { members, anchors: &[], extent: Extent::Directory, release: false }
 }
 
 /// The indexes of an apt repository, pooled or flat.
@@ -35,6 +36,7 @@ pub const PRESETS: &[Preset] = &[
         ],
         sets: &[side_by_side(&[r"/pkg_summary\.(?:gz|bz2|xz|zst)$", r"/SHA512(?:\.(?:gz|bz2|xz|zst))?$"])],
         sizes: Some(Sizes { index: &[r"/pkg_summary\.(?:gz|bz2|xz|zst)$"], form: Form::PkgSummary }),
+        ..PLAIN
     },
     Preset {
         name: "apt",
@@ -58,6 +60,7 @@ pub const PRESETS: &[Preset] = &[
             members: APT_INDEXES,
             anchors: &[r"/(?:InRelease|Release|Release\.gpg)$"],
             extent: Extent::Below("dists"),
+            release: true,
         }],
         // Fetched by its hash a Packages file has no name of its own.
         sizes: Some(Sizes {
@@ -67,6 +70,7 @@ pub const PRESETS: &[Preset] = &[
             ],
             form: Form::AptPackages,
         }),
+        ..PLAIN
     },
     Preset {
         name: "rpm",
@@ -86,6 +90,7 @@ pub const PRESETS: &[Preset] = &[
             ],
             anchors: &[r"/repomd\.xml$"],
             extent: Extent::Directory,
+            release: false,
         }],
         ..PLAIN
     },
@@ -170,6 +175,8 @@ pub const PRESETS: &[Preset] = &[
             r"/-/package/(?:@[^/]+/)?[^/]+/dist-tags$",
             r"/-/npm/v1/(?:keys|attestations/.+)$",
         ],
+        // `/lodash` beside `/lodash/-/lodash-4.17.21.tgz`.
+        documents: &[r"^/(?:@[^/]+/)?[0-9A-Za-z~][^/@]*(?:/[0-9A-Za-z~][^/]*)?$"],
         ..PLAIN
     },
     Preset {
@@ -251,6 +258,7 @@ pub const PRESETS: &[Preset] = &[
             members: &[r"/0[01]-index\.tar(?:\.gz)?$", r"/(?:timestamp|snapshot|root|mirrors)\.json$"],
             anchors: &[r"/timestamp\.json$"],
             extent: Extent::Directory,
+            release: false,
         }],
         ..PLAIN
     },

@@ -227,6 +227,19 @@ fn members_and_anchors_of_sets_and_indexes_with_sizes_are_of_a_class() {
 }
 
 #[test]
+fn what_is_the_directory_of_other_files_too_is_no_file() {
+    let rules = Rules::new(&chosen("npm,apt")).unwrap();
+    for document in ["/lodash", "/@types/node", "/lodash/4.17.21", "/@types/node/20.0.0"] {
+        assert!(rules.is_document(document), "{document}");
+    }
+    for file in
+        ["/lodash/-/lodash-4.17.21.tgz", "/@types/node/-/node-20.0.0.tgz", "/debian/dists/sid/InRelease"]
+    {
+        assert!(!rules.is_document(file), "{file}");
+    }
+}
+
+#[test]
 fn names_are_told_apart_and_all_have_paths() {
     let mut names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
     for name in &names {

@@ -98,6 +98,8 @@ struct State<M> {
     waiters: Waiters,
     /// When the origin last failed, and how.
     failed: Option<(Instant, Error)>,
+    /// Since when what the origin has does not fit together.
+    unfit: Option<Instant>,
 }
 
 /// The right to ask the origin about a set, for one at a time. Given back on drop.
@@ -182,6 +184,7 @@ impl<M> Default for Set<M> {
             busy: false,
             waiters: Waiters::default(),
             failed: None,
+            unfit: None,
         };
         Self { state: Mutex::new(state) }
     }
@@ -214,6 +217,17 @@ impl<M: Clone> Set<M> {
             Poll::Ready(Turn(Arc::clone(self)))
         })
         .await
+    }
+
+    /// What the origin has fits together, or does not.
+    pub fn note_fit(&self, fits: bool) {
+        let mut state = self.state();
+        state.unfit = if fits { None } else { state.unfit.or_else(|| Some(Instant::now())) };
+    }
+
+    /// Has it not for so long?
+    pub fn is_unfit_for(&self, time: Duration) -> bool {
+        self.state().unfit.is_some_and(|since| since.elapsed() >= time)
     }
 
     /// How the origin failed, if it did since.

@@ -9,7 +9,36 @@ on_both!(
     a_preset_is_added_to_a_regex,
     a_package_with_another_size_than_in_apts_index_is_dropped,
     an_index_reaches_nothing_beyond_its_repository,
+    npm_documents_and_archives_are_both_kept,
 );
+
+fn npm_documents_and_archives_are_both_kept(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        if request.field("If-None-Match").is_some() {
+            reply.write("HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n");
+        } else {
+            reply.answer("200 OK", "ETag: \"1\"\r\n", request.target.as_bytes());
+        }
+    });
+    let server = Launch::new(io, &origin).args(["--preset", "npm"]).start();
+    let paths = [
+        "/lodash",
+        "/lodash/-/lodash-1.0.0.tgz",
+        "/lodash/latest",
+        "/@types/node",
+        "/@types/node/-/node-2.0.0.tgz",
+    ];
+    for path in paths {
+        server.get(path).expect(200, path.as_bytes());
+    }
+    server.expect_tree(&["@types/node/-/node-2.0.0.tgz", "lodash/-/lodash-1.0.0.tgz"]);
+    let before = origin.count();
+    for path in paths {
+        server.get(path).expect(200, path.as_bytes());
+    }
+    let asked: Vec<_> = origin.requests()[before..].iter().map(|request| request.target.clone()).collect();
+    assert_eq!(asked, ["/lodash", "/lodash/latest", "/@types/node"]);
+}
 
 fn a_preset_takes_the_place_of_the_default_regex(io: Io) {
     let origin = Origin::fixed(b"body");

@@ -19,6 +19,7 @@ on_both!(
     a_set_is_served_while_the_origin_is_down_if_that_is_allowed,
     a_set_is_found_again_by_the_next_process,
     an_origin_without_validators_is_understood,
+    an_origin_that_changes_file_by_file_is_waited_for,
     a_rebuilt_pkgsrc_package_is_dropped_when_the_index_changes,
     a_large_member_streams_to_the_first_client,
 );
@@ -273,6 +274,40 @@ fn an_origin_without_validators_is_understood(io: Io) {
         assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES, SOURCES]), Some(expected));
         states.next();
     }
+}
+
+fn an_origin_that_changes_file_by_file_is_waited_for(io: Io) {
+    // The last packages are 8 bytes, and a new Release file, which comes first, lists so many.
+    let (release, packages) = (States::default(), States::default());
+    let (theirs, others) = (release.clone(), packages.clone());
+    let origin = Origin::start(move |request, reply| {
+        let (state, body) = if request.target == IN_RELEASE {
+            let (state, sizes) = (theirs.now(), ["5", "8"]);
+            let size = sizes[usize::try_from(state).unwrap()];
+            let list = format!("state {state} of\nSHA256:\n 00ff {size} main/binary-amd64/Packages.xz\n");
+            (state, list)
+        } else {
+            let state = others.now();
+            (state, ["first", "state 1 "][usize::try_from(state).unwrap()].to_owned())
+        };
+        let tag = format!("\"{state}\"");
+        if request.field("If-None-Match") == Some(&tag) {
+            reply.write(format!("HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n"));
+        } else {
+            reply.answer("200 OK", &format!("ETag: {tag}\r\n"), body.as_bytes());
+        }
+    });
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    assert_eq!(state(&client.get(IN_RELEASE)), 0);
+    client.get(PACKAGES).expect(200, b"first");
+    release.next();
+    // Half of the change: the whole of the old state is what there is.
+    assert_eq!(state(&client.get(IN_RELEASE)), 0);
+    client.get(PACKAGES).expect(200, b"first");
+    packages.next();
+    assert_eq!(state(&client.get(IN_RELEASE)), 1);
+    client.get(PACKAGES).expect(200, b"state 1 ");
 }
 
 fn a_rebuilt_pkgsrc_package_is_dropped_when_the_index_changes(io: Io) {

@@ -17,8 +17,10 @@ use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::request::{Method, RequestHead};
+use crate::index::release;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
+use crate::preset::Place;
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, blocking, spawn_guarded};
 use crate::store::inflight;
@@ -27,8 +29,13 @@ use crate::sys::file;
 
 /// Rounds after which an origin that changes all the time is left alone.
 const ROUNDS: u32 = 8;
+/// Rounds that find what does not fit together.
+const PATIENT_ROUNDS: u32 = 2;
 /// Between two rounds; longer each time.
 const PAUSE: Duration = Duration::from_millis(20);
+/// So long the last state that fits is kept where the origin contradicts itself; then it is taken as it is. Mirrors
+/// that take one file after the other need minutes.
+pub(super) const UNFIT: Duration = Duration::from_secs(600);
 /// Bytes compared at a time.
 const PIECE: usize = 64 * 1024;
 
@@ -40,6 +47,10 @@ pub(super) struct Errand<R: Runtime> {
     request: RequestHead,
     log: RequestLog,
     policy: Policy,
+    /// The directory that holds the members, with a slash at its end; nothing at the top.
+    root: String,
+    /// InRelease and Release list the sizes of the others.
+    release: bool,
 }
 
 impl<R: Runtime> Clone for Errand<R> {
@@ -50,6 +61,8 @@ impl<R: Runtime> Clone for Errand<R> {
             request: self.request.clone(),
             log: self.log.clone(),
             policy: self.policy,
+            root: self.root.clone(),
+            release: self.release,
         }
     }
 }
@@ -112,11 +125,38 @@ fn same_bytes(one: &Kept, other: &Kept) -> bool {
     true
 }
 
+impl Member {
+    /// Its bytes, where that is known.
+    async fn size(&self) -> Option<u64> {
+        match &self.what {
+            What::Whole(kept) => Some(kept.size()),
+            What::Coming(fill) => fill.answer(&Waiter::new().ok()?).await.ok()?.length,
+        }
+    }
+}
+
+/// The text of a Release file; empty if it cannot be read or is none.
+fn read(kept: &Kept) -> String {
+    let Body::File(entry) = &kept.body else { return String::new() };
+    let mut bytes = vec![0; usize::try_from(entry.info.size).unwrap_or(usize::MAX).min(release::MOST)];
+    let mut at = 0;
+    while at < bytes.len() {
+        match file::read_at(&entry.file, &mut bytes[at..], at as u64) {
+            Ok(count @ 1..) => at += count,
+            Ok(_) | Err(_) => return String::new(),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 impl<R: Runtime> Errand<R> {
-    pub(super) fn new(wanted: &Wanted<'_, '_, R>, set: Arc<Set<Member>>) -> Self {
+    pub(super) fn new(wanted: &Wanted<'_, '_, R>, set: Arc<Set<Member>>, place: Place<'_>) -> Self {
         let exchange = wanted.exchange;
         let (context, request) = (Rc::clone(exchange.context), exchange.request.clone());
-        Self { context, set, request, log: exchange.log.clone(), policy: wanted.policy }
+        let root = place.root.trim_start_matches('/');
+        let root = if root.is_empty() { String::new() } else { format!("{root}/") };
+        let (log, policy) = (exchange.log.clone(), wanted.policy);
+        Self { context, set, request, log, policy, root, release: place.release }
     }
 
     /// How the origin is asked for the member that the request is about.
@@ -194,12 +234,10 @@ impl<R: Runtime> Errand<R> {
 
     /// Collects a new generation of these members, and switches to it. A task of its own: it goes on when the client
     /// leaves.
-    pub(super) fn collect(&self, turn: Turn<Member>, members: BTreeMap<Key, Member>, log: bool) {
+    pub(super) fn collect(&self, turn: Turn<Member>, members: BTreeMap<Key, Member>) {
         let errand = self.clone();
         let busy = self.context.shared.stop.busy();
-        if log {
-            self.log.debug(format_args!("an index set has changed - collecting {} files", members.len()));
-        }
+        self.log.debug(format_args!("an index set has changed - collecting {} files", members.len()));
         spawn_guarded::<R>(busy, async move {
             match errand.collected(members).await {
                 Ok(members) => turn.switch(Generation::new(members)),
@@ -212,6 +250,7 @@ impl<R: Runtime> Errand<R> {
     }
 
     async fn collected(&self, mut members: BTreeMap<Key, Member>) -> Result<BTreeMap<Key, Member>, Error> {
+        let mut unfit = 0;
         for round in 1..=ROUNDS {
             let (first, rest): (Vec<Key>, Vec<Key>) =
                 members.keys().cloned().partition(|key| self.is_anchor(key));
@@ -223,11 +262,40 @@ impl<R: Runtime> Errand<R> {
                 calm &= self.update(&mut members, &key).await?;
             }
             if calm {
-                return Ok(members);
+                if self.fits(&members).await || self.set.is_unfit_for(UNFIT) {
+                    return Ok(members);
+                }
+                // An origin that changes file by file is not through yet; most need more than a moment.
+                unfit += 1;
+                if unfit == PATIENT_ROUNDS {
+                    break;
+                }
             }
             R::sleep(PAUSE * round).await;
         }
         Err(Error::new(Side::Us, Kind::Superseded))
+    }
+
+    /// Have the members the sizes that the Release file among them lists, if there is one?
+    pub(super) async fn fits(&self, members: &BTreeMap<Key, Member>) -> bool {
+        let name = |key: &Key| key.as_str().strip_prefix(&self.root).unwrap_or_default().to_owned();
+        let is_release = |(key, _): &(&Key, &Member)| matches!(&*name(key), "InRelease" | "Release");
+        let Some((_, release)) = members.iter().find(is_release).filter(|_| self.release) else {
+            return true;
+        };
+        let Some(release) = come(release).await else { return true };
+        let mut sizes = Vec::with_capacity(members.len());
+        for (key, member) in members {
+            sizes.extend(member.size().await.map(|size| (name(key), size)));
+        }
+        let fits = move || {
+            let text = read(&release);
+            let listed = release::sizes(&text);
+            sizes.iter().all(|(name, size)| listed.get(&**name).is_none_or(|listed| listed == size))
+        };
+        let fits = blocking::run(&blocking::READS, fits).await.unwrap_or(true);
+        self.set.note_fit(fits);
+        fits
     }
 
     /// Brings one member up to date; whether it is what it was.

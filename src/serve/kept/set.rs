@@ -125,7 +125,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         let place = rules.place(&path)?;
         let id = SetId { rule: place.rule, root: place.root.to_owned() };
         let who = Who(socket::peer_address(&client.socket).ok()?);
-        let errand = Errand::new(wanted, shared.sets.get(&id));
+        let errand = Errand::new(wanted, shared.sets.get(&id), place);
         Some(Self { wanted, errand, id, who })
     }
 
@@ -263,7 +263,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 }
                 let mut members = generation.all();
                 members.insert(self.key().clone(), member);
-                self.errand.collect(turn, members, true);
+                self.errand.collect(turn, members);
                 Step::Again
             }
         }
@@ -274,7 +274,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         if let (Some(generation), Some(_)) = (current, had) {
             let mut members = generation.all();
             members.remove(self.key());
-            self.errand.collect(turn, members, true);
+            self.errand.collect(turn, members);
         }
     }
 
@@ -298,10 +298,15 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 }
                 Renewed::Now(_) | Renewed::Gone => {
                     members.insert(self.key().clone(), member);
-                    self.errand.collect(turn, members, true);
+                    self.errand.collect(turn, members);
                     return Step::Again;
                 }
             }
+        }
+        members.insert(self.key().clone(), member.clone());
+        if !self.errand.fits(&members).await && !self.errand.set.is_unfit_for(collect::UNFIT) {
+            self.errand.collect(turn, members);
+            return Step::Again;
         }
         generation.put(self.key(), member.clone());
         self.errand.settle(&generation, self.key(), &member);
