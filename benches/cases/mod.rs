@@ -13,6 +13,7 @@ use fs_caching_server::key;
 use fs_caching_server::observe::access_log::{self, Entry, Stamp};
 use fs_caching_server::pattern::Pattern;
 use fs_caching_server::route;
+use fs_caching_server::route::Classes;
 
 /// One operation on one input.
 pub(crate) struct Case {
@@ -118,8 +119,9 @@ fn routes() -> Vec<Case> {
     assert_eq!(backtracking.engine(), "regress");
     let default = Pattern::new(Pattern::DEFAULT).expect("a good pattern");
     let routed = |name, text, pattern: &Pattern| {
-        let (head, pattern) = (parse(text), pattern.clone());
-        case("routing", name, move || drop(black_box(route::decide(black_box(&head), &pattern))))
+        let classes = Classes { immutable: pattern.clone(), revalidate: None };
+        let head = parse(text);
+        case("routing", name, move || drop(black_box(route::decide(black_box(&head), &classes))))
     };
     vec![
         routed("default pattern, to the cache", LIBFETCH, &default),

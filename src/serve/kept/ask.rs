@@ -146,7 +146,7 @@ async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came
     let framing = came.answer.body(&Method::Get).unwrap_or(ResponseBody::UntilClose);
     let variant = variant.and_then(|variant| match framing {
         ResponseBody::UntilClose => Err(Why::NoEnd),
-        _ => Ok(variant),
+        ResponseBody::None | ResponseBody::Length(_) | ResponseBody::Chunked => Ok(variant),
     });
     let variant = match variant {
         Ok(variant) => variant,

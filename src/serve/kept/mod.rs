@@ -232,10 +232,12 @@ async fn failed<R: Runtime>(
     exchange.log.debug(format_args!("error with proxy request {error}"));
     match kept.filter(|kept| may_use(wanted, kept, error)) {
         Some(kept) => {
-            let why = match error.kind {
-                Kind::Offline => Stale::Offline,
-                Kind::Unavailable => Stale::ServerError,
-                _ => Stale::Unreachable,
+            let why = if error.kind == Kind::Offline {
+                Stale::Offline
+            } else if error.kind == Kind::Unavailable {
+                Stale::ServerError
+            } else {
+                Stale::Unreachable
             };
             answer::send(wanted, client, &kept, outcome::Kept::Stale(why)).await
         }
