@@ -324,10 +324,12 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         let usable = |kept: &Kept| error.kind == Kind::Superseded || may_use(self.wanted, kept, &error);
         match kept.filter(|(_, kept)| usable(kept)) {
             Some((generation, kept)) => {
-                let why = match error.kind {
-                    Kind::Superseded => Stale::WhileRevalidate,
-                    Kind::Unavailable => Stale::ServerError,
-                    _ => Stale::Unreachable,
+                let why = if error.kind == Kind::Superseded {
+                    Stale::WhileRevalidate
+                } else if error.kind == Kind::Unavailable {
+                    Stale::ServerError
+                } else {
+                    Stale::Unreachable
                 };
                 self.pin(&generation, true);
                 answer::send(self.wanted, client, &kept, outcome::Kept::Stale(why)).await
