@@ -5,6 +5,7 @@
 
 mod argv;
 mod options;
+mod print;
 mod settings;
 
 use std::ffi::OsString;
@@ -61,7 +62,9 @@ pub fn parse<A: Into<OsString>>(
             "{PROGRAM} {version}\nno server is asked for updates; install the newest release with: cargo install {PROGRAM}\n"
         )));
     }
-    flags.into_config(env, default_port).map(|config| Request::Serve(Box::new(config)))
+    let print_only = flags.print_config;
+    let config = flags.into_config(env, default_port)?;
+    Ok(if print_only { Request::Print(print::text(&config)) } else { Request::Serve(Box::new(config)) })
 }
 
 /// The text of `--help`, without a newline at its end. It shows the host and port the environment sets.
@@ -222,6 +225,33 @@ mod tests {
     }
 
     #[test]
+    fn presets_are_added_to_what_is_given_and_take_the_place_of_the_default() {
+        let apt = crate::preset::find("apt").unwrap().immutable.join("|");
+        let npm = crate::preset::find("npm").unwrap().immutable.join("|");
+        let set = |args: &[&str], vars: &[(&str, &str)]| {
+            config(&[&["-Uhttp://h"], args].concat(), vars).pattern.source().to_owned()
+        };
+        assert_eq!(set(&[], &[]), Pattern::DEFAULT);
+        assert_eq!(set(&["--preset", ""], &[]), Pattern::DEFAULT);
+        assert_eq!(set(&["--preset", "apt"], &[]), apt);
+        assert_eq!(set(&["--preset", "apt,npm"], &[]), format!("(?:{apt})|(?:{npm})"));
+        assert_eq!(
+            set(&["--preset=npm", "--preset=apt", "--preset=npm"], &[]),
+            format!("(?:{npm})|(?:{apt})")
+        );
+        assert_eq!(set(&["--preset=apt", "-r", "x"], &[]), format!("(?:x)|(?:{apt})"));
+        assert_eq!(set(&["--preset=apt"], &[("FS_CACHE_REGEX", "x")]), format!("(?:x)|(?:{apt})"));
+        assert_eq!(set(&[], &[("FS_CACHE_PRESET", "apt")]), apt);
+        assert_eq!(set(&["--preset=npm"], &[("FS_CACHE_PRESET", "apt")]), npm);
+        let revalidate = config(&["-Uhttp://h", "--preset=npm"], &[]).revalidate.unwrap();
+        let npm = crate::preset::find("npm").unwrap().revalidate.join("|");
+        assert_eq!(revalidate.pattern.source(), npm);
+        let both = config(&["-Uhttp://h", "--preset=npm", "--revalidate=x"], &[]).revalidate.unwrap();
+        assert_eq!(both.pattern.source(), format!("(?:x)|(?:{npm})"));
+        assert!(config(&["-Uhttp://h"], &[]).revalidate.is_none());
+    }
+
+    #[test]
     fn texts() {
         let shown = |args: &[&str], vars: &[(&str, &str)]| match run(args, vars).unwrap() {
             Request::Print(text) => text,
@@ -261,6 +291,7 @@ mod tests {
         (&["--stall-timeout=0"], SET, "cannot use time \"0\" (--stall-timeout): expected a number of seconds from 0.001 to a year"),
         (&[], ("FS_CACHE_DRAIN_TIMEOUT", "NaN"), "cannot use time \"NaN\" (FS_CACHE_DRAIN_TIMEOUT): expected a number of seconds from 0.001 to a year"),
         (&["-c/dev/null"], SET, "cannot use cache directory \"/dev/null\" (--cache-dir): Not a directory"),
+        (&["--preset=apt,yum"], SET, "cannot use preset \"apt,yum\" (--preset): expected names out of pkgsrc, apt, rpm, arch, alpine, freebsd, openbsd, void, nix, pip, npm, cargo, go, maven, rubygems, conda, hackage, cran, cpan"),
         (&["-c", ""], SET, "cannot use cache directory \"\" (--cache-dir): the name is empty"),
         (&["--workers=0"], SET, "cannot use number of workers \"0\" (--workers): expected auto or a number from 1 to 1024"),
         (&[], ("FS_CACHE_IO", "epoll"), "cannot use engine \"epoll\" (FS_CACHE_IO): expected auto, uring or poll"),

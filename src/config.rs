@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::http::caching::Policy;
 use crate::key::percent_decode;
 use crate::pattern::Pattern;
+use crate::preset::{Preset, Rules};
 
 mod fills;
 mod rights;
@@ -28,6 +29,10 @@ pub struct Config {
     pub port: u16,
     /// Which paths are cached.
     pub pattern: Pattern,
+    /// The package sites whose layouts were asked for.
+    pub presets: Vec<&'static Preset>,
+    /// Which of their indexes belong together, and which tell the sizes of packages.
+    pub rules: Rules,
     /// Where missing files come from.
     pub origin: Origin,
     /// How many threads serve.

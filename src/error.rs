@@ -47,6 +47,8 @@ pub enum Kind {
     Unavailable,
     /// We were told not to ask the origin.
     Offline,
+    /// The index set that the client has begun to read is another by now.
+    Superseded,
     /// The client wants nothing from the origin, and the cache has nothing.
     NotCached,
 }
@@ -69,6 +71,7 @@ impl Kind {
             Self::Loop => "request loop",
             Self::Unavailable => "unavailable",
             Self::Offline => "not asked (--offline)",
+            Self::Superseded => "index files have changed: begin again",
             Self::NotCached => "not in the cache",
         }
     }
@@ -127,7 +130,7 @@ impl Error {
             (Side::Origin, _) => 502,
             (Side::Client, Kind::Timeout) => 408,
             (Side::Client, _) => 400,
-            (Side::Us, Kind::Timeout | Kind::Busy) => 503,
+            (Side::Us, Kind::Timeout | Kind::Busy | Kind::Superseded) => 503,
             (Side::Us, Kind::Loop) => 508,
             (Side::Disk | Side::Us, _) => 500,
         }

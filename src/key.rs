@@ -19,7 +19,7 @@ const NAME_BYTES: usize = 255;
 const PATH_BYTES: usize = 4095;
 
 /// A path proven to stay inside the cache directory: relative, no `.`, `..`, empty or NUL component.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key(String);
 
 /// A request's path after decoding.
@@ -136,6 +136,21 @@ impl Key {
         Self::new(&format!("/{path}"))
     }
 
+    /// The file that `name`, as it is on the disk, means in the directory `base` ("" is the top). `None` for one that
+    /// lies elsewhere, and for the name of a file in progress.
+    pub fn beneath(base: &str, name: &str) -> Option<Self> {
+        let mut path = format!("/{base}").trim_end_matches('/').to_owned();
+        for component in name.split('/').filter(|component| *component != ".") {
+            if matches!(component, "" | "..") || component.contains('\0') {
+                return None;
+            }
+            path.push('/');
+            path.push_str(component);
+        }
+        let key = Self::new(&path)?;
+        (key.as_str().len() > base.len() && !key.is_in_progress_name()).then_some(key)
+    }
+
     /// Stands for a path with a query, or for one that no file can have the name of: never equal to
     /// the key of a file.
     pub fn resource(normalized: &str, query: Option<&[u8]>) -> Self {
@@ -198,6 +213,31 @@ impl Key {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn names_in_an_index_stay_beneath_its_directory() {
+        let key = |base: &str, name: &str| Key::beneath(base, name).map(|key| key.0);
+        let some = |path: &str| Some(path.to_owned());
+        assert_eq!(key("All", "a-1.tgz"), some("All/a-1.tgz"));
+        assert_eq!(key("", "pool/a%3a.deb"), some("pool/a%3a.deb"));
+        assert_eq!(key("deb", "./x/./b.deb"), some("deb/x/b.deb"));
+        for bad in [
+            "",
+            ".",
+            "/",
+            "/etc/passwd",
+            "../a",
+            "a/../../b",
+            "a//b",
+            "a/",
+            "a\0b",
+            "x.in-progress",
+            "x.in-progress/a",
+        ] {
+            assert_eq!(key("All", bad), None, "{bad:?}");
+            assert_eq!(key("", bad), None, "{bad:?}");
+        }
+    }
 
     fn normalized(path: &str) -> Result<String, BadPath> {
         decode(path.as_bytes()).map(|path| path.normalized)

@@ -75,6 +75,11 @@ impl Pattern {
         self.engine.matches(path)
     }
 
+    /// The pattern as it was given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The pattern as JavaScript prints it: between slashes, with slashes and line ends in it escaped.
     pub fn display(&self) -> String {
         if self.source.is_empty() {

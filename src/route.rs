@@ -4,6 +4,7 @@ use crate::http::request::{Method, RequestHead};
 use crate::key::{self, Key};
 use crate::outcome::Why;
 use crate::pattern::Pattern;
+use crate::preset::Rules;
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Classes {
     pub immutable: Pattern,
     /// Until the origin says otherwise. What matches both is of this class.
     pub revalidate: Option<Pattern>,
+    /// What presets know of these paths.
+    pub rules: Rules,
 }
 
 /// Decides by method, path and class.
@@ -48,7 +51,9 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
     if classes.revalidate.as_ref().is_some_and(|pattern| pattern.matches(&path.normalized)) {
         return match path.key {
             Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
-            Some(key) if request.query().is_none() => Route::Check(key),
+            Some(key) if request.query().is_none() && !classes.rules.is_document(&path.normalized) => {
+                Route::Check(key)
+            }
             Some(_) | None => Route::Check(Key::resource(&path.normalized, request.query())),
         };
     }

@@ -12,6 +12,7 @@ use fs_caching_server::http::{date, mime, range};
 use fs_caching_server::key;
 use fs_caching_server::observe::access_log::{self, Entry, Stamp};
 use fs_caching_server::pattern::Pattern;
+use fs_caching_server::preset::Rules;
 use fs_caching_server::route;
 use fs_caching_server::route::Classes;
 
@@ -119,7 +120,7 @@ fn routes() -> Vec<Case> {
     assert_eq!(backtracking.engine(), "regress");
     let default = Pattern::new(Pattern::DEFAULT).expect("a good pattern");
     let routed = |name, text, pattern: &Pattern| {
-        let classes = Classes { immutable: pattern.clone(), revalidate: None };
+        let classes = Classes { immutable: pattern.clone(), revalidate: None, rules: Rules::default() };
         let head = parse(text);
         case("routing", name, move || drop(black_box(route::decide(black_box(&head), &classes))))
     };

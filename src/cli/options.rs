@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 49] = [
+pub(super) const OPTIONS: [Opt; 51] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -263,6 +263,13 @@ pub(super) const OPTIONS: [Opt; 49] = [
         "[env FS_CACHE_USER] whom to run as after the start as root, a name or a number",
     ),
     opt(None, "group", Some("<group>"), "[env FS_CACHE_GROUP] and in which group, a name or a number"),
+    opt(
+        None,
+        "preset",
+        Some("<list>"),
+        "[env FS_CACHE_PRESET] paths of package sites, added to the regex or in its place: such as apt,npm",
+    ),
+    opt(None, "print-config", None, "print the configuration in force and exit"),
 ];
 
 /// The options that end the parsing: what stands behind them, right or wrong, does not matter any more.

@@ -1,6 +1,7 @@
 //! What was given, by flag or by variable, turned into the configuration.
 
 mod bounds;
+mod kept;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,11 +11,10 @@ use argh::FromArgs;
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
 use crate::config::{
-    Abandon, Account, Config, FileLimits, Fills, IoChoice, Limits, Origin, Pinning, Revalidate, Workers,
-    check_host, mask,
+    Account, Config, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask,
 };
-use crate::http::caching::{After, IfError, Policy};
 use crate::pattern::Pattern;
+use crate::preset::{self, Preset, Rules};
 use crate::sys::process;
 
 /// The arguments as argh reads them. A value given twice counts as the last one says.
@@ -166,6 +166,12 @@ pub(super) struct Flags {
     /// and in which group
     #[argh(option)]
     group: Vec<String>,
+    /// package sites
+    #[argh(option)]
+    preset: Vec<String>,
+    /// configuration
+    #[argh(switch)]
+    pub(super) print_config: bool,
 }
 
 impl Flags {
@@ -221,61 +227,23 @@ impl Flags {
         })
     }
 
-    fn fills(&self, env: Env<'_>) -> Result<Fills, UsageError> {
-        let default = Fills::default();
-        let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
-        let attempts = pick(&self.resume_attempts, "--resume-attempts", "FS_CACHE_RESUME_ATTEMPTS");
-        let attempts =
-            attempts.map_or(Ok(u64::from(default.resume_attempts)), |n| n.read("number", count))?;
-        let abandon = pick(&self.abandon_fill, "--abandon-fill", "FS_CACHE_ABANDON_FILL");
-        let sweep = pick(&self.sweep_partials, "--sweep-partials", "FS_CACHE_SWEEP_PARTIALS");
-        Ok(Fills {
-            sweep: sweep.map(|age| age.read("time", seconds)).transpose()?,
-            resume_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
-            abandon: abandon.map_or(Ok(default.abandon), |when| when.read("policy", Abandon::parse))?,
-            sync: !(self.no_sync || set(env, "FS_CACHE_NO_SYNC").is_some()),
-        })
-    }
-
-    fn revalidate(&self, env: Env<'_>) -> Result<Option<Revalidate>, UsageError> {
-        let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
-        let after = pick(&self.revalidate_after, "--revalidate-after", "FS_CACHE_REVALIDATE_AFTER");
-        let after = after.map(|time| match time.value.as_str() {
-            "heuristic" => Ok(After::Heuristic),
-            _ => time.read("time", seconds_or_none).map(After::Time),
-        });
-        let if_error = pick(&self.stale_if_error, "--stale-if-error", "FS_CACHE_STALE_IF_ERROR");
-        let if_error = if_error.map(|time| match time.value.as_str() {
-            "forever" => Ok(IfError::Forever),
-            _ => time.read("time", seconds_or_none).map(IfError::Time),
-        });
-        let memory = pick(&self.revalidate_memory, "--revalidate-memory", "FS_CACHE_REVALIDATE_MEMORY");
-        let memory = memory.map_or(Ok(Revalidate::MEMORY), |size| size.read("size", count))?;
-        let targeted = self.cdn_cache_control || set(env, "FS_CACHE_CDN_CACHE_CONTROL").is_some();
-        let default = Policy::default();
-        let policy = Policy {
-            after: after.unwrap_or(Ok(default.after))?,
-            if_error: if_error.unwrap_or(Ok(default.if_error))?,
-            targeted,
-        };
-        let regex = pick(&self.revalidate, "--revalidate", "FS_CACHE_REVALIDATE").filter(Setting::is_set);
-        let pattern = regex.map(|regex| {
-            regex.read("regex", |source| Pattern::new(source).map_err(|error| error.to_string()))
-        });
-        let memory = usize::try_from(memory).unwrap_or(usize::MAX);
-        Ok(pattern.transpose()?.map(|pattern| Revalidate { pattern, policy, memory }))
-    }
-
     pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
         let (limits, fills) = (self.limits(env)?, self.fills(env)?);
-        let revalidate = self.revalidate(env)?;
+        let presets = presets(&self.preset, env)?;
+        let revalidate = self.revalidate(env, &presets)?;
         let (sandbox, account) = (self.sandbox(env)?, self.account(env)?);
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
-        let url = pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set).ok_or_else(|| {
-            UsageError("url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned())
-        })?;
-        let origin = url.read("URL", Origin::parse)?;
+        let origin = match pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set) {
+            Some(url) => url.read("URL", Origin::parse)?,
+            None if self.print_config => Origin { url: String::new(), ..unnamed()? },
+            None => {
+                return Err(UsageError(
+                    "url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned(),
+                ));
+            }
+        };
         let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {
+            Some(dir) if self.print_config => PathBuf::from(dir.value),
             Some(dir) => dir.read("cache directory", |text| directory(text, account.as_ref()))?,
             None => std::env::current_dir().map_err(|error| {
                 UsageError(format!("cannot use the current directory: {}", process::error_text(&error)))
@@ -289,11 +257,11 @@ impl Flags {
             Some(port) => port.read("port", port_number)?,
             None => u16::try_from(default_port).unwrap_or_default(),
         };
+        let immutable = presets.iter().map(|preset| preset.immutable.join("|")).collect::<Vec<_>>();
         let pattern = match pick(self.regex, "--regex", "FS_CACHE_REGEX").filter(Setting::is_set) {
-            Some(regex) => {
-                regex.read("regex", |source| Pattern::new(source).map_err(|error| error.to_string()))?
-            }
-            None => Pattern::new(Pattern::DEFAULT).map_err(|error| UsageError(error.to_string()))?,
+            Some(regex) => regex.read("regex", |source| joined(source, &immutable))?,
+            None if presets.is_empty() => joined(Pattern::DEFAULT, &[]).map_err(UsageError)?,
+            None => joined("", &immutable).map_err(UsageError)?,
         };
         let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");
         let pin = pick(self.pin_cpus, "--pin-cpus", "FS_CACHE_PIN_CPUS");
@@ -304,6 +272,8 @@ impl Flags {
             host,
             port,
             pattern,
+            rules: Rules::new(&presets).map_err(|error| UsageError(error.to_string()))?,
+            presets,
             origin,
             workers: workers
                 .map_or(Ok(Workers::Auto), |workers| workers.read("number of workers", Workers::parse))?,
@@ -320,6 +290,36 @@ impl Flags {
             account,
         })
     }
+}
+
+/// An origin that nobody asks, where the configuration is only printed.
+fn unnamed() -> Result<Origin, UsageError> {
+    Origin::parse("http://localhost").map_err(UsageError)
+}
+
+/// The presets chosen, each once, in the order in which they were first named.
+fn presets(given: &[String], env: Env<'_>) -> Result<Vec<&'static Preset>, UsageError> {
+    let (value, source) = if given.is_empty() {
+        (set(env, "FS_CACHE_PRESET").unwrap_or_default(), "FS_CACHE_PRESET")
+    } else {
+        (given.join(","), "--preset")
+    };
+    let named = Setting { value, source }.read("preset", preset::parse)?;
+    let mut chosen: Vec<&'static Preset> = Vec::new();
+    for preset in named {
+        if !chosen.iter().any(|known| known.name == preset.name) {
+            chosen.push(preset);
+        }
+    }
+    Ok(chosen)
+}
+
+/// The operator's pattern, together with those of presets.
+fn joined(source: &str, presets: &[String]) -> Result<Pattern, String> {
+    // Alone first: a pattern is not to become right, or mean another thing, by what stands around it.
+    Pattern::new(source).map_err(|error| error.to_string())?;
+    let all = preset::any_of([source].into_iter().chain(presets.iter().map(String::as_str)));
+    Pattern::new(&all).map_err(|error| error.to_string())
 }
 
 /// A value and where it came from.

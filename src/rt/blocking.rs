@@ -11,7 +11,7 @@ use std::task::Poll;
 use super::mailbox::{Waiter, Waiters};
 use crate::sys::process;
 
-/// Threads of each pool.
+/// Threads of a pool.
 const THREADS: usize = 4;
 /// Jobs that may wait in line.
 const QUEUE: usize = 4096;
@@ -27,11 +27,14 @@ pub struct Pool {
 }
 
 /// Work that changes the disk, and waits for it.
-pub static DISK: LazyLock<Arc<Pool>> = LazyLock::new(Pool::start);
+pub static DISK: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 /// Reads and look-ups that may wait for the disk: no fsync is before them in line.
-pub static READS: LazyLock<Arc<Pool>> = LazyLock::new(Pool::start);
+pub static READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 /// Work that waits for the resolver.
-pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(Pool::start);
+pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
+
+/// Reading package indexes: long work that nobody waits for, one at a time.
+pub static INDEXES: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
 
 /// What a job leaves behind (`None` inside: it panicked), and who waits for it.
 struct Slot<T> {
@@ -104,10 +107,10 @@ impl Pool {
         self.more.notify_one();
     }
 
-    fn start() -> Arc<Self> {
+    fn start(count: usize) -> Arc<Self> {
         let (threads, jobs, more) = (AtomicUsize::new(0), Mutex::default(), Condvar::new());
         let pool = Arc::new(Self { threads, jobs, more });
-        for number in 0..THREADS {
+        for number in 0..count {
             let theirs = Arc::clone(&pool);
             let thread = std::thread::Builder::new().name(format!("blocking-{number}"));
             if thread.spawn(move || theirs.work()).is_ok() {

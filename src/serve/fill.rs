@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::client::Client;
 use super::follow::Role;
 use super::resume::{self, Opened, Rest, Start};
-use super::{Context, Exchange, Reply, Shared, follow, head, pass, splice};
+use super::{Context, Exchange, Reply, Shared, follow, head, pass, rebuilt, splice};
 use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
@@ -369,9 +369,15 @@ fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, si
     let modified = permit.fill().modified();
     let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
     let busy = context.shared.stop.busy();
+    let index = rebuilt::Index::named(&context.shared, permit.key(), &log);
     let report = Box::new(move |outcome: io::Result<()>| {
         match outcome {
-            Ok(()) => log.debug(format_args!("renamed {path}.in-progress to {path}")),
+            Ok(()) => {
+                log.debug(format_args!("renamed {path}.in-progress to {path}"));
+                if let Some(index) = index {
+                    index.compare_all();
+                }
+            }
             Err(error) => {
                 log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}"));
             }

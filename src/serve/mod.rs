@@ -12,6 +12,7 @@ pub mod lookup;
 pub mod pass;
 pub mod rate;
 pub mod ready;
+pub mod rebuilt;
 pub mod redirect;
 pub mod resume;
 pub mod splice;
@@ -34,10 +35,12 @@ use crate::rt::Runtime;
 use crate::rt::bell::Bell;
 use crate::stop::Stop;
 use crate::store::inflight::Turn;
+use crate::store::sets::Sets;
 use crate::store::{Found, Store};
 use crate::upstream::Upstream;
 use buffers::Buffers;
 use client::Client;
+use kept::set::Member;
 use ready::{Asked, Ready, ReadyFiles};
 use splice::Pipes;
 
@@ -48,6 +51,8 @@ pub struct Shared {
     pub config: Config,
     /// The cache directory and the fills in progress.
     pub store: Store,
+    /// Index sets, and what their clients have seen of them.
+    pub sets: Sets<Member>,
     /// The way to stdout and stderr.
     pub log: Arc<Log>,
     /// The end of the program, and what it waits for.

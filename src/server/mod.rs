@@ -17,6 +17,7 @@ use crate::config::{Config, Pinning, Workers};
 use crate::observe::log::Log;
 use crate::serve::Shared;
 use crate::serve::redirect::Name;
+use crate::store::sets::Sets;
 use crate::store::{Bounds, Store};
 use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
@@ -59,7 +60,14 @@ pub fn run(config: Config) -> Result<(), String> {
         log.debug(format_args!("{line}"));
     }
     let redirects = config.follow_redirects.then(Name::unique);
-    let shared = Arc::new(Shared { config, store, log: Arc::clone(&log), stop: Arc::default(), redirects });
+    let shared = Arc::new(Shared {
+        config,
+        store,
+        sets: Sets::default(),
+        log: Arc::clone(&log),
+        stop: Arc::default(),
+        redirects,
+    });
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,

@@ -163,6 +163,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
         classes: Classes {
             immutable: config.pattern.clone(),
             revalidate: config.revalidate.as_ref().map(|class| class.pattern.clone()),
+            rules: config.rules.clone(),
         },
         pipes: Pipes::default(),
         closing: Bell::default(),

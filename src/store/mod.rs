@@ -10,6 +10,7 @@ mod model;
 pub mod pace;
 pub mod partial;
 pub mod record;
+pub mod sets;
 mod sweep;
 
 use std::io;
@@ -145,6 +146,20 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             opened => Some(found(opened)),
         }
+    }
+
+    /// Removes the file of `key` unless it has `size` bytes: how many it had. Blocks.
+    pub fn drop_other(&self, key: &Key, size: u64) -> io::Result<Option<u64>> {
+        let absent = |error: &io::Error| matches!(file::missing(error), Missing::Absent);
+        let found = self.root.open_directory(key.parent()).and_then(|directory| {
+            let info = file::info_at(&directory, key.file_name())?;
+            let other = info.kind == Kind::File && info.size != size;
+            if other {
+                file::unlink(&directory, key.file_name())?;
+            }
+            Ok(other.then_some(info.size))
+        });
+        if found.as_ref().is_err_and(absent) { Ok(None) } else { found }
     }
 
     /// Removes the in-progress files of this process's fills, at its end: those that no later fill

@@ -52,6 +52,12 @@ pub fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
+/// The address at the other end of a socket.
+pub fn peer_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    let address = SockRef::from(socket).peer_addr()?;
+    address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
 /// Accepts one waiting connection, or `WouldBlock`.
 pub fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, IpAddr)> {
     let (socket, address) = SockRef::from(listener).accept()?;

@@ -6,9 +6,11 @@
 
 mod answer;
 mod ask;
+mod collect;
 mod find;
 pub mod head_request;
 pub mod invalidate;
+pub mod set;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::sys::clock;
 use ask::Asked;
 
 /// A stored answer.
+#[derive(Debug)]
 pub struct Kept {
     head: Arc<StoredHead>,
     body: Body,
@@ -43,6 +46,7 @@ pub struct Kept {
 }
 
 /// Where its body is.
+#[derive(Debug)]
 enum Body {
     File(Arc<Entry>),
     Memory(Arc<[u8]>),
@@ -95,6 +99,9 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         return pass::run(exchange, client, Why::NoStore).await;
     }
     let wanted = Wanted { exchange, key, directives, policy, arrived: Instant::now() };
+    if let Some(reply) = set::serve(&wanted, client).await {
+        return reply;
+    }
     let inflight = &exchange.context.shared.store.inflight;
     for _ in 0..LOOKS {
         let endings = inflight.endings();
@@ -251,10 +258,7 @@ async fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
     let context = Rc::clone(wanted.exchange.context);
     let Turn::Lead(permit) = context.shared.store.inflight.enter(wanted.key) else { return };
     // A copy of its own: the one at hand is for the client.
-    let kept = match find::find(wanted.exchange, wanted.key).await {
-        Ok(kept) => kept,
-        Err(_) => return permit.withdraw(),
-    };
+    let Ok(kept) = find::find(wanted.exchange, wanted.key).await else { return permit.withdraw() };
     let (request, log): (_, RequestLog) = (wanted.exchange.request.clone(), wanted.exchange.log.clone());
     let (key, directives, policy) = (wanted.key.clone(), wanted.directives, wanted.policy);
     let busy = context.shared.stop.busy();

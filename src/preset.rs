@@ -1,0 +1,205 @@
+//! What is known of the layouts of package sites: which paths never change under one name, which do and are to be
+//! checked, and which of those belong together.
+//!
+//! A preset is data only: two patterns in the terms of [`crate::pattern`], the rules for its index sets, and where
+//! its index tells how long each package is.
+
+mod table;
+
+use crate::pattern::{Pattern, PatternError};
+
+pub use table::PRESETS;
+
+/// One kind of package site.
+#[derive(Debug)]
+pub struct Preset {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// Alternatives: paths whose content never changes under one name.
+    pub immutable: &'static [&'static str],
+    /// Alternatives: paths whose content changes under the same name.
+    pub revalidate: &'static [&'static str],
+    /// Of these, alternatives: paths that are the directories of other files too, so that no file can have their name.
+    pub documents: &'static [&'static str],
+    /// Which of them belong together.
+    pub sets: &'static [SetRule],
+    /// The index that tells how long packages are.
+    pub sizes: Option<Sizes>,
+}
+
+/// Index files of which a client must never see two states of the origin.
+#[derive(Debug)]
+pub struct SetRule {
+    /// Alternatives: paths that are members of such a set.
+    pub members: &'static [&'static str],
+    /// Alternatives: members that change whenever any other does. Empty: there are none such.
+    pub anchors: &'static [&'static str],
+    /// Which members are of the same set.
+    pub extent: Extent,
+    /// InRelease and Release list the sizes of the others.
+    pub release: bool,
+}
+
+/// What the members of one set have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Their directory.
+    Directory,
+    /// The directory below the last one of this name; where there is none, their own.
+    Below(&'static str),
+}
+
+/// An index that tells how long packages are.
+#[derive(Debug)]
+pub struct Sizes {
+    /// Alternatives: its paths.
+    pub index: &'static [&'static str],
+    /// The form of its records.
+    pub form: Form,
+}
+
+/// The forms of index files whose records tell how long packages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// pkg_summary(5): `KEY=value`, packages lie beside the index.
+    PkgSummary,
+    /// Packages of apt (deb822(5)): `Key: value`, packages lie below the directory above `dists`, or,
+    /// where there is none, beside the index.
+    AptPackages,
+}
+
+/// The preset of this name.
+pub fn find(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
+}
+
+/// Reads a list of names, separated by commas. An empty part counts for nothing.
+pub fn parse(list: &str) -> Result<Vec<&'static Preset>, String> {
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let known = |name: &str| {
+        find(name).ok_or_else(|| {
+            let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
+            format!("expected names out of {}", names.join(", "))
+        })
+    };
+    names.map(known).collect()
+}
+
+/// One pattern that matches what any of these does; empty if there are none. A pattern with numbered
+/// references must be the first.
+pub fn any_of<'a>(patterns: impl IntoIterator<Item = &'a str>) -> String {
+    let patterns: Vec<&str> = patterns.into_iter().filter(|pattern| !pattern.is_empty()).collect();
+    match patterns.as_slice() {
+        [only] => (*only).to_owned(),
+        several => several.iter().map(|pattern| format!("(?:{pattern})")).collect::<Vec<_>>().join("|"),
+    }
+}
+
+/// The rules of the chosen presets, ready for paths.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    sets: Vec<SetPatterns>,
+    documents: Vec<Pattern>,
+    sizes: Vec<(Pattern, Form)>,
+}
+
+#[derive(Debug, Clone)]
+struct SetPatterns {
+    members: Pattern,
+    anchors: Option<Pattern>,
+    rule: &'static SetRule,
+}
+
+/// The set that a path is a member of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place<'a> {
+    /// Which rule, counted over all presets chosen.
+    pub rule: usize,
+    /// The directory that holds all members, with its leading slash; "" is the top.
+    pub root: &'a str,
+    /// The path changes whenever another member does.
+    pub is_anchor: bool,
+    /// InRelease and Release list the sizes of the others.
+    pub release: bool,
+}
+
+impl Rules {
+    /// Compiles the rules of these presets.
+    pub fn new(presets: &[&'static Preset]) -> Result<Self, PatternError> {
+        let one = |alternatives: &[&str]| Pattern::new(&alternatives.join("|"));
+        let mut rules = Self::default();
+        for preset in presets {
+            for rule in preset.sets {
+                let anchors = if rule.anchors.is_empty() { None } else { Some(one(rule.anchors)?) };
+                rules.sets.push(SetPatterns { members: one(rule.members)?, anchors, rule });
+            }
+            if !preset.documents.is_empty() {
+                rules.documents.push(one(preset.documents)?);
+            }
+            if let Some(sizes) = &preset.sizes {
+                rules.sizes.push((one(sizes.index)?, sizes.form));
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Is there nothing to ask them?
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty() && self.sizes.is_empty()
+    }
+
+    /// The set that this decoded, normalised path (with its leading slash) is a member of.
+    pub fn place<'a>(&self, path: &'a str) -> Option<Place<'a>> {
+        let (rule, set) = self.sets.iter().enumerate().find(|(_, set)| set.members.matches(path))?;
+        let root = set.rule.extent.root(path);
+        // One in a directory of its own tells of that directory only.
+        let tells = |anchors: &Pattern| parent(path) == root && anchors.matches(path);
+        let is_anchor = set.anchors.as_ref().is_some_and(tells);
+        Some(Place { rule, root, is_anchor, release: set.rule.release })
+    }
+
+    /// Is this path also the directory of other files?
+    pub fn is_document(&self, path: &str) -> bool {
+        self.documents.iter().any(|documents| documents.matches(path))
+    }
+
+    /// Does this path name an index that tells how long packages are? Its form, and the directory that
+    /// the names in it are relative to, without a leading slash; "" is the top.
+    pub fn sizes<'a>(&self, path: &'a str) -> Option<(Form, &'a str)> {
+        let (_, form) = self.sizes.iter().find(|(index, _)| index.matches(path))?;
+        Some((*form, form.base(path).trim_start_matches('/')))
+    }
+}
+
+impl Extent {
+    fn root(self, path: &str) -> &str {
+        match self {
+            Self::Directory => parent(path),
+            Self::Below(name) => below(path, name).unwrap_or_else(|| parent(path)),
+        }
+    }
+}
+
+impl Form {
+    fn base(self, path: &str) -> &str {
+        match self {
+            Self::PkgSummary => parent(path),
+            Self::AptPackages => path.rfind("/dists/").map_or_else(|| parent(path), |at| &path[..at]),
+        }
+    }
+}
+
+/// The path without its last component.
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// The path up to and with the component behind the last one that is called `name`.
+fn below<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    let inside = path.rfind(&format!("/{name}/"))? + name.len() + 2;
+    // A file in that directory is of no suite.
+    path[inside..].find('/').map(|end| &path[..inside + end])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! Presets: what they cache, packages that were built anew, and `--print-config`.
+
+use std::fs;
+
+use crate::support::{Io, Launch, Origin, bytes, on_both, run_cli, wait_until};
+
+on_both!(
+    a_preset_takes_the_place_of_the_default_regex,
+    a_preset_is_added_to_a_regex,
+    a_package_with_another_size_than_in_apts_index_is_dropped,
+    an_index_reaches_nothing_beyond_its_repository,
+    npm_documents_and_archives_are_both_kept,
+);
+
+fn npm_documents_and_archives_are_both_kept(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        if request.field("If-None-Match").is_some() {
+            reply.write("HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n");
+        } else {
+            reply.answer("200 OK", "ETag: \"1\"\r\n", request.target.as_bytes());
+        }
+    });
+    let server = Launch::new(io, &origin).args(["--preset", "npm"]).start();
+    let paths = [
+        "/lodash",
+        "/lodash/-/lodash-1.0.0.tgz",
+        "/lodash/latest",
+        "/@types/node",
+        "/@types/node/-/node-2.0.0.tgz",
+    ];
+    for path in paths {
+        server.get(path).expect(200, path.as_bytes());
+    }
+    server.expect_tree(&["@types/node/-/node-2.0.0.tgz", "lodash/-/lodash-1.0.0.tgz"]);
+    let before = origin.count();
+    for path in paths {
+        server.get(path).expect(200, path.as_bytes());
+    }
+    let asked: Vec<_> = origin.requests()[before..].iter().map(|request| request.target.clone()).collect();
+    assert_eq!(asked, ["/lodash", "/lodash/latest", "/@types/node"]);
+}
+
+fn a_preset_takes_the_place_of_the_default_regex(io: Io) {
+    let origin = Origin::fixed(b"body");
+    let server = Launch::new(io, &origin).args(["--preset", "apt,arch"]).start();
+    for path in ["/pool/main/a/a_1_all.deb", "/core/os/x86_64/a-1-1-any.pkg.tar.zst", "/x.html"] {
+        server.get(path).expect(200, b"body");
+    }
+    server.expect_tree(&["core/os/x86_64/a-1-1-any.pkg.tar.zst", "pool/main/a/a_1_all.deb"]);
+}
+
+fn a_preset_is_added_to_a_regex(io: Io) {
+    let origin = Origin::fixed(b"body");
+    let server = Launch::new(io, &origin).args(["-r", "^/x$"]).env("FS_CACHE_PRESET", "apt").start();
+    for path in ["/pool/a.deb", "/x", "/x.html"] {
+        server.get(path).expect(200, b"body");
+    }
+    server.expect_tree(&["pool/a.deb", "x"]);
+}
+
+/// The path of an index that is fetched by its checksum.
+const BY_HASH: &str = "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/00ff";
+
+fn a_package_with_another_size_than_in_apts_index_is_dropped(io: Io) {
+    let index = b"Package: a\nFilename: pool/a_1_all.deb\nSize: 6\n\nPackage: b\nFilename: pool/b_1_all.deb\nSize: 5\n";
+    let origin = Origin::start(|request, reply| {
+        reply.serve(request, if request.target == BY_HASH { index } else { b"newone" });
+    });
+    let server = Launch::new(io, &origin).args(["--preset", "apt"]).debug().start();
+    let old = server.put("debian/pool/a_1_all.deb", b"older");
+    server.put("debian/pool/b_1_all.deb", b"right");
+    server.get("/debian/pool/a_1_all.deb").expect(200, b"older");
+    server.get(BY_HASH).expect(200, index);
+    server.err.wait("dropped", |line| {
+        line.contains(&format!("dropped {} - 5 bytes, the index says 6", old.display()))
+    });
+    server.get("/debian/pool/a_1_all.deb").expect(200, b"newone");
+    server.expect_cached("debian/pool/a_1_all.deb", b"newone");
+    server.get("/debian/pool/b_1_all.deb").expect(200, b"right");
+}
+
+fn an_index_reaches_nothing_beyond_its_repository(io: Io) {
+    let files =
+        ["../keep.deb", "/etc/hostname", "pool/../../keep.deb", "dists/sid/InRelease", "pool/dropped.deb"];
+    let index: String = files.map(|name| format!("Filename: {name}\nSize: 1\n\n")).concat();
+    let body = index.clone().into_bytes();
+    let origin = Origin::start(move |request, reply| reply.serve(request, &body));
+    let server = Launch::new(io, &origin).args(["--preset", "apt"]).start();
+    let outside = server.outside().join("keep.deb");
+    fs::write(&outside, b"outside").unwrap();
+    for name in ["keep.deb", "debian/dists/sid/InRelease", "debian/pool/dropped.deb"] {
+        server.put(name, &bytes(10, 1));
+    }
+    server.get(BY_HASH).expect(200, index.as_bytes());
+    // The last of the index: by then all others have been looked at.
+    wait_until("the last package is dropped", || !server.path("debian/pool/dropped.deb").exists());
+    let left = ["debian/dists/sid/InRelease", BY_HASH.trim_start_matches('/'), "debian/pool/", "keep.deb"];
+    server.expect_tree(&left);
+    assert!(outside.exists());
+}
+
+#[test]
+fn the_configuration_in_force_is_printed() {
+    let args =
+        ["--preset", "pkgsrc", "--preset", "npm,pip", "-r", r"\.iso$", "--print-config", "-U", "http://h/x"];
+    let output = run_cli(&args, &[("FS_CACHE_PORT", "81"), ("FS_CACHE_DIR", "/nonexistent")], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    for line in ["cache-dir = /nonexistent", "port = 81", "url = http://h/x", "preset = pkgsrc,npm,pip"] {
+        assert!(text.lines().any(|known| known == line), "no {line:?} in {text}");
+    }
+    assert!(text.contains("\nregex = (?:\\.iso$)|(?:\\.(?:tgz|tbz|txz)$)|"), "{text}");
+    assert!(text.contains("\nrevalidate = (?:/pkg_summary\\."), "{text}");
+}

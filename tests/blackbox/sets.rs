@@ -1,0 +1,374 @@
+//! Index sets: no client sees two states of the origin.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Client, Gate, Io, Launch, Origin, Reply, Response, Server, on_both, wait_until};
+
+on_both!(
+    twenty_clients_never_get_a_mixed_set_while_the_origin_changes,
+    variants_of_one_index_are_of_one_state_too,
+    a_client_that_goes_on_gets_what_it_began_with,
+    a_client_that_begins_gets_what_the_origin_has,
+    a_new_connection_goes_on_where_the_address_was,
+    a_member_nobody_has_asked_for_is_refused_once_the_origin_has_changed,
+    a_member_that_is_gone_is_missing_from_the_next_state,
+    a_set_is_served_while_the_origin_is_down_if_that_is_allowed,
+    a_set_is_found_again_by_the_next_process,
+    an_origin_without_validators_is_understood,
+    an_origin_that_changes_file_by_file_is_waited_for,
+    a_rebuilt_pkgsrc_package_is_dropped_when_the_index_changes,
+    a_large_member_streams_to_the_first_client,
+);
+
+/// What an origin serves: all its index files are of one state, which changes at once.
+#[derive(Clone, Default)]
+struct States(Arc<AtomicU64>);
+
+impl States {
+    fn next(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn body(target: &str, state: u64) -> Vec<u8> {
+        format!("state {state} of {target}\n").into_bytes()
+    }
+
+    fn serve(&self, request: &crate::support::origin::Request, reply: &mut Reply<'_>) {
+        let state = self.now();
+        let tag = format!("\"{state}\"");
+        if request.field("If-None-Match") == Some(&tag) {
+            reply.write(format!("HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n"));
+            return;
+        }
+        reply.answer("200 OK", &format!("ETag: {tag}\r\n"), &Self::body(&request.target, state));
+    }
+
+    fn origin(&self) -> Origin {
+        let states = self.clone();
+        Origin::start(move |request, reply| states.serve(request, reply))
+    }
+}
+
+/// The state that a body tells.
+fn state(response: &Response) -> u64 {
+    assert_eq!(response.status, 200, "{:?}", String::from_utf8_lossy(&response.body));
+    assert!(response.whole);
+    let text = String::from_utf8(response.body.clone()).unwrap();
+    text.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+const IN_RELEASE: &str = "/debian/dists/sid/InRelease";
+const PACKAGES: &str = "/debian/dists/sid/main/binary-amd64/Packages.xz";
+const SOURCES: &str = "/debian/dists/sid/main/source/Sources.xz";
+const TRANSLATION: &str = "/debian/dists/sid/main/i18n/Translation-en.xz";
+
+fn launch(io: Io, origin: &Origin, preset: &str) -> Server {
+    Launch::new(io, origin).args(["--preset", preset, "--workers", "2"]).start()
+}
+
+/// Lets clients update until each has done so `rounds` times, while the origin changes all the time.
+fn update_all(io: Io, preset: &str, paths: &'static [&'static str], rounds: usize) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, preset);
+    let (done, refused, advanced) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicU64::new(0));
+    let begun = Barrier::new(20);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                states.next();
+                thread::sleep(Duration::from_millis(25));
+            }
+        });
+        let clients: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = server.client();
+                    begun.wait();
+                    let mut last = 0;
+                    let mut left = rounds;
+                    while left > 0 {
+                        match update(&mut client, paths) {
+                            Some(state) => {
+                                assert!(state >= last, "back from {last} to {state}");
+                                last = state;
+                                left -= 1;
+                            }
+                            None => {
+                                let refused = refused.fetch_add(1, Ordering::SeqCst);
+                                assert!(refused < 20 * rounds * 3, "refused all the time");
+                            }
+                        }
+                    }
+                    advanced.fetch_max(last, Ordering::SeqCst);
+                })
+            })
+            .collect();
+        let outcomes: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::SeqCst);
+        outcomes.into_iter().for_each(|outcome| outcome.unwrap());
+    });
+    assert!(advanced.load(Ordering::SeqCst) > 1, "no client has seen a change");
+    let mut client = server.client();
+    assert_eq!(update(&mut client, paths), Some(states.now()));
+}
+
+/// One update: all index files, which must be of one state. `None`: begin again, says the server.
+fn update(client: &mut Client, paths: &[&str]) -> Option<u64> {
+    let mut states = HashMap::new();
+    for path in paths {
+        let response = client.get(path);
+        if response.status == 503 {
+            return None;
+        }
+        states.insert(state(&response), *path);
+    }
+    assert_eq!(states.len(), 1, "mixed: {states:?}");
+    states.into_keys().next()
+}
+
+fn twenty_clients_never_get_a_mixed_set_while_the_origin_changes(io: Io) {
+    update_all(io, "apt", &[IN_RELEASE, PACKAGES, SOURCES, TRANSLATION], 15);
+}
+
+fn variants_of_one_index_are_of_one_state_too(io: Io) {
+    const ALL: &[&str] =
+        &["/All/pkg_summary.zst", "/All/pkg_summary.xz", "/All/pkg_summary.bz2", "/All/pkg_summary.gz"];
+    update_all(io, "pkgsrc", ALL, 10);
+}
+
+fn a_client_that_goes_on_gets_what_it_began_with(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    let (mut old, mut new) = (server.client(), server.client());
+    assert_eq!(state(&old.get(IN_RELEASE)), 0);
+    states.next();
+    assert_eq!(update(&mut new, &[IN_RELEASE, PACKAGES]), Some(1));
+    // The name has another file by now; the client has the old one all the same.
+    server.expect_cached(PACKAGES.trim_start_matches('/'), &States::body(PACKAGES, 1));
+    assert_eq!(state(&old.get(PACKAGES)), 0);
+    assert_eq!(update(&mut old, &[IN_RELEASE, PACKAGES]), Some(1));
+}
+
+fn a_client_that_begins_gets_what_the_origin_has(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    for expected in 0..5 {
+        assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES, SOURCES]), Some(expected));
+        // Unchanged: one question for the set.
+        let before = origin.count();
+        assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES, SOURCES]), Some(expected));
+        assert_eq!(origin.count(), before + 1);
+        states.next();
+    }
+}
+
+fn a_new_connection_goes_on_where_the_address_was(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    assert_eq!(state(&server.get(IN_RELEASE)), 0);
+    states.next();
+    assert_eq!(state(&server.get(PACKAGES)), 0);
+    assert_eq!(state(&server.get(IN_RELEASE)), 1);
+    assert_eq!(state(&server.get(PACKAGES)), 1);
+}
+
+fn a_member_nobody_has_asked_for_is_refused_once_the_origin_has_changed(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    assert_eq!(state(&client.get(IN_RELEASE)), 0);
+    states.next();
+    let refused = client.get(PACKAGES);
+    assert_eq!(refused.status, 503);
+    assert!(String::from_utf8_lossy(&refused.body).contains("begin again"));
+    assert_eq!(client.get(PACKAGES).status, 503);
+    assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES]), Some(1));
+}
+
+fn a_member_that_is_gone_is_missing_from_the_next_state(io: Io) {
+    let states = States::default();
+    let theirs = states.clone();
+    let origin = Origin::start(move |request, reply| {
+        if theirs.now() > 0 && request.target == SOURCES {
+            return reply.answer("404 Not Found", "", b"gone");
+        }
+        theirs.serve(request, reply);
+    });
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES, SOURCES]), Some(0));
+    states.next();
+    assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES]), Some(1));
+    client.get(SOURCES).expect(404, b"gone");
+}
+
+fn a_set_is_served_while_the_origin_is_down_if_that_is_allowed(io: Io) {
+    let down = Arc::new(AtomicBool::new(false));
+    let (states, is_down) = (States::default(), Arc::clone(&down));
+    let theirs = states.clone();
+    let origin = Origin::start(move |request, reply| {
+        if is_down.load(Ordering::SeqCst) {
+            return reply.reset();
+        }
+        theirs.serve(request, reply);
+    });
+    let args = ["--preset", "apt", "--stale-if-error", "forever"];
+    let server = Launch::new(io, &origin).args(args).start();
+    let strict = launch(io, &origin, "apt");
+    for server in [&server, &strict] {
+        assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    }
+    down.store(true, Ordering::SeqCst);
+    assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    assert_eq!(strict.get(IN_RELEASE).status, 502);
+    down.store(false, Ordering::SeqCst);
+    states.next();
+    for server in [&server, &strict] {
+        assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(1));
+    }
+}
+
+fn a_set_is_found_again_by_the_next_process(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let cache = tempfile::tempdir().unwrap();
+    let start = || Launch::new(io, &origin).args(["--preset", "apt"]).cache(cache.path()).start();
+    let first = start();
+    assert_eq!(update(&mut first.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    first.expect_cached(PACKAGES.trim_start_matches('/'), &States::body(PACKAGES, 0));
+    drop(first);
+    let before = origin.count();
+    assert_eq!(update(&mut start().client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    for request in &origin.requests()[before..] {
+        assert_eq!(request.field("If-None-Match"), Some("\"0\""), "{request:?}");
+    }
+    states.next();
+    assert_eq!(update(&mut start().client(), &[PACKAGES, IN_RELEASE]), Some(1));
+}
+
+fn an_origin_without_validators_is_understood(io: Io) {
+    let states = States::default();
+    let theirs = states.clone();
+    let origin = Origin::start(move |request, reply| {
+        reply.answer("200 OK", "", &States::body(&request.target, theirs.now()));
+    });
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    for expected in 0..3 {
+        assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES, SOURCES]), Some(expected));
+        states.next();
+    }
+}
+
+fn an_origin_that_changes_file_by_file_is_waited_for(io: Io) {
+    // The last packages are 8 bytes, and a new Release file, which comes first, lists so many.
+    let (release, packages) = (States::default(), States::default());
+    let (theirs, others) = (release.clone(), packages.clone());
+    let origin = Origin::start(move |request, reply| {
+        let (state, body) = if request.target == IN_RELEASE {
+            let (state, sizes) = (theirs.now(), ["5", "8"]);
+            let size = sizes[usize::try_from(state).unwrap()];
+            let list = format!("state {state} of\nSHA256:\n 00ff {size} main/binary-amd64/Packages.xz\n");
+            (state, list)
+        } else {
+            let state = others.now();
+            (state, ["first", "state 1 "][usize::try_from(state).unwrap()].to_owned())
+        };
+        let tag = format!("\"{state}\"");
+        if request.field("If-None-Match") == Some(&tag) {
+            reply.write(format!("HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n"));
+        } else {
+            reply.answer("200 OK", &format!("ETag: {tag}\r\n"), body.as_bytes());
+        }
+    });
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    assert_eq!(state(&client.get(IN_RELEASE)), 0);
+    client.get(PACKAGES).expect(200, b"first");
+    release.next();
+    // Half of the change: the whole of the old state is what there is.
+    assert_eq!(state(&client.get(IN_RELEASE)), 0);
+    client.get(PACKAGES).expect(200, b"first");
+    packages.next();
+    assert_eq!(state(&client.get(IN_RELEASE)), 1);
+    client.get(PACKAGES).expect(200, b"state 1 ");
+}
+
+fn a_rebuilt_pkgsrc_package_is_dropped_when_the_index_changes(io: Io) {
+    let rebuilt = Arc::new(AtomicBool::new(false));
+    let is_rebuilt = Arc::clone(&rebuilt);
+    let origin = Origin::start(move |request, reply| {
+        let new = is_rebuilt.load(Ordering::SeqCst);
+        let size = if new { 7 } else { 3 };
+        match request.target.as_str() {
+            "/All/pkg_summary.gz" => {
+                let index = format!(
+                    "PKGNAME=a-1.0\nFILE_NAME=a-1.0.tgz\nFILE_SIZE={size}\n\nPKGNAME=b-1.0\nFILE_SIZE=3\n\n"
+                );
+                reply.answer("200 OK", &format!("ETag: \"{size}\"\r\n"), index.as_bytes());
+            }
+            "/All/a-1.0.tgz" if new => reply.answer("200 OK", "", b"rebuilt"),
+            _ => reply.answer("200 OK", "", b"old"),
+        }
+    });
+    let server = Launch::new(io, &origin).args(["--preset", "pkgsrc"]).debug().start();
+    let update = || drop(server.get("/All/pkg_summary.gz"));
+    update();
+    for package in ["/All/a-1.0.tgz", "/All/b-1.0.tgz"] {
+        server.get(package).expect(200, b"old");
+        server.expect_cached(package.trim_start_matches('/'), b"old");
+    }
+    rebuilt.store(true, Ordering::SeqCst);
+    server.get("/All/a-1.0.tgz").expect(200, b"old");
+    update();
+    server.err.wait_for("a-1.0.tgz - 3 bytes, the index says 7");
+    server.get("/All/a-1.0.tgz").expect(200, b"rebuilt");
+    assert!(server.path("All/b-1.0.tgz").exists());
+}
+
+fn a_large_member_streams_to_the_first_client(io: Io) {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::start(move |request, reply| {
+        if request.target != PACKAGES || request.field("If-None-Match").is_some() {
+            return reply.answer("200 OK", "ETag: \"1\"\r\n", b"small");
+        }
+        reply.head(10, "ETag: \"1\"\r\n");
+        reply.write(b"first");
+        opened.wait();
+        reply.write(b"later");
+    });
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    client.get(IN_RELEASE).expect(200, b"small");
+    client.ask("GET", PACKAGES, "");
+    let mut response = client.head("GET");
+    assert_eq!(client.raw(5), b"first");
+    // Another one follows it, at once.
+    let mut other = server.client();
+    other.get(IN_RELEASE).expect(200, b"small");
+    other.ask("GET", PACKAGES, "");
+    other.head("GET");
+    assert_eq!(other.raw(5), b"first");
+    gate.open();
+    response.body.extend_from_slice(b"first");
+    client.finish(&mut response);
+    response.expect(200, b"firstlater");
+    wait_until("it is a file", || server.path(PACKAGES.trim_start_matches('/')).exists());
+}
