@@ -146,7 +146,7 @@ fn work(line: &Line) {
     }
 }
 
-fn commit(batch: Vec<Whole>, together: bool) {
+pub(super) fn commit(batch: Vec<Whole>, together: bool) {
     let mut dated = keep(batch, |whole| whole.partial.set_date(whole.size, whole.modified));
     dated.sort_by_key(|whole| whole.partial.device());
     let mut synced =

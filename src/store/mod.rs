@@ -4,6 +4,8 @@ pub mod commit;
 pub mod fill;
 pub mod inflight;
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
 mod model;
 pub mod pace;
 pub mod partial;

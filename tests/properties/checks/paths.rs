@@ -133,18 +133,12 @@ fn rewritten(data: &[u8]) -> String {
     let is_directory = text.ends_with('/');
     text.push('/');
     loop {
-        let next = text.replace("//", "/").replace("/./", "/");
-        let next = match next.find("/../") {
-            Some(at) => {
-                let parent = next[..at].rfind('/').unwrap_or(0);
-                [&next[..parent.min(at)], &next[at + 3..]].concat()
-            }
-            None => next,
+        let shorter = text.replace("//", "/").replace("/./", "/");
+        text = match shorter.find("/../") {
+            _ if shorter != text => shorter,
+            Some(at) => [&shorter[..shorter[..at].rfind('/').unwrap_or(0)], &shorter[at + 3..]].concat(),
+            None => break,
         };
-        if next == text {
-            break;
-        }
-        text = next;
     }
     if !is_directory && text.len() > 1 {
         text.pop();
