@@ -279,7 +279,12 @@ async fn run(
                 unstored(&life, &fetch, permit, &body[stored..]).await;
                 return None;
             }
-            _ => {}
+            Fate::Whole
+            | Fate::NoAnswer
+            | Fate::Declined
+            | Fate::Breaks(_)
+            | Fate::Dropped(_)
+            | Fate::DiskFull(_) => {}
         }
         if piece.is_empty() {
             break;
@@ -391,8 +396,8 @@ struct Ground {
     top: PathBuf,
     /// Files in progress that are not this life's: device and inode.
     foreign: BTreeSet<(u64, u64)>,
-    /// One that another process holds.
-    held: Option<Locked>,
+    /// One that another process holds, and what it is.
+    held: Option<(Locked, PathBuf, (u64, u64))>,
     dice: Dice,
 }
 
@@ -415,10 +420,16 @@ impl Ground {
         let (finished, in_progress) = (self.finished(number), self.in_progress(number));
         match self.dice.below(9) {
             0..3 => drop(fs::remove_file(finished)),
-            3 => drop(fs::remove_file(in_progress)),
+            3 => {
+                self.held = self.held.take().filter(|(_, path, _)| *path != in_progress);
+                drop(fs::remove_file(in_progress));
+            }
             4 => drop(fs::create_dir_all(finished)),
             5 => drop(fs::remove_dir(finished)),
-            6 if self.dice.one_in(4) => drop(fs::remove_dir_all(self.top.join("d"))),
+            6 if self.dice.one_in(4) => {
+                self.held = None;
+                drop(fs::remove_dir_all(self.top.join("d")));
+            }
             7 => self.held = None,
             8 => {
                 drop(fs::create_dir_all(in_progress.parent().unwrap()));
@@ -427,23 +438,31 @@ impl Ground {
                     let longer = fs::File::options().write(true).open(&in_progress);
                     return drop(longer.and_then(|file| file.write_all_at(b"!", 2_000)));
                 };
-                self.foreign.extend(id_of(&in_progress));
+                let id = id_of(&in_progress).unwrap();
+                self.foreign.insert(id);
                 if self.dice.one_in(2) {
-                    self.held = Some(file::lock(file.into()).unwrap());
+                    self.held = Some((file::lock(file.into()).unwrap(), in_progress, id));
                 }
             }
             _ => {}
         }
     }
 
+    /// What another process holds is let alone.
+    fn check_held(&self) {
+        if let Some((_, path, id)) = &self.held {
+            assert_eq!(id_of(path), Some(*id), "{} is held by another process", path.display());
+        }
+    }
+
     /// What is finished is exact; the files in progress that are ours.
     fn check(&self) -> Vec<PathBuf> {
-        for number in 0..PATHS.len() {
+        for (number, path) in PATHS.iter().enumerate() {
             let finished = self.finished(number);
             if finished.is_file() {
-                assert_eq!(fs::read(&finished).unwrap(), body_of(number), "{} is wrong", PATHS[number]);
+                assert!(fs::read(&finished).unwrap() == body_of(number), "{path} is wrong");
                 let modified = fs::metadata(&finished).unwrap().mtime();
-                assert_eq!(u64::try_from(modified), Ok(MODIFIED), "{} has no date", PATHS[number]);
+                assert_eq!(u64::try_from(modified), Ok(MODIFIED), "{path} has no date");
             }
         }
         let in_progress = (0..PATHS.len()).map(|number| self.in_progress(number));
@@ -503,7 +522,7 @@ fn live(ground: &mut Ground, calm: bool, clients: usize, events: &mut Events) {
             *events.entry(Event::Stop).or_default() += 1;
             life.store.abandon_all();
             end(life, tasks);
-            assert_eq!(ground.check(), [PathBuf::new(); 0], "left after a stop");
+            assert_eq!(ground.check(), Vec::<PathBuf>::new(), "left after a stop");
             return;
         }
         let awake: Vec<usize> =
@@ -526,10 +545,11 @@ fn live(ground: &mut Ground, calm: bool, clients: usize, events: &mut Events) {
             }
             drop(tasks.swap_remove(at));
         }
+        ground.check_held();
     }
     assert!(life.keys.iter().all(|key| life.store.inflight.get(key).is_none()), "a fill that nobody leads");
     end(life, tasks);
-    assert_eq!(ground.check(), [PathBuf::new(); 0], "left after all is done");
+    assert_eq!(ground.check(), Vec::<PathBuf>::new(), "left after all is done");
 }
 
 /// A few lives and then one in which nothing fails: all is there in the end.
@@ -546,8 +566,8 @@ fn one(seed: u64, directory: &Path) -> Events {
     ground.held = None;
     (0..PATHS.len()).for_each(|number| drop(fs::remove_dir(ground.finished(number))));
     live(&mut ground, true, 2 * PATHS.len(), &mut events);
-    for number in 0..PATHS.len() {
-        assert!(ground.finished(number).is_file(), "{} is stuck", PATHS[number]);
+    for (number, path) in PATHS.iter().enumerate() {
+        assert!(ground.finished(number).is_file(), "{path} is stuck");
     }
     fs::remove_dir_all(&top).unwrap();
     events
@@ -601,4 +621,18 @@ fn a_run_of_lives_is_the_same_for_the_same_seed() {
         }
     };
     poll::run(|| runs).unwrap();
+}
+
+#[test]
+fn a_stop_leaves_the_file_in_progress_of_another_process_alone() {
+    let directory = ground();
+    let life = Life::begin(directory.path(), true, &Dice::new(0));
+    let Turn::Lead(permit) = life.store.inflight.enter(&life.keys[0]) else { panic!("nobody leads") };
+    let partial = life.store.begin(&life.keys[0]).unwrap();
+    permit.fill().announce(answer(&life, 0, partial.file()));
+    let path = directory.path().join("a.tgz.in-progress");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "another process's").unwrap();
+    life.store.abandon_all();
+    assert!(path.exists());
 }

@@ -116,9 +116,14 @@ impl Store {
 
     /// Removes the in-progress files of this process's fills, at its end.
     pub fn abandon_all(&self) {
-        for key in self.inflight.keys() {
-            if let Ok(directory) = self.root.open_directory(key.parent()) {
-                drop(file::unlink(&directory, &key.in_progress()));
+        for (key, file) in self.inflight.begun() {
+            let Ok(directory) = self.root.open_directory(key.parent()) else { continue };
+            let name = key.in_progress();
+            // Another process may have the name by now.
+            let ours =
+                file::info(&*file).and_then(|ours| Ok(ours.id == file::info_at(&directory, &name)?.id));
+            if ours.unwrap_or(false) {
+                drop(file::unlink(&directory, &name));
             }
         }
     }
