@@ -10,6 +10,8 @@ from . import client, content, origin
 
 # What is counted, by every process in a row of its own.
 FIGURES = ("requests", "bytes", "wrong", "broken", "excused", "unexplained", "left", "not_modified", "ranges", "hung")
+# Faults that are told in words.
+FAULTS = 30
 # Kinds of files, the plain ones more often.
 KINDS = origin.KINDS + ("len", "len", "len", "chunk")
 
@@ -25,6 +27,7 @@ class World:
         self.down = multiprocessing.Value("q")
         self.figures = multiprocessing.Array("q", processes * len(FIGURES), lock=False)
         self.faults = multiprocessing.SimpleQueue()
+        self.told = multiprocessing.Value("q")
         self.running = []
 
     def start(self):
@@ -39,14 +42,23 @@ class World:
             process.join(2 * client.PATIENCE)
             if process.is_alive():
                 process.kill()
-                self.faults.put("a client process does not end")
+                self.fault("a client process does not end")
 
     def total(self, name):
         return sum(self.figures[FIGURES.index(name) :: len(FIGURES)])
 
+    def fault(self, text):
+        """The first of them only: nobody reads before the end, and a pipe holds so much."""
+        with self.told.get_lock():
+            self.told.value += 1
+            if self.told.value <= FAULTS:
+                self.faults.put(text[:500])
+
     def first_faults(self):
         while not self.faults.empty():
             yield self.faults.get()
+        if self.told.value > FAULTS:
+            yield f"and {self.told.value - FAULTS} more"
 
 
 def names(seed, count):
@@ -93,7 +105,7 @@ def one(world, dice, count, tags):
         dice.choice(WAYS)(connection, world, dice, count, tags, path)
     except client.Wrong as wrong:
         count("wrong")
-        world.faults.put(f"wrong: {wrong}")
+        world.fault(f"wrong: {wrong}")
     except client.Broken as broken:
         count("broken")
         # A pipeline names its breaking path itself.
@@ -103,10 +115,10 @@ def one(world, dice, count, tags):
             count("excused")
         elif content.kind_of(path) not in origin.BREAKING:
             count("unexplained")
-            world.faults.put(f"broken without a reason: {path}: {broken} after {time.monotonic() - begun:.1f} s")
+            world.fault(f"broken without a reason: {path}: {broken} after {time.monotonic() - begun:.1f} s")
         if "imeout" in str(broken) and not killed:
             count("hung")
-            world.faults.put(f"no end in sight: {path}: {broken}")
+            world.fault(f"no end in sight: {path}: {broken}")
         if killed:
             time.sleep(0.05)
     finally:

@@ -46,8 +46,19 @@ class Server:
         return self.process.poll() is None
 
     def kill(self):
+        """Returns once nobody listens any more: the sockets of a ring outlive their process for a moment."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(self.address, 5).close()
+            except ConnectionRefusedError:
+                return
+            except OSError:
+                pass
+            time.sleep(0.005)
+        raise SystemExit("a killed server goes on listening")
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
