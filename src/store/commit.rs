@@ -146,7 +146,7 @@ fn work(line: &Line) {
     }
 }
 
-pub(super) fn commit(batch: Vec<Whole>, together: bool) {
+fn commit(batch: Vec<Whole>, together: bool) {
     let mut dated = keep(batch, |whole| whole.partial.set_date(whole.size, whole.modified));
     dated.sort_by_key(|whole| whole.partial.device());
     let mut synced =
@@ -197,4 +197,10 @@ fn sync<'a>(files: impl Iterator<Item = (u64, BorrowedFd<'a>)>, together: bool) 
         outcomes.extend(file::sync_many(&group, together));
     }
     outcomes
+}
+
+/// The same on the calling thread, for a model that leaves no order to chance.
+#[cfg(test)]
+pub(super) fn commit_here(batch: Vec<Whole>, together: bool) {
+    commit(batch, together);
 }

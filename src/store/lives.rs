@@ -171,7 +171,7 @@ impl Life {
 
     /// Gives names to what waits for them; those that got one are there.
     fn commit(&self, events: &mut Events) {
-        commit::commit(self.line.take(), self.dice.one_in(2));
+        commit::commit_here(self.line.take(), self.dice.one_in(2));
         let told = std::mem::take(&mut *self.told.lock().unwrap());
         for (number, ok) in told {
             *events.entry(if ok { Event::Stored } else { Event::NotStored }).or_default() += 1;
