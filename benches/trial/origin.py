@@ -199,6 +199,9 @@ class Answer:
         if stop is None:
             if chunked:
                 self.send(b"0\r\n\r\n")
+            if kind == "close" and isinstance(self.connection, ssl.SSLSocket):
+                # Without this the end of such a body is one that anybody may have made.
+                self.connection.unwrap()
             return kind != "close"
         self.origin.count(self.origin.dropped)
         if kind == "stall":
