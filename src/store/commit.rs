@@ -221,3 +221,9 @@ fn sync<'a>(files: impl Iterator<Item = (u64, BorrowedFd<'a>)>, together: bool) 
     }
     outcomes
 }
+
+/// The same on the calling thread, for a model that leaves no order to chance.
+#[cfg(test)]
+pub(super) fn commit_here(batch: Vec<Whole>, together: bool) {
+    commit(batch, together);
+}

@@ -191,9 +191,12 @@ impl Fill {
         .await
     }
 
-    /// Is there an in-progress file?
-    pub fn is_growing(&self) -> bool {
-        matches!(self.state().phase, Phase::Growing(_) | Phase::Whole(_))
+    /// The in-progress file, once there is one.
+    pub fn file(&self) -> Option<Arc<Locked>> {
+        match &self.state().phase {
+            Phase::Growing(answer) | Phase::Whole(answer) => Some(Arc::clone(&answer.file)),
+            Phase::Asking | Phase::Ended(_) => None,
+        }
     }
 
     /// The origin's date of the file, once the answer is known.

@@ -9,6 +9,7 @@ use super::fill::{Fill, NoFile};
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome::Why;
+use crate::sys::file::Locked;
 
 /// Key to fill.
 #[derive(Debug)]
@@ -77,9 +78,9 @@ impl Inflight {
         self.endings.load(Ordering::Acquire)
     }
 
-    /// The keys of fills whose file has been begun.
-    pub fn keys(&self) -> Vec<Key> {
-        self.fills().iter().filter(|(_, fill)| fill.is_growing()).map(|(key, _)| key.clone()).collect()
+    /// The fills whose file has been begun: their keys and files.
+    pub fn begun(&self) -> Vec<(Key, Arc<Locked>)> {
+        self.fills().iter().filter_map(|(key, fill)| Some((key.clone(), fill.file()?))).collect()
     }
 
     fn fills(&self) -> MutexGuard<'_, HashMap<Key, Arc<Fill>>> {

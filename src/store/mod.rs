@@ -4,6 +4,8 @@ pub mod commit;
 pub mod fill;
 pub mod heads;
 pub mod inflight;
+#[cfg(test)]
+mod lives;
 pub mod memory;
 #[cfg(test)]
 mod model;
@@ -165,11 +167,13 @@ impl Store {
     /// Removes the in-progress files of this process's fills, at its end: those that no later fill
     /// could go on with.
     pub fn abandon_all(&self) {
-        for key in self.inflight.keys() {
+        for (key, file) in self.inflight.begun() {
             let Ok(directory) = self.root.open_directory(key.parent()) else { continue };
             let name = key.in_progress();
-            let kept = file::open_existing(&directory, &name).is_ok_and(|file| Record::read(&file).is_some());
-            if !kept {
+            // Another process may have the name by now.
+            let ours =
+                file::info(&*file).and_then(|ours| Ok(ours.id == file::info_at(&directory, &name)?.id));
+            if ours.unwrap_or(false) && Record::read(&file).is_none() {
                 drop(file::unlink(&directory, &name));
             }
         }

@@ -27,15 +27,15 @@ const RUNS: u64 = 6_000;
 
 /// Pseudo-random numbers, the same for the same seed; clones share their state.
 #[derive(Clone)]
-struct Dice(Rc<Cell<u64>>);
+pub(super) struct Dice(Rc<Cell<u64>>);
 
 impl Dice {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(Rc::new(Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)))
     }
 
     /// A number below `bound`.
-    fn below(&self, bound: usize) -> usize {
+    pub(super) fn below(&self, bound: usize) -> usize {
         let mut state = self.0.get();
         state ^= state << 13;
         state ^= state >> 7;
@@ -44,12 +44,12 @@ impl Dice {
         usize::try_from((state >> 20) % (bound as u64)).unwrap()
     }
 
-    fn one_in(&self, bound: usize) -> bool {
+    pub(super) fn one_in(&self, bound: usize) -> bool {
         self.below(bound) == 0
     }
 
     /// Lets others run, a few times or not at all.
-    async fn pause(&self) {
+    pub(super) async fn pause(&self) {
         for _ in 0..self.below(4) {
             yield_now().await;
         }
@@ -133,7 +133,7 @@ impl World {
     }
 }
 
-fn failure() -> Error {
+pub(super) fn failure() -> Error {
     Error::new(Side::Origin, Kind::Truncated)
 }
 
@@ -263,7 +263,7 @@ async fn read(
 }
 
 /// Whether a task has been woken since it last ran.
-struct Woken(AtomicBool);
+pub(super) struct Woken(pub(super) AtomicBool);
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
@@ -332,7 +332,7 @@ fn one(seed: u64, file: &Arc<Locked>) -> Vec<Outcome> {
 }
 
 /// The seed of the run that failed, on stderr.
-struct Named(u64);
+pub(super) struct Named(pub(super) u64);
 
 impl Drop for Named {
     fn drop(&mut self) {
