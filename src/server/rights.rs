@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Sandbox};
-use crate::sys::process;
 use crate::sys::sandbox::{self, Fenced};
+use crate::sys::{cache, process};
 
 /// Gives them up. Returns what there is to say of it, one line each; an error is one line too.
 pub fn give_up(config: &Config) -> Result<Vec<String>, String> {
@@ -26,6 +26,7 @@ pub fn give_up(config: &Config) -> Result<Vec<String>, String> {
 }
 
 fn fence(config: &Config) -> Result<Option<String>, String> {
+    cache::prepare();
     let refused = |what: &str| format!("cannot fence off the cache directory (--sandbox on): {what}");
     match config.sandbox {
         Sandbox::Off => Ok(None),

@@ -29,11 +29,25 @@ fn fences() -> bool {
     has
 }
 
-/// The value of a line of /proc/PID/status.
+/// The value of a line of /proc/PID/status. Rights are given up after the port is open and before
+/// the first request is answered.
 fn status(server: &Server, name: &str) -> String {
+    server.get("/rights");
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
     line.split_once(':').unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Has the server itself opened this? What it has inherited survives an exec.
+fn opens(server: &Server, path: &str) -> bool {
+    let fds = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+    fds.map(|entry| entry.unwrap()).any(|fd| {
+        let info = format!("/proc/{}/fdinfo/{}", server.pid(), fd.file_name().to_string_lossy());
+        let info = fs::read_to_string(info).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0").trim();
+        let own = i32::from_str_radix(flags, 8).unwrap() & libc::O_CLOEXEC != 0;
+        own && fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(path))
+    })
 }
 
 fn a_fenced_server_stores_and_serves_as_ever(io: Io) {
@@ -65,9 +79,9 @@ fn a_fenced_server_stores_and_serves_as_ever(io: Io) {
     server.expect_tree(&["a/b/c/x.tar", "stale.tar", "x.tar"]);
     fs::remove_file(cache.join("x.tar")).unwrap();
     server.get("/x.tar").expect(200, &body);
-    assert_eq!(origin.count(), 4);
+    assert_eq!(origin.count(), 5);
     wait_until("all lines are in the file", || {
-        fs::read_to_string(&log).is_ok_and(|text| text.lines().count() == 7)
+        fs::read_to_string(&log).is_ok_and(|text| text.lines().count() == 8)
     });
 }
 
@@ -132,6 +146,8 @@ fn by_default_the_fence_leaves_room_for_a_new_cache_directory(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Server::start(io, &origin);
     assert_eq!(status(&server, "NoNewPrivs"), "1", "no fence");
+    // What cold files are read to is open: a fenced process could not open it any more.
+    assert_eq!(opens(&server, "/dev/null"), cfg!(not(feature = "portable")));
     fs::remove_dir_all(server.cache_dir()).unwrap();
     let mut tries = 0;
     wait_until("files are cached again", || {
