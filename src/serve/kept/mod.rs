@@ -250,9 +250,8 @@ async fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
     let context = Rc::clone(wanted.exchange.context);
     let Turn::Lead(permit) = context.shared.store.inflight.enter(wanted.key) else { return };
     // A copy of its own: the one at hand is for the client.
-    let kept = match find::find(wanted.exchange, wanted.key).await {
-        Ok(kept) => kept,
-        Err(_) => return permit.withdraw(),
+    let Ok(kept) = find::find(wanted.exchange, wanted.key).await else {
+        return permit.withdraw();
     };
     let (request, log): (_, RequestLog) = (wanted.exchange.request.clone(), wanted.exchange.log.clone());
     let (key, directives, policy) = (wanted.key.clone(), wanted.directives, wanted.policy);
