@@ -19,7 +19,7 @@ use crate::store::heads::{Known, NewHead};
 use crate::store::inflight::Permit;
 use crate::store::memory::Held;
 use crate::store::partial::Partial;
-use crate::sys::{clock, file};
+use crate::sys::clock;
 use crate::upstream::body::OriginBody;
 
 /// What came of it.
@@ -118,21 +118,18 @@ pub(super) async fn update<R: Runtime>(
             shared.store.memory.update(wanted.key, &kept.head, Arc::clone(&head), checked);
             Body::Memory(bytes)
         }
-        Body::File(mut entry) => {
+        Body::File(entry) => {
             let (theirs, key, new) = (Arc::clone(shared), wanted.key.clone(), Arc::clone(&head));
+            let of = Arc::clone(&entry);
             let write = move || {
                 let heads = &theirs.store.heads;
                 // One that cannot be written holds as long as this process remembers it.
-                drop(heads.write(&key, &entry.file, &new));
-                entry.info = file::info(&entry.file).unwrap_or(entry.info);
-                heads.remember(&key, entry.info, Known { head: Some(new), checked });
-                entry
+                drop(heads.write(&key, &of.file, &of.info, &new));
+                heads.remember_still(&key, &of.file, &of.info, Known { head: Some(new), checked });
             };
-            match blocking::run(&blocking::DISK, write).await {
-                Ok(entry) => Body::File(entry),
-                // The job panicked, which is a bug of ours: this client gets an empty answer.
-                Err(_) => Body::Memory(Arc::default()),
-            }
+            // A job that panicked has written nothing: the next request checks again.
+            blocking::run(&blocking::DISK, write).await.unwrap_or_default();
+            Body::File(entry)
         }
     };
     Kept { head, body, checked }

@@ -43,7 +43,7 @@ async fn with_head<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Ent
     };
     let Known { head, checked } = known;
     let head = head.unwrap_or_else(|| Arc::new(unknown(key, &entry)));
-    Ok(Kept { head, body: Body::File(entry), checked })
+    Ok(Kept { head, body: Body::File(Arc::new(entry)), checked })
 }
 
 /// The head of a file that has none: whoever wrote it, its date is what the origin can be asked about.

@@ -48,7 +48,7 @@ pub struct Kept {
 /// Where its body is.
 #[derive(Debug)]
 enum Body {
-    File(Entry),
+    File(Arc<Entry>),
     Memory(Arc<[u8]>),
 }
 
@@ -257,7 +257,9 @@ async fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
     let context = Rc::clone(wanted.exchange.context);
     let Turn::Lead(permit) = context.shared.store.inflight.enter(wanted.key) else { return };
     // A copy of its own: the one at hand is for the client.
-    let Ok(kept) = find::find(wanted.exchange, wanted.key).await else { return };
+    let Ok(kept) = find::find(wanted.exchange, wanted.key).await else {
+        return permit.withdraw();
+    };
     let (request, log): (_, RequestLog) = (wanted.exchange.request.clone(), wanted.exchange.log.clone());
     let (key, directives, policy) = (wanted.key.clone(), wanted.directives, wanted.policy);
     let busy = context.shared.stop.busy();
