@@ -19,7 +19,7 @@ const MAGIC: usize = 6;
 /// A file from its beginning, after the first bytes were looked at.
 type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
-/// Unpacks while it reads. What is not packed comes as it is. More than [`MOST`] bytes are an error, and so is a
+/// Unpacks while it reads. What is not packed comes as it is. More than `MOST` bytes are an error, and so is a
 /// file that would take more memory than a decoder may have.
 pub fn reader<R: Read + Send + 'static>(mut source: R) -> io::Result<Box<dyn Read>> {
     let mut magic = Vec::with_capacity(MAGIC);

@@ -384,7 +384,7 @@ fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, si
         }
         drop(busy);
     });
-    context.shared.store.committer.add(Whole { permit, partial, size, modified, report });
+    context.shared.store.committer.add(Whole { permit, partial, size, modified, dated: None, report });
 }
 
 /// Stores the body, `piece` being its beginning; how long the file is.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::inflight::Permit;
 use super::partial::Partial;
-use crate::sys::file;
+use crate::sys::file::{self, Info};
 use crate::sys::process::step_back;
 
 /// After a batch of at least `MANY` the next one waits for others to come: so many are being stored
@@ -39,6 +39,8 @@ pub struct Whole {
     pub size: u64,
     /// The origin's date, in seconds since 1970.
     pub modified: Option<u64>,
+    /// What the file was when it got that date; nothing yet.
+    pub dated: Option<Info>,
     /// Told at the end.
     pub report: Report,
 }
@@ -156,7 +158,9 @@ fn commit(batch: Vec<Whole>, together: bool) {
     let mut dated = keep(batch, |whole| {
         whole.partial.set_date(whole.size, whole.modified)?;
         if let Some(kept) = whole.permit.fill().kept() {
-            kept.write(whole.permit.key(), &**whole.partial.file());
+            let info = file::info(&**whole.partial.file())?;
+            kept.write(whole.permit.key(), &**whole.partial.file(), &info);
+            whole.dated = Some(info);
         }
         Ok(())
     });
@@ -183,8 +187,8 @@ fn commit(batch: Vec<Whole>, together: bool) {
         let mine = failed.iter().find(|(directory, _)| Arc::ptr_eq(directory, whole.partial.directory()));
         let outcome = mine.map_or(Ok(()), |(_, error)| Err(io::Error::from(error.kind())));
         let outcome = outcome.and_then(|()| whole.partial.sync_new_parents());
-        if let Some(kept) = whole.permit.fill().kept() {
-            kept.remember(whole.permit.key(), &**whole.partial.file());
+        if let (Some(kept), Some(info)) = (whole.permit.fill().kept(), &whole.dated) {
+            kept.remember(whole.permit.key(), &**whole.partial.file(), info);
         }
         whole.end(outcome);
     }

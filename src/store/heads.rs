@@ -72,11 +72,10 @@ impl Heads {
         (of == body).then_some(head)
     }
 
-    /// Gives a file that is named, or is about to be, a head, and remembers it. May wait for the
+    /// Gives a file the head of the body that it had when it was as `info` says. May wait for the
     /// disk. An error means that it will be forgotten.
-    pub fn write(&self, key: &Key, file: &impl AsFd, head: &StoredHead) -> io::Result<()> {
-        let body = body_id(&file::info(file)?);
-        let bytes = record::encode(head, body);
+    pub fn write(&self, key: &Key, file: &impl AsFd, info: &Info, head: &StoredHead) -> io::Result<()> {
+        let bytes = record::encode(head, body_id(info));
         if file::set_attribute(file, ATTRIBUTE, &bytes).is_ok() {
             return Ok(());
         }
@@ -85,8 +84,18 @@ impl Heads {
         self.write_beside(key, &bytes)
     }
 
+    /// Keeps in memory what is known of a file, if it still has the body that it had when it was as
+    /// `info` says.
+    pub fn remember_still(&self, key: &Key, file: &impl AsFd, info: &Info, known: Known) {
+        if let Ok(now) = file::info(file)
+            && body_id(&now) == body_id(info)
+        {
+            self.remember(key, now, known);
+        }
+    }
+
     /// Keeps in memory what is known of a file that is as `info` says.
-    pub fn remember(&self, key: &Key, info: Info, known: Known) {
+    fn remember(&self, key: &Key, info: Info, known: Known) {
         let mut lately = self.lately();
         if lately.len() >= MOST && !lately.contains_key(key) {
             lately.clear();
@@ -142,18 +151,16 @@ impl NewHead {
         Self { head: Arc::new(self.head.invalidated()), ..self }
     }
 
-    /// Gives it to the file, which has its size and date already. Without it the file is one that
-    /// is to be checked, so an error costs a request at most.
-    pub(super) fn write(&self, key: &Key, file: &impl AsFd) {
-        drop(self.heads.write(key, file, &self.head));
+    /// Gives it to the file, which has its size and date already, as `info` says. Without it the
+    /// file is one that is to be checked, so an error costs a request at most.
+    pub(super) fn write(&self, key: &Key, file: &impl AsFd, info: &Info) {
+        drop(self.heads.write(key, file, info, &self.head));
     }
 
     /// Remembers it, now that the file has its name.
-    pub(super) fn remember(&self, key: &Key, file: &impl AsFd) {
-        if let Ok(info) = file::info(file) {
-            let known = Known { head: Some(Arc::clone(&self.head)), checked: Some(self.checked) };
-            self.heads.remember(key, info, known);
-        }
+    pub(super) fn remember(&self, key: &Key, file: &impl AsFd, info: &Info) {
+        let known = Known { head: Some(Arc::clone(&self.head)), checked: Some(self.checked) };
+        self.heads.remember_still(key, file, info, known);
     }
 }
 
@@ -208,6 +215,11 @@ mod tests {
             (file, info)
         }
 
+        fn write(&self, head: &StoredHead) {
+            let (file, info) = self.file();
+            self.heads().write(&key("/f"), &file, &info, head).unwrap();
+        }
+
         fn read(&self) -> Option<Arc<StoredHead>> {
             let (file, info) = self.file();
             self.heads().read(&key("/f"), &file, &info).head
@@ -218,14 +230,14 @@ mod tests {
     fn a_head_is_found_again_by_the_next_process() {
         let place = Place::new();
         assert!(place.read().is_none());
-        place.heads().write(&key("/f"), &place.file().0, &head()).unwrap();
+        place.write(&head());
         assert_eq!(place.read().unwrap().modified(), Some(7));
     }
 
     #[test]
     fn a_file_that_somebody_else_wrote_has_no_head() {
         let place = Place::new();
-        place.heads().write(&key("/f"), &place.file().0, &head()).unwrap();
+        place.write(&head());
         // In place: the attribute stays.
         fs::write(place.0.path().join("f"), b"other body").unwrap();
         assert!(place.read().is_none());
@@ -253,8 +265,8 @@ mod tests {
         let place = Place::new();
         let mut long = head();
         long.fields.push(b"X", &vec![b'x'; 70_000]);
-        place.heads().write(&key("/f"), &place.file().0, &head()).unwrap();
-        place.heads().write(&key("/f"), &place.file().0, &long).unwrap();
+        place.write(&head());
+        place.write(&long);
         assert_eq!(place.read().unwrap().fields.get("x").unwrap().len(), 70_000);
     }
 
@@ -266,6 +278,18 @@ mod tests {
             return;
         }
         place.heads().write_beside(&key("/f"), b"nonsense").unwrap();
+        assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn a_file_that_changes_while_its_head_is_written_has_none() {
+        let place = Place::new();
+        let (file, info) = place.file();
+        fs::write(place.0.path().join("f"), b"other body").unwrap();
+        let heads = place.heads();
+        heads.write(&key("/f"), &file, &info, &head()).unwrap();
+        heads.remember_still(&key("/f"), &file, &info, Known { head: Some(Arc::new(head())), checked: None });
+        assert!(heads.known(&key("/f"), &place.file().1).is_none());
         assert!(place.read().is_none());
     }
 

@@ -25,7 +25,7 @@ use crate::store::heads::{Known, NewHead};
 use crate::store::inflight::Permit;
 use crate::store::memory::Held;
 use crate::store::partial::Partial;
-use crate::sys::{clock, file};
+use crate::sys::clock;
 use crate::upstream::body::OriginBody;
 
 /// What came of it.
@@ -130,9 +130,8 @@ pub(super) async fn update<R: Runtime>(
             let write = move || {
                 let heads = &theirs.store.heads;
                 // One that cannot be written holds as long as this process remembers it.
-                drop(heads.write(&key, &of.file, &new));
-                let info = file::info(&of.file).unwrap_or(of.info);
-                heads.remember(&key, info, Known { head: Some(new), checked });
+                drop(heads.write(&key, &of.file, &of.info, &new));
+                heads.remember_still(&key, &of.file, &of.info, Known { head: Some(new), checked });
             };
             // A job that panicked has written nothing: the next request checks again.
             blocking::run(&blocking::DISK, write).await.unwrap_or_default();

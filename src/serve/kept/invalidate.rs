@@ -47,8 +47,7 @@ fn mark(store: &Store, key: &Key) -> Result<(), Why> {
     let known = known.unwrap_or_else(|| store.heads.read(key, &entry.file, &entry.info));
     let Some(head) = known.head else { return Ok(()) };
     let head = Arc::new(head.invalidated());
-    let written = store.heads.write(key, &entry.file, &head).map_err(|_| Why::Disk);
-    let info = crate::sys::file::info(&entry.file).unwrap_or(entry.info);
-    store.heads.remember(key, info, Known { head: Some(head), checked: None });
+    let written = store.heads.write(key, &entry.file, &entry.info, &head).map_err(|_| Why::Disk);
+    store.heads.remember_still(key, &entry.file, &entry.info, Known { head: Some(head), checked: None });
     written
 }

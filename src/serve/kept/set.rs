@@ -1,7 +1,7 @@
 //! Members of an index set: every client sees them as they were together at the origin.
 //!
 //! A client that begins gets the current generation, once the origin has been asked about the member that it wants.
-//! If that has changed, a new generation is collected first ([`collect`]). A client that goes on gets what is in its
+//! If that has changed, a new generation is collected first (`collect`). A client that goes on gets what is in its
 //! generation; what nobody has asked for yet joins it, if the origin has not changed since.
 
 use std::collections::BTreeMap;
