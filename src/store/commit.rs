@@ -46,6 +46,24 @@ pub struct Whole {
 }
 
 impl Whole {
+    /// Gives the file its date, and its head where one goes with it.
+    fn date(&mut self) -> io::Result<()> {
+        self.partial.set_date(self.size, self.modified)?;
+        if let Some(kept) = self.permit.fill().kept() {
+            let info = file::info(&**self.partial.file())?;
+            kept.write(self.permit.key(), &**self.partial.file(), &info);
+            self.dated = Some(info);
+        }
+        Ok(())
+    }
+
+    /// Once it has its name: what goes with it is known without a look at the disk.
+    fn remember(&self) {
+        if let (Some(kept), Some(info)) = (self.permit.fill().kept(), &self.dated) {
+            kept.remember(self.permit.key(), &**self.partial.file(), info);
+        }
+    }
+
     /// Requests stop to find the fill only now: before this the file had no name, or has none.
     fn end(self, outcome: io::Result<()>) {
         drop(self.partial);
@@ -155,15 +173,7 @@ fn work(line: &Line, durable: bool) {
 }
 
 fn commit(batch: Vec<Whole>, together: bool) {
-    let mut dated = keep(batch, |whole| {
-        whole.partial.set_date(whole.size, whole.modified)?;
-        if let Some(kept) = whole.permit.fill().kept() {
-            let info = file::info(&**whole.partial.file())?;
-            kept.write(whole.permit.key(), &**whole.partial.file(), &info);
-            whole.dated = Some(info);
-        }
-        Ok(())
-    });
+    let mut dated = keep(batch, Whole::date);
     dated.sort_by_key(|whole| whole.partial.device());
     let mut synced =
         sync(dated.iter().map(|whole| (whole.partial.device(), whole.partial.file().as_fd())), together)
@@ -187,17 +197,16 @@ fn commit(batch: Vec<Whole>, together: bool) {
         let mine = failed.iter().find(|(directory, _)| Arc::ptr_eq(directory, whole.partial.directory()));
         let outcome = mine.map_or(Ok(()), |(_, error)| Err(io::Error::from(error.kind())));
         let outcome = outcome.and_then(|()| whole.partial.sync_new_parents());
-        if let (Some(kept), Some(info)) = (whole.permit.fill().kept(), &whole.dated) {
-            kept.remember(whole.permit.key(), &**whole.partial.file(), info);
-        }
+        whole.remember();
         whole.end(outcome);
     }
 }
 
 /// The same without any sync: for whoever can do without what a power cut takes.
 fn name_only(batch: Vec<Whole>) {
-    let dated = keep(batch, |whole| whole.partial.set_date(whole.size, whole.modified));
+    let dated = keep(batch, Whole::date);
     for whole in keep(dated, |whole| whole.partial.rename()) {
+        whole.remember();
         whole.end(Ok(()));
     }
 }

@@ -302,7 +302,7 @@ async fn run(
     let report =
         Box::new(move |outcome: std::io::Result<()>| told.lock().unwrap().push((number, outcome.is_ok())));
     let (size, modified) = (body.len() as u64, permit.fill().modified());
-    life.line.borrow_mut().push(Whole { permit, partial, size, modified, report });
+    life.line.borrow_mut().push(Whole { permit, partial, size, modified, dated: None, report });
     None
 }
 
