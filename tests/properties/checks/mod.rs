@@ -12,6 +12,7 @@ pub(crate) mod paths;
 pub(crate) mod range;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod stored;
 
 use dice::Dice;
 use fs_caching_server::http::fields::Fields;
