@@ -194,6 +194,8 @@ pub enum Outcome {
     Follow,
     /// The origin's answer, not stored.
     Pass(Why),
+    /// The same, in the place of what was there and is not fresh any more.
+    Renewed,
     /// A file that is there, and is still good: the origin said 304.
     Revalidated,
     /// A file that is not fresh any more, since so many seconds.
@@ -227,6 +229,15 @@ impl Outcome {
                 member.push_str("; fwd=stale; fwd-status=304");
                 None
             }
+            Self::Renewed => {
+                member.push_str("; fwd=stale; fwd-status=200; stored");
+                None
+            }
+            // The origin was asked, in vain.
+            Self::Stale(why @ (Stale::Unreachable | Stale::ServerError), _) => {
+                member.push_str("; fwd=stale");
+                Some(why.as_str())
+            }
             Self::Stale(why, since) => {
                 member.push_str(&format!("; hit; ttl={}", -since));
                 Some(why.as_str())
@@ -248,7 +259,7 @@ impl Outcome {
     pub fn x_cache(self) -> &'static str {
         match self {
             Self::Hit(_) => "HIT",
-            Self::Miss => "MISS",
+            Self::Miss | Self::Renewed => "MISS",
             Self::Follow => "COLLAPSED",
             Self::Pass(why) if why.forward() == "uri-miss" => "MISS",
             Self::Pass(_) => "BYPASS",
@@ -296,7 +307,9 @@ mod tests {
             (Outcome::Pass(Why::Status), 0, "fwd=uri-miss", "MISS"),
             (Outcome::Pass(Why::Vary), 2, "fwd=uri-miss; detail=\"Vary: *, 2 redirects\"", "MISS"),
             (Outcome::Revalidated, 0, "fwd=stale; fwd-status=304", "REVALIDATED"),
-            (Outcome::Stale(Stale::ServerError, 412), 0, "hit; ttl=-412; detail=\"origin fails\"", "STALE"),
+            (Outcome::Stale(Stale::ServerError, 412), 0, "fwd=stale; detail=\"origin fails\"", "STALE"),
+            (Outcome::Stale(Stale::Accepted, 412), 0, "hit; ttl=-412; detail=\"accepted\"", "STALE"),
+            (Outcome::Renewed, 0, "fwd=stale; fwd-status=200; stored", "MISS"),
             (Outcome::Stale(Stale::Offline, 0), 0, "hit; ttl=0; detail=\"offline\"", "STALE"),
         ] {
             assert_eq!(

@@ -99,8 +99,18 @@ pub fn any_of<'a>(patterns: impl IntoIterator<Item = &'a str>) -> String {
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     sets: Vec<SetPatterns>,
-    documents: Vec<Pattern>,
+    documents: Vec<Documents>,
     sizes: Vec<(Pattern, Form)>,
+}
+
+/// What a preset takes for documents, by names that say little: others know theirs better.
+#[derive(Debug, Clone)]
+struct Documents {
+    own: Pattern,
+    /// What the other presets keep for ever.
+    files: Pattern,
+    /// And what they check.
+    indexes: Pattern,
 }
 
 #[derive(Debug, Clone)]
@@ -134,7 +144,17 @@ impl Rules {
                 rules.sets.push(SetPatterns { members: one(rule.members)?, anchors, rule });
             }
             if !preset.documents.is_empty() {
-                rules.documents.push(one(preset.documents)?);
+                let others = || presets.iter().filter(|other| other.name != preset.name);
+                let all = |of: fn(&Preset) -> &'static [&'static str]| {
+                    let theirs: Vec<_> = others().flat_map(|other| of(other)).copied().collect();
+                    // Without any: one that matches nothing.
+                    if theirs.is_empty() { Pattern::new("[]") } else { one(&theirs) }
+                };
+                rules.documents.push(Documents {
+                    own: one(preset.documents)?,
+                    files: all(|other| other.immutable)?,
+                    indexes: all(|other| other.revalidate)?,
+                });
             }
             if let Some(sizes) = &preset.sizes {
                 rules.sizes.push((one(sizes.index)?, sizes.form));
@@ -160,7 +180,14 @@ impl Rules {
 
     /// Is this path also the directory of other files?
     pub fn is_document(&self, path: &str) -> bool {
-        self.documents.iter().any(|documents| documents.matches(path))
+        self.documents.iter().any(|documents| {
+            documents.own.matches(path) && !documents.files.matches(path) && !documents.indexes.matches(path)
+        })
+    }
+
+    /// Does it look like a document, and is a file that another preset keeps for ever?
+    pub fn is_file_of_another(&self, path: &str) -> bool {
+        self.documents.iter().any(|documents| documents.own.matches(path) && documents.files.matches(path))
     }
 
     /// Does this path name an index that tells how long packages are? Its form, and the directory that

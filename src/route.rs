@@ -48,7 +48,10 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
     if classes.revalidate.is_some() && path.key.as_ref().is_some_and(Key::is_reserved) {
         return Route::Pass(Why::Reserved);
     }
-    if classes.revalidate.as_ref().is_some_and(|pattern| pattern.matches(&path.normalized)) {
+    let checked = |pattern: &Pattern| {
+        pattern.matches(&path.normalized) && !classes.rules.is_file_of_another(&path.normalized)
+    };
+    if classes.revalidate.as_ref().is_some_and(checked) {
         return match path.key {
             Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
             Some(key) if request.query().is_none() && !classes.rules.is_document(&path.normalized) => {

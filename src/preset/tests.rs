@@ -227,6 +227,25 @@ fn members_and_anchors_of_sets_and_indexes_with_sizes_are_of_a_class() {
 }
 
 #[test]
+fn what_looks_like_a_document_of_one_preset_stays_the_file_of_another() {
+    let rules = Rules::new(&chosen("pkgsrc,apt,pip,npm")).unwrap();
+    for (path, immutable) in [
+        ("/All/pkg_summary.gz", false),
+        ("/pkg_summary.gz", false),
+        ("/InRelease", false),
+        ("/Packages.gz", false),
+        ("/watch-1.tgz", true),
+        ("/a_1.deb", true),
+    ] {
+        assert!(!rules.is_document(path), "{path}");
+        assert_eq!(rules.is_file_of_another(path), immutable, "{path}");
+    }
+    for document in ["/lodash", "/@types/node", "/socket.io"] {
+        assert!(rules.is_document(document) && !rules.is_file_of_another(document), "{document}");
+    }
+}
+
+#[test]
 fn what_is_the_directory_of_other_files_too_is_no_file() {
     let rules = Rules::new(&chosen("npm,apt")).unwrap();
     for document in ["/lodash", "/@types/node", "/lodash/4.17.21", "/@types/node/20.0.0"] {

@@ -16,6 +16,7 @@ on_both!(
     what_caches_before_us_said_stays_first,
     redirects_are_counted,
     answers_of_our_own_have_none,
+    what_is_checked_with_the_origin_says_so,
 );
 
 fn telling(io: Io, origin: &Origin) -> Server {
@@ -188,4 +189,23 @@ fn answers_of_our_own_have_none(io: Io) {
         stream.read_to_string(&mut text).ok().map(|_| text)
     });
     assert!(text.starts_with("HTTP/1.1 400 ") && !text.contains("Cache"), "{text}");
+}
+
+fn what_is_checked_with_the_origin_says_so(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        let version = if request.index < 3 { "one" } else { "two" };
+        if request.field("If-None-Match") == Some(&format!("\"{version}\"")) {
+            reply.write("HTTP/1.1 304 Not Modified\r\n\r\n");
+        } else {
+            let length = if request.method == "HEAD" { "" } else { version };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: \"{version}\"\r\n\r\n{length}");
+            reply.write(head);
+        }
+    });
+    let server = Launch::new(io, &origin).args(["--cache-status", "--revalidate", "idx$"]).start();
+    expect_status(&server.ask("HEAD", "/i.idx", ""), "fwd=uri-miss", "MISS");
+    expect_status(&server.get("/i.idx"), "fwd=uri-miss; fwd-status=200; stored", "MISS");
+    server.expect_cached("i.idx", b"one");
+    expect_status(&server.get("/i.idx"), "fwd=stale; fwd-status=304", "REVALIDATED");
+    expect_status(&server.get("/i.idx"), "fwd=stale; fwd-status=200; stored", "MISS");
 }

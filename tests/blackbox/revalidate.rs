@@ -27,6 +27,7 @@ on_both!(
     the_class_goes_before_the_other_one,
     the_other_class_is_not_checked,
     a_304_about_another_answer_is_not_believed,
+    a_304_that_nobody_asked_for_is_no_answer,
     head_is_answered_from_what_is_kept,
     a_head_request_that_tells_of_another_body_makes_it_stale,
 );
@@ -363,6 +364,18 @@ fn a_304_about_another_answer_is_not_believed(io: Io) {
     server.expect_cached("a.idx", &body(1));
     server.get("/a.idx").expect(200, &body(2));
     assert_eq!(origin.count(), 3);
+}
+
+fn a_304_that_nobody_asked_for_is_no_answer(io: Io) {
+    let origin = Origin::start(|request, reply| match request.index {
+        0 => reply.answer("200 OK", "ETag: \"v1\"\r\n", &body(1)),
+        _ => drop(reply.write("HTTP/1.1 304 Not Modified\r\nETag: \"v2\"\r\n\r\n")),
+    });
+    let server = launch(io, &origin).start();
+    server.get("/a.idx").expect(200, &body(1));
+    server.expect_cached("a.idx", &body(1));
+    assert_eq!(server.get("/a.idx").status, 502);
+    assert_eq!(server.get("/b.idx").status, 502);
 }
 
 fn head_is_answered_from_what_is_kept(io: Io) {

@@ -20,6 +20,7 @@ on_both!(
     a_failed_unsafe_request_changes_nothing,
     an_origin_that_fails_is_an_error_unless_told_otherwise,
     stale_if_error_serves_what_is_there,
+    stale_if_error_serves_a_head_too,
     stale_if_error_ends_after_its_time,
     stale_if_error_never_serves_what_must_be_checked,
     the_answer_itself_may_allow_stale_if_error,
@@ -236,6 +237,13 @@ fn stale_if_error_serves_what_is_there(io: Io) {
             // What is not kept is an error all the same.
             assert!(server.get("/b.idx").status >= 500);
         }
+    }
+}
+
+fn stale_if_error_serves_a_head_too(io: Io) {
+    for failure in ["503", "closed"] {
+        let (_origin, server) = failing(io, "ETag: \"a\"\r\n", failure, &["--stale-if-error", "forever"]);
+        assert_eq!(server.ask("HEAD", "/a.idx", "").status, 200, "{failure}");
     }
 }
 

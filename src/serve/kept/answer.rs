@@ -35,7 +35,8 @@ pub(super) async fn send<R: Runtime>(
     wanted.exchange.outcome.set(Some(match how {
         How::Hit => Outcome::Hit(Some(left)),
         How::Revalidated => Outcome::Revalidated,
-        How::Fetched => Outcome::Miss,
+        // In the place of what was there, or not: whoever asked knows.
+        How::Fetched => wanted.exchange.outcome.get().unwrap_or(Outcome::Miss),
         How::Stale(why) => Outcome::Stale(why, -left),
     }));
     let validators = Validators { etags: [stored.etag(), None], last_modified: stored.modified(), now };

@@ -57,8 +57,9 @@ pub(super) async fn ask<R: Runtime>(
     mut kept: Option<Kept>,
 ) -> Asked<R> {
     let exchange = wanted.exchange;
+    let mut conditional = true;
     loop {
-        let condition = kept.as_ref().filter(|kept| kept.head.has_validator());
+        let condition = kept.as_ref().filter(|kept| conditional && kept.head.has_validator());
         let came = match exchange_with_origin(exchange, condition).await {
             Ok(came) => came,
             Err(error) => {
@@ -66,15 +67,24 @@ pub(super) async fn ask<R: Runtime>(
                 return Asked::Failed(error, kept);
             }
         };
-        if came.answer.status == 304 && condition.is_some() {
-            match kept.take() {
+        if came.answer.status == 304 {
+            if condition.is_none() {
+                let error = Error::with(Side::Origin, Kind::Protocol, "304 to a request without a condition");
+                permit.fail(error.clone());
+                return Asked::Failed(error, kept);
+            }
+            match kept {
                 Some(kept) if kept.head.is_meant_by(&came.answer.fields) => {
                     let kept = vouched(wanted, kept, &came).await;
                     permit.withdraw();
                     return Asked::Kept(kept, outcome::Kept::Revalidated);
                 }
                 // About another answer: ask for the whole.
-                _ => continue,
+                other => {
+                    kept = other;
+                    conditional = false;
+                    continue;
+                }
             }
         }
         if matches!(came.answer.status, 500 | 502..=504) {
@@ -84,6 +94,8 @@ pub(super) async fn ask<R: Runtime>(
                 return Asked::Failed(error, kept);
             }
         }
+        let outcome = if kept.is_some() { Outcome::Renewed } else { Outcome::Miss };
+        wanted.exchange.outcome.set(Some(outcome));
         return keep(wanted, permit, came).await;
     }
 }

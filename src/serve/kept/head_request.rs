@@ -4,9 +4,11 @@
 use super::super::client::Client;
 use super::super::redirect::{self, Follow};
 use super::super::{Reply, head, pass};
-use super::{Kept, Wanted, ask, failed};
+use super::{Kept, Wanted, ask, failed, may_use};
+use crate::error::{Error, Kind, Side};
 use crate::http::caching::stored::Times;
 use crate::http::conditional;
+use crate::outcome::{Outcome, Why};
 use crate::rt::Runtime;
 use crate::sys::clock;
 use std::time::Instant;
@@ -25,6 +27,13 @@ pub(super) async fn run<R: Runtime>(
         Ok(answered) => answered,
         Err(error) => return failed(wanted, client, &error, kept).await,
     };
+    if matches!(answer.status, 500 | 502..=504) {
+        let error = Error::with(Side::Origin, Kind::Unavailable, answer.status);
+        if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
+            return failed(wanted, client, &error, kept).await;
+        }
+    }
+    exchange.outcome.set(Some(Outcome::Pass(Why::HeadOnMiss)));
     // With conditions of the client's own it may not be about what is kept.
     if let Some(kept) = kept
         && answer.status == 200

@@ -27,7 +27,7 @@ use crate::http::caching::stored::StoredHead;
 use crate::http::request::{Method, RequestBody};
 use crate::key::Key;
 use crate::observe::log::RequestLog;
-use crate::outcome::{self, Stale, Why};
+use crate::outcome::{self, Outcome, Stale, Why};
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, spawn_guarded};
 use crate::store::Entry;
@@ -213,6 +213,7 @@ async fn join<R: Runtime>(
             if !is_new && wanted.directives.no_cache {
                 return Some(pass::run(exchange, client, Why::NoCache).await);
             }
+            exchange.outcome.set(Some(Outcome::Follow));
             wanted.debug("download in progress - response follows it");
             follow::serve(exchange, client, fill, follower, Role::Follower).await
         }
