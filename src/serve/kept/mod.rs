@@ -49,13 +49,15 @@ pub struct Kept {
 #[derive(Debug)]
 enum Body {
     File(Arc<Entry>),
+    /// Beside the tree: it may be one of several variants.
+    Document(Arc<Entry>),
     Memory(Arc<[u8]>),
 }
 
 impl Kept {
     fn size(&self) -> u64 {
         match &self.body {
-            Body::File(entry) => entry.info.size,
+            Body::File(entry) | Body::Document(entry) => entry.info.size,
             Body::Memory(bytes) => bytes.len() as u64,
         }
     }
