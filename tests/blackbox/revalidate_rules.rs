@@ -25,6 +25,7 @@ on_both!(
     the_answer_itself_may_allow_stale_if_error,
     offline_asks_nobody,
     stale_while_revalidate_answers_first_and_checks_then,
+    stale_while_revalidate_checks_what_has_just_got_its_name,
     a_document_of_a_directory_survives_a_restart,
     a_document_of_one_variant_survives_a_restart,
     a_document_that_was_checked_is_as_old_as_its_check,
@@ -296,6 +297,23 @@ fn stale_while_revalidate_answers_first_and_checks_then(io: Io) {
     wait_until("the new one is there", || {
         std::fs::read(server.path("a.idx")).is_ok_and(|found| found == body(2))
     });
+}
+
+fn stale_while_revalidate_checks_what_has_just_got_its_name(io: Io) {
+    let origin = answering("Cache-Control: max-age=0, stale-while-revalidate=3600\r\n");
+    let server = launch(io, &origin).start();
+    for number in 0..40 {
+        let (target, file) = (format!("/{number}.idx"), server.path(&format!("{number}.idx")));
+        server.get(&target);
+        // The fill has its name before it has ended: no pause between the two.
+        while !file.exists() {
+            std::hint::spin_loop();
+        }
+        server.get(&target);
+        wait_until("it is checked", || {
+            origin.requests().iter().filter(|request| request.target == target).count() == 2
+        });
+    }
 }
 
 /// Has `targets` answered, starts anew, and takes the origin away.
