@@ -86,7 +86,7 @@ fn explain(text: &mut String, preset: &Preset) {
         }
     }
     for pattern in preset.documents {
-        line(text, &format!("# {name} kept in memory only: {pattern}"));
+        line(text, &format!("# {name} never a file at its path: {pattern}"));
     }
     for set in preset.sets {
         let extent = match set.extent {

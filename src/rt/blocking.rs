@@ -33,6 +33,8 @@ pub static READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 /// Work that waits for the resolver.
 pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 
+/// Writing answers that lie beside the tree: one at a time, so that the last of a path is the last.
+pub static DOCUMENTS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
 /// Reading package indexes: long work that nobody waits for, one at a time.
 pub static INDEXES: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
 

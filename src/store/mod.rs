@@ -1,6 +1,7 @@
 //! The cache directory: finished files, and files in progress. Knows no sockets.
 
 pub mod commit;
+pub mod documents;
 pub mod fill;
 pub mod heads;
 pub mod inflight;
@@ -26,6 +27,7 @@ use crate::outcome::Why;
 use crate::sys::file::{self, Info, Kind, Missing, Root};
 use crate::sys::process;
 use commit::Committer;
+use documents::Documents;
 use heads::Heads;
 use inflight::Inflight;
 use memory::Memory;
@@ -49,6 +51,8 @@ pub struct Store {
     pub heads: Arc<Heads>,
     /// Answers that no file can stand for.
     pub memory: Memory,
+    /// The last of them for each path, for the next process.
+    pub documents: Arc<Documents>,
     parents: Parents,
     keeping: Arc<Keeping>,
 }
@@ -100,8 +104,10 @@ impl Store {
     /// Opens the cache directory, with these bounds. Starts no thread yet. Blocks; for start-up only.
     pub fn open(path: &Path, bounds: Bounds) -> io::Result<Self> {
         let root = Arc::new(Root::open(path)?);
+        let heads = Arc::new(Heads::new(&root));
         Ok(Self {
-            heads: Arc::new(Heads::new(&root)),
+            documents: Arc::new(Documents::open(&root, &heads, bounds.sync)),
+            heads,
             memory: Memory::new(bounds.memory),
             root,
             path: normalised(path),

@@ -16,6 +16,7 @@ on_both!(
     fifty_clients_of_a_changed_index_cause_one_fetch,
     the_origins_fields_are_kept_and_replayed_with_an_age,
     the_stored_head_survives_a_restart,
+    the_stored_head_survives_a_restart_without_sync_too,
     a_file_without_a_head_is_checked_by_its_date,
     a_file_that_was_replaced_by_hand_is_checked_by_its_own_date,
     what_is_fresh_is_not_checked,
@@ -205,13 +206,22 @@ fn the_origins_fields_are_kept_and_replayed_with_an_age(io: Io) {
 }
 
 fn the_stored_head_survives_a_restart(io: Io) {
+    expect_head_survives(io, &[]);
+}
+
+fn the_stored_head_survives_a_restart_without_sync_too(io: Io) {
+    expect_head_survives(io, &["--no-sync"]);
+}
+
+fn expect_head_survives(io: Io, args: &[&str]) {
     let index = Index::start("X-A: 1\r\nCache-Control: max-age=9999\r\n");
     let cache = tempfile::tempdir().unwrap();
-    let server = launch(io, &index.origin).cache(cache.path()).start();
+    let start = || launch(io, &index.origin).args(args).cache(cache.path()).start();
+    let server = start();
     server.get("/a.idx").expect(200, &body(1));
     server.expect_cached("a.idx", &body(1));
     drop(server);
-    let server = launch(io, &index.origin).cache(cache.path()).start();
+    let server = start();
     let hit = server.get("/a.idx");
     hit.expect(200, &body(1));
     assert_eq!((hit.all("X-A"), hit.all("ETag")), (vec!["1"], vec!["\"v1\""]));

@@ -26,6 +26,11 @@ on_both!(
     the_answer_itself_may_allow_stale_if_error,
     offline_asks_nobody,
     stale_while_revalidate_answers_first_and_checks_then,
+    stale_while_revalidate_checks_what_has_just_got_its_name,
+    a_document_of_a_directory_survives_a_restart,
+    a_document_of_one_variant_survives_a_restart,
+    a_document_that_was_checked_is_as_old_as_its_check,
+    a_document_that_is_a_file_now_is_the_file_after_a_restart,
     the_reserved_directory_is_not_served,
     a_broken_new_version_leaves_the_old_one,
 );
@@ -300,6 +305,108 @@ fn stale_while_revalidate_answers_first_and_checks_then(io: Io) {
     wait_until("the new one is there", || {
         std::fs::read(server.path("a.idx")).is_ok_and(|found| found == body(2))
     });
+}
+
+fn stale_while_revalidate_checks_what_has_just_got_its_name(io: Io) {
+    let origin = answering("Cache-Control: max-age=0, stale-while-revalidate=3600\r\n");
+    let server = launch(io, &origin).start();
+    for number in 0..40 {
+        let (target, file) = (format!("/{number}.idx"), server.path(&format!("{number}.idx")));
+        server.get(&target);
+        // The fill has its name before it has ended: no pause between the two.
+        while !file.exists() {
+            std::hint::spin_loop();
+        }
+        server.get(&target);
+        wait_until("it is checked", || {
+            origin.requests().iter().filter(|request| request.target == target).count() == 2
+        });
+    }
+}
+
+/// Has `targets` answered, starts anew, and takes the origin away.
+fn restarted(io: Io, fields: &'static str, targets: &[&str]) -> (Server, tempfile::TempDir) {
+    let origin = answering(fields);
+    let cache = tempfile::tempdir().unwrap();
+    let start = || launch(io, &origin).args(["--stale-if-error", "forever"]).cache(cache.path()).start();
+    let server = start();
+    for target in targets {
+        assert!(text(&server, target, "X-V: 1\r\n").starts_with(target));
+    }
+    let documents = cache.path().join(".fs-caching-server/documents");
+    wait_until("they are on the disk", || {
+        std::fs::read_dir(&documents).is_ok_and(|found| {
+            let names = found.map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.as_encoded_bytes().starts_with(b"=")).count() == targets.len()
+        })
+    });
+    drop(server);
+    let server = start();
+    drop(origin);
+    (server, cache)
+}
+
+fn a_document_of_a_directory_survives_a_restart(io: Io) {
+    let (server, _cache) = restarted(io, "X-A: 1\r\nETag: \"a\"\r\n", &["/a.idx/", "/a.idx/b.idx/"]);
+    for _ in 0..2 {
+        let answer = server.get("/a.idx/");
+        assert!(answer.expect(200, b"/a.idx/ 0 Some(\"1\")").field("Age").is_some());
+        assert_eq!(answer.all("X-A"), ["1"]);
+        assert_eq!(text(&server, "/a.idx/b.idx/", ""), "/a.idx/b.idx/ 1 Some(\"1\")");
+    }
+    let part = server.ask("GET", "/a.idx/", "Range: bytes=1-5\r\n");
+    part.expect(206, b"a.idx");
+    server.ask("GET", "/a.idx/", "If-None-Match: \"a\"\r\n").expect(304, b"");
+    assert_eq!(server.get("/b.idx/").status, 502);
+}
+
+fn a_document_of_one_variant_survives_a_restart(io: Io) {
+    let (server, _cache) = restarted(io, "Vary: X-V\r\nETag: \"a\"\r\n", &["/a.idx"]);
+    assert_eq!(text(&server, "/a.idx", "X-V: 1\r\n"), "/a.idx 0 Some(\"1\")");
+    assert_eq!(server.ask("GET", "/a.idx", "X-V: 2\r\n").status, 502);
+}
+
+fn a_document_that_was_checked_is_as_old_as_its_check(io: Io) {
+    let origin = Origin::start(|request, reply| match request.index {
+        0 => reply.answer("200 OK", "ETag: \"a\"\r\n", b"document"),
+        1 => {
+            assert_eq!(request.field("If-None-Match"), Some("\"a\""));
+            reply.write("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nCache-Control: max-age=9999\r\n\r\n");
+        }
+        2 => reply.answer("200 OK", "ETag: \"b\"\r\n", b"another"),
+        _ => panic!("it is fresh"),
+    });
+    let cache = tempfile::tempdir().unwrap();
+    let start = || launch(io, &origin).cache(cache.path()).start();
+    let server = start();
+    for _ in 0..2 {
+        server.get("/a.idx/").expect(200, b"document");
+    }
+    // Written in order: the last one tells that all are there.
+    server.get("/b.idx/").expect(200, b"another");
+    let last = cache.path().join(".fs-caching-server/documents/=%2Fb.idx%2F");
+    wait_until("all is on the disk", || last.exists());
+    drop(server);
+    start().get("/a.idx/").expect(200, b"document");
+}
+
+fn a_document_that_is_a_file_now_is_the_file_after_a_restart(io: Io) {
+    let origin = Origin::start(|request, reply| match request.index {
+        0 => reply.answer("200 OK", "Vary: X-V\r\nETag: \"a\"\r\n", b"document"),
+        _ => reply.answer("200 OK", "Cache-Control: max-age=9999\r\n", b"file"),
+    });
+    let cache = tempfile::tempdir().unwrap();
+    let start = || launch(io, &origin).cache(cache.path()).start();
+    let server = start();
+    server.get("/a.idx").expect(200, b"document");
+    let document = cache.path().join(".fs-caching-server/documents/=a.idx");
+    wait_until("it is on the disk", || document.exists());
+    server.get("/a.idx").expect(200, b"file");
+    server.expect_cached("a.idx", b"file");
+    wait_until("the document is gone", || !document.exists());
+    drop(server);
+    start().get("/a.idx").expect(200, b"file");
+    assert_eq!(origin.count(), 2);
 }
 
 fn the_reserved_directory_is_not_served(io: Io) {

@@ -18,6 +18,9 @@ on_both!(
     a_member_that_is_gone_is_missing_from_the_next_state,
     a_set_is_served_while_the_origin_is_down_if_that_is_allowed,
     a_set_is_found_again_by_the_next_process,
+    a_set_on_the_disk_is_served_after_a_restart_while_the_origin_is_down,
+    what_was_on_the_disk_is_not_mixed_with_what_the_origin_has_when_it_is_back,
+    what_was_on_the_disk_goes_on_when_the_origin_is_back_unchanged,
     an_origin_without_validators_is_understood,
     an_origin_that_changes_file_by_file_is_waited_for,
     a_rebuilt_pkgsrc_package_is_dropped_when_the_index_changes,
@@ -260,6 +263,73 @@ fn a_set_is_found_again_by_the_next_process(io: Io) {
     }
     states.next();
     assert_eq!(update(&mut start().client(), &[PACKAGES, IN_RELEASE]), Some(1));
+}
+
+/// A cache that has the first state of a set on its disk, started anew while its origin is down.
+struct Restarted {
+    states: States,
+    down: Arc<AtomicBool>,
+    server: Server,
+    _origin: Origin,
+    _cache: tempfile::TempDir,
+}
+
+impl Restarted {
+    fn new(io: Io) -> Self {
+        let (states, down) = (States::default(), Arc::new(AtomicBool::new(false)));
+        let (theirs, is_down) = (states.clone(), Arc::clone(&down));
+        let origin = Origin::start(move |request, reply| {
+            if is_down.load(Ordering::SeqCst) {
+                return reply.reset();
+            }
+            theirs.serve(request, reply);
+        });
+        let cache = tempfile::tempdir().unwrap();
+        let args = ["--preset", "apt", "--stale-if-error", "forever"];
+        let start = || Launch::new(io, &origin).args(args).cache(cache.path()).start();
+        let first = start();
+        assert_eq!(update(&mut first.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+        for path in [IN_RELEASE, PACKAGES] {
+            first.expect_cached(path.trim_start_matches('/'), &States::body(path, 0));
+        }
+        drop(first);
+        down.store(true, Ordering::SeqCst);
+        let server = start();
+        Self { states, down, server, _origin: origin, _cache: cache }
+    }
+}
+
+fn a_set_on_the_disk_is_served_after_a_restart_while_the_origin_is_down(io: Io) {
+    let restarted = Restarted::new(io);
+    let server = &restarted.server;
+    for _ in 0..2 {
+        assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    }
+    assert_eq!(server.get(SOURCES).status, 502);
+    restarted.states.next();
+    restarted.down.store(false, Ordering::SeqCst);
+    assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES, SOURCES]), Some(1));
+}
+
+fn what_was_on_the_disk_is_not_mixed_with_what_the_origin_has_when_it_is_back(io: Io) {
+    let restarted = Restarted::new(io);
+    let mut client = restarted.server.client();
+    assert_eq!(state(&client.get(IN_RELEASE)), 0);
+    restarted.states.next();
+    restarted.down.store(false, Ordering::SeqCst);
+    // Nobody has asked for it since the start, and the client holds what is older.
+    assert_eq!(client.get(PACKAGES).status, 503);
+    assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES]), Some(1));
+}
+
+fn what_was_on_the_disk_goes_on_when_the_origin_is_back_unchanged(io: Io) {
+    let restarted = Restarted::new(io);
+    let mut client = restarted.server.client();
+    assert_eq!(state(&client.get(IN_RELEASE)), 0);
+    restarted.down.store(false, Ordering::SeqCst);
+    assert_eq!(state(&client.get(PACKAGES)), 0);
+    restarted.states.next();
+    assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES]), Some(1));
 }
 
 fn an_origin_without_validators_is_understood(io: Io) {

@@ -70,7 +70,7 @@ pub fn left(head: &StoredHead, now: u64, policy: &Policy) -> i64 {
     seconds(lifetime(head, policy)).saturating_sub(seconds(age(head, now)))
 }
 
-/// A date whose letters may be of either case.
+/// A date whose letters may be of either case, and whose day of the week may be wrong: the rest says which day is meant.
 fn lenient_date(text: &[u8]) -> Option<u64> {
     date::parse(text).or_else(|| {
         let mut text = text.to_ascii_lowercase();
@@ -81,7 +81,20 @@ fn lenient_date(text: &[u8]) -> Option<u64> {
         }
         let zone = text.len().saturating_sub(b"GMT".len());
         text[zone..].make_ascii_uppercase();
-        date::parse(&text)
+        date::parse(&text).or_else(|| on_its_day(&mut text))
+    })
+}
+
+/// The date with the day of the week that it falls on. Not for years of two digits, whose century the day tells.
+fn on_its_day(text: &mut [u8]) -> Option<u64> {
+    const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
+    let (told, rest) = text.split_first_chunk_mut::<3>()?;
+    if !DAYS.contains(&&*told) || rest.first().is_none_or(u8::is_ascii_alphabetic) {
+        return None;
+    }
+    DAYS.iter().find_map(|day| {
+        text[..day.len()].copy_from_slice(*day);
+        date::parse(text)
     })
 }
 
@@ -154,9 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn rfc9110_5_6_7_dates_of_either_case_and_no_other_form() {
+    fn rfc9110_5_6_7_dates_of_either_case_or_a_wrong_day_and_no_other_form() {
         for (text, reads) in [
             ("Thu, 18 Aug 2050 02:01:18 GMT", true),
+            ("Mon, 18 Aug 2050 02:01:18 GMT", true),
+            ("Thu Aug  8 02:01:18 2050", true),
+            ("Xyz, 18 Aug 2050 02:01:18 GMT", false),
+            ("Mon, 31 Feb 2050 02:01:18 GMT", false),
+            ("18 Aug 2050 02:01:18 GMT", false),
             ("THU, 18 AUG 2050 02:01:18 gMT", true),
             ("thursday, 18-aug-50 02:01:18 gmt", true),
             ("Thu Aug 18 02:01:18 2050", true),

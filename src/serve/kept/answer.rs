@@ -118,7 +118,7 @@ async fn send_part<R: Runtime>(
     let out = client.out();
     match &kept.body {
         _ if first == end => out.send(head).await,
-        Body::File(entry) => {
+        Body::File(entry) | Body::Document(entry) => {
             out.send_more(head).await?;
             out.send_file(&entry.file, first, end, Heat::Unknown).await
         }

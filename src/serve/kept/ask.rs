@@ -20,6 +20,7 @@ use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::outcome::{self, Outcome, Why};
 use crate::rt::{Runtime, blocking};
+use crate::store::Store;
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
 use crate::store::heads::{Known, NewHead};
 use crate::store::inflight::Permit;
@@ -131,14 +132,14 @@ pub(super) async fn update<R: Runtime>(
     let shared = &wanted.exchange.context.shared;
     let head = Arc::new(head);
     let checked = checked.or(kept.checked);
-    let body = match kept.body {
-        Body::Memory(bytes) => {
+    match kept.body {
+        Body::Memory(_) => {
             shared.store.memory.update(wanted.key, &kept.head, Arc::clone(&head), checked);
-            Body::Memory(bytes)
+            shared.store.documents.update(wanted.key, &head);
         }
-        Body::File(entry) => {
+        Body::File(ref entry) | Body::Document(ref entry) => {
             let (theirs, key, new) = (Arc::clone(shared), wanted.key.clone(), Arc::clone(&head));
-            let of = Arc::clone(&entry);
+            let of = Arc::clone(entry);
             let write = move || {
                 let heads = &theirs.store.heads;
                 // One that cannot be written holds as long as this process remembers it.
@@ -147,10 +148,9 @@ pub(super) async fn update<R: Runtime>(
             };
             // A job that panicked has written nothing: the next request checks again.
             blocking::run(&blocking::DISK, write).await.unwrap_or_default();
-            Body::File(entry)
         }
-    };
-    Kept { head, body, checked }
+    }
+    Kept { head, checked, ..kept }
 }
 
 /// Keeps an answer, if it may be kept.
@@ -213,6 +213,7 @@ fn to_file<R: Runtime>(
     let fill = Arc::clone(permit.fill());
     // Newer than anything in memory.
     store.memory.forget(wanted.key);
+    store.documents.forget(wanted.key);
     fill.announce(Answer {
         head: answer,
         length,
@@ -237,7 +238,7 @@ async fn to_memory<R: Runtime>(
     mut came: Came<R>,
     head: StoredHead,
 ) -> Asked<R> {
-    let memory = &wanted.exchange.context.shared.store.memory;
+    let Store { memory, documents, .. } = &wanted.exchange.context.shared.store;
     if !is_useful(&head, &wanted.policy) {
         return decline(wanted, permit, came, Why::NoUse);
     }
@@ -251,8 +252,10 @@ async fn to_memory<R: Runtime>(
     };
     let (head, checked) = (Arc::new(head), came.at);
     memory.put(wanted.key, Held { head: Arc::clone(&head), body: Arc::clone(&body), checked });
+    documents.put(wanted.key, &head, &body);
     if permit.fill().is_invalid() {
         memory.invalidate(wanted.key);
+        documents.invalidate(wanted.key);
     }
     permit.withdraw();
     // This client is the one that may have every field.

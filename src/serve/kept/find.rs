@@ -1,4 +1,4 @@
-//! What is kept for a request: in memory, or as a file.
+//! What is kept for a request: in memory, beside the tree, or as a file.
 
 use std::sync::Arc;
 
@@ -13,11 +13,17 @@ use crate::store::heads::Known;
 use crate::store::memory::Held;
 use crate::store::{Entry, Found};
 
-/// The stored answer for this request, if there is one. What is in memory is newer than a file.
+/// The stored answer for this request, if there is one. What is in memory or beside the
+/// tree is newer than a file.
 pub(super) async fn find<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Result<Option<Kept>, Why> {
     let store = &exchange.context.shared.store;
     if let Some(Held { head, body, checked }) = store.memory.find(key, &exchange.request.fields) {
         return Ok(Some(Kept { head, body: Body::Memory(body), checked: Some(checked) }));
+    }
+    if store.documents.has(key)
+        && let Some(kept) = in_document(exchange, key).await
+    {
+        return Ok(Some(kept));
     }
     if !key.names_a_file() {
         return Ok(None);
@@ -28,6 +34,15 @@ pub(super) async fn find<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> R
         Found::Absent | Found::Directory => Ok(None),
         Found::Unusable(why) => Err(why),
     }
+}
+
+/// What an earlier process, or this one before memory was full, has left of it, if that is for this request.
+async fn in_document<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Option<Kept> {
+    let (shared, of) = (Arc::clone(&exchange.context.shared), key.clone());
+    let read = move || shared.store.documents.read(&of);
+    let (entry, Known { head, checked }) = blocking::run(&blocking::READS, read).await.ok()??;
+    let head = head.filter(|head| head.variant.matches(&exchange.request.fields))?;
+    Some(Kept { head, body: Body::Document(Arc::new(entry)), checked })
 }
 
 /// The file with its head, which is read by the pool where memory does not have it.

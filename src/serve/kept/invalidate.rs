@@ -32,6 +32,7 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
             fill.invalidate();
         }
         context.shared.store.memory.invalidate(&key);
+        context.shared.store.documents.invalidate(&key);
         let shared = Arc::clone(&context.shared);
         // A job that fails has left the file as it was, as a full disk would.
         drop(blocking::run(&blocking::DISK, move || mark(&shared.store, &key)).await);

@@ -49,13 +49,15 @@ pub struct Kept {
 #[derive(Debug)]
 enum Body {
     File(Arc<Entry>),
+    /// Beside the tree: it may be one of several variants.
+    Document(Arc<Entry>),
     Memory(Arc<[u8]>),
 }
 
 impl Kept {
     fn size(&self) -> u64 {
         match &self.body {
-            Body::File(entry) => entry.info.size,
+            Body::File(entry) | Body::Document(entry) => entry.info.size,
             Body::Memory(bytes) => bytes.len() as u64,
         }
     }
@@ -157,7 +159,7 @@ async fn use_at_once<R: Runtime>(
         Reuse::Check => return Err(Some(kept)),
     };
     if how == outcome::Kept::Stale(Stale::WhileRevalidate) {
-        check_behind(wanted).await;
+        check_behind(wanted);
     }
     Ok(answer::send(wanted, client, &kept, how).await)
 }
@@ -255,11 +257,12 @@ fn may_use<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -
 }
 
 /// Checks what is kept while its client is served, unless somebody does so already.
-async fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
+fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
     let context = Rc::clone(wanted.exchange.context);
-    let Turn::Lead(permit) = context.shared.store.inflight.enter(wanted.key) else { return };
-    // A copy of its own: the one at hand is for the client.
-    let Ok(kept) = find::find(wanted.exchange, wanted.key).await else { return permit.withdraw() };
+    let first = context.shared.store.inflight.enter(wanted.key);
+    if !matches!(&first, Turn::Lead(_)) && !is_ending(&first) {
+        return;
+    }
     let (request, log): (_, RequestLog) = (wanted.exchange.request.clone(), wanted.exchange.log.clone());
     let (key, directives, policy) = (wanted.key.clone(), wanted.directives, wanted.policy);
     let busy = context.shared.stop.busy();
@@ -267,7 +270,31 @@ async fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
         let exchange = Exchange::new(&context, &request, &log);
         let arrived = Instant::now();
         let wanted = Wanted { exchange: &exchange, key: &key, directives, policy, arrived };
+        let Some(permit) = after_the_last(&wanted, first).await else { return };
+        // A copy of its own: the one at hand is for the client.
+        let Ok(kept) = find::find(&exchange, &key).await else { return permit.withdraw() };
         // Every wait in it has its limit. A fill goes on as a task of its own.
         drop(ask::ask(&wanted, permit, kept).await);
     });
+}
+
+/// Is it a fill that has all of its file, which may have its name already? What is found then is its file, and nobody
+/// checks that.
+fn is_ending(turn: &Turn) -> bool {
+    matches!(turn, Turn::Follow(fill) if fill.is_whole())
+}
+
+/// The right to ask, once what is ending has ended. `None`: somebody else asks.
+async fn after_the_last<R: Runtime>(wanted: &Wanted<'_, '_, R>, first: Turn) -> Option<Permit> {
+    match first {
+        Turn::Lead(permit) => Some(permit),
+        Turn::Full => None,
+        Turn::Follow(fill) => {
+            fill.left(&Waiter::new().ok()?).await;
+            match wanted.exchange.context.shared.store.inflight.enter(wanted.key) {
+                Turn::Lead(permit) => Some(permit),
+                Turn::Follow(_) | Turn::Full => None,
+            }
+        }
+    }
 }

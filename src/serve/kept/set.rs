@@ -203,7 +203,8 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             return Step::Again;
         }
         if let Some(error) = self.errand.set.failed_since(self.wanted.arrived) {
-            return Step::Failed(error, current.zip(whole(had)));
+            let kept = find::find(self.wanted.exchange, self.key()).await.ok().flatten();
+            return self.without_origin(&turn, error, current, had, kept);
         }
         if self.wanted.directives.only_if_cached {
             return Step::Failed(Error::new(Side::Origin, Kind::NotCached), None);
@@ -243,9 +244,9 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 self.without(turn, current, had);
                 return Step::Relay(answer, body);
             }
-            Asked::Failed(error, _) => {
+            Asked::Failed(error, kept) => {
                 turn.fail(error.clone());
-                return Step::Failed(error, current.zip(whole(had)));
+                return self.without_origin(&turn, error, current, had, kept);
             }
         };
         let member = Member { target: self.errand.target(), what };
@@ -259,6 +260,9 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             (Some(generation), None) => self.admit(turn, generation, member, begins, how).await,
             (Some(generation), Some(had)) => {
                 if collect::is_same(&had, &member).await {
+                    if is_as_left(&generation) {
+                        return self.admit(turn, generation, member, begins, how).await;
+                    }
                     generation.put(self.key(), member.clone());
                     return Step::Member { generation, member, begins, how };
                 }
@@ -268,6 +272,32 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 Step::Again
             }
         }
+    }
+
+    /// The origin could not be asked. A set that is as an earlier process has left it has what is on the disk: that was
+    /// all there was then, and the origin is asked about all of it as soon as it can be.
+    fn without_origin(
+        &self,
+        turn: &Turn<Member>,
+        error: Error,
+        current: Option<Arc<Generation<Member>>>,
+        had: Option<Member>,
+        kept: Option<Kept>,
+    ) -> Step<R> {
+        let left = kept.filter(|kept| kept.is_file() && may_use(self.wanted, kept, &error));
+        let is_left = had.is_none() && current.as_ref().is_none_or(is_as_left);
+        let Some(left) = left.filter(|_| is_left) else {
+            return Step::Failed(error, current.zip(whole(had)));
+        };
+        let kept = Arc::new(Kept { checked: None, ..left });
+        let member = Member { target: self.errand.target(), what: What::Whole(Arc::clone(&kept)) };
+        let generation = current.unwrap_or_else(|| {
+            let generation = Generation::new(BTreeMap::new());
+            turn.switch(Arc::clone(&generation));
+            generation
+        });
+        generation.put(self.key(), member);
+        Step::Failed(error, Some((generation, kept)))
     }
 
     /// The origin has no such member any more, or none that can be kept: a set that had it is another one now.
@@ -289,7 +319,8 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         how: outcome::Kept,
     ) -> Step<R> {
         let mut members = generation.all();
-        for key in self.errand.telling(&members) {
+        let all = is_as_left(&generation).then(|| members.keys().cloned().collect());
+        for key in all.unwrap_or_else(|| self.errand.telling(&members)) {
             let Some(known) = members.get(&key) else { continue };
             match self.errand.renew(&key, known).await {
                 Renewed::Now(now) if collect::is_same(known, &now).await => generation.put(&key, now),
@@ -332,12 +363,18 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 } else {
                     Stale::Unreachable
                 };
-                self.pin(&generation, true);
+                self.pin(&generation, self.pinned().is_none());
                 answer::send(self.wanted, client, &kept, outcome::Kept::Stale(why)).await
             }
             None => client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await,
         }
     }
+}
+
+/// Has it members that no origin has vouched for since the process began?
+fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
+    let unchecked = |member: &Member| matches!(&member.what, What::Whole(kept) if kept.checked.is_none());
+    generation.all().values().any(unchecked)
 }
 
 fn whole(member: Option<Member>) -> Option<Arc<Kept>> {
