@@ -22,6 +22,7 @@ pub mod warm;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Side};
@@ -171,7 +172,7 @@ impl<'a, R: Runtime> Exchange<'a, R> {
 
 /// Answers one request.
 pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Reply {
-    let request = exchange.request;
+    let (request, arrived) = (exchange.request, Instant::now());
     if exchange.log.is_on() {
         let target = String::from_utf8_lossy(&request.target);
         exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
@@ -185,7 +186,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     match route::decide(request, &exchange.context.classes) {
         Route::Cache(key) => cached(exchange, client, key).await,
         // Boxed: it has much to remember, and most requests are of the other class.
-        Route::Check(key) => Box::pin(kept::serve(exchange, client, &key)).await,
+        Route::Check(key) => Box::pin(kept::serve(exchange, client, &key, arrived)).await,
         Route::Pass(why) => pass::run(exchange, client, why).await,
         Route::Directory(path) => match lookup::find(&exchange.context.shared, &path).await {
             Found::Directory => directory(exchange, client, &path).await,

@@ -57,7 +57,13 @@ impl Heads {
     pub fn read(&self, key: &Key, file: &impl AsFd, info: &Info) -> Known {
         let head = self.stored(key, file, info).map(Arc::new);
         let known = Known { head, checked: None };
-        self.remember(key, *info, known.clone());
+        // What a check has told meanwhile says more than the disk does, and is newer.
+        let mut lately = self.lately();
+        match lately.get(key) {
+            Some((of, told)) if of == info => return told.clone(),
+            Some((_, told)) if told.checked.is_some() => {}
+            Some(_) | None => Self::put(&mut lately, key, *info, known.clone()),
+        }
         known
     }
 
@@ -96,7 +102,10 @@ impl Heads {
 
     /// Keeps in memory what is known of a file that is as `info` says.
     fn remember(&self, key: &Key, info: Info, known: Known) {
-        let mut lately = self.lately();
+        Self::put(&mut self.lately(), key, info, known);
+    }
+
+    fn put(lately: &mut HashMap<Key, (Info, Known)>, key: &Key, info: Info, known: Known) {
         if lately.len() >= MOST && !lately.contains_key(key) {
             lately.clear();
         }
@@ -223,6 +232,21 @@ mod tests {
         fn read(&self) -> Option<Arc<StoredHead>> {
             let (file, info) = self.file();
             self.heads().read(&key("/f"), &file, &info).head
+        }
+    }
+
+    #[test]
+    fn a_look_at_the_disk_does_not_make_a_check_forgotten() {
+        let place = Place::new();
+        let (heads, file) = (Heads::new(&place.1), place.file());
+        let before = file::info(&file.0).unwrap();
+        let told = Known { head: Some(Arc::new(head())), checked: Some(Instant::now()) };
+        heads.remember_still(&key("/a"), &file.0, &before, told.clone());
+        // A reader who opened the file before that, or after it, comes late.
+        let now = file::info(&file.0).unwrap();
+        for seen in [Info { modified: UNIX_EPOCH, ..before }, before, now] {
+            heads.read(&key("/a"), &file.0, &seen);
+            assert_eq!(heads.known(&key("/a"), &now).and_then(|known| known.checked), told.checked);
         }
     }
 

@@ -87,8 +87,13 @@ impl<R: Runtime> Wanted<'_, '_, R> {
     }
 }
 
-/// Answers a GET or HEAD.
-pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: &Key) -> Reply {
+/// Answers a GET or HEAD that came at this moment.
+pub async fn serve<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    key: &Key,
+    arrived: Instant,
+) -> Reply {
     let Some(policy) = policy(exchange.context) else {
         return pass::run(exchange, client, Why::NoMatch).await;
     };
@@ -100,7 +105,7 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     if directives.no_store {
         return pass::run(exchange, client, Why::NoStore).await;
     }
-    let wanted = Wanted { exchange, key, directives, policy, arrived: Instant::now() };
+    let wanted = Wanted { exchange, key, directives, policy, arrived };
     if let Some(reply) = set::serve(&wanted, client).await {
         return reply;
     }
