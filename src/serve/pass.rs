@@ -165,8 +165,8 @@ pub async fn relay<R: Runtime>(
 ) -> Reply {
     let request = exchange.request;
     let framing = answer.body(&request.method).unwrap_or(ResponseBody::UntilClose);
-    let chunked = matches!(framing, ResponseBody::Chunked | ResponseBody::UntilClose)
-        && request.version == Version::Http11;
+    let chunked = framing == ResponseBody::Chunked && request.version == Version::Http11;
+    // An end that the origin did not prove is not claimed: a cache before us would keep a short file.
     let by_close = matches!(framing, ResponseBody::Chunked | ResponseBody::UntilClose) && !chunked;
     let keep = keep && !by_close;
     let (described, length) = describe(&answer, framing, chunked);

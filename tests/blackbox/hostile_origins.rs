@@ -3,11 +3,12 @@
 //! after each. What is only unusual stands in `odd_origins`, what stalls in `time_limits`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::support::util::tree;
-use crate::support::{Io, Launch, Origin, Reply, Response, Server, on_both};
+use crate::support::{Io, Launch, Origin, Reply, Response, Server, on_both, wait_until};
 
 on_both!(
     heads_that_are_none_are_502,
@@ -206,15 +207,18 @@ fn what_comes_behind_an_answer_is_nobodys(io: Io) {
             assert!(response.body.is_empty() || response.body == b"body", "{what}");
         });
         // Later, when the connection is idle.
+        let come = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&come);
         let script: Script = Arc::new(move |reply| {
             reply.write(answer);
             thread::sleep(Duration::from_millis(50));
             reply.write(evil);
+            told.fetch_add(1, Ordering::SeqCst);
         });
         let (_origin, server) = site(io, &script, &[]);
-        for _ in 0..3 {
+        for round in 1..4 {
             assert_eq!(server.get("/odd").status, status, "{name}");
-            thread::sleep(Duration::from_millis(100));
+            wait_until("the rest has come", || come.load(Ordering::SeqCst) == round);
             server.get("/good").expect(200, b"good");
         }
     }
