@@ -206,7 +206,7 @@ impl Store {
     }
 
     /// Starts to remove in-progress files that nobody has touched for `age`, of paths that `is_cached`
-    /// knows; `removed` is told of each. See [`sweep`].
+    /// knows; `removed` is told of each. See `sweep`.
     pub fn start_sweeping(
         &self,
         age: Duration,

@@ -1,8 +1,8 @@
 //! The class of paths that are kept and checked with the origin (RFC 9111).
 //!
-//! One request, in order: what is kept is looked up ([`find`]); [`reuse`] says whether it may be
-//! used; if not, the origin is asked once for all who want the same ([`ask`]), and what is kept by
-//! then, or comes, is the answer ([`answer`]). What the rules are is in [`crate::http::caching`].
+//! One request, in order: what is kept is looked up (`find`); [`reuse`] says whether it may be
+//! used; if not, the origin is asked once for all who want the same (`ask`), and what is kept by
+//! then, or comes, is the answer (`answer`). What the rules are is in [`crate::http::caching`].
 
 mod answer;
 mod ask;
