@@ -333,7 +333,12 @@ async fn finish<R: Runtime>(context: &Context<R>, client: &Client<R>, linger: bo
     let drain = async {
         let mut taken = 0;
         while taken < LINGER_BYTES {
-            let received = socket::recv(&client.socket, &mut context.scratch.borrow_mut());
+            // Without room nothing could be received, which would look like the end.
+            let received = {
+                let mut scratch = context.scratch.borrow_mut();
+                scratch.resize(HEAD_READ, 0);
+                socket::recv(&client.socket, &mut scratch)
+            };
             match received {
                 Ok(0) => return,
                 Ok(count) => taken += count,

@@ -1,9 +1,13 @@
 //! One client connection: keep-alive, pipelining, old versions, half-close, and heads that are
 //! too big or mean two things at once.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::support::{Client, Framing, Io, Launch, Origin, Server, bytes, on_both};
 
 on_both!(
+    a_client_that_still_sends_reads_why_it_was_refused,
     every_response_that_keeps_the_connection_says_keep_alive,
     connection_close_is_honoured_and_answered,
     http_1_0_closes_unless_asked_to_stay,
@@ -535,4 +539,18 @@ fn an_early_close_after_the_head_is_no_error(io: Io) {
     }
     server.expect_cached("miss.tar", &body);
     assert_eq!(server.err.all(), [""; 0]);
+}
+
+/// On a worker that has never read a head in pieces: the room to read into comes with that.
+fn a_client_that_still_sends_reads_why_it_was_refused(io: Io) {
+    let origin = Origin::silent();
+    let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
+    let mut client = server.client();
+    client.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 3, 4\r\n\r\n");
+    server.out.wait_for("\" 400 ");
+    for _ in 0..20 {
+        client.send("more of the same\r\n");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(client.response("POST").status, 400);
 }
