@@ -196,7 +196,7 @@ fn a_head_that_arrives_byte_by_byte_is_served(io: Io) {
                     3\r\nabc\r\n0\r\n\r\nGET /hit.tgz HTTP/1.1\r\nHost: a\r\n\r\n";
     for byte in request {
         client.send([*byte]);
-        std::thread::sleep(std::time::Duration::from_micros(300));
+        thread::sleep(Duration::from_micros(300));
     }
     client.response("POST").expect(200, b"/pass");
     client.response("GET").expect(200, b"a hit");
