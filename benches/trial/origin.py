@@ -28,6 +28,8 @@ from . import content
 KINDS = ("len", "chunk", "slow", "late", "drop", "dropc", "reset", "stall", "error", "move", "close", "junk")
 # Kinds whose answers may break off, or never come.
 BREAKING = ("drop", "dropc", "reset", "stall", "junk", "once", "oncec")
+# Those of unknown length.
+CHUNKED = ("chunk", "dropc", "oncec")
 PIECE = 64 * 1024
 
 
@@ -184,7 +186,7 @@ class Answer:
             # Of a file that is stored only the program itself asks for a part.
             if "if-range" in fields and path.endswith(".tgz"):
                 self.origin.count(self.origin.resumed, first)
-        chunked = kind in ("chunk", "dropc", "oncec")
+        chunked = kind in CHUNKED
         if kind == "close":
             head += "Connection: close\r\n"
         elif chunked:
