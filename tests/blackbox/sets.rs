@@ -12,6 +12,7 @@ on_both!(
     twenty_clients_never_get_a_mixed_set_while_the_origin_changes,
     variants_of_one_index_are_of_one_state_too,
     a_client_that_goes_on_gets_what_it_began_with,
+    a_client_that_looks_before_it_reads_goes_on_with_what_it_saw,
     a_client_that_begins_gets_what_the_origin_has,
     a_new_connection_goes_on_where_the_address_was,
     a_member_nobody_has_asked_for_is_refused_once_the_origin_has_changed,
@@ -161,6 +162,18 @@ fn a_client_that_goes_on_gets_what_it_began_with(io: Io) {
     server.expect_cached(PACKAGES.trim_start_matches('/'), &States::body(PACKAGES, 1));
     assert_eq!(state(&old.get(PACKAGES)), 0);
     assert_eq!(update(&mut old, &[IN_RELEASE, PACKAGES]), Some(1));
+}
+
+fn a_client_that_looks_before_it_reads_goes_on_with_what_it_saw(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    let (mut old, mut new) = (server.client(), server.client());
+    assert_eq!(old.ask("HEAD", IN_RELEASE, "").response("HEAD").status, 200);
+    states.next();
+    assert_eq!(update(&mut new, &[IN_RELEASE, PACKAGES]), Some(1));
+    assert_eq!(state(&old.get(PACKAGES)), 0);
 }
 
 fn a_client_that_begins_gets_what_the_origin_has(io: Io) {

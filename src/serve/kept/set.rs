@@ -80,8 +80,10 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
     let visit = Visit::new(wanted, client)?;
     let exchange = wanted.exchange;
     if exchange.request.method == Method::Head {
-        let (_, member) = visit.at_hand()?;
+        let (generation, member) = visit.at_hand()?;
         let What::Whole(kept) = member.what else { return None };
+        // Who looks before it reads goes on with what it has seen.
+        visit.pin(&generation, visit.pinned().is_none());
         return Some(answer::send(wanted, client, &kept, outcome::Kept::Hit).await);
     }
     for _ in 0..LOOKS {
