@@ -100,7 +100,7 @@ class Connection:
             yield from self.counted(answer.length)
         else:
             # Its end cannot be told from a break by anyone.
-            data = self.input
+            data, self.input = self.input or self.receive(), b""
             while data:
                 yield data
                 data = self.receive()
