@@ -25,6 +25,8 @@ const HEAD_READ: usize = 16 * 1024;
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 /// A client that has all the connections it may have is told so, and given so long to take it.
 const REFUSAL_TIME: Duration = Duration::from_millis(250);
+/// How often one that idles and is not parked looks whether its place is wanted.
+const LOOK: Duration = Duration::from_secs(2);
 /// After a refusal: bytes and time a client may go on sending before the connection is cut, so
 /// that it reads the answer instead of a reset (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -316,12 +318,30 @@ async fn first_bytes<R: Runtime>(
                     return Ok(Waited::Quiet);
                 }
                 patience = limit;
-                let ready = timeout::<R, _>(limit - BUSY, client.socket.readable()).await;
-                ready.ok().and_then(Result::ok).ok_or(NoRequest::Gone)?;
+                unparked(context, client, limit - BUSY).await?;
             }
             Ok(0) | Err(_) => return Err(NoRequest::Gone),
         }
     }
+}
+
+/// Waits in place for the first bytes, where there is no parking. One that idles so gives way to somebody
+/// who waits for a place.
+async fn unparked<R: Runtime>(
+    context: &Context<R>,
+    client: &Client<R>,
+    limit: Duration,
+) -> Result<(), NoRequest> {
+    let mut left = limit;
+    while !left.is_zero() {
+        let step = left.min(LOOK);
+        match timeout::<R, _>(step, client.socket.readable()).await {
+            Ok(ready) => return ready.map_err(|_| NoRequest::Gone),
+            Err(_) if context.wanted.replace(false) => return Err(NoRequest::Gone),
+            Err(_) => left -= step,
+        }
+    }
+    Err(NoRequest::Gone)
 }
 
 /// The end of a connection. `linger` lets the client read its answer although it was still sending.

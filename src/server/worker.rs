@@ -176,6 +176,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
         scratch: RefCell::default(),
         head_bytes: Cell::default(),
         buffers: Buffers::default(),
+        wanted: Cell::new(false),
         lines: Lane::open(&plan.shared.log),
     });
     let closing = Rc::new(listener.try_clone().map_err(failed)?);
@@ -219,7 +220,9 @@ async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::So
     while !shared.stop.is_asked() {
         if worker.guests.is_full() {
             // Who waits for a place comes before who has one and asks for nothing.
-            if !socket::has_waiting(&worker.door) || !worker.parking.make_room() {
+            let waited_for = socket::has_waiting(&worker.door);
+            if !waited_for || !worker.parking.make_room() {
+                worker.context.wanted.set(waited_for);
                 R::sleep(BACK_OFF).await;
             }
             continue;
