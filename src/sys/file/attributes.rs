@@ -3,29 +3,29 @@
 use std::io;
 use std::os::fd::AsFd;
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(target_os = "linux")]
 pub use linux::{attribute, remove_attribute, set_attribute};
 
 /// The value of an attribute of at most `most` bytes; `None` where it is not there. An error of the
 /// kind `Unsupported` where files have none. May wait for the disk.
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(not(target_os = "linux"))]
 pub fn attribute(_file: &impl AsFd, _name: &std::ffi::CStr, _most: usize) -> io::Result<Option<Vec<u8>>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Sets an attribute. Errors where files have none, or none so long. May wait for the disk.
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(not(target_os = "linux"))]
 pub fn set_attribute(_file: &impl AsFd, _name: &std::ffi::CStr, _value: &[u8]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Removes an attribute. May wait for the disk.
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(not(target_os = "linux"))]
 pub fn remove_attribute(_file: &impl AsFd, _name: &std::ffi::CStr) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(target_os = "linux")]
 mod linux {
     use std::ffi::CStr;
     use std::os::fd::AsRawFd;
