@@ -254,7 +254,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `XXXX` or `{X...}` behind `\u` in a name. What is malformed yields a unit no name may hold.
+    /// The digits behind `\u` in a name: four, or any number in braces. What is malformed yields a unit no name may hold.
     fn name_escape(&mut self) -> Vec<u16> {
         let point = if self.eat("{") {
             let mut value = 0_u32;

@@ -319,7 +319,7 @@ const PATHS: &[&str] = &[
     "/|id.tgz",
     "//../secret.tgz",
     "///etc/passwd",
-    "/proc/self/root/etc/passwd",
+    "/proc/self/cwd/etc/passwd",
     "/dev/stdin",
     "/?/../secret.tgz",
     "/secret.tgz?/../../secret.tgz",
