@@ -59,3 +59,26 @@ impl Abandon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_fill_is_abandoned_below_its_percentage() {
+        let below = Abandon::parse("60").unwrap();
+        for (policy, stored, length, applies) in [
+            (Abandon::Never, 0, Some(100), false),
+            (Abandon::Always, 99, Some(100), true),
+            (below, 59, Some(100), true),
+            (below, 60, Some(100), false),
+            (below, u64::MAX, None, true),
+            (below, u64::MAX / 2, Some(u64::MAX), true),
+        ] {
+            assert_eq!(policy.applies(stored, length), applies, "{policy:?} {stored} {length:?}");
+        }
+        for bad in ["", "0", "101", "+5", "some", "60%"] {
+            assert!(Abandon::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
