@@ -191,20 +191,15 @@ async fn send_parts<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
     answer: &Answer,
-    mut fields: Fields,
+    fields: Fields,
     follower: &Follower,
     waiter: &Waiter,
     multipart: &Multipart,
 ) -> Reply {
-    fields.remove("content-type");
-    let described = HeadWriter::new(206)
-        .field("Content-Type", multipart.content_type())
-        .fields(&head::part_fields(fields))
-        .field("Content-Length", multipart.length().to_string())
-        .field("Accept-Ranges", "bytes");
     let keep = exchange.keep();
+    let bytes = finish(exchange, answer, head::several_parts(fields, multipart), keep);
     let sent = async {
-        client.out().send(&exchange.finish(described, keep)).await?;
+        client.out().send(&bytes).await?;
         for (part_head, span) in multipart.parts() {
             client.out().send(part_head).await?;
             send_known(client, answer, follower, waiter, span.first, span.end).await?;

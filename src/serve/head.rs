@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::http::caching::stored::StoredHead;
 use crate::http::date;
 use crate::http::fields::{Fields, end_to_end};
+use crate::http::multipart::Multipart;
 use crate::http::range::Span;
 use crate::http::request::{Method, RequestBody, RequestHead, request_head};
 use crate::http::response::{HeadWriter, reason};
@@ -134,6 +135,16 @@ pub fn part_fields(mut fields: Fields) -> Fields {
         fields.remove(name);
     }
     fields
+}
+
+/// The head of an answer with several parts, `fields` being those of the whole.
+pub fn several_parts(mut fields: Fields, multipart: &Multipart) -> HeadWriter {
+    fields.remove("content-type");
+    HeadWriter::new(206)
+        .field("Content-Type", multipart.content_type())
+        .fields(&part_fields(fields))
+        .field("Content-Length", multipart.length().to_string())
+        .field("Accept-Ranges", "bytes")
 }
 
 /// The request for one part of a file that a fill is fetching, under the condition that it still is

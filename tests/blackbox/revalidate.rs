@@ -23,6 +23,7 @@ on_both!(
     revalidate_after_counts_from_the_check,
     conditions_of_clients_are_answered_from_what_is_kept,
     a_range_is_answered_from_what_is_kept,
+    several_ranges_on_a_miss_have_the_origins_date_once,
     a_request_that_wants_a_check_gets_one,
     only_if_cached_asks_nobody,
     the_class_goes_before_the_other_one,
@@ -316,6 +317,17 @@ fn a_range_is_answered_from_what_is_kept(io: Io) {
     // On a miss the whole is fetched, and the range answered from it.
     server.ask("GET", "/b.idx", "Range: bytes=5-9\r\n").expect(206, &body(1)[5..10]);
     server.expect_cached("b.idx", &body(1));
+}
+
+fn several_ranges_on_a_miss_have_the_origins_date_once(io: Io) {
+    let index = Index::start("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+    let server = launch(io, &index.origin).start();
+    for _ in 0..2 {
+        let parts = server.ask("GET", "/a.idx", "Range: bytes=0-1,5-6\r\n");
+        assert_eq!((parts.status, parts.all("Date").len()), (206, 1), "{:?}", parts.fields);
+        assert_eq!(parts.all("Date"), ["Sun, 06 Nov 1994 08:49:37 GMT"]);
+        server.expect_cached("a.idx", &body(1));
+    }
 }
 
 fn a_request_that_wants_a_check_gets_one(io: Io) {

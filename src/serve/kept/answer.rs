@@ -86,18 +86,12 @@ async fn send_parts<R: Runtime>(
     wanted: &Wanted<'_, '_, R>,
     client: &Client<R>,
     kept: &Kept,
-    mut fields: Fields,
+    fields: Fields,
     spans: Vec<Span>,
 ) -> Reply {
     let multipart = Multipart::new(spans, kept.size(), fields.get("content-type"), head::boundary());
-    fields.remove("content-type");
-    let described = HeadWriter::new(206)
-        .field("Content-Type", multipart.content_type())
-        .fields(&head::part_fields(fields))
-        .field("Content-Length", multipart.length().to_string())
-        .field("Accept-Ranges", "bytes");
     let keep = wanted.exchange.keep();
-    let bytes = wanted.exchange.finish_dated(described, keep);
+    let bytes = wanted.exchange.finish_dated(head::several_parts(fields, &multipart), keep);
     let sent = async {
         client.out().send_more(&bytes).await?;
         for (part_head, span) in multipart.parts() {
