@@ -8,6 +8,7 @@
 use super::date;
 use super::fields::Fields;
 use super::head::digits;
+use super::multipart;
 use super::request::Method;
 use super::response::{ResponseBody, ResponseHead};
 
@@ -18,9 +19,10 @@ const SETTLED: u64 = 60;
 /// What proves that another answer is about the same bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// The entity tag as it stands in its field, if it is a strong one.
+    /// The entity tag as it stands in its field. A weak one proves nothing, but another one, or none,
+    /// says that the bytes are others.
     pub etag: Option<Vec<u8>>,
-    /// Last-Modified as it came. The validator where there is no tag; else only told to clients.
+    /// Last-Modified as it came. The validator where there is no strong tag; else only told to clients.
     pub modified: Option<Vec<u8>>,
     /// Bytes of the whole, where that was told.
     pub length: Option<u64>,
@@ -49,7 +51,10 @@ impl Identity {
     /// in it would prove another answer to be about the same bytes.
     pub fn of(answer: &ResponseHead, now: u64) -> Option<Self> {
         let fields = &answer.fields;
-        let etag = fields.only("etag").filter(|tag| is_strong(tag)).map(<[u8]>::to_vec);
+        if fields.all("etag").count() > 1 {
+            return None;
+        }
+        let etag = fields.get("etag").map(<[u8]>::to_vec);
         let modified = fields.only("last-modified");
         let length = match answer.body(&Method::Get) {
             Ok(ResponseBody::Length(length)) => Some(length),
@@ -59,15 +64,23 @@ impl Identity {
         let date = fields.get("date").and_then(date::parse).unwrap_or(now);
         let settled =
             modified.and_then(date::parse).is_some_and(|changed| changed.saturating_add(SETTLED) <= date);
-        if etag.is_none() && !(settled && length.is_some()) {
-            return None;
-        }
-        Some(Self { etag, modified: modified.map(<[u8]>::to_vec), length, coding: coding(fields) })
+        let modified = modified.map(<[u8]>::to_vec);
+        let found = Self { etag, modified, length, coding: coding(fields) };
+        (found.strong_tag().is_some() || (settled && found.is_proof())).then_some(found)
+    }
+
+    /// Would it prove another answer to be about the same bytes, its date being old enough?
+    pub fn is_proof(&self) -> bool {
+        self.strong_tag().is_some() || (self.modified.is_some() && self.length.is_some())
+    }
+
+    fn strong_tag(&self) -> Option<&[u8]> {
+        self.etag.as_deref().filter(|tag| is_strong(tag))
     }
 
     /// The value of If-Range.
     pub fn condition(&self) -> &[u8] {
-        self.etag.as_ref().or(self.modified.as_ref()).map_or(b"", Vec::as_slice)
+        self.strong_tag().or(self.modified.as_deref()).unwrap_or_default()
     }
 
     /// Where to ask from, with `stored` bytes at hand. With all of them at hand, or maybe so, it is the
@@ -91,13 +104,15 @@ impl Identity {
             Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => return Self::without_body(answer),
         };
         let continuation = match answer.status {
+            206 if multipart::is_one(&answer.fields) => None,
             206 => answer.fields.only("content-range").and_then(to_the_end).and_then(|(first, total)| {
                 let fits = first == asked && told.is_none_or(|told| told == total - first);
                 fits.then_some(Continuation::From { first, total: Some(total) })
             }),
             200 => {
                 let total = told.or(self.length);
-                Some(Continuation::From { first: 0, total }).filter(|_| self.etag.is_some() || told.is_some())
+                Some(Continuation::From { first: 0, total })
+                    .filter(|_| self.strong_tag().is_some() || told.is_some())
             }
             _ => return Self::without_body(answer),
         };
@@ -118,14 +133,14 @@ impl Identity {
     }
 
     fn is_same(&self, fields: &Fields) -> bool {
-        let validated = match &self.etag {
-            Some(tag) => fields.only("etag") == Some(tag),
-            None => {
-                let changed = fields.only("last-modified").and_then(date::parse);
-                changed.is_some() && changed == self.modified.as_deref().and_then(date::parse)
-            }
+        let same_date = || {
+            let changed = fields.only("last-modified").and_then(date::parse);
+            changed.is_some() && changed == self.modified.as_deref().and_then(date::parse)
         };
-        validated && coding(fields).eq_ignore_ascii_case(&self.coding)
+        let same_tag = fields.all("etag").eq(self.etag.as_deref());
+        same_tag
+            && (self.strong_tag().is_some() || same_date())
+            && coding(fields).eq_ignore_ascii_case(&self.coding)
     }
 }
 
@@ -221,6 +236,7 @@ mod tests {
             (206, format!("{tag}{tag}{part}"), Other),
             (206, format!("{tag}{part}Content-Encoding: gzip\r\n"), Other),
             (206, format!("{tag}Content-Length: 5\r\n"), Other),
+            (206, format!("{tag}{part}Content-Type: Multipart/ByteRanges; boundary=x\r\n"), Other),
             (206, format!("{tag}{part}Content-Range: bytes 4-8/9\r\n"), Other),
             (206, format!("{tag}Content-Range: bytes 3-8/9\r\nContent-Length: 6\r\n"), Other),
             (206, format!("{tag}Content-Range: bytes 5-8/9\r\nContent-Length: 4\r\n"), Other),
@@ -262,7 +278,8 @@ mod tests {
         let other = "Last-Modified: Sun, 06 Nov 1994 08:49:38 GMT\r\n";
         for (status, lines, goes_on) in [
             (206, format!("{CHANGED}{part}"), true),
-            (206, format!("{CHANGED}ETag: \"new\"\r\n{part}"), true),
+            (206, format!("{CHANGED}ETag: \"new\"\r\n{part}"), false),
+            (206, format!("{CHANGED}{part}Content-Type: multipart/byteranges; boundary=x\r\n"), false),
             (206, part.to_owned(), false),
             (206, format!("{other}{part}"), false),
             (206, format!("{CHANGED}Content-Range: bytes 4-9/10\r\nContent-Length: 6\r\n"), false),
@@ -270,6 +287,26 @@ mod tests {
             (200, format!("{CHANGED}Content-Length: 10\r\n"), false),
             (200, format!("{CHANGED}Transfer-Encoding: chunked\r\n"), false),
             (200, format!("{other}Content-Length: 9\r\n"), false),
+        ] {
+            let found = identity.continues(&head(status, &lines), 4);
+            assert_eq!(matches!(found, From { .. }), goes_on, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_weak_tag_beside_the_date_must_stay_the_same() {
+        let lines = format!("ETag: W/\"a\"\r\n{CHANGED}");
+        let identity = Identity::of(&head(200, &format!("{lines}Content-Length: 9\r\n")), NOW).unwrap();
+        let part = "Content-Range: bytes 4-8/9\r\nContent-Length: 5\r\n";
+        for (status, lines, goes_on) in [
+            (206, format!("{lines}{part}"), true),
+            (206, format!("{CHANGED}{part}"), false),
+            (206, format!("ETag: W/\"b\"\r\n{CHANGED}{part}"), false),
+            (206, format!("ETag: \"a\"\r\n{CHANGED}{part}"), false),
+            (206, format!("ETag: W/\"a\"\r\n{lines}{part}"), false),
+            (206, format!("ETag: W/\"a\"\r\n{part}"), false),
+            (200, format!("{lines}Content-Length: 9\r\n"), true),
+            (200, format!("{CHANGED}Content-Length: 9\r\n"), false),
         ] {
             let found = identity.continues(&head(status, &lines), 4);
             assert_eq!(matches!(found, From { .. }), goes_on, "{status} {lines:?}");

@@ -1,5 +1,6 @@
 //! Bodies of several ranges: multipart/byteranges (RFC 9110 section 14.6, RFC 2046 section 5.1).
 
+use super::fields::Fields;
 use super::head::{push_clean, push_field};
 use super::range::Span;
 
@@ -54,6 +55,15 @@ impl Multipart {
     pub fn end(&self) -> &[u8] {
         &self.end
     }
+}
+
+/// Is an answer's body made of parts? Its own Content-Range, if it has one, then says nothing of them
+/// (RFC 9110 section 15.3.7.2).
+pub fn is_one(fields: &Fields) -> bool {
+    const KIND: &[u8] = b"multipart/byteranges";
+    fields
+        .all("content-type")
+        .any(|kind| kind.get(..KIND.len()).is_some_and(|it| it.eq_ignore_ascii_case(KIND)))
 }
 
 /// The value of Content-Range for `span` of `size` bytes; `*` where nobody knows that yet

@@ -11,7 +11,7 @@ use super::redirect::{self, Follow};
 use super::{Exchange, head, pass};
 use crate::error::Error;
 use crate::http::fields::Fields;
-use crate::http::multipart::read_content_range;
+use crate::http::multipart::{self, read_content_range};
 use crate::http::range::Span;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
@@ -141,6 +141,7 @@ fn proves(head: &ResponseHead, known: &Fields, span: Span, size: u64) -> bool {
     };
     let coded = given.tokens("content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity"));
     head.status == 206
+        && !multipart::is_one(given)
         && range == Some((span, size))
         && length == Ok(ResponseBody::Length(span.count()))
         && same
@@ -210,6 +211,12 @@ mod tests {
                 false,
             ),
             ("206 OK", base.to_owned(), false, false),
+            (
+                "206 OK",
+                format!("{base}\nETag: \"a\"\nContent-Type: multipart/byteranges; boundary=x"),
+                false,
+                false,
+            ),
             ("206 OK", format!("{base}\nLast-Modified: {DATE}\nContent-Encoding: gzip"), false, false),
             ("206 OK", format!("{base}\nETag: \"a\"\nContent-Range: bytes 10-19/100"), false, false),
             (

@@ -78,9 +78,14 @@ impl Record {
         let (etag, modified) = (some(line()?), some(line()?));
         let coding = line()?.to_vec();
         let (content_type, url) = (line()?.to_vec(), line()?.to_vec());
-        let proven = etag.is_some() || (modified.is_some() && length.is_some());
         let identity = Identity { etag, modified, length, coding };
-        (proven && lines.next().is_none()).then_some(Self { boot, synced, url, content_type, identity })
+        (identity.is_proof() && lines.next().is_none()).then_some(Self {
+            boot,
+            synced,
+            url,
+            content_type,
+            identity,
+        })
     }
 
     /// How many of the `size` bytes in the file are sure to be the ones that were written, in the run

@@ -20,6 +20,7 @@ on_both!(
     an_origin_that_ignores_ranges_is_read_again_from_the_start,
     an_origin_that_is_down_for_a_moment_is_asked_again,
     a_changed_tag_breaks_the_transfer_and_stores_nothing,
+    another_tag_beside_the_same_date_mixes_no_two_files,
     an_answer_that_does_not_fit_breaks_the_transfer_and_stores_nothing,
     a_chunked_rest_that_is_too_long_or_too_short_stores_nothing,
     an_origin_that_never_gives_the_rest_is_asked_a_few_times_only,
@@ -293,6 +294,27 @@ fn a_changed_tag_breaks_the_transfer_and_stores_nothing(io: Io) {
     }
 }
 
+fn another_tag_beside_the_same_date_mixes_no_two_files(io: Io) {
+    const DATE: &str = "Last-Modified: Sat, 16 May 2015 20:31:39 GMT\r\n";
+    let (old, new) = (bytes(300_000, 19), bytes(300_000, 20));
+    for (before, after) in [
+        ("ETag: W/\"one\"\r\n", "ETag: W/\"two\"\r\n"),
+        ("ETag: W/\"one\"\r\n", "ETag: \"one\"\r\n"),
+        ("ETag: W/\"one\"\r\n", ""),
+        ("", "ETag: \"two\"\r\n"),
+    ] {
+        let (first, second) = (old.clone(), new.clone());
+        let origin = Origin::start(move |request, reply| {
+            let (body, tag, cut) =
+                if request.index == 0 { (&first, before, 100_000) } else { (&second, after, second.len()) };
+            give(request, reply, body, &format!("{tag}{DATE}"), cut);
+        });
+        let server = Server::start(io, &origin);
+        expect_broken(&server, &old, &new);
+        assert_eq!(origin.requests()[1].all("If-Range"), [LAST_MODIFIED], "{before} {after}");
+    }
+}
+
 fn an_answer_that_does_not_fit_breaks_the_transfer_and_stores_nothing(io: Io) {
     let body = bytes(300_000, 12);
     for answer in [
@@ -304,6 +326,8 @@ fn an_answer_that_does_not_fit_breaks_the_transfer_and_stores_nothing(io: Io) {
         "206 x\r\nETag: \"one\"\r\nContent-Range: bytes 100000-299999/300000\r\nContent-Length: 199999",
         "206 x\r\nETag: \"one\"\r\nContent-Range: bytes 100000-299999/300000",
         "206 x\r\nETag: \"one\"\r\nContent-Length: 200000",
+        "206 x\r\nETag: \"one\"\r\nContent-Type: multipart/byteranges; boundary=b\r\n\
+         Content-Range: bytes 100000-299999/300000\r\nContent-Length: 200000",
         "206 x\r\nContent-Range: bytes 100000-299999/300000\r\nContent-Length: 200000",
         "206 x\r\nETag: \"one\"\r\nContent-Encoding: gzip\r\nContent-Range: bytes 100000-299999/300000\r\n\
          Content-Length: 200000",
