@@ -100,7 +100,7 @@ pub async fn serve<R: Runtime>(
                 R::turn().await;
             }
         }
-        let hasty = limits.pipelined.is_some_and(|most| in_a_row > most);
+        let hasty = limits.pipelined.is_some_and(|most| in_a_row >= most);
         let next = if hasty { Input::None(NoRequest::Hasty) } else { read_head(&context, &mut client, 0) };
         let goes_on = match next {
             Input::Request(request) => match answer_at_once(&context, &client, &request) {
