@@ -50,7 +50,7 @@ impl Identity {
     pub fn of(answer: &ResponseHead, now: u64) -> Option<Self> {
         let fields = &answer.fields;
         let etag = fields.only("etag").filter(|tag| is_strong(tag)).map(<[u8]>::to_vec);
-        let modified = fields.only("last-modified");
+        let modified = fields.only("last-modified").filter(|date| !date.is_empty());
         let length = match answer.body(&Method::Get) {
             Ok(ResponseBody::Length(length)) => Some(length),
             Ok(ResponseBody::Chunked) => None,
@@ -63,6 +63,14 @@ impl Identity {
             return None;
         }
         Some(Self { etag, modified: modified.map(<[u8]>::to_vec), length, coding: coding(fields) })
+    }
+
+    /// Has it what [`Self::of`] would have asked for, as far as it still shows?
+    pub fn is_proof(&self) -> bool {
+        match &self.etag {
+            Some(tag) => is_strong(tag),
+            None => self.length.is_some() && self.modified.as_deref().and_then(date::parse).is_some(),
+        }
     }
 
     /// The value of If-Range.
