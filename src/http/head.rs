@@ -131,7 +131,7 @@ pub(super) fn digits(text: &[u8]) -> Option<&str> {
 }
 
 /// May `byte` be part of a field value or a reason phrase (RFC 9110 section 5.5)?
-pub(super) fn is_text_byte(byte: u8) -> bool {
+pub(crate) fn is_text_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 

@@ -25,3 +25,5 @@ pub mod request;
 pub mod response;
 mod target;
 pub mod url;
+
+pub(crate) use head::is_text_byte;

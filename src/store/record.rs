@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::http::identity::Identity;
+use crate::http::is_text_byte;
 use crate::rt::blocking;
 use crate::sys::file::{self, Locked};
 
 /// Bytes of the longest record: with more than that ext4 has no room for it in an attribute.
-const MAX_ATTRIBUTE: usize = 3 * 1024;
+pub const MAX_ATTRIBUTE: usize = 3 * 1024;
 
 /// The attribute's name.
 const NAME: &CStr = c"user.fs-caching-server.partial";
@@ -42,10 +43,25 @@ pub struct Record {
 }
 
 impl Record {
-    /// One line each; `None` where that is more than an attribute takes.
+    /// `None` where that is more than an attribute takes, or would not be read.
     pub fn encode(&self) -> Option<Vec<u8>> {
+        let lines = self.lines();
+        (Self::decode(&lines).as_ref() == Some(self)).then_some(lines)
+    }
+
+    /// `None` for what [`Self::encode`] does not write: no record has two forms.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_ATTRIBUTE {
+            return None;
+        }
+        let record = Self::of_lines(bytes)?;
+        (record.identity.is_proof() && record.lines() == bytes).then_some(record)
+    }
+
+    /// One line each.
+    fn lines(&self) -> Vec<u8> {
         let Identity { etag, modified, length, coding } = &self.identity;
-        let lines = [
+        [
             FORM,
             self.boot.as_deref().unwrap_or_default().as_bytes(),
             self.synced.to_string().as_bytes(),
@@ -56,15 +72,13 @@ impl Record {
             &self.content_type,
             &self.url,
         ]
-        .join(&b'\n');
-        (lines.len() <= MAX_ATTRIBUTE && lines.iter().filter(|&&byte| byte == b'\n').count() == 8)
-            .then_some(lines)
+        .join(&b'\n')
     }
 
-    /// `None` for what [`Self::encode`] does not write.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    /// What the lines say, in whatever form.
+    fn of_lines(bytes: &[u8]) -> Option<Self> {
         let mut lines = bytes.split(|&byte| byte == b'\n');
-        let mut line = || lines.next();
+        let mut line = || lines.next().filter(|line| line.iter().copied().all(is_text_byte));
         if line()? != FORM {
             return None;
         }
@@ -79,13 +93,7 @@ impl Record {
         let coding = line()?.to_vec();
         let (content_type, url) = (line()?.to_vec(), line()?.to_vec());
         let identity = Identity { etag, modified, length, coding };
-        (identity.is_proof() && lines.next().is_none()).then_some(Self {
-            boot,
-            synced,
-            url,
-            content_type,
-            identity,
-        })
+        lines.next().is_none().then_some(Self { boot, synced, url, content_type, identity })
     }
 
     /// How many of the `size` bytes in the file are sure to be the ones that were written, in the run
@@ -267,15 +275,25 @@ mod tests {
             "1".to_owned(),
             text.replacen('1', "2", 1),
             text.replace("500", "x"),
+            text.replace("500", "+500"),
+            text.replace("500", "0500"),
+            text.replace("1000", "01000"),
+            text.replace("one", "o\rne"),
+            text.replace("text/plain", "text/\0"),
+            text.replace("\"a\"", "W/\"a\""),
             text.replace("1000", "x"),
             text.replace("\"a\"", "").replace("1000", ""),
             text.replace("\"a\"", "").replace("Sun, 06 Nov 1994 08:49:37 GMT", ""),
+            text.replace("\"a\"", "").replace("Sun, 06 Nov 1994 08:49:37 GMT", "soon"),
             format!("{text}\n"),
+            format!("{text}{}", "x".repeat(MAX_ATTRIBUTE)),
         ] {
             assert_eq!(Record::decode(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(Record { url: vec![b'x'; MAX_ATTRIBUTE], ..record() }.encode(), None);
-        assert_eq!(Record { url: b"a\nb".to_vec(), ..record() }.encode(), None);
+        for url in [&b"a\nb"[..], b"a\rb"] {
+            assert_eq!(Record { url: url.to_vec(), ..record() }.encode(), None);
+        }
     }
 
     #[test]
@@ -334,7 +352,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(record) = Record::decode(&bytes) {
-                prop_assert_eq!(Record::decode(&record.encode().unwrap()), Some(record));
+                prop_assert_eq!(record.encode(), Some(bytes));
             }
         }
     }

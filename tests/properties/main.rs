@@ -72,4 +72,4 @@ macro_rules! targets {
     )*};
 }
 
-targets!(request response chunked range dates paths connection stored);
+targets!(request response chunked range dates paths connection stored partials);

@@ -7,6 +7,7 @@
 use super::stored::{StoredHead, Times};
 use super::vary::Variant;
 use crate::http::fields::Fields;
+use crate::http::is_text_byte;
 
 /// First bytes; the last one is the version of the form.
 const MARK: &[u8] = b"fcsh\x01";
@@ -72,7 +73,7 @@ pub fn decode(record: &[u8]) -> Option<(StoredHead, BodyId)> {
     for _ in 0..rest.number()? {
         let name = std::str::from_utf8(rest.line()?).ok()?.to_owned();
         let given = rest.flag()?;
-        let value = rest.line()?;
+        let value = rest.line().filter(|value| given || value.is_empty())?;
         variant.0.push((name, given.then(|| value.to_vec())));
     }
     let mut fields = Fields::new();
@@ -118,7 +119,7 @@ impl<'a> In<'a> {
         let length = usize::try_from(self.number()?).ok()?;
         let (text, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        (!text.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))).then_some(text)
+        text.iter().copied().all(is_text_byte).then_some(text)
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod chunked;
 pub(crate) mod connection;
 pub(crate) mod dates;
 pub(crate) mod dice;
+pub(crate) mod partials;
 pub(crate) mod paths;
 pub(crate) mod range;
 pub(crate) mod request;
