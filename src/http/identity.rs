@@ -51,16 +51,11 @@ impl Identity {
     /// in it would prove another answer to be about the same bytes.
     pub fn of(answer: &ResponseHead, now: u64) -> Option<Self> {
         let fields = &answer.fields;
-<<<<<<< HEAD
         if fields.all("etag").count() > 1 {
             return None;
         }
         let etag = fields.get("etag").map(<[u8]>::to_vec);
-        let modified = fields.only("last-modified");
-=======
-        let etag = fields.only("etag").filter(|tag| is_strong(tag)).map(<[u8]>::to_vec);
         let modified = fields.only("last-modified").filter(|date| !date.is_empty());
->>>>>>> 675d6aa
         let length = match answer.body(&Method::Get) {
             Ok(ResponseBody::Length(length)) => Some(length),
             Ok(ResponseBody::Chunked) => None,
@@ -74,21 +69,14 @@ impl Identity {
         (found.strong_tag().is_some() || (settled && found.is_proof())).then_some(found)
     }
 
-    /// Would it prove another answer to be about the same bytes, its date being old enough?
+    /// Has it what [`Self::of`] asks for, as far as it still shows?
     pub fn is_proof(&self) -> bool {
-        self.strong_tag().is_some() || (self.modified.is_some() && self.length.is_some())
+        let dated = self.modified.as_deref().and_then(date::parse).is_some();
+        self.strong_tag().is_some() || (dated && self.length.is_some())
     }
 
     fn strong_tag(&self) -> Option<&[u8]> {
         self.etag.as_deref().filter(|tag| is_strong(tag))
-    }
-
-    /// Has it what [`Self::of`] would have asked for, as far as it still shows?
-    pub fn is_proof(&self) -> bool {
-        match &self.etag {
-            Some(tag) => is_strong(tag),
-            None => self.length.is_some() && self.modified.as_deref().and_then(date::parse).is_some(),
-        }
     }
 
     /// The value of If-Range.

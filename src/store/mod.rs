@@ -7,6 +7,7 @@ pub mod heads;
 pub mod inflight;
 #[cfg(test)]
 mod lives;
+pub mod mark;
 pub mod memory;
 #[cfg(test)]
 mod model;

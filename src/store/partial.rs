@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::mark::Mark;
 use super::record::{Keeping, Notes, Record};
 use crate::http::identity::Identity;
 use crate::key::Key;
@@ -114,7 +115,8 @@ impl Partial {
         if info.kind != Kind::File || info.links != 1 {
             return None;
         }
-        let record = Record::read(&locked).filter(|record| record.url == url)?;
+        let record =
+            Record::read(&locked).filter(|record| record.url == url && record.mark.holds(&locked))?;
         let stored = record.trusted(info.size, keeping.boot.as_deref());
         let mut partial = Self::around(root, directory, keeping, key, (locked, info.id));
         // From here on a way out must not remove it.
@@ -134,7 +136,8 @@ impl Partial {
 
     /// Says what the file is going to be, so that a later fill can go on with it.
     pub fn describe(&self, url: Vec<u8>, content_type: Vec<u8>, identity: Identity) {
-        self.notes.describe(Record { boot: None, synced: 0, url, content_type, identity }, false);
+        let mark = Mark::default();
+        self.notes.describe(Record { boot: None, synced: 0, mark, url, content_type, identity }, false);
     }
 
     /// The way to the file's record.

@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::mark::Mark;
 use crate::http::identity::Identity;
 use crate::http::is_text_byte;
 use crate::rt::blocking;
@@ -34,6 +35,8 @@ pub struct Record {
     pub boot: Option<String>,
     /// So many bytes are on stable storage.
     pub synced: u64,
+    /// Bytes that are there if it is still the file that was written.
+    pub mark: Mark,
     /// The URL that was asked, as the origin has it.
     pub url: Vec<u8>,
     /// Content-Type: an answer that only gives the rest need not repeat it.
@@ -65,6 +68,8 @@ impl Record {
             FORM,
             self.boot.as_deref().unwrap_or_default().as_bytes(),
             self.synced.to_string().as_bytes(),
+            self.mark.at.to_string().as_bytes(),
+            self.mark.digest.to_string().as_bytes(),
             length.map(|length| length.to_string()).unwrap_or_default().as_bytes(),
             etag.as_deref().unwrap_or_default(),
             modified.as_deref().unwrap_or_default(),
@@ -87,13 +92,14 @@ impl Record {
         let some = |line: &[u8]| (!line.is_empty()).then(|| line.to_vec());
         let boot = Some(text(line()?)?).filter(|boot| !boot.is_empty());
         let synced = number(line()?)?;
+        let mark = Mark { at: number(line()?)?, digest: number(line()?)? };
         let length = line()?;
         let length = if length.is_empty() { None } else { Some(number(length)?) };
         let (etag, modified) = (some(line()?), some(line()?));
         let coding = line()?.to_vec();
         let (content_type, url) = (line()?.to_vec(), line()?.to_vec());
         let identity = Identity { etag, modified, length, coding };
-        lines.next().is_none().then_some(Self { boot, synced, url, content_type, identity })
+        lines.next().is_none().then_some(Self { boot, synced, mark, url, content_type, identity })
     }
 
     /// How many of the `size` bytes in the file are sure to be the ones that were written, in the run
@@ -199,6 +205,7 @@ impl Notes {
         if sync {
             self.keeping.syncing.store(false, Ordering::Release);
         }
+        let mark = Mark::of(&*self.file, stored);
         let mut state = self.state();
         let Some(record) = &mut state.record else { return };
         match synced {
@@ -206,6 +213,12 @@ impl Notes {
             // What is in memory may not be what a later look finds.
             Some(Err(_)) => return Self::forget(&self.file, &mut state),
             None => {}
+        }
+        match mark {
+            // One behind what is synced would be lost with a power cut, and all the rest with it.
+            Ok(mark) if sync || record.mark.at == 0 => record.mark = mark,
+            Ok(_) => {}
+            Err(_) => return Self::forget(&self.file, &mut state),
         }
         let value = record.encode();
         let set = value.map(|value| file::set_attribute(&*self.file, NAME, &value));
@@ -243,6 +256,7 @@ mod tests {
         Record {
             boot: Some("one".to_owned()),
             synced: 500,
+            mark: Mark { at: 700, digest: 77 },
             url: b"http://h/x.tgz?a=1".to_vec(),
             content_type: b"text/plain".to_vec(),
             identity: Identity {
@@ -280,7 +294,8 @@ mod tests {
             text.replace("1000", "01000"),
             text.replace("one", "o\rne"),
             text.replace("text/plain", "text/\0"),
-            text.replace("\"a\"", "W/\"a\""),
+            text.replace("\"a\"", "W/\"a\"").replace("1000", ""),
+            text.replace("\"a\"", "W/\"a\"").replace("Sun, 06 Nov 1994 08:49:37 GMT", ""),
             text.replace("1000", "x"),
             text.replace("\"a\"", "").replace("1000", ""),
             text.replace("\"a\"", "").replace("Sun, 06 Nov 1994 08:49:37 GMT", ""),
@@ -314,6 +329,7 @@ mod tests {
     #[test]
     fn a_file_says_how_much_of_it_is_synced_until_it_is_closed() {
         let file = tempfile::tempfile().unwrap();
+        file.set_len(900).unwrap();
         if file::set_attribute(&file, NAME, b"probe").is_err() {
             eprintln!("SKIPPED: no extended attributes in the directory of temporary files");
             return;
@@ -323,14 +339,20 @@ mod tests {
         let notes = Notes::new(&file, &keeping);
         notes.note(100, false);
         assert!(!notes.is_kept(), "nothing is known of it yet");
-        notes.describe(Record { synced: 0, ..record() }, false);
+        notes.describe(Record { synced: 0, mark: Mark::default(), ..record() }, false);
         notes.note(100, false);
-        let written = |synced| Record { boot: Some("here".to_owned()), synced, ..record() };
-        assert_eq!(Record::read(&*file), Some(written(0)));
+        let written = |synced, at| {
+            let mark = Mark::of(&*file, at).unwrap();
+            Record { boot: Some("here".to_owned()), synced, mark, ..record() }
+        };
+        assert_eq!(Record::read(&*file), Some(written(0, 100)));
         notes.note(700, true);
-        assert_eq!(Record::read(&*file), Some(written(700)));
+        assert_eq!(Record::read(&*file), Some(written(700, 700)));
         notes.describe(Record { synced: 5, ..record() }, false);
-        assert!(notes.is_kept() && Record::read(&*file) == Some(written(700)), "it is described already");
+        assert!(
+            notes.is_kept() && Record::read(&*file) == Some(written(700, 700)),
+            "it is described already"
+        );
         notes.close();
         // A job of the pool may come late.
         notes.note(900, true);
@@ -340,7 +362,9 @@ mod tests {
 
     #[test]
     fn a_record_too_long_for_an_attribute_is_not_written() {
-        let file = Arc::new(file::lock(tempfile::tempfile().unwrap().into()).unwrap());
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(100).unwrap();
+        let file = Arc::new(file::lock(file.into()).unwrap());
         let notes = Notes::new(&file, &Arc::new(Keeping::new(true, None)));
         notes.describe(Record { url: vec![b'x'; MAX_ATTRIBUTE], ..record() }, false);
         notes.note(100, false);

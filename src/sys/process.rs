@@ -117,7 +117,7 @@ pub fn pin_to(_: usize) -> io::Result<()> {
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Told {
-    /// SIGTERM, SIGINT: the end.
+    /// SIGTERM, SIGINT, SIGQUIT: the end.
     Stop,
     /// SIGHUP: read again what can change.
     Reload,
@@ -128,14 +128,23 @@ pub enum Told {
 pub struct Signals(SigSet);
 
 impl Signals {
-    /// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in those it starts from now on, and
-    /// SIGXFSZ too: a file at its size limit is an error of a write, not the end of the process.
+    /// Blocks the signals that are heeded in this thread and in those it starts from now on, and with
+    /// them all others that would end the process without a need: one that rotates logs sends SIGUSR1,
+    /// and a file at its size limit (SIGXFSZ) is an error of a write. Those of a fault still end it, and
+    /// a terminal can still stop it and let it go on.
     pub fn block() -> io::Result<Self> {
-        let heeded: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
-        let mut blocked = heeded;
-        blocked.add(Signal::SIGXFSZ);
+        use Signal::{
+            SIGABRT, SIGBUS, SIGCONT, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGQUIT, SIGSEGV, SIGSYS, SIGTERM,
+            SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU,
+        };
+        let mut blocked = SigSet::all();
+        for left in
+            [SIGABRT, SIGBUS, SIGCONT, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU]
+        {
+            blocked.remove(left);
+        }
         blocked.thread_block()?;
-        Ok(Self(heeded))
+        Ok(Self([SIGTERM, SIGINT, SIGQUIT, SIGHUP].into_iter().collect()))
     }
 
     /// Starts a thread that tells of each that comes.

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use crate::support::{Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
-    an_idle_server_ends_on_term_and_int,
+    an_idle_server_ends_on_a_signal_to_stop,
+    signals_of_no_meaning_stop_nothing,
     idle_keep_alive_connections_close_on_term,
     what_is_in_flight_is_finished,
     a_stop_accepts_no_new_connections,
@@ -16,8 +17,8 @@ on_both!(
     a_fill_without_clients_is_finished_or_leaves_nothing_final,
 );
 
-fn an_idle_server_ends_on_term_and_int(io: Io) {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+fn an_idle_server_ends_on_a_signal_to_stop(io: Io) {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
         let origin = Origin::fixed(b"body");
         let mut server = Server::start(io, &origin);
         server.get("/x.tgz").expect(200, b"body");
@@ -27,6 +28,38 @@ fn an_idle_server_ends_on_term_and_int(io: Io) {
         assert_eq!(server.err.all(), [""; 0]);
         server.expect_tree(&["x.tgz"]);
     }
+}
+
+fn signals_of_no_meaning_stop_nothing(io: Io) {
+    let (origin, gate) = half_way(b"some body");
+    let mut server = Server::start(io, &origin);
+    let mut client = server.client();
+    client.ask("GET", "/x.tgz", "").head("GET");
+    for signal in [
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGPIPE,
+        libc::SIGCHLD,
+        libc::SIGURG,
+        libc::SIGWINCH,
+        libc::SIGXCPU,
+        libc::SIGXFSZ,
+    ] {
+        server.signal(signal);
+    }
+    #[cfg(target_os = "linux")]
+    for signal in [libc::SIGPWR, libc::SIGSTKFLT, libc::SIGRTMIN(), libc::SIGRTMAX()] {
+        server.signal(signal);
+    }
+    gate.open();
+    client.raw(b"some body".len());
+    server.expect_cached("x.tgz", b"some body");
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 fn idle_keep_alive_connections_close_on_term(io: Io) {

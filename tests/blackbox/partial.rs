@@ -15,6 +15,7 @@ on_both!(
     a_partial_is_begun_anew_by_an_origin_that_knows_no_ranges_any_more,
     a_partial_stays_while_the_origin_is_down,
     a_partial_of_another_query_is_begun_anew,
+    a_partial_that_another_program_wrote_over_is_begun_anew,
     after_a_power_cut_only_what_was_synced_is_used,
     a_partial_with_a_second_name_is_not_written_to,
     a_partial_without_a_validator_is_removed,
@@ -228,6 +229,25 @@ fn a_partial_of_another_query_is_begun_anew(io: Io) {
     assert_eq!(origin.count(), 2);
 }
 
+fn a_partial_that_another_program_wrote_over_is_begun_anew(io: Io) {
+    let body = bytes(LENGTH, 21);
+    // Its first bytes may be the same ones; what we have said of the file stays with it.
+    let changed = [body[..8_000].to_vec(), bytes(HALF + 100_000, 22)].concat();
+    let shifted = body[1..HALF].to_vec();
+    let short = body[..10_000].to_vec();
+    for other in [changed, shifted, short] {
+        let (origin, _gate) = stops_half_way(&body, TAG);
+        let Some(first) = killed(io, &origin) else { return };
+        let partial = first.path("x.tgz.in-progress");
+        fs::write(&partial, &other).unwrap();
+        assert!(record(&partial).is_some());
+        let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+        second.get("/x.tgz").expect(200, &body);
+        second.expect_cached("x.tgz", &body);
+        assert_eq!(asked_from(&origin.requests()[1]), None);
+    }
+}
+
 fn after_a_power_cut_only_what_was_synced_is_used(io: Io) {
     let body = bytes(LENGTH, 9);
     for (synced, from) in [(0, None), (1_500_000, Some(1_500_000))] {
@@ -237,6 +257,8 @@ fn after_a_power_cut_only_what_was_synced_is_used(io: Io) {
         let mut lines: Vec<String> = record(&partial).unwrap().split('\n').map(str::to_owned).collect();
         lines[1] = "11111111-2222-3333-4444-555555555555".to_owned();
         lines[2] = synced.to_string();
+        // Of the samples that were taken when that much was synced.
+        (lines[3], lines[4]) = ("0".to_owned(), "0".to_owned());
         // What was not synced may be anything.
         let file = fs::File::options().write(true).open(&partial).unwrap();
         let lost = vec![0; HALF - synced];

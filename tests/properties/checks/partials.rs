@@ -1,6 +1,7 @@
 //! What an in-progress file says of itself: what was written is read, and nothing else is.
 
 use fs_caching_server::http::identity::Identity;
+use fs_caching_server::store::mark::Mark;
 use fs_caching_server::store::record::{MAX_ATTRIBUTE, Record};
 
 use super::dice::Dice;
@@ -23,6 +24,8 @@ pub(crate) fn generate(dice: &mut Dice) -> Vec<u8> {
     let lines = [
         mostly(dice, &["1", "1", "2", "01"]),
         mostly(dice, &["", "0c4e-boot", "\u{e9}", "a\tb"]),
+        mostly(dice, &NUMBERS),
+        mostly(dice, &NUMBERS),
         mostly(dice, &NUMBERS),
         mostly(dice, &NUMBERS[1..]),
         mostly(dice, &TAGS),
@@ -65,7 +68,15 @@ fn built(data: &[u8]) -> Option<Record> {
     let (etag, modified) = (pieces.next(), pieces.next());
     let [coding, content_type, url] = [(); 3].map(|()| pieces.next().unwrap_or_default());
     let (length, synced) = (dice.one_in(2).then(|| dice.magnitude()), dice.magnitude());
-    Some(Record { boot, synced, url, content_type, identity: Identity { etag, modified, length, coding } })
+    let mark = Mark { at: dice.magnitude(), digest: dice.magnitude() };
+    Some(Record {
+        boot,
+        synced,
+        mark,
+        url,
+        content_type,
+        identity: Identity { etag, modified, length, coding },
+    })
 }
 
 /// What is written at all comes back, trusts no byte that it must not, and no part of it is a record of its own
