@@ -57,7 +57,10 @@ fn again(bytes: &[u8]) -> bool {
     assert_eq!(encode(&head, body), bytes, "two forms of one record");
     let lines = head.fields.iter().flat_map(|(name, value)| [name, value]).chain([&*head.reason]);
     lines.for_each(|text| {
-        assert!(!text.iter().any(|&byte| byte == 0x7f || (byte < b' ' && byte != b'\t')), "a control character")
+        assert!(
+            !text.iter().any(|&byte| byte == 0x7f || (byte < b' ' && byte != b'\t')),
+            "a control character"
+        )
     });
     true
 }
