@@ -82,8 +82,6 @@ pub struct Context<R: Runtime> {
     pub head_bytes: Cell<usize>,
     /// Spare buffers for requests.
     pub buffers: Buffers,
-    /// Somebody waits for a place: one that idles and is not parked gives its own up.
-    pub wanted: Cell<bool>,
     /// Where access lines go.
     pub lines: Lane,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
+use super::parking::Parking;
 use crate::error::{Error, Kind, Side};
 use crate::http::request::{self, HeadLimits, Refusal, RequestBody, RequestHead};
 use crate::observe::access_log::{self, Entry};
@@ -25,8 +26,6 @@ const HEAD_READ: usize = 16 * 1024;
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 /// A client that has all the connections it may have is told so, and given so long to take it.
 const REFUSAL_TIME: Duration = Duration::from_millis(250);
-/// How often one that idles and is not parked looks whether its place is wanted.
-const LOOK: Duration = Duration::from_secs(2);
 /// After a refusal: bytes and time a client may go on sending before the connection is cut, so
 /// that it reads the answer instead of a reset (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -70,15 +69,15 @@ enum Input {
     None(NoRequest),
 }
 
-/// Serves a connection to its end; or, if `parks`, until it idles: then its socket comes back.
+/// Serves a connection to its end; or, where it can be parked, until it idles: then its socket comes back.
 /// It is `fresh` before its first request. What takes more than one step is boxed, so that a
 /// connection that only waits stays small.
-pub async fn serve<R: Runtime>(
+pub(super) async fn serve<R: Runtime>(
     context: Rc<Context<R>>,
     socket: R::Socket,
     peer: IpAddr,
     fresh: bool,
-    parks: bool,
+    parking: &Parking,
 ) -> Option<R::Socket> {
     let limits = &context.shared.config.limits;
     let peer = peer.to_string().into_boxed_str();
@@ -88,7 +87,7 @@ pub async fn serve<R: Runtime>(
     loop {
         if client.input.is_empty() {
             in_a_row = 0;
-            match idle(&context, &mut client, first, parks).await {
+            match idle(&context, &mut client, first, parking).await {
                 Ok(Waited::Bytes) => {}
                 Ok(Waited::Quiet) => return Some(client.socket),
                 Err(_) => return None,
@@ -284,7 +283,7 @@ async fn idle<R: Runtime>(
     context: &Context<R>,
     client: &mut Client<R>,
     first: bool,
-    parks: bool,
+    parking: &Parking,
 ) -> Result<Waited, NoRequest> {
     let closing = async {
         context.closing.heard().await;
@@ -293,7 +292,7 @@ async fn idle<R: Runtime>(
         }
         Err(NoRequest::Gone)
     };
-    or(first_bytes(context, client, parks), closing).await
+    or(first_bytes(context, client, parking), closing).await
 }
 
 /// Waits for them, at first with a buffer to receive them in. One that idles for longer gives its
@@ -301,7 +300,7 @@ async fn idle<R: Runtime>(
 async fn first_bytes<R: Runtime>(
     context: &Context<R>,
     client: &mut Client<R>,
-    parks: bool,
+    parking: &Parking,
 ) -> Result<Waited, NoRequest> {
     let limit = context.shared.config.limits.idle_time;
     let mut patience = limit.min(BUSY);
@@ -314,11 +313,11 @@ async fn first_bytes<R: Runtime>(
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut && patience < limit => {
                 context.buffers.give_back(buffer);
-                if parks {
+                if parking.is_open() {
                     return Ok(Waited::Quiet);
                 }
                 patience = limit;
-                unparked(context, client, limit - BUSY).await?;
+                unparked(client, parking, limit - BUSY).await?;
             }
             Ok(0) | Err(_) => return Err(NoRequest::Gone),
         }
@@ -328,20 +327,16 @@ async fn first_bytes<R: Runtime>(
 /// Waits in place for the first bytes, where there is no parking. One that idles so gives way to somebody
 /// who waits for a place.
 async fn unparked<R: Runtime>(
-    context: &Context<R>,
     client: &Client<R>,
+    parking: &Parking,
     limit: Duration,
 ) -> Result<(), NoRequest> {
-    let mut left = limit;
-    while !left.is_zero() {
-        let step = left.min(LOOK);
-        match timeout::<R, _>(step, client.socket.readable()).await {
-            Ok(ready) => return ready.map_err(|_| NoRequest::Gone),
-            Err(_) if context.wanted.replace(false) => return Err(NoRequest::Gone),
-            Err(_) => left -= step,
-        }
-    }
-    Err(NoRequest::Gone)
+    let told = async {
+        parking.told_to_go().await;
+        Err(NoRequest::Gone)
+    };
+    let ready = async { client.socket.readable().await.map_err(|_| NoRequest::Gone) };
+    timeout::<R, _>(limit, or(ready, told)).await.unwrap_or(Err(NoRequest::Gone))
 }
 
 /// The end of a connection. `linger` lets the client read its answer although it was still sending.

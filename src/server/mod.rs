@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod guests;
+mod idlers;
 pub mod listener;
 pub mod manager;
 mod parking;

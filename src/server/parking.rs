@@ -1,6 +1,6 @@
 //! Connections that idle: a descriptor and a few words each, no task and no buffer. One task of
 //! the worker waits for all of them on a poller of their own, where the system lets a poller be
-//! waited for; elsewhere each goes on waiting in its own task.
+//! waited for; elsewhere each goes on waiting in its own task, among the [`Idlers`].
 
 use std::cell::RefCell;
 use std::io;
@@ -13,6 +13,7 @@ use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
 use super::guests::Guest;
+use super::idlers::{Idlers, ToldToGo};
 use crate::rt::{Runtime, Socket};
 use crate::sys::clock;
 use crate::sys::poller::{self, Registered};
@@ -20,7 +21,7 @@ use crate::sys::poller::{self, Registered};
 /// The list is looked at so many times within the idle limit: a connection is closed late by that much.
 const LOOKS: u32 = 16;
 
-/// Of so many idle connections one is closed when there is no room for a new one.
+/// Of so many idle connections one is closed, and one more, when there is no room for a new one.
 const ROOM: usize = 64;
 
 /// A connection between two requests.
@@ -46,6 +47,8 @@ pub(super) struct Parking {
     /// Readable while something has come on one of them; taken by the task that watches.
     ready: RefCell<Option<OwnedFd>>,
     parked: RefCell<Slab<Parked>>,
+    /// Those that could not be parked.
+    idlers: Idlers,
     limit: Duration,
 }
 
@@ -53,7 +56,8 @@ impl Parking {
     /// Nobody yet; a connection is closed after `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         let (poller, ready) = poller::waitable().map(|(poller, ready)| (Rc::new(poller), ready)).unzip();
-        Self { poller, ready: RefCell::new(ready), parked: RefCell::default(), limit }
+        let (ready, parked, idlers) = (RefCell::new(ready), RefCell::default(), Idlers::default());
+        Self { poller, ready, parked, idlers, limit }
     }
 
     /// Is there room at all on this system?
@@ -82,8 +86,19 @@ impl Parking {
         self.parked.borrow().len()
     }
 
-    /// Closes some of those that have idled for longest; false if there is none.
+    /// Where there is no room, a connection idles in its own task until this tells it to go.
+    pub(super) fn told_to_go(&self) -> ToldToGo<'_> {
+        self.idlers.told_to_go()
+    }
+
+    /// Closes some of those that have idled for longest; false if there is none. Those in tasks of their
+    /// own have gone only after a turn of the loop.
     pub(super) fn make_room(&self) -> bool {
+        let idlers = self.idlers.len();
+        if idlers > 0 {
+            self.idlers.dismiss(idlers / ROOM + 1);
+            return true;
+        }
         let mut parked = self.parked.borrow_mut();
         let mut ends: Vec<Duration> = parked.iter().map(|(_, parked)| parked.ends).collect();
         if ends.is_empty() {

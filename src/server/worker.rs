@@ -176,7 +176,6 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
         scratch: RefCell::default(),
         head_bytes: Cell::default(),
         buffers: Buffers::default(),
-        wanted: Cell::new(false),
         lines: Lane::open(&plan.shared.log),
     });
     let closing = Rc::new(listener.try_clone().map_err(failed)?);
@@ -220,9 +219,9 @@ async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::So
     while !shared.stop.is_asked() {
         if worker.guests.is_full() {
             // Who waits for a place comes before who has one and asks for nothing.
-            let waited_for = socket::has_waiting(&worker.door);
-            if !waited_for || !worker.parking.make_room() {
-                worker.context.wanted.set(waited_for);
+            if socket::has_waiting(&worker.door) && worker.parking.make_room() {
+                R::turn().await;
+            } else {
                 R::sleep(BACK_OFF).await;
             }
             continue;
@@ -276,8 +275,7 @@ fn start<R: Runtime>(
     let busy = worker.context.shared.stop.busy();
     let worker = Rc::clone(worker);
     spawn_guarded::<R>(busy, async move {
-        let parks = worker.parking.is_open();
-        let serving = connection::serve(Rc::clone(&worker.context), socket, peer, fresh, parks);
+        let serving = connection::serve(Rc::clone(&worker.context), socket, peer, fresh, &worker.parking);
         let stopping = || worker.context.shared.stop.is_asked();
         if let Some(socket) = serving.await.filter(|_| !stopping())
             && let Ok(fd) = socket.as_fd().try_clone_to_owned()
