@@ -22,7 +22,7 @@ use crate::sys::{clock, socket, would_block};
 
 /// Bytes of a head read at a time.
 const HEAD_READ: usize = 16 * 1024;
-/// A connection that has been silent for so long holds no buffer.
+/// A connection that has been silent for so long holds no buffer, and one without a whole head gives way.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 /// A client that has all the connections it may have is told so, and given so long to take it.
 const REFUSAL_TIME: Duration = Duration::from_millis(250);
@@ -110,7 +110,7 @@ pub(super) async fn serve<R: Runtime>(
                 AtOnce::Begun(rest, reply) => Box::pin(go_on(&context, &client, &request, rest, reply)).await,
                 AtOnce::No => Box::pin(answer(&context, &mut client, request)).await,
             },
-            Input::Partial(scanned) => Box::pin(answer_later(&context, &mut client, scanned)).await,
+            Input::Partial(scanned) => Box::pin(answer_later(&context, &mut client, scanned, parking)).await,
             Input::None(why) => Box::pin(end(&context, &client, why)).await,
         };
         if !goes_on {
@@ -154,9 +154,20 @@ async fn answer<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, re
     reply.keep
 }
 
-/// Waits for the rest of a head, then answers.
-async fn answer_later<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, scanned: usize) -> bool {
-    match rest_of_head(context, client, scanned).await {
+/// Waits for the rest of a head, then answers. One that has not come after a moment may never come: it
+/// gives way to somebody who waits for a place.
+async fn answer_later<R: Runtime>(
+    context: &Rc<Context<R>>,
+    client: &mut Client<R>,
+    scanned: usize,
+    parking: &Parking,
+) -> bool {
+    let giving_way = async {
+        R::sleep(BUSY).await;
+        parking.told_to_go().await;
+        Err(NoRequest::Gone)
+    };
+    match or(rest_of_head(context, client, scanned), giving_way).await {
         Ok(request) => answer(context, client, request).await,
         Err(why) => end(context, client, why).await,
     }

@@ -1,5 +1,5 @@
-//! Connections that idle in their own tasks, where none can be parked: told to go when others wait for a
-//! place, first those that have idled for longest.
+//! Connections that wait in tasks of their own, since none can be parked or a head has begun and does not
+//! end: told to go when others wait for a place, first those that have waited for longest.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

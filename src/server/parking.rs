@@ -86,7 +86,7 @@ impl Parking {
         self.parked.borrow().len()
     }
 
-    /// Where there is no room, a connection idles in its own task until this tells it to go.
+    /// What waits in a task of its own goes when this says so.
     pub(super) fn told_to_go(&self) -> ToldToGo<'_> {
         self.idlers.told_to_go()
     }

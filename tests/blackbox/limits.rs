@@ -22,6 +22,7 @@ on_both!(
     heads_without_end_share_so_much_memory,
     a_client_below_the_least_rate_is_cut,
     a_flood_beyond_the_descriptors_costs_no_cpu_and_service_goes_on,
+    heads_that_never_end_give_way_to_who_waits,
 );
 
 fn head(fields: usize, length: usize) -> String {
@@ -355,6 +356,24 @@ fn ticks(server: &Server) -> u64 {
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     // User and system time (proc_pid_stat(5), fields 14 and 15).
     fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+fn heads_that_never_end_give_way_to_who_waits(io: Io) {
+    let origin = Origin::fixed(b"body");
+    let server = Launch::new(io, &origin).args(["--workers", "1", "--max-connections", "20"]).start();
+    server.put("x.tgz", b"hit");
+    let flood: Vec<_> = (0..60)
+        .map(|_| {
+            let mut client = server.client();
+            client.send("GET /x.tgz HTTP/1.1\r\nX-Long: ");
+            client
+        })
+        .collect();
+    for n in 0..5 {
+        server.get("/x.tgz").expect(200, b"hit");
+        server.get(&format!("/{n}.tgz")).expect(200, b"body");
+    }
+    drop(flood);
 }
 
 fn a_flood_beyond_the_descriptors_costs_no_cpu_and_service_goes_on(io: Io) {
