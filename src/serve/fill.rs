@@ -22,7 +22,7 @@ use crate::store::commit::Whole;
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
 use crate::store::pace::Pace;
-use crate::store::partial::Partial;
+use crate::store::partial::{Partial, append};
 use crate::sys::file;
 use crate::upstream::body::OriginBody;
 
@@ -117,7 +117,7 @@ pub(super) fn begin<R: Runtime>(fetch: Fetch<R>, at_hand: Option<&[u8]>) {
             return spawn_guarded::<R>(busy, run(fetch, begun));
         }
     };
-    match pace.measured(|| file::write_at(&**fetch.partial.file(), bytes, 0)) {
+    match pace.measured(|| append(fetch.partial.file(), bytes, 0)) {
         Ok(()) => {
             fetch.permit.fill().advance(bytes.len() as u64);
             commit(&fetch.context, fetch.permit, fetch.partial, bytes.len() as u64, fetch.log);
@@ -285,7 +285,7 @@ impl<'a> Progress<'a> {
         }
         let bytes = std::mem::take(piece);
         let write = move |file: &file::Locked, at| {
-            let wrote = file::write_at(file, &bytes, at);
+            let wrote = append(file, &bytes, at);
             (bytes, wrote)
         };
         let (bytes, wrote) = self.write(write).await?;
@@ -338,7 +338,7 @@ async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
         }
         begun = Vec::new();
     };
-    let Fetch { context, permit, partial, mut body, log, .. } = fetch;
+    let Fetch { context, permit, partial, mut body, start, log, .. } = fetch;
     match stop {
         Stop::Disk(bytes, error) => unstored(permit, partial, &mut body, bytes, &error, &log).await,
         Stop::Deserted => {
@@ -346,14 +346,14 @@ async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
                 "download of {} abandoned - all clients have left",
                 permit.key().as_str()
             ));
-            partial.leave();
+            partial.leave(start.stored);
             permit.withdraw();
         }
         Stop::Origin(error) => {
             log.debug(format_args!("download of {} failed - {error}", permit.key().as_str()));
             // One that gave up is of no use to the next; one that our own end has cut short is.
             if context.shared.stop.is_asked() {
-                partial.leave()
+                partial.leave(start.stored)
             } else {
                 drop(partial)
             }

@@ -187,7 +187,7 @@ async fn go_on<R: Runtime>(
     let (answer, body) = match redirect::ask(exchange, pending(), &rest, Follow::Maybe).await {
         Ok(answered) => answered,
         Err(error) => {
-            partial.leave();
+            partial.leave(stored);
             return Err(error);
         }
     };
@@ -201,7 +201,7 @@ async fn go_on<R: Runtime>(
         return Ok(Some(Opened { answer, body, left: Some((partial, start)) }));
     }
     if continuation == Continuation::Later {
-        partial.leave();
+        partial.leave(stored);
         return Ok(Some(Opened { answer, body, left: None }));
     }
     exchange.log.debug(format_args!("what is left is of another file"));
