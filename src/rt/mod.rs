@@ -13,6 +13,7 @@ pub mod places;
 pub mod poll;
 pub mod round;
 pub mod share;
+pub mod stall;
 #[cfg(target_os = "linux")]
 pub mod uring;
 

@@ -191,7 +191,7 @@ impl<'a, R: Runtime> Out<'a, R> {
 
     /// Waits until the client takes more.
     pub async fn writable(&self) -> Result<(), Error> {
-        self.rate.wait::<R>(self.socket.writable()).await
+        self.rate.wait::<R>(self.socket.writable(), || socket::untaken(self.socket)).await
     }
 
     /// So many bytes have gone out.

@@ -21,7 +21,7 @@ use crate::store::commit::Whole;
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
 use crate::store::pace::Pace;
-use crate::store::partial::Partial;
+use crate::store::partial::{Partial, append};
 use crate::sys::file;
 use crate::upstream::body::OriginBody;
 
@@ -116,7 +116,7 @@ pub(super) fn begin<R: Runtime>(fetch: Fetch<R>, at_hand: Option<&[u8]>) {
             return spawn_guarded::<R>(busy, run(fetch, begun));
         }
     };
-    match pace.measured(|| file::write_at(&**fetch.partial.file(), bytes, 0)) {
+    match pace.measured(|| append(fetch.partial.file(), bytes, 0)) {
         Ok(()) => {
             fetch.permit.fill().advance(bytes.len() as u64);
             commit(&fetch.context, fetch.permit, fetch.partial, bytes.len() as u64, fetch.log);
@@ -239,7 +239,7 @@ impl<'a> Progress<'a> {
         }
         let bytes = std::mem::take(piece);
         let write = move |file: &file::Locked, at| {
-            let wrote = file::write_at(file, &bytes, at);
+            let wrote = append(file, &bytes, at);
             (bytes, wrote)
         };
         let (bytes, wrote) = self.write(write).await?;

@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::error::{Error, Kind, Side};
+use crate::rt::stall::Stall;
 use crate::rt::{Runtime, timeout};
 
 /// What a client may take, and what it has taken. Only time in which we waited for this client
@@ -18,6 +20,8 @@ pub struct Rate {
     /// Bytes a second, 0 for any.
     least: u64,
     moved: Cell<u64>,
+    /// What the client had not taken when it was last judged.
+    left: Cell<u64>,
     waited: Cell<Duration>,
 }
 
@@ -28,6 +32,7 @@ impl Rate {
             stall_time: limits.stall_time,
             least: limits.min_rate,
             moved: Cell::new(0),
+            left: Cell::new(0),
             waited: Cell::new(Duration::ZERO),
         }
     }
@@ -35,8 +40,8 @@ impl Rate {
     /// The same for another direction, from its beginning.
     #[must_use]
     pub fn anew(&self) -> Self {
-        let (moved, waited) = (Cell::new(0), Cell::new(Duration::ZERO));
-        Self { stall_time: self.stall_time, least: self.least, moved, waited }
+        let (moved, left, waited) = (Cell::new(0), Cell::new(0), Cell::new(Duration::ZERO));
+        Self { stall_time: self.stall_time, least: self.least, moved, left, waited }
     }
 
     /// The client has taken or given so many bytes.
@@ -44,25 +49,42 @@ impl Rate {
         self.moved.set(self.moved.get() + count as u64);
     }
 
-    /// Waits until the client's socket is `ready`: a timeout where that takes too long, or where its
-    /// bytes are too few for the time that was waited for them.
-    pub async fn wait<R: Runtime>(&self, ready: impl Future<Output = io::Result<()>>) -> Result<(), Error> {
-        let since = (self.least > 0).then(Instant::now);
-        let ready = timeout::<R, _>(self.stall_time, ready).await;
-        ready.map_err(Error::timeout(Side::Client))?.map_err(|error| Error::io(Side::Client, &error))?;
-        since.map_or(Ok(()), |since| self.judge(since.elapsed()))
+    /// Waits until the client's socket is `ready`: a timeout where nothing moves for too long, or
+    /// where it moves too little for the time that was waited for it. `left` tells what of the bytes
+    /// sent the client has not taken yet, where the system knows.
+    pub async fn wait<R: Runtime>(
+        &self,
+        ready: impl Future<Output = io::Result<()>>,
+        left: impl Fn() -> Option<u64>,
+    ) -> Result<(), Error> {
+        let mut ready = pin!(ready);
+        let mut stall = Stall::new(self.stall_time);
+        loop {
+            let since = (self.least > 0).then(Instant::now);
+            let waited = timeout::<R, _>(stall.step(), ready.as_mut()).await;
+            if let Some(since) = since {
+                self.judge(since.elapsed(), &left)?;
+            }
+            match waited {
+                Ok(ready) => return ready.map_err(|error| Error::io(Side::Client, &error)),
+                Err(late) if stall.is_over(left()) => return Err(Error::timeout(Side::Client)(late)),
+                Err(_) => {}
+            }
+        }
     }
 
-    /// Judges over the stall time, then begins anew.
-    fn judge(&self, waited: Duration) -> Result<(), Error> {
+    /// Judges over the stall time, then begins anew. What is `left` has moved, but not to the client.
+    fn judge(&self, waited: Duration, left: impl Fn() -> Option<u64>) -> Result<(), Error> {
         let waited = self.waited.get() + waited;
         if waited < self.stall_time {
             self.waited.set(waited);
             return Ok(());
         }
         self.waited.set(Duration::ZERO);
+        let left = left().unwrap_or(0);
+        let taken = (self.left.replace(left) + self.moved.replace(0)).saturating_sub(left);
         let due = u128::from(self.least) * waited.as_millis() / 1000;
-        if u128::from(self.moved.replace(0)) < due {
+        if u128::from(taken) < due {
             return Err(Error::with(Side::Client, Kind::Timeout, "below the least rate"));
         }
         Ok(())
@@ -77,13 +99,25 @@ mod tests {
     fn a_client_is_judged_by_the_time_that_was_waited_for_it() {
         let limits = Limits { min_rate: 1_000, stall_time: Duration::from_secs(10), ..Limits::default() };
         let rate = Rate::new(&limits);
-        let seconds = Duration::from_secs;
+        let judge = |secs, left| rate.judge(Duration::from_secs(secs), || left);
         rate.moved(11_000);
-        assert!(rate.judge(seconds(6)).is_ok());
-        assert!(rate.judge(seconds(5)).is_ok(), "11,000 bytes in 11 seconds");
+        assert!(judge(6, None).is_ok());
+        assert!(judge(5, None).is_ok(), "11,000 bytes in 11 seconds");
         rate.moved(9_000);
-        assert!(rate.judge(seconds(9)).is_ok(), "too early to tell");
-        assert!(rate.judge(seconds(1)).is_err(), "9,000 bytes in 10 seconds");
-        assert!(rate.anew().judge(seconds(9)).is_ok());
+        assert!(judge(9, None).is_ok(), "too early to tell");
+        assert!(judge(1, None).is_err(), "9,000 bytes in 10 seconds");
+        assert!(rate.anew().judge(Duration::from_secs(9), || None).is_ok());
+    }
+
+    #[test]
+    fn bytes_that_wait_in_the_system_are_not_taken_yet() {
+        let limits = Limits { min_rate: 1_000, stall_time: Duration::from_secs(10), ..Limits::default() };
+        let rate = Rate::new(&limits);
+        let judge = |left| rate.judge(Duration::from_secs(10), || Some(left));
+        rate.moved(100_000);
+        assert!(judge(85_000).is_ok(), "15,000 bytes in 10 seconds");
+        assert!(judge(75_000).is_ok(), "10,000 bytes of what had been sent before");
+        rate.moved(50_000);
+        assert!(judge(116_000).is_err(), "9,000 bytes, however many more have been sent");
     }
 }

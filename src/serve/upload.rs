@@ -69,7 +69,8 @@ async fn receive<R: Runtime>(
     let read = loop {
         match socket::recv(from, input) {
             Err(error) if would_block(&error) => {
-                rate.wait::<R>(from.readable()).await?;
+                // A byte that has come is one that can be read.
+                rate.wait::<R>(from.readable(), || None).await?;
             }
             result => break result,
         }

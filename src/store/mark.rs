@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use crate::sys::file;
 
 /// Looked at: so many bytes at the file's beginning, and as many before the mark.
-const SAMPLE: u64 = 4096;
+const SAMPLE: usize = 4096;
 
 /// What is said of the bytes before `at`. They never change while the file is ours.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -23,11 +23,11 @@ impl Mark {
     /// Of the first `at` bytes of `file`. Waits for the disk. An error if it is shorter, too.
     pub fn of(file: &impl AsFd, at: u64) -> io::Result<Self> {
         let mut hasher = DefaultHasher::new();
-        for (from, to) in [(0, SAMPLE.min(at)), (at.saturating_sub(SAMPLE), at)] {
-            let mut sample = [0; SAMPLE as usize];
-            let sample = &mut sample[..usize::try_from(to - from).unwrap_or_default()];
-            read_exactly(file, sample, from)?;
-            hasher.write(sample);
+        let count = usize::try_from(at).map_or(SAMPLE, |at| at.min(SAMPLE));
+        for from in [0, at - count as u64] {
+            let mut sample = [0; SAMPLE];
+            read_exactly(file, &mut sample[..count], from)?;
+            hasher.write(&sample[..count]);
         }
         Ok(Self { at, digest: hasher.finish() })
     }
@@ -63,8 +63,8 @@ mod tests {
             file.write_all(bytes).unwrap();
             file
         };
-        let bytes: Vec<u8> = (0..20_000_u32).map(|n| (n / 7) as u8).collect();
-        for at in [1, 100, 4_096, 4_097, 9_000, 20_000] {
+        let bytes: Vec<u8> = (0..=u8::MAX).flat_map(|n| [n; 79]).collect();
+        for at in [1, 100, 4_096, 4_097, 9_000, 20_224] {
             let mark = Mark::of(&file(&bytes), at).unwrap();
             assert!(mark.holds(&file(&bytes)));
             let end = usize::try_from(at).unwrap();
@@ -77,6 +77,6 @@ mod tests {
             }
         }
         assert!(Mark::default().holds(&file(b"")), "nothing is said");
-        assert!(Mark::of(&file(&bytes), 20_001).is_err());
+        assert!(Mark::of(&file(&bytes), 20_225).is_err());
     }
 }

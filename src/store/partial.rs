@@ -148,7 +148,7 @@ impl Partial {
     /// Leaves the file with its `stored` bytes for a later fill, if that can use it. Who reads it goes on
     /// to do so. May wait for the disk.
     pub fn leave(mut self, stored: u64) {
-        self.left = self.notes.leave(stored);
+        self.left = expect_size(&self.file, stored).is_ok() && self.notes.leave(stored);
         if self.left {
             // What cannot be unlocked is so when the last reader is through.
             drop(file::unlock(&self.file));
@@ -173,9 +173,7 @@ impl Partial {
     /// First step of a commit: the origin's date (seconds since 1970) for the complete file. An
     /// error if it has not got the `size` it was written with, because somebody else was at it.
     pub(super) fn set_date(&self, size: u64, modified: Option<u64>) -> io::Result<()> {
-        if file::info(&*self.file)?.size != size {
-            return Err(io::Error::other("the in-progress file was changed by somebody else"));
-        }
+        expect_size(&self.file, size)?;
         self.notes.close();
         modified.map_or(Ok(()), |secs| file::set_modified(&*self.file, secs))
     }
@@ -206,6 +204,23 @@ impl Partial {
     fn still_named(&self) -> bool {
         file::info_at(&self.directory, &self.in_progress).is_ok_and(|named| named.id == self.id)
     }
+}
+
+/// An error if the file has not got the `size` that was written to it: somebody else was at it. To be
+/// asked before each write, since one behind the end of a file that was cut leaves a hole, and nothing
+/// tells later. A look costs less than a microsecond, and in the moment between it and the write a cut
+/// still goes unseen: the lock binds only those who ask for it, and a file that is open for appending,
+/// which would have no such moment, takes no splice(2).
+pub fn expect_size(file: &Locked, size: u64) -> io::Result<()> {
+    if file::info(file)?.size == size {
+        return Ok(());
+    }
+    Err(io::Error::other("the in-progress file was changed by somebody else"))
+}
+
+/// Writes behind the `stored` bytes of the file, if it has just these. May wait for the disk.
+pub fn append(file: &Locked, bytes: &[u8], stored: u64) -> io::Result<()> {
+    expect_size(file, stored).and_then(|()| file::write_at(file, bytes, stored))
 }
 
 impl Drop for Partial {

@@ -150,6 +150,23 @@ pub fn send(socket: &impl AsFd, bytes: &[u8], more: bool) -> io::Result<usize> {
     retry(|| nix::sys::socket::send(fd, bytes, flags))
 }
 
+/// How much of what was sent the peer's system has not acknowledged yet (SIOCOUTQ, tcp(7)). A peer
+/// that does not read fills its window, and this stops to become less.
+#[cfg(target_os = "linux")]
+pub fn untaken(socket: &impl AsFd) -> Option<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes one int, for which `bytes` has room, and the descriptor is open for as
+    // long as it takes. SIOCOUTQ is another name of TIOCOUTQ.
+    let told = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    (told == 0).then(|| u64::try_from(bytes).ok()).flatten()
+}
+
+/// This system does not tell.
+#[cfg(not(target_os = "linux"))]
+pub fn untaken(_: &impl AsFd) -> Option<u64> {
+    None
+}
+
 /// Makes the close of this socket a reset: the peer cannot mistake it for the end of a body.
 pub fn reset_on_close(socket: &impl AsFd) {
     // A socket that refuses the option is already gone; there is nothing left to make visible.

@@ -1,9 +1,11 @@
 //! What the bytes to and from the origin go over: TCP, or TLS over TCP.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Side};
+use crate::rt::stall::Stall;
 use crate::rt::{Runtime, Socket, timeout};
 use crate::sys::{socket, would_block};
 
@@ -102,8 +104,17 @@ impl<R: Runtime> Transport<R> {
     }
 
     async fn writable(&self, limit: Duration) -> Result<(), Error> {
-        let ready = timeout::<R, _>(limit, self.socket().writable()).await;
-        ready.map_err(Error::timeout(Side::Origin))?.map_err(|e| origin_error(&e))
+        let mut ready = pin!(self.socket().writable());
+        let mut stall = Stall::new(limit);
+        loop {
+            match timeout::<R, _>(stall.step(), ready.as_mut()).await {
+                Ok(ready) => return ready.map_err(|e| origin_error(&e)),
+                Err(late) if stall.is_over(socket::untaken(self.socket())) => {
+                    return Err(Error::timeout(Side::Origin)(late));
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// Writes all of it; `limit` bounds the time without progress.

@@ -2,6 +2,7 @@
 //! bytes or a visibly broken transfer, never a hang, and nothing half is left.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use nix::sys::stat::Mode;
 
 use crate::support::sandbox::Limit;
-use crate::support::util::tree;
+use crate::support::util::{chunked, tree};
 use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until, within};
 
 on_both!(
@@ -22,6 +23,8 @@ on_both!(
     a_file_that_is_cut_while_it_is_sent_breaks_the_transfer,
     a_file_that_is_replaced_or_removed_while_it_is_sent_arrives_as_it_was,
     a_file_in_progress_that_is_cut_and_taken_away_is_not_stored,
+    a_file_in_progress_that_others_cut_or_extend_is_not_stored,
+    a_client_behind_in_a_file_in_progress_that_is_cut_sees_it_break,
     what_takes_the_name_during_a_fill_is_left_alone,
     what_is_no_file_under_an_in_progress_name_is_left_alone,
 );
@@ -189,6 +192,20 @@ fn half_way(body: &[u8], gate: &Gate) -> Origin {
     })
 }
 
+/// The same in two chunks.
+fn half_way_in_chunks(body: &[u8], gate: &Gate) -> Origin {
+    let (message, gate) = (chunked(body, body.len() / 2), gate.clone());
+    let half = message.len() / 2 - 2;
+    Origin::start(move |request, reply| {
+        reply.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        reply.write(&message[..half]);
+        if request.index == 0 {
+            gate.wait();
+        }
+        reply.write(&message[half..]);
+    })
+}
+
 fn a_cache_directory_removed_during_a_fill_costs_no_client_its_bytes(io: Io) {
     let body = bytes(1 << 20, 3);
     let gate = Gate::default();
@@ -293,10 +310,63 @@ fn a_file_in_progress_that_is_cut_and_taken_away_is_not_stored(io: Io) {
     gate.open();
     client.finish(&mut response);
     response.expect(200, &body);
-    server.err.wait_for("failed to rename");
+    server.err.wait_for("failed to save");
     server.expect_nothing_cached();
     server.get("/x.tgz").expect(200, &body);
     server.expect_cached("x.tgz", &body);
+}
+
+type Change = fn(&File);
+
+fn a_file_in_progress_that_others_cut_or_extend_is_not_stored(io: Io) {
+    let changes: [Change; 3] = [
+        |file| file.set_len(0).unwrap(),
+        |file| file.set_len(100_000).unwrap(),
+        |mut file| file.write_all(b"appended").unwrap(),
+    ];
+    for in_chunks in [false, true] {
+        for change in changes {
+            let body = bytes(1 << 20, 9);
+            let gate = Gate::default();
+            let origin = if in_chunks { half_way_in_chunks(&body, &gate) } else { half_way(&body, &gate) };
+            let server = Launch::new(io, &origin).debug().start();
+            let mut client = server.client();
+            // Without chunks, and with the close as the end.
+            client.send("GET /x.tgz HTTP/1.0\r\n\r\n");
+            let mut response = client.head("GET");
+            response.body = client.raw(body.len() / 2);
+            change(&File::options().append(true).open(server.path("x.tgz.in-progress")).unwrap());
+            gate.open();
+            client.finish(&mut response);
+            response.expect(200, &body);
+            server.err.wait_for("failed to save");
+            server.expect_nothing_cached();
+            server.get("/x.tgz").expect(200, &body);
+            server.expect_cached("x.tgz", &body);
+            assert_eq!(origin.count(), 2);
+        }
+    }
+}
+
+fn a_client_behind_in_a_file_in_progress_that_is_cut_sees_it_break(io: Io) {
+    let body = bytes(32 << 20, 10);
+    let gate = Gate::default();
+    let origin = half_way(&body, &gate);
+    let server = Server::start(io, &origin);
+    let mut client = server.client();
+    let mut response = client.ask("GET", "/x.tar", "").head("GET");
+    let (mut behind, mut broken) = in_the_middle(&server, "/x.tar");
+    response.body = client.raw(body.len() / 2);
+    File::options().write(true).open(server.path("x.tar.in-progress")).unwrap().set_len(0).unwrap();
+    gate.open();
+    behind.finish(&mut broken);
+    assert!(!broken.whole, "a file with a hole passed for the whole");
+    assert!(body.starts_with(&broken.body), "it got what was never in the file");
+    client.finish(&mut response);
+    response.expect(200, &body);
+    server.expect_nothing_cached();
+    server.get("/x.tar").expect(200, &body);
+    server.expect_cached("x.tar", &body);
 }
 
 fn what_takes_the_name_during_a_fill_is_left_alone(io: Io) {

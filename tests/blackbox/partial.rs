@@ -1,6 +1,7 @@
 //! What a fill leaves behind that was cut short, and the fill that goes on with it.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use super::resume::{asked_from, give};
@@ -10,6 +11,7 @@ use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, t
 on_both!(
     a_killed_servers_fill_goes_on_where_it_was_cut,
     a_stopped_servers_fill_goes_on_where_it_was_cut,
+    a_fill_that_goes_on_is_not_stored_if_others_cut_its_file,
     a_whole_partial_is_asked_for_its_last_byte,
     a_partial_of_a_changed_file_is_begun_anew,
     a_partial_is_begun_anew_by_an_origin_that_knows_no_ranges_any_more,
@@ -27,6 +29,7 @@ on_both!(
     a_fill_that_gave_up_for_good_leaves_nothing,
     a_fill_without_clients_goes_on_by_default,
     a_fill_without_clients_is_abandoned_if_so_wished,
+    an_abandoned_fills_file_that_others_extend_is_not_gone_on_with,
     a_fill_without_clients_goes_on_above_the_percentage,
     without_sync_files_are_stored_as_well,
     left_overs_are_removed_only_if_so_wished,
@@ -129,6 +132,40 @@ fn a_stopped_servers_fill_goes_on_where_it_was_cut(io: Io) {
     assert_eq!(first.wait().code(), Some(0));
     first.expect_tree(&["x.tgz.in-progress"]);
     expect_gone_on(io, &origin, &first, &body);
+}
+
+fn a_fill_that_goes_on_is_not_stored_if_others_cut_its_file(io: Io) {
+    let body = bytes(LENGTH, 14);
+    let gate = Gate::default();
+    let (held, sent) = (gate.clone(), body.clone());
+    let origin = Origin::start(move |request, reply| match asked_from(request) {
+        None if request.index == 0 => give(request, reply, &sent, TAG, HALF),
+        None => give(request, reply, &sent, TAG, sent.len()),
+        Some(first) => {
+            let (last, length) = (sent.len() - 1, sent.len());
+            reply.write(format!(
+                "HTTP/1.1 206 Partial Content\r\n{TAG}Content-Range: bytes {first}-{last}/{length}\r\n\
+                 Content-Length: {}\r\n\r\n",
+                length - first
+            ));
+            held.wait();
+            reply.write(&sent[first..]);
+        }
+    });
+    let Some(first) = killed(io, &origin) else { return };
+    let second = Launch::new(io, &origin).cache(first.cache_dir()).debug().start();
+    let mut client = second.client();
+    let mut response = client.ask("GET", "/x.tgz", "").head("GET");
+    response.body = client.raw(HALF);
+    let file = fs::File::options().write(true).open(second.path("x.tgz.in-progress")).unwrap();
+    file.set_len(0).unwrap();
+    gate.open();
+    client.finish(&mut response);
+    response.expect(200, &body);
+    second.err.wait_for("failed to save");
+    second.expect_nothing_cached();
+    second.get("/x.tgz").expect(200, &body);
+    second.expect_cached("x.tgz", &body);
 }
 
 fn a_whole_partial_is_asked_for_its_last_byte(io: Io) {
@@ -511,6 +548,39 @@ fn a_fill_without_clients_is_abandoned_if_so_wished(io: Io) {
         assert_eq!(from.is_some_and(|from| from >= HALF), !tag.is_empty(), "{policy}: {from:?}");
         assert_eq!(origin.count(), 2);
     }
+}
+
+fn an_abandoned_fills_file_that_others_extend_is_not_gone_on_with(io: Io) {
+    let body = bytes(LENGTH, 17);
+    let gate = Gate::default();
+    let left = Gate::default();
+    let (held, first, sent) = (gate.clone(), left.clone(), body.clone());
+    let origin = Origin::start(move |request, reply| {
+        if request.index > 0 {
+            return give(request, reply, &sent, TAG, sent.len());
+        }
+        reply.head(sent.len(), TAG);
+        reply.write(&sent[..HALF]);
+        first.wait();
+        // What is sent to a client that has left shows that it has.
+        reply.write(&sent[HALF..HALF + 1_000]);
+        held.wait();
+        reply.close();
+    });
+    let server = Launch::new(io, &origin).args(["--abandon-fill", "always"]).debug().start();
+    if !takes_records(server.outside()) {
+        return;
+    }
+    half_filled(&server, true).abort();
+    left.open();
+    wait_until("the client is gone", || server.out.all().len() == 1);
+    let mut file = fs::File::options().append(true).open(server.path("x.tgz.in-progress")).unwrap();
+    file.write_all(b"appended").unwrap();
+    gate.open();
+    server.err.wait_for("download of x.tgz abandoned - all clients have left");
+    server.get("/x.tgz").expect(200, &body);
+    server.expect_cached("x.tgz", &body);
+    assert_eq!(asked_from(&origin.requests()[1]), None);
 }
 
 fn a_fill_without_clients_goes_on_above_the_percentage(io: Io) {

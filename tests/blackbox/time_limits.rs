@@ -1,5 +1,6 @@
 //! The time limits: what stands still is cut, whoever it is, and what moves is not, however slow.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,10 @@ on_both!(
     a_connection_that_never_asks_is_closed,
     an_origin_that_does_not_accept_is_504,
     slow_but_progressing_transfers_are_not_cut,
+    a_client_that_takes_a_little_at_a_time_is_not_cut,
+    a_client_that_stops_after_taking_a_little_at_a_time_is_cut,
+    an_origin_that_takes_an_upload_a_little_at_a_time_is_not_cut,
+    an_origin_that_stops_taking_an_upload_is_cut,
 );
 
 /// The error answers of the program itself: one line of text.
@@ -320,4 +325,116 @@ fn slow_but_progressing_transfers_are_not_cut(io: Io) {
     });
     server.expect_cached("x.tgz", &body);
     server.expect_cached("chunked.tgz", &body);
+}
+
+/// Bytes taken at a time: far fewer than the third of a send buffer that must be free before the
+/// kernel lets a sender go on.
+const LITTLE: usize = 2_000;
+/// Four times the stall timeout of one second.
+const LITTLE_STEPS: usize = 40;
+
+fn takes_a_little_at_a_time(server: &Server, target: &str) -> (Client, Response) {
+    let (mut client, mut response) = lazy(server, target);
+    for _ in 0..LITTLE_STEPS {
+        assert!(client.try_raw(LITTLE, &mut response.body), "it was cut");
+        thread::sleep(STEP);
+    }
+    (client, response)
+}
+
+fn a_client_that_takes_a_little_at_a_time_is_not_cut(io: Io) {
+    let body = bytes(16 << 20, 7);
+    let origin = Origin::fixed(&body);
+    // Slow, but twenty times as fast as it must be.
+    let server = Launch::new(io, &origin).args(["--stall-timeout=1", "--min-rate=1000"]).start();
+    server.put("hit.tar", &body);
+    thread::scope(|scope| {
+        for target in ["/hit.tar", "/x.tar", "/pass"] {
+            let (server, body) = (&server, &body);
+            scope.spawn(move || {
+                let (mut client, mut response) = takes_a_little_at_a_time(server, target);
+                client.finish(&mut response);
+                response.expect(200, body).expect_keep_alive();
+            });
+        }
+    });
+}
+
+fn a_client_that_stops_after_taking_a_little_at_a_time_is_cut(io: Io) {
+    let body = bytes(16 << 20, 8);
+    let origin = Origin::fixed(&body);
+    let server = Launch::new(io, &origin).args(["--stall-timeout=1"]).start();
+    server.put("hit.tar", &body);
+    let slow = thread::scope(|scope| {
+        let slow = ["/hit.tar", "/x.tar", "/pass"]
+            .map(|target| scope.spawn(|| takes_a_little_at_a_time(&server, target)));
+        slow.map(|slow| slow.join().unwrap())
+    });
+    // Nor does it help that a kernel with a large window takes in much of what nobody reads.
+    let mut wide = server.client();
+    let head = wide.ask("GET", "/hit.tar", "").head("GET");
+    // A line is written when its response has ended, in whatever way.
+    wait_until("all are cut", || server.out.all().len() == 4);
+    for (mut client, mut response) in slow.into_iter().chain([(wide, head)]) {
+        client.finish(&mut response);
+        assert!(!response.whole, "it was not cut");
+        assert!(body.starts_with(&response.body));
+    }
+}
+
+/// An origin that takes the first of an upload of `length` bytes a little at a time, and then all
+/// of it and answers with it, or nothing more. Its address, and its thread.
+fn takes_little(length: usize, then_all: bool) -> (String, thread::JoinHandle<TcpStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
+    let listener = TcpListener::from(socket);
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serve = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut taken, mut piece) = (Vec::new(), [0; LITTLE]);
+        for _ in 0..LITTLE_STEPS {
+            match stream.read(&mut piece).unwrap() {
+                0 => return stream,
+                count => taken.extend_from_slice(&piece[..count]),
+            }
+            thread::sleep(STEP);
+        }
+        if !then_all {
+            // It stays open.
+            return stream;
+        }
+        let head = taken.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        taken.drain(..head);
+        let mut rest = vec![0; length - taken.len()];
+        stream.read_exact(&mut rest).unwrap();
+        taken.extend(rest);
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").unwrap();
+        stream.write_all(&taken).unwrap();
+        stream
+    });
+    (url, serve)
+}
+
+fn an_origin_that_takes_an_upload_a_little_at_a_time_is_not_cut(io: Io) {
+    let body = bytes(16 << 20, 9);
+    let (url, serve) = takes_little(body.len(), true);
+    let server = Launch::at(io, &url).args(["--stall-timeout=1"]).start();
+    let mut client = server.client();
+    client.send(format!("PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    client.send_lossy(&body);
+    client.response("PUT").expect(200, &body);
+    serve.join().unwrap();
+}
+
+fn an_origin_that_stops_taking_an_upload_is_cut(io: Io) {
+    let body = bytes(16 << 20, 10);
+    let (url, serve) = takes_little(body.len(), false);
+    let server = Launch::at(io, &url).args(["--stall-timeout=1", "--response-timeout=1"]).start();
+    let mut client = server.client();
+    client.send(format!("PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    client.send_lossy(&body);
+    expect_504(&client.response("PUT"));
+    serve.join().unwrap();
 }

@@ -14,6 +14,7 @@ use super::super::client::Out;
 use super::super::fill::{Progress, Stop};
 use crate::error::{Error, Side};
 use crate::rt::{Runtime, share};
+use crate::store::partial::expect_size;
 use crate::sys::file::Locked;
 use crate::sys::transfer::{self, Pipe};
 use crate::sys::would_block;
@@ -88,7 +89,7 @@ pub async fn to_file<R: Runtime>(
         }
         let held = pipe.held;
         let drain = move |file: &Locked, at| {
-            let result = pipe.drain_to_file(file, at);
+            let result = expect_size(file, at).and_then(|()| pipe.drain_to_file(file, at));
             (pipe, result)
         };
         let result;
