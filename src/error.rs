@@ -118,6 +118,25 @@ impl Error {
         Self::with(side, kind, error)
     }
 
+    /// Was nobody there to answer, or somebody who broke off or was silent? That says nothing against the
+    /// bytes that came before. Where it is false, something has come that is not as it must be.
+    pub fn is_outage(&self) -> bool {
+        match self.kind {
+            Kind::Protocol | Kind::Redirects | Kind::Superseded | Kind::Loop | Kind::Abandoned => false,
+            Kind::Closed
+            | Kind::Timeout
+            | Kind::Resolve
+            | Kind::Connect
+            | Kind::Tls
+            | Kind::Truncated
+            | Kind::Io
+            | Kind::Busy
+            | Kind::Unavailable
+            | Kind::Offline
+            | Kind::NotCached => true,
+        }
+    }
+
     /// The peer on `side` made no progress in time.
     pub fn timeout<T>(side: Side) -> impl Fn(T) -> Self {
         move |_| Self::new(side, Kind::Timeout)

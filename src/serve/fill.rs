@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::follow::Role;
-use super::resume::{self, Opened, Rest, Start};
+use super::resume::{self, NoRest, Opened, Rest, Start};
+use super::storable::storable;
 use super::{Context, Exchange, Reply, Shared, follow, head, pass, rebuilt, splice};
 use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
-use crate::http::request::Method;
-use crate::http::response::{ResponseBody, ResponseHead};
-use crate::key::Key;
+use crate::http::response::ResponseHead;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
 use crate::rt::mailbox::Waiter;
@@ -141,51 +140,6 @@ fn log_declined(log: &RequestLog, answer: &ResponseHead, why: Why) {
             "statusCode {status} from backend not in 200 range - proxying back to caller"
         ));
     }
-}
-
-/// May this answer be stored under `key`, as far as its head tells? Its length, where it has one.
-fn storable(answer: &ResponseHead, key: &Key) -> Result<Option<u64>, Why> {
-    if answer.status != 200 {
-        return Err(Why::Status);
-    }
-    if !coding_is_in_name(answer, key.file_name()) {
-        return Err(Why::Coding);
-    }
-    if answer.fields.tokens("vary").any(|name| name == b"*") {
-        return Err(Why::Vary);
-    }
-    match answer.body(&Method::Get) {
-        Ok(ResponseBody::Length(length)) => Ok(Some(length)),
-        Ok(ResponseBody::Chunked) => Ok(None),
-        Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => Err(Why::NoEnd),
-    }
-}
-
-/// Codings that a file name's own extension explains: old servers label archives so.
-const CODINGS: &[(&[u8], &[&str])] = &[
-    (b"gzip", &["gz", "tgz"]),
-    (b"x-gzip", &["gz", "tgz"]),
-    (b"bzip2", &["bz2", "tbz", "tbz2"]),
-    (b"x-bzip2", &["bz2", "tbz", "tbz2"]),
-    (b"x-xz", &["xz", "txz"]),
-    (b"xz", &["xz", "txz"]),
-    (b"zstd", &["zst", "tzst"]),
-    (b"compress", &["z"]),
-    (b"x-compress", &["z"]),
-];
-
-/// Does the name of the file explain how its bytes are coded?
-pub(super) fn coding_is_in_name(answer: &ResponseHead, name: &str) -> bool {
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let explains = |coding: &[u8]| {
-        coding.eq_ignore_ascii_case(b"identity")
-            || CODINGS.iter().any(|(known, extensions)| {
-                coding.eq_ignore_ascii_case(known)
-                    && extensions.iter().any(|e| extension.eq_ignore_ascii_case(e))
-            })
-    };
-    let mut codings = answer.fields.tokens("content-encoding");
-    codings.next().is_none_or(explains) && codings.next().is_none()
 }
 
 /// The answer as the clients of this fill get it.
@@ -319,7 +273,8 @@ fn wrong_length() -> Stop {
 
 /// The fetch: body to file, then the file to its name.
 async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
-    let stop = loop {
+    let had = fetch.start.stored;
+    loop {
         match store(&mut fetch, begun).await {
             Ok(size) => return commit(&fetch.context, fetch.permit, fetch.partial, size, fetch.log),
             Err(Stop::Origin(error)) => {
@@ -327,39 +282,47 @@ async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
                 // The rest needs a place of its own at the origin.
                 body.close();
                 if Progress::new(&context.shared, permit.fill(), partial, *start).is_deserted() {
-                    break Stop::Deserted;
+                    return desert(fetch).await;
                 }
                 match rest.ask(context, start.stored, error, log).await {
                     Ok((body, start)) => (fetch.body, fetch.start) = (body, start),
-                    Err(error) => break Stop::Origin(error),
+                    Err(why) => return give_up(fetch, why, had).await,
                 }
             }
-            Err(stop) => break stop,
+            Err(Stop::Disk(bytes, error)) => {
+                let Fetch { permit, partial, mut body, log, .. } = fetch;
+                return unstored(permit, partial, &mut body, bytes, &error, &log).await;
+            }
+            Err(Stop::Deserted) => return desert(fetch).await,
         }
         begun = Vec::new();
-    };
-    let Fetch { context, permit, partial, mut body, log, .. } = fetch;
-    match stop {
-        Stop::Disk(bytes, error) => unstored(permit, partial, &mut body, bytes, &error, &log).await,
-        Stop::Deserted => {
-            log.debug(format_args!(
-                "download of {} abandoned - all clients have left",
-                permit.key().as_str()
-            ));
-            partial.leave();
-            permit.withdraw();
-        }
-        Stop::Origin(error) => {
-            log.debug(format_args!("download of {} failed - {error}", permit.key().as_str()));
-            // One that gave up is of no use to the next; one that our own end has cut short is.
-            if context.shared.stop.is_asked() {
-                partial.leave()
-            } else {
-                drop(partial)
-            }
-            permit.fail(error);
-        }
     }
+}
+
+/// Nobody wants it any more.
+async fn desert<R: Runtime>(fetch: Fetch<R>) {
+    let Fetch { permit, partial, start, log, .. } = fetch;
+    log.debug(format_args!("download of {} abandoned - all clients have left", permit.key().as_str()));
+    leave(partial, start.stored).await;
+    permit.withdraw();
+}
+
+/// There is no rest. What came is for the next request, if it is good; `had` bytes were there before.
+async fn give_up<R: Runtime>(fetch: Fetch<R>, why: NoRest, had: u64) {
+    let Fetch { permit, partial, start, log, .. } = fetch;
+    if why.keeps(had, start.stored) {
+        leave(partial, start.stored).await;
+    } else {
+        drop(partial);
+    }
+    let (path, error) = (permit.key().as_str().to_owned(), why.into_error());
+    permit.fail(error.clone());
+    log.debug(format_args!("download of {path} failed - {error}"));
+}
+
+/// Leaves the file for a later fill. Its record may not be on the disk yet.
+async fn leave(partial: Partial, stored: u64) {
+    drop(blocking::run(&blocking::DISK, move || partial.leave(stored)).await);
 }
 
 /// Puts the whole file in line for its name. Clients have all its bytes by now or get them from the

@@ -16,6 +16,7 @@ pub mod rebuilt;
 pub mod redirect;
 pub mod resume;
 pub mod splice;
+mod storable;
 pub mod upload;
 pub mod warm;
 

@@ -50,6 +50,35 @@ impl Start {
     }
 }
 
+/// Why there is no rest.
+#[derive(Debug)]
+pub enum NoRest {
+    /// The origin was asked for it and could not answer.
+    Unanswered(Error),
+    /// It answered, if it was asked, and broke off again.
+    Broken(Error),
+    /// The bytes so far are in doubt, or of another file than the origin has.
+    Wrong(Error),
+}
+
+impl NoRest {
+    /// May a later fill go on with the `stored` bytes, of which `had` were there before this one?
+    pub fn keeps(&self, had: u64, stored: u64) -> bool {
+        match self {
+            Self::Unanswered(_) => true,
+            // Once more from there, and again nothing: then there is no way on from it.
+            Self::Broken(_) => had == 0 || stored >= had.saturating_add(SOMETHING),
+            Self::Wrong(_) => false,
+        }
+    }
+
+    /// What went wrong last.
+    pub fn into_error(self) -> Error {
+        let (Self::Unanswered(error) | Self::Broken(error) | Self::Wrong(error)) = self;
+        error
+    }
+}
+
 /// The way to the rest of one file.
 #[derive(Debug)]
 pub struct Rest {
@@ -78,8 +107,11 @@ impl Rest {
         stored: u64,
         mut error: Error,
         log: &RequestLog,
-    ) -> Result<(OriginBody<R>, Start), Error> {
-        let Some(identity) = self.identity.as_ref().filter(|_| is_cut(&error)) else { return Err(error) };
+    ) -> Result<(OriginBody<R>, Start), NoRest> {
+        if !is_cut(&error) {
+            return Err(NoRest::Wrong(error));
+        }
+        let Some(identity) = &self.identity else { return Err(NoRest::Broken(error)) };
         if self.tried == 0 || stored >= self.stored.saturating_add(SOMETHING) {
             (self.tried, self.since, self.stored) = (0, Instant::now(), stored);
         }
@@ -91,6 +123,9 @@ impl Rest {
                 || self.since.elapsed() > limits.stall_time * STALLS
                 || context.shared.stop.is_asked()
         };
+        if give_up(self.tried) && !context.shared.stop.is_asked() {
+            return Err(NoRest::Broken(error));
+        }
         while !give_up(self.tried) {
             self.tried += 1;
             let attempt = self.tried;
@@ -104,7 +139,7 @@ impl Rest {
             match redirect::ask_origin(context, &asked, Follow::Maybe, log).await {
                 Ok(Answered { head: answer, body, .. }) => match identity.continues(&answer, from) {
                     Continuation::From { first, total } => {
-                        let start = Start::at(stored, first, total).ok_or(error)?;
+                        let start = Start::at(stored, first, total).ok_or(NoRest::Wrong(error))?;
                         log.debug(format_args!("going on at {stored}, {first} bytes saved"));
                         return Ok((body, start));
                     }
@@ -114,13 +149,13 @@ impl Rest {
                         log.debug(format_args!(
                             "cannot go on at {stored} - the answer ({status}) is another"
                         ));
-                        return Err(error);
+                        return Err(NoRest::Wrong(error));
                     }
                 },
                 Err(failed) => error = failed,
             }
         }
-        Err(error)
+        Err(if error.is_outage() { NoRest::Unanswered(error) } else { NoRest::Wrong(error) })
     }
 }
 
@@ -181,17 +216,13 @@ async fn go_on<R: Runtime>(
 ) -> Result<Option<Opened<R>>, Error> {
     let LeftOver { partial, record, stored } = left;
     let identity = &record.identity;
-    let from = identity.ask_from(stored);
-    exchange.log.debug(format_args!("{stored} bytes are left of an earlier fill - asking for the rest"));
-    let rest = head::rest_request(asked, from, identity.condition());
-    let (answer, body) = match redirect::ask(exchange, pending(), &rest, Follow::Maybe).await {
+    let (answer, body, continuation) = match ask_behind(exchange, stored, identity, asked).await {
         Ok(answered) => answered,
         Err(error) => {
-            partial.leave();
+            partial.leave(stored);
             return Err(error);
         }
     };
-    let continuation = identity.continues(&answer, from);
     if let Continuation::From { first, total } = continuation
         && let Some(start) = Start::at(stored, first, total)
     {
@@ -201,13 +232,47 @@ async fn go_on<R: Runtime>(
         return Ok(Some(Opened { answer, body, left: Some((partial, start)) }));
     }
     if continuation == Continuation::Later {
-        partial.leave();
+        partial.leave(stored);
         return Ok(Some(Opened { answer, body, left: None }));
     }
     exchange.log.debug(format_args!("what is left is of another file"));
     drop(partial);
     // A whole one is what would be asked for now.
     Ok((answer.status == 200).then_some(Opened { answer, body, left: None }))
+}
+
+/// Asks for what comes behind the `stored` bytes: the answer, and what it is.
+///
+/// Some origins cannot answer for a part. One that does not answer for the rest is asked for the whole: what
+/// is there of it is passed over.
+async fn ask_behind<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    stored: u64,
+    identity: &Identity,
+    asked: &OriginRequest,
+) -> Result<(ResponseHead, OriginBody<R>, Continuation), Error> {
+    let from = identity.ask_from(stored);
+    exchange.log.debug(format_args!("{stored} bytes are left of an earlier fill - asking for the rest"));
+    let rest = head::rest_request(asked, from, identity.condition());
+    match redirect::ask(exchange, pending(), &rest, Follow::Maybe).await {
+        Ok((answer, body)) => {
+            let continuation = identity.continues(&answer, from);
+            if continuation != Continuation::Later {
+                return Ok((answer, body, continuation));
+            }
+        }
+        Err(error) if is_refusal(&error) => {}
+        Err(error) => return Err(error),
+    }
+    exchange.log.debug(format_args!("no answer for the rest - asking for the whole"));
+    let (answer, body) = redirect::ask(exchange, pending(), asked, Follow::Maybe).await?;
+    let continuation = identity.continues(&answer, 0);
+    Ok((answer, body, continuation))
+}
+
+/// Somebody is there who does not answer this request as it should be: maybe it would another one.
+fn is_refusal(error: &Error) -> bool {
+    error.side == Side::Origin && matches!(error.kind, Kind::Closed | Kind::Protocol | Kind::Redirects)
 }
 
 /// The fields of an answer that only gave the rest, with those that it need not repeat (RFC 9110
@@ -258,6 +323,15 @@ mod tests {
         let waits: Vec<u128> = (1..=9).map(|attempt| wait_before(attempt).as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
         assert_eq!(wait_before(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn what_says_nothing_against_the_bytes_keeps_them() {
+        let error = || Error::new(Side::Origin, Kind::Closed);
+        let kept = |why: NoRest| [(0, 5), (5, 5), (5, SOMETHING + 5)].map(|(had, has)| why.keeps(had, has));
+        assert_eq!(kept(NoRest::Unanswered(error())), [true, true, true]);
+        assert_eq!(kept(NoRest::Broken(error())), [true, false, true]);
+        assert_eq!(kept(NoRest::Wrong(error())), [false, false, false]);
     }
 
     #[test]

@@ -142,9 +142,14 @@ impl Partial {
         &self.notes
     }
 
-    /// Leaves the file for a later fill, if that can use it.
-    pub fn leave(mut self) {
-        self.left = self.notes.is_kept();
+    /// Leaves the file with its `stored` bytes for a later fill, if that can use it. Who reads it goes on
+    /// to do so. May wait for the disk.
+    pub fn leave(mut self, stored: u64) {
+        self.left = self.notes.leave(stored);
+        if self.left {
+            // What cannot be unlocked is so when the last reader is through.
+            drop(file::unlock(&self.file));
+        }
     }
 
     /// The file, to write and to serve from.

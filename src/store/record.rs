@@ -215,8 +215,19 @@ impl Notes {
         }
     }
 
-    /// Does the file say enough for another fill to go on with it?
-    pub fn is_kept(&self) -> bool {
+    /// Nothing more is written to the file, which has `stored` bytes: does it say enough for another fill to
+    /// go on with it? May wait for the disk.
+    pub fn leave(&self, stored: u64) -> bool {
+        if stored >= WORTH && !self.is_kept() {
+            self.note(stored, false);
+        }
+        let mut state = self.state();
+        // The file is another fill's from now on: a job of the pool that comes late has nothing to say.
+        state.record = None;
+        state.written
+    }
+
+    fn is_kept(&self) -> bool {
         self.state().written
     }
 }

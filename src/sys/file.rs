@@ -300,7 +300,8 @@ fn prepend(path: &Path, rest: &mut VecDeque<OsString>) {
     }
 }
 
-/// A file locked by this process (flock(2)) for as long as the value lives: the close unlocks it.
+/// A file locked by this process (flock(2)) for as long as the value lives, or until [`unlock`]: the close
+/// unlocks it.
 #[derive(Debug)]
 pub struct Locked(OwnedFd);
 
@@ -335,6 +336,13 @@ pub fn lock(file: OwnedFd) -> io::Result<Locked> {
     let call = || unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
     retry(|| Errno::result(call()))?;
     Ok(Locked(file))
+}
+
+/// Gives the lock up while others still read the file. Nothing is to be written by this value any more.
+pub fn unlock(file: &Locked) -> io::Result<()> {
+    // SAFETY: no memory is passed, and `file` is open for as long as the call takes.
+    let call = || unsafe { libc::flock(file.0.as_raw_fd(), libc::LOCK_UN) };
+    retry(|| Errno::result(call())).map(drop)
 }
 
 /// Removes a name.

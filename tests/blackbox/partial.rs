@@ -18,7 +18,12 @@ on_both!(
     after_a_power_cut_only_what_was_synced_is_used,
     a_partial_with_a_second_name_is_not_written_to,
     a_partial_without_a_validator_is_removed,
-    a_fill_that_gave_up_leaves_nothing,
+    a_download_that_outlasts_the_patience_with_its_origin_goes_on_at_the_next_request,
+    what_is_kept_of_a_download_serves_while_a_slow_reader_of_it_still_reads,
+    an_origin_that_never_answers_for_the_rest_is_asked_for_the_whole,
+    a_rest_that_brings_nothing_again_is_begun_anew,
+    a_download_whose_rest_is_nonsense_is_not_kept,
+    a_fill_that_gave_up_for_good_leaves_nothing,
     a_fill_without_clients_goes_on_by_default,
     a_fill_without_clients_is_abandoned_if_so_wished,
     a_fill_without_clients_goes_on_above_the_percentage,
@@ -198,11 +203,12 @@ fn a_partial_stays_while_the_origin_is_down(io: Io) {
             give(request, reply, &sent, TAG, HALF);
             held.wait();
         }
-        1 => {
+        // The rest, and then the whole.
+        1 | 2 => {
             reply.answer("503 Service Unavailable", "Connection: close\r\n", b"later");
             reply.close();
         }
-        2 => reply.close(),
+        3 | 4 => reply.close(),
         _ => give(request, reply, &sent, TAG, sent.len()),
     });
     let Some(first) = killed(io, &origin) else { return };
@@ -213,7 +219,7 @@ fn a_partial_stays_while_the_origin_is_down(io: Io) {
     second.get("/x.tgz").expect(200, &body);
     second.expect_cached("x.tgz", &body);
     let asked: Vec<_> = origin.requests().iter().map(asked_from).collect();
-    assert_eq!(asked, [None, Some(HALF), Some(HALF), Some(HALF)]);
+    assert_eq!(asked, [None, Some(HALF), None, Some(HALF), None, Some(HALF)]);
     gate.open();
 }
 
@@ -275,7 +281,152 @@ fn a_partial_without_a_validator_is_removed(io: Io) {
     gate.open();
 }
 
-fn a_fill_that_gave_up_leaves_nothing(io: Io) {
+/// What becomes of the rest, which is asked for twice.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Outage {
+    Reset,
+    Dropped,
+    Silent,
+    Status,
+}
+
+/// An origin that gives half of it, and is out for the next two requests.
+fn out_for_two(body: &[u8], outage: Outage, gate: &Gate) -> Origin {
+    let (body, held) = (body.to_vec(), gate.clone());
+    Origin::start(move |request, reply| match (request.index, outage) {
+        (0, _) => give(request, reply, &body, TAG, HALF),
+        (1 | 2, Outage::Reset) => reply.reset(),
+        (1 | 2, Outage::Dropped) => give(request, reply, &body, TAG, asked_from(request).unwrap() + 1_000),
+        (1 | 2, Outage::Silent) => {
+            held.wait();
+            reply.close();
+        }
+        (1 | 2, Outage::Status) => reply.answer("503 Service Unavailable", "", b"later"),
+        _ => give(request, reply, &body, TAG, body.len()),
+    })
+}
+
+fn a_download_that_outlasts_the_patience_with_its_origin_goes_on_at_the_next_request(io: Io) {
+    let body = bytes(LENGTH, 17);
+    for outage in [Outage::Reset, Outage::Dropped, Outage::Silent, Outage::Status] {
+        let gate = Gate::default();
+        let origin = out_for_two(&body, outage, &gate);
+        let server = Launch::new(io, &origin)
+            .args(["--resume-attempts", "2", "--response-timeout", "1"])
+            .debug()
+            .start();
+        if !takes_records(server.outside()) {
+            return;
+        }
+        let broken = server.get("/x.tgz");
+        assert!(!broken.whole && body.starts_with(&broken.body), "{outage:?}");
+        server.err.wait_for("download of x.tgz failed");
+        server.expect_tree(&["x.tgz.in-progress"]);
+        server.get("/x.tgz").expect(200, &body);
+        server.expect_cached("x.tgz", &body);
+        server.expect_tree(&["x.tgz"]);
+        let requests = origin.requests();
+        assert_eq!(requests.len(), 4, "{outage:?}");
+        let from = if outage == Outage::Dropped { HALF + 2_000 } else { HALF };
+        assert_eq!(asked_from(&requests[3]), Some(from), "{outage:?}: sent again");
+        gate.open();
+    }
+}
+
+fn what_is_kept_of_a_download_serves_while_a_slow_reader_of_it_still_reads(io: Io) {
+    // More than sockets take for a reader that does not read.
+    const CUT: usize = 24_000_000;
+    let body = bytes(30_000_000, 18);
+    let sent = body.clone();
+    let origin = Origin::start(move |request, reply| match request.index {
+        0 => give(request, reply, &sent, TAG, CUT),
+        1 => reply.reset(),
+        _ => give(request, reply, &sent, TAG, sent.len()),
+    });
+    let server = Launch::new(io, &origin).args(["--resume-attempts", "1"]).debug().start();
+    if !takes_records(server.outside()) {
+        return;
+    }
+    let mut slow = Client::connect_with_small_window(server.addr());
+    let mut answer = slow.ask("GET", "/x.tgz", "").head("GET");
+    server.err.wait_for("download of x.tgz failed");
+    server.get("/x.tgz").expect(200, &body);
+    server.expect_cached("x.tgz", &body);
+    assert_eq!(origin.requests().iter().map(asked_from).collect::<Vec<_>>(), [None, Some(CUT), Some(CUT)]);
+    slow.finish(&mut answer);
+    assert!(!answer.whole && answer.body == body[..CUT]);
+}
+
+fn an_origin_that_never_answers_for_the_rest_is_asked_for_the_whole(io: Io) {
+    let body = bytes(LENGTH, 19);
+    for resets in [true, false] {
+        let sent = body.clone();
+        let origin = Origin::start(move |request, reply| match request.field("Range") {
+            Some(_) if resets => reply.reset(),
+            Some(_) => reply.answer("500 Internal Server Error", "", b"ranges are beyond me"),
+            None => give(request, reply, &sent, TAG, if request.index == 0 { HALF } else { sent.len() }),
+        });
+        let server = Launch::new(io, &origin).args(["--resume-attempts", "1"]).start();
+        if !takes_records(server.outside()) {
+            return;
+        }
+        assert!(!server.get("/x.tgz").whole);
+        server.expect_tree(&["x.tgz.in-progress"]);
+        server.get("/x.tgz").expect(200, &body);
+        server.expect_cached("x.tgz", &body);
+        assert_eq!(
+            origin.requests().iter().map(asked_from).collect::<Vec<_>>(),
+            [None, Some(HALF), Some(HALF), None]
+        );
+    }
+}
+
+fn a_rest_that_brings_nothing_again_is_begun_anew(io: Io) {
+    let body = bytes(LENGTH, 20);
+    let sent = body.clone();
+    let origin = Origin::start(move |request, reply| match asked_from(request) {
+        Some(from) => give(request, reply, &sent, TAG, from),
+        None => give(request, reply, &sent, TAG, if request.index == 0 { HALF } else { sent.len() }),
+    });
+    let server = Launch::new(io, &origin).args(["--resume-attempts", "1"]).start();
+    if !takes_records(server.outside()) {
+        return;
+    }
+    assert!(!server.get("/x.tgz").whole);
+    server.expect_tree(&["x.tgz.in-progress"]);
+    // What is there may be good, but there is no way on from it.
+    assert!(!server.get("/x.tgz").whole);
+    server.expect_nothing_cached();
+    server.get("/x.tgz").expect(200, &body);
+    server.expect_cached("x.tgz", &body);
+}
+
+fn a_download_whose_rest_is_nonsense_is_not_kept(io: Io) {
+    let body = bytes(LENGTH, 21);
+    for nonsense in [
+        "HTTP/1.1 206 x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        "HTTP/1.1 206 x\r\nETag: \"two\"\r\nContent-Range: bytes 2500000-3999999/4000000\r\n\r\n",
+        "HTTP/1.1 200 x\r\nETag: \"one\"\r\nContent-Length: 4000001\r\n\r\n",
+        "no HTTP at all\r\n\r\n",
+    ] {
+        let sent = body.clone();
+        let origin = Origin::start(move |request, reply| match request.index {
+            0 => give(request, reply, &sent, TAG, HALF),
+            1 => {
+                reply.write(nonsense);
+                reply.close();
+            }
+            _ => give(request, reply, &sent, TAG, sent.len()),
+        });
+        let server = Launch::new(io, &origin).args(["--resume-attempts", "1"]).start();
+        assert!(!server.get("/x.tgz").whole, "{nonsense}");
+        server.expect_nothing_cached();
+        server.get("/x.tgz").expect(200, &body);
+        assert_eq!(origin.requests()[2].field("Range"), None, "{nonsense}");
+    }
+}
+
+fn a_fill_that_gave_up_for_good_leaves_nothing(io: Io) {
     let body = bytes(LENGTH, 12);
     let sent = body.clone();
     let origin = Origin::start(move |request, reply| match request.field("Range") {

@@ -10,6 +10,7 @@ use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
 use super::super::redirect::{self, Follow};
 use super::super::resume::{Rest, Start};
+use super::super::storable::coding_is_in_name;
 use super::{Body, Kept, Wanted, may_use};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::storable::{NotKept, is_useful, may_keep};
@@ -171,7 +172,7 @@ async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came
     let plain = wanted.key.names_a_file()
         && came.answer.status == 200
         && head.variant.is_only_one()
-        && fill::coding_is_in_name(&came.answer, wanted.key.file_name());
+        && coding_is_in_name(&came.answer, wanted.key.file_name());
     if plain && let Ok(partial) = wanted.exchange.context.shared.store.begin(wanted.key) {
         let length = match framing {
             ResponseBody::Length(length) => Some(length),

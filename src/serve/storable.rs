@@ -1,0 +1,51 @@
+//! Which answers become files.
+
+use crate::http::request::Method;
+use crate::http::response::{ResponseBody, ResponseHead};
+use crate::key::Key;
+use crate::outcome::Why;
+
+/// May this answer be stored under `key`, as far as its head tells? Its length, where it has one.
+pub(super) fn storable(answer: &ResponseHead, key: &Key) -> Result<Option<u64>, Why> {
+    if answer.status != 200 {
+        return Err(Why::Status);
+    }
+    if !coding_is_in_name(answer, key.file_name()) {
+        return Err(Why::Coding);
+    }
+    if answer.fields.tokens("vary").any(|name| name == b"*") {
+        return Err(Why::Vary);
+    }
+    match answer.body(&Method::Get) {
+        Ok(ResponseBody::Length(length)) => Ok(Some(length)),
+        Ok(ResponseBody::Chunked) => Ok(None),
+        Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => Err(Why::NoEnd),
+    }
+}
+
+/// Codings that a file name's own extension explains: old servers label archives so.
+const CODINGS: &[(&[u8], &[&str])] = &[
+    (b"gzip", &["gz", "tgz"]),
+    (b"x-gzip", &["gz", "tgz"]),
+    (b"bzip2", &["bz2", "tbz", "tbz2"]),
+    (b"x-bzip2", &["bz2", "tbz", "tbz2"]),
+    (b"x-xz", &["xz", "txz"]),
+    (b"xz", &["xz", "txz"]),
+    (b"zstd", &["zst", "tzst"]),
+    (b"compress", &["z"]),
+    (b"x-compress", &["z"]),
+];
+
+/// Does the name of the file explain how its bytes are coded?
+pub(super) fn coding_is_in_name(answer: &ResponseHead, name: &str) -> bool {
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let explains = |coding: &[u8]| {
+        coding.eq_ignore_ascii_case(b"identity")
+            || CODINGS.iter().any(|(known, extensions)| {
+                coding.eq_ignore_ascii_case(known)
+                    && extensions.iter().any(|e| extension.eq_ignore_ascii_case(e))
+            })
+    };
+    let mut codings = answer.fields.tokens("content-encoding");
+    codings.next().is_none_or(explains) && codings.next().is_none()
+}
