@@ -209,9 +209,6 @@ async fn left_over<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Option<
 }
 
 /// Goes on with what was left, or removes it and says `None`: then the whole is to be asked for.
-///
-/// Some origins cannot answer for a part. One that does not answer for the rest is asked for the whole, and
-/// what is there of it passed over; only if it does not answer for that either, there is no answer.
 async fn go_on<R: Runtime>(
     exchange: &Exchange<'_, R>,
     left: LeftOver,
@@ -219,26 +216,12 @@ async fn go_on<R: Runtime>(
 ) -> Result<Option<Opened<R>>, Error> {
     let LeftOver { partial, record, stored } = left;
     let identity = &record.identity;
-    let from = identity.ask_from(stored);
-    exchange.log.debug(format_args!("{stored} bytes are left of an earlier fill - asking for the rest"));
-    let rest = head::rest_request(asked, from, identity.condition());
-    let mut asking = (&rest, from);
-    let (answer, body, continuation) = loop {
-        let (request, from) = asking;
-        let is_rest = std::ptr::eq(request, &rest);
-        match redirect::ask(exchange, pending(), request, Follow::Maybe).await {
-            Err(error) if is_rest && is_refusal(&error) => {}
-            Err(error) => {
-                partial.leave(stored);
-                return Err(error);
-            }
-            Ok((answer, body)) => match identity.continues(&answer, from) {
-                Continuation::Later if is_rest => drop(body),
-                continuation => break (answer, body, continuation),
-            },
+    let (answer, body, continuation) = match ask_behind(exchange, stored, identity, asked).await {
+        Ok(answered) => answered,
+        Err(error) => {
+            partial.leave(stored);
+            return Err(error);
         }
-        exchange.log.debug(format_args!("no answer for the rest - asking for the whole"));
-        asking = (asked, 0);
     };
     if let Continuation::From { first, total } = continuation
         && let Some(start) = Start::at(stored, first, total)
@@ -256,6 +239,35 @@ async fn go_on<R: Runtime>(
     drop(partial);
     // A whole one is what would be asked for now.
     Ok((answer.status == 200).then_some(Opened { answer, body, left: None }))
+}
+
+/// Asks for what comes behind the `stored` bytes: the answer, and what it is.
+///
+/// Some origins cannot answer for a part. One that does not answer for the rest is asked for the whole: what
+/// is there of it is passed over.
+async fn ask_behind<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    stored: u64,
+    identity: &Identity,
+    asked: &OriginRequest,
+) -> Result<(ResponseHead, OriginBody<R>, Continuation), Error> {
+    let from = identity.ask_from(stored);
+    exchange.log.debug(format_args!("{stored} bytes are left of an earlier fill - asking for the rest"));
+    let rest = head::rest_request(asked, from, identity.condition());
+    match redirect::ask(exchange, pending(), &rest, Follow::Maybe).await {
+        Ok((answer, body)) => {
+            let continuation = identity.continues(&answer, from);
+            if continuation != Continuation::Later {
+                return Ok((answer, body, continuation));
+            }
+        }
+        Err(error) if is_refusal(&error) => {}
+        Err(error) => return Err(error),
+    }
+    exchange.log.debug(format_args!("no answer for the rest - asking for the whole"));
+    let (answer, body) = redirect::ask(exchange, pending(), asked, Follow::Maybe).await?;
+    let continuation = identity.continues(&answer, 0);
+    Ok((answer, body, continuation))
 }
 
 /// Somebody is there who does not answer this request as it should be: maybe it would another one.

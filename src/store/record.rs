@@ -199,7 +199,7 @@ impl Notes {
     }
 
     /// Writes the record, after a sync if there is to be one. Waits for the disk.
-    fn note(&self, stored: u64, sync: bool) {
+    pub(super) fn note(&self, stored: u64, sync: bool) {
         // Not with the state locked: whoever stores the file looks at it.
         let synced = if sync { Some(file::sync_data(&*self.file)) } else { None };
         if sync {

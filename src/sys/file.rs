@@ -342,7 +342,7 @@ pub fn lock(file: OwnedFd) -> io::Result<Locked> {
 pub fn unlock(file: &Locked) -> io::Result<()> {
     // SAFETY: no memory is passed, and `file` is open for as long as the call takes.
     let call = || unsafe { libc::flock(file.0.as_raw_fd(), libc::LOCK_UN) };
-    retry(|| Errno::result(call())).map(drop).map_err(io::Error::from)
+    retry(|| Errno::result(call())).map(drop)
 }
 
 /// Removes a name.

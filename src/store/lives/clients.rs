@@ -1,5 +1,6 @@
 //! What clients and their fills do in a life, as `serve` does it.
 
+use super::origin::{Rest, Sent, ask_rest};
 use super::*;
 
 /// A client, as `serve::cached` does it.
@@ -10,7 +11,7 @@ pub(super) async fn client(life: Rc<Life>, number: usize) -> Outcome {
         let endings = inflight.endings();
         match life.store.look_up(key.as_str()) {
             Found::File(entry) => {
-                assert_eq!(entry.info.size, life.bodies[number].len() as u64, "a hit that is not whole");
+                assert_eq!(entry.info.size, life.sizes[number] as u64, "a hit that is not whole");
                 return Outcome::Hit;
             }
             Found::Absent => {}
@@ -41,40 +42,94 @@ async fn lead(life: &Rc<Life>, number: usize, permit: Permit) -> Outcome {
     let found = life.store.look_up(life.keys[number].as_str());
     assert!(!matches!(found, Found::File(_)), "{} is there and is fetched again", PATHS[number]);
     let fill = Arc::clone(permit.fill());
-    let fetch =
-        Rc::new(Fetch { fill: Arc::clone(&fill), fate: life.fate(number), given_up: Cell::default() });
+    let fetch = Rc::new(Fetch {
+        fill: Arc::clone(&fill),
+        fate: life.fate(number),
+        given_up: Cell::default(),
+        version: Cell::default(),
+    });
     life.fetches.borrow_mut().push(Rc::clone(&fetch));
     life.dice.pause().await;
-    match fetch.fate {
-        Fate::NoAnswer => {
-            permit.fail(failure());
-            return Outcome::NoAnswer;
-        }
-        Fate::Declined => {
-            permit.decline(Why::Status);
-            return Outcome::Declined;
-        }
-        Fate::Whole | Fate::Breaks(_) | Fate::Dropped(_) | Fate::DiskFull(_) => {}
-    }
-    let partial = match life.store.begin(permit.key()) {
-        Ok(partial) => partial,
-        Err(why) => {
+    let left = Some(&life.store).filter(|store| store.has_left_over(permit.key()));
+    let left = left.and_then(|store| store.left_over(permit.key(), &url(number)));
+    life.dice.pause().await;
+    let (partial, coming) = match begin(life, number, &fetch, left) {
+        Ok(begun) => begun,
+        Err(NoFile::Declined(why)) => {
             permit.decline(why);
             return Outcome::Declined;
         }
+        Err(NoFile::Again | NoFile::Failed(_)) => {
+            permit.fail(failure());
+            return Outcome::NoAnswer;
+        }
     };
-    fill.announce(answer(life, number, partial.file()));
+    if coming.stored > 0 {
+        fill.advance(coming.stored as u64);
+    }
+    fill.announce(answer(coming.end, partial.file()));
     let follower = fill.follow(0);
-    life.spawned.borrow_mut().push(Task::new(run(Rc::clone(life), number, fetch, permit, partial)));
+    life.spawned.borrow_mut().push(Task::new(run(Rc::clone(life), number, fetch, permit, partial, coming)));
     follow(life, number, &fill, follower).await.unwrap()
 }
 
-pub(super) fn answer(life: &Life, number: usize, file: &Arc<Locked>) -> Answer {
+fn url(number: usize) -> Vec<u8> {
+    format!("http://origin{}", PATHS[number]).into_bytes()
+}
+
+/// Goes on with what was left, or begins a file anew.
+fn begin(
+    life: &Life,
+    number: usize,
+    fetch: &Fetch,
+    left: Option<LeftOver>,
+) -> Result<(Partial, Coming), NoFile> {
+    let unanswered = match fetch.fate {
+        Fate::NoAnswer => Some(NoFile::Failed(failure())),
+        Fate::Declined => Some(NoFile::Declined(Why::Status)),
+        Fate::Whole | Fate::Breaks(_) | Fate::Dropped(_) | Fate::DiskFull(_) => None,
+    };
+    if let Some(LeftOver { partial, record, stored }) = left {
+        let rest = match unanswered {
+            None => ask_rest(life, number, usize::try_from(stored).unwrap(), &record.identity),
+            Some(_) => Rest::Unanswered,
+        };
+        match rest {
+            Rest::GoesOn(coming, version) => {
+                life.meet(Event::TakenOver, 1);
+                fetch.version.set(version);
+                return Ok((partial, coming));
+            }
+            Rest::Unanswered => {
+                partial.leave(stored);
+                return Err(unanswered.unwrap_or(NoFile::Declined(Why::Status)));
+            }
+            Rest::Another => drop(partial),
+        }
+    }
+    if let Some(no_file) = unanswered {
+        return Err(no_file);
+    }
+    let Sent { head, body, version } = life.origin.whole(number);
+    fetch.version.set(version);
+    let partial = life.store.begin(&life.keys[number]).map_err(NoFile::Declined)?;
+    let identity = Identity::of(&head, 0).filter(|_| !life.dice.one_in(8));
+    if let Some(identity) = &identity {
+        partial.describe(url(number), Vec::new(), identity.clone());
+    }
+    let end = head.fields.contains("content-length").then_some(body.len());
+    Ok((partial, Coming { body, stored: 0, end, identity }))
+}
+
+pub(super) fn answer(length: Option<usize>, file: &Arc<Locked>) -> Answer {
     let fields = Fields::new();
     let head = ResponseHead { status: 200, reason: Box::default(), version: Version::Http11, fields };
-    let length = life.dice.one_in(2).then_some(life.bodies[number].len() as u64);
+    let length = length.map(|length| length as u64);
     Answer { head, length, modified: Some(MODIFIED), file: Arc::clone(file), kept: None }
 }
+
+/// Times in a row that the rest is asked for.
+const ATTEMPTS: usize = 2;
 
 /// The fetch: body to file, and the file into the line.
 async fn run(
@@ -83,22 +138,31 @@ async fn run(
     fetch: Rc<Fetch>,
     permit: Permit,
     partial: Partial,
+    mut coming: Coming,
 ) -> Option<Outcome> {
-    let body = &life.bodies[number];
-    let mut stored = 0;
-    loop {
+    let mut fate = fetch.fate;
+    while !coming.body.is_empty() || matches!(fate, Fate::Breaks(_)) {
         life.dice.pause().await;
-        let piece = &body[stored..body.len().min(stored + 1 + life.dice.below(80))];
-        match fetch.fate {
-            Fate::Dropped(at) if stored + piece.len() > at => return None,
-            Fate::Breaks(at) if stored + piece.len() > at => {
+        let piece = coming.body.len().min(1 + life.dice.below(80));
+        let is_past = |at: usize| coming.stored + piece > at || piece == 0;
+        match fate {
+            Fate::Dropped(at) if is_past(at) => return None,
+            Fate::Breaks(at) if is_past(at) => match go_on(&life, number, &coming).await {
+                Rest::GoesOn(rest, _) => {
+                    life.meet(Event::GoneOn, 1);
+                    let more = life.dice.below(rest.body.len() + 1);
+                    fate = if life.dice.one_in(2) { Fate::Breaks(rest.stored + more) } else { Fate::Whole };
+                    coming = rest;
+                    continue;
+                }
+                rest @ (Rest::Unanswered | Rest::Another) => {
+                    give_up(&life, permit, partial, coming.stored, &rest);
+                    return None;
+                }
+            },
+            Fate::DiskFull(at) if is_past(at) => {
                 drop(partial);
-                permit.fail(failure());
-                return None;
-            }
-            Fate::DiskFull(at) if stored + piece.len() > at => {
-                drop(partial);
-                unstored(&life, &fetch, permit, &body[stored..]).await;
+                unstored(&life, &fetch, permit, &coming.body).await;
                 return None;
             }
             Fate::Whole
@@ -108,20 +172,48 @@ async fn run(
             | Fate::Dropped(_)
             | Fate::DiskFull(_) => {}
         }
-        if piece.is_empty() {
-            break;
+        let rest = coming.body.split_off(piece);
+        file::write_at(&**partial.file(), &coming.body, coming.stored as u64).unwrap();
+        coming.body = rest;
+        coming.stored += piece;
+        fetch.fill.advance(coming.stored as u64);
+        if life.dice.one_in(3) {
+            partial.notes().note(coming.stored as u64, life.dice.one_in(2));
         }
-        file::write_at(&**partial.file(), piece, stored as u64).unwrap();
-        stored += piece.len();
-        fetch.fill.advance(stored as u64);
     }
     fetch.fill.complete();
     let told = Arc::clone(&life.told);
     let report =
         Box::new(move |outcome: std::io::Result<()>| told.lock().unwrap().push((number, outcome.is_ok())));
-    let (size, modified) = (body.len() as u64, permit.fill().modified());
+    let (size, modified) = (coming.stored as u64, permit.fill().modified());
     life.line.borrow_mut().push(Whole { permit, partial, size, modified, dated: None, report });
     None
+}
+
+/// Asks a few times for the rest of what broke off.
+async fn go_on(life: &Life, number: usize, coming: &Coming) -> Rest {
+    let Some(identity) = &coming.identity else { return Rest::Unanswered };
+    for _ in 0..ATTEMPTS {
+        life.dice.pause().await;
+        match ask_rest(life, number, coming.stored, identity) {
+            Rest::Unanswered => {}
+            rest @ (Rest::GoesOn(..) | Rest::Another) => return rest,
+        }
+    }
+    Rest::Unanswered
+}
+
+/// There is no rest: what is good is left.
+fn give_up(life: &Life, permit: Permit, partial: Partial, stored: usize, why: &Rest) {
+    match why {
+        Rest::Unanswered => {
+            let file = Arc::clone(partial.file());
+            partial.leave(stored as u64);
+            life.meet(Event::LeftByFetch, usize::from(Record::read(&*file).is_some()));
+        }
+        Rest::GoesOn(..) | Rest::Another => drop(partial),
+    }
+    permit.fail(failure());
 }
 
 /// After a disk error: the rest goes through memory.
@@ -157,7 +249,10 @@ async fn follow(
         }
     };
     let outcome = match joined {
-        Ok((follower, answer)) => read(life, number, &answer, &follower, &waiter).await,
+        Ok((follower, answer)) => {
+            let body = body_of(number, fetch.version.get());
+            read(life, &body, &answer, &follower, &waiter).await
+        }
         Err(NoFile::Again) => return None,
         Err(NoFile::Declined(_)) => Outcome::Declined,
         Err(NoFile::Failed(_)) => Outcome::NoAnswer,
@@ -176,8 +271,8 @@ async fn follow(
 }
 
 /// Reads the body, or a part of it, from the file and from memory.
-async fn read(life: &Life, number: usize, answer: &Answer, follower: &Follower, waiter: &Waiter) -> Outcome {
-    let (dice, body) = (&life.dice, &life.bodies[number]);
+async fn read(life: &Life, body: &[u8], answer: &Answer, follower: &Follower, waiter: &Waiter) -> Outcome {
+    let dice = &life.dice;
     let file = fs::File::from(answer.file.as_fd().try_clone_to_owned().unwrap());
     let first = if dice.one_in(3) { dice.below(body.len()) } else { 0 };
     let end = answer
@@ -207,7 +302,7 @@ async fn read(life: &Life, number: usize, answer: &Answer, follower: &Follower, 
         };
         let most = end.unwrap_or(body.len()) - at;
         let count = 1 + dice.below(got.len().min(most));
-        assert_eq!(got[..count], body[at..at + count], "wrong bytes at {at} of {}", PATHS[number]);
+        assert_eq!(got[..count], body[at..at + count], "wrong bytes at {at} of {}", body.len());
         at += count;
         dice.pause().await;
     }
