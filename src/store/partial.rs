@@ -20,13 +20,16 @@ use crate::sys::file::{self, Kind, Locked, Root};
 /// Races lost against other processes before giving up on storing.
 const ATTEMPTS: usize = 16;
 
+/// Times that the way to a directory is walked which others may just have taken away.
+const WALKS: usize = 2;
+
 /// A file being filled. Unlinked on drop unless it got its final name, or is left for a later fill.
 #[derive(Debug)]
 pub struct Partial {
     root: Arc<Root>,
     directory: Arc<OwnedFd>,
-    /// Directories were made for it: their entries need syncing too.
-    new_parents: Option<String>,
+    /// Directories were made for it: their entries need syncing too, and without it they go again.
+    new_parents: Option<NewParents>,
     in_progress: String,
     name: String,
     file: Arc<Locked>,
@@ -35,6 +38,13 @@ pub struct Partial {
     notes: Arc<Notes>,
     left: bool,
     done: bool,
+}
+
+/// Directories that were made for a file: those of `path` beyond its first `there` bytes.
+#[derive(Debug)]
+struct NewParents {
+    path: String,
+    there: usize,
 }
 
 /// What a fill that was cut short has left: a later one may go on with it. Removed on drop, unless it
@@ -58,22 +68,22 @@ impl Partial {
         key: &Key,
     ) -> Result<Self, Why> {
         let (parent, in_progress) = (key.parent(), key.in_progress());
-        let known = parents.get(parent).and_then(|directory| match acquire(&directory, &in_progress) {
+        let mut found = parents.get(parent).map(|known| (acquire(&known, &in_progress), known));
+        let mut made = None;
+        for _ in 0..WALKS {
             // It may be gone by now: the way to it is walked again.
-            Err(Why::Disk) => None,
-            acquired => Some((directory, false, acquired)),
-        });
-        let (directory, made, acquired) = match known {
-            Some(known) => known,
-            None => {
-                let (directory, made) = open_or_make(root, parent)?;
+            if let None | Some((Err(Why::Disk), _)) = found {
+                let (directory, there) = open_or_make(root, parent)?;
+                made = made.or(there);
                 parents.put(parent, &directory);
-                let acquired = acquire(&directory, &in_progress);
-                (directory, made, acquired)
+                found = Some((acquire(&directory, &in_progress), directory));
             }
-        };
-        let mut partial = Self::around(root, directory, keeping, key, acquired?);
-        partial.new_parents = made.then(|| parent.to_owned());
+        }
+        let (acquired, directory) = found.ok_or(Why::Disk)?;
+        let new_parents = made.map(|there| NewParents { path: parent.to_owned(), there });
+        let acquired = acquired.inspect_err(|_| remove_empty(root, new_parents.as_ref()))?;
+        let mut partial = Self::around(root, directory, keeping, key, acquired);
+        partial.new_parents = new_parents;
         Ok(partial)
     }
 
@@ -190,9 +200,7 @@ impl Partial {
 
     /// Last step, beside the sync of its directory: that of the directories made for it. Blocks.
     pub(super) fn sync_new_parents(&self) -> io::Result<()> {
-        let Some(path) = &self.new_parents else {
-            return Ok(());
-        };
+        let Some(NewParents { path, .. }) = &self.new_parents else { return Ok(()) };
         for (end, _) in path.rmatch_indices('/').chain([(0, "")]) {
             let directory = self.root.open_directory(&path[..end])?;
             // Each by itself: they may lie on another file system.
@@ -228,7 +236,15 @@ impl Drop for Partial {
         if !self.done && !self.left && self.still_named() {
             // What cannot be unlinked is stale from now on and is replaced by the next fill.
             drop(file::unlink(&self.directory, &self.in_progress));
+            remove_empty(&self.root, self.new_parents.as_ref());
         }
+    }
+}
+
+/// An empty directory would stand in the way of a file of that name.
+fn remove_empty(root: &Root, new: Option<&NewParents>) {
+    if let Some(NewParents { path, there }) = new {
+        root.remove_empty(path, *there);
     }
 }
 
@@ -255,13 +271,13 @@ impl Parents {
     }
 }
 
-/// The directory, and whether it had to be made.
-fn open_or_make(root: &Root, path: &str) -> Result<(Arc<OwnedFd>, bool), Why> {
-    let (directory, made) = match root.open_directory(path) {
-        Ok(directory) => (directory, false),
-        Err(_) => (root.make_directory(path).map_err(|_| Why::Disk)?, true),
-    };
-    Ok((Arc::new(directory), made))
+/// The directory, and how much of its path was there if some of it had to be made.
+fn open_or_make(root: &Root, path: &str) -> Result<(Arc<OwnedFd>, Option<usize>), Why> {
+    if let Ok(directory) = root.open_directory(path) {
+        return Ok((Arc::new(directory), None));
+    }
+    let (directory, there) = root.make_directory(path).map_err(|_| Why::Disk)?;
+    Ok((Arc::new(directory), Some(there)))
 }
 
 /// The file, locked, and its device and inode.
@@ -277,9 +293,20 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
             result => result,
         };
         let opened = match opened {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_fresh => {
+                file::open_foreign(directory, name)
+            }
+            result => result,
+        };
+        let opened = match opened {
             // Taken away in between; or the directory itself is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 why = Why::Disk;
+                continue;
+            }
+            Err(_) if file::info_at(directory, name).is_ok_and(|info| info.kind == Kind::Other) => {
+                // A link or a socket: no fill of anybody's.
+                file::unlink(directory, name).map_err(|_| Why::Disk)?;
                 continue;
             }
             result => result.map_err(|_| Why::Disk)?,

@@ -183,18 +183,37 @@ impl Root {
         self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
     }
 
-    /// Opens the directory at `path` and makes what is missing of it, mode 0777 less the umask.
-    pub fn make_directory(&self, path: &str) -> io::Result<OwnedFd> {
+    /// Opens the directory at `path` and makes what is missing of it, mode 0777 less the umask. Also how
+    /// much of `path` names what was there before.
+    pub fn make_directory(&self, path: &str) -> io::Result<(OwnedFd, usize)> {
         let mut parent = self.top().directory.try_clone()?;
+        let mut there = 0;
         for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
             let name = path[..end].rsplit('/').next().unwrap_or(path);
             match mkdirat(&parent, name, Mode::from_bits_truncate(0o777)) {
-                Ok(()) | Err(Errno::EEXIST) => {}
+                Ok(()) => {}
+                Err(Errno::EEXIST) => there = end,
                 Err(error) => return Err(error.into()),
             }
             parent = self.open_directory(&path[..end])?;
         }
-        Ok(parent)
+        Ok((parent, there))
+    }
+
+    /// Removes the directories at `path`, from the last one up to but without the one at its first `there`
+    /// bytes, as long as they are empty. May wait for the disk.
+    pub fn remove_empty(&self, path: &str, there: usize) {
+        let mut end = path.len();
+        while end > there {
+            let (above, name) = path[..end].rsplit_once('/').unwrap_or(("", &path[..end]));
+            let removed = self
+                .open_directory(above)
+                .and_then(|directory| Ok(unlinkat(&directory, name, UnlinkatFlags::RemoveDir)?));
+            if removed.is_err() {
+                return;
+            }
+            end = above.len();
+        }
     }
 
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -327,6 +346,12 @@ pub fn create_new(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
 /// Opens an existing file of this very name for reading and writing.
 pub fn open_existing(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    retry(|| openat(directory, name, flags, Mode::empty()))
+}
+
+/// The same for reading only: enough to lock it, where it belongs to somebody else.
+pub fn open_foreign(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     retry(|| openat(directory, name, flags, Mode::empty()))
 }
 

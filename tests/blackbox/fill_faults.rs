@@ -37,6 +37,7 @@ on_both!(
     a_stale_in_progress_file_is_taken_over,
     an_in_progress_file_locked_by_another_process_is_left_alone,
     an_in_progress_symlink_is_not_written_through,
+    a_failed_fill_leaves_no_directory_in_the_way_of_a_file,
     two_servers_on_one_directory_leave_one_exact_file,
     a_killed_servers_partial_never_becomes_the_file,
     a_name_below_a_file_is_passed_whole,
@@ -573,6 +574,36 @@ fn an_in_progress_symlink_is_not_written_through(io: Io) {
     server.get("/x.tgz").expect(200, &body);
     server.get("/x.tgz").expect(200, &body);
     assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    server.expect_cached("x.tgz", &body);
+    server.expect_tree(&["x.tgz"]);
+    assert_eq!(origin.count(), 1);
+}
+
+fn a_failed_fill_leaves_no_directory_in_the_way_of_a_file(io: Io) {
+    let body = bytes(300_000, 15);
+    let sent = body.clone();
+    let origin = Origin::start(move |request, reply| {
+        if request.target.ends_with("/broken.tgz") {
+            reply.write("HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n");
+            reply.write(&sent);
+            reply.close();
+        } else {
+            reply.head(sent.len(), "");
+            reply.write(&sent);
+        }
+    });
+    let server = Server::start(io, &origin);
+    fs::create_dir(server.path("mine")).unwrap();
+    for above in ["a", "a/b.tgz", "mine/c.tgz"] {
+        let broken = server.client().ask("GET", &format!("/{above}/d.tgz/broken.tgz"), "").response("GET");
+        assert!(!broken.whole);
+        let path = format!("{above}/d.tgz");
+        wait_until("the directory is gone", || !server.path(&path).exists());
+        server.get(&format!("/{path}")).expect(200, &body);
+        server.expect_cached(&path, &body);
+        fs::remove_file(server.path(&path)).unwrap();
+    }
+    assert!(server.path("mine").exists(), "a directory that was there before");
 }
 
 fn two_servers_on_one_directory_leave_one_exact_file(io: Io) {

@@ -17,6 +17,7 @@ on_both!(
     behind_a_link_there_is_no_fence_by_default,
     a_fence_that_cannot_be_had_is_refused_only_when_demanded,
     root_becomes_another_user_once_it_listens,
+    a_partial_of_another_user_is_replaced,
     a_user_may_be_a_number_and_a_group_another,
 );
 
@@ -260,6 +261,23 @@ fn root_becomes_another_user_once_it_listens(io: Io) {
     let expected =
         format!("cannot use cache directory \"{dir}\" as nobody (--user, --group): Permission denied\n");
     assert_eq!(said, expected);
+}
+
+fn a_partial_of_another_user_is_replaced(io: Io) {
+    if !is_root() {
+        return;
+    }
+    let origin = Origin::fixed(b"body");
+    let (outside, nobody) = (tempfile::tempdir().unwrap(), nobody());
+    fs::set_permissions(outside.path(), Permissions::from_mode(0o755)).unwrap();
+    let cache = outside.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    chown(&cache, Some(nobody.uid.as_raw()), None).unwrap();
+    fs::write(cache.join("x.tgz.in-progress"), b"of root").unwrap();
+    let server = Launch::new(io, &origin).args(["--user", "nobody"]).cache(&cache).start();
+    server.get("/x.tgz").expect(200, b"body");
+    server.expect_cached("x.tgz", b"body");
+    server.expect_tree(&["x.tgz"]);
 }
 
 fn a_user_may_be_a_number_and_a_group_another(io: Io) {
