@@ -28,6 +28,8 @@ pub struct Identity {
     pub length: Option<u64>,
     /// Content-Encoding as it came, empty for none.
     pub coding: Vec<u8>,
+    /// Where redirects led: a validator is one of a single resource. Nothing for what was asked itself.
+    pub source: Option<Vec<u8>>,
 }
 
 /// What an answer to the question for the rest is.
@@ -65,7 +67,8 @@ impl Identity {
         let settled =
             modified.and_then(date::parse).is_some_and(|changed| changed.saturating_add(SETTLED) <= date);
         let modified = modified.map(<[u8]>::to_vec);
-        let found = Self { etag, modified, length, coding: coding(fields) };
+        let source = answer.source.as_ref().map(|source| source.as_bytes().to_vec());
+        let found = Self { etag, modified, length, coding: coding(fields), source };
         (found.strong_tag().is_some() || (settled && found.is_proof())).then_some(found)
     }
 
@@ -119,7 +122,8 @@ impl Identity {
         };
         let Some(Continuation::From { first, total }) = continuation else { return Continuation::Other };
         let same_length = self.length.is_none() || total == self.length;
-        if same_length && self.is_same(&answer.fields) {
+        let same_source = self.source.as_deref() == answer.source.as_ref().map(|source| source.as_bytes());
+        if same_length && same_source && self.is_same(&answer.fields) {
             Continuation::From { first, total }
         } else {
             Continuation::Other

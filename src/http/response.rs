@@ -31,6 +31,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// The header section. Equal repeated lengths have become one.
     pub fields: Fields,
+    /// Where it is from, if redirects led there: server and path.
+    pub source: Option<Box<str>>,
 }
 
 impl ResponseHead {
@@ -167,7 +169,7 @@ pub fn parse(
     let (version, status, reason) = status_line(line)?;
     let mut fields = head::parse_fields(block, limits.fields)?;
     unite_lengths(&mut fields);
-    Ok(Some((ResponseHead { status, reason: reason.into(), version, fields }, end)))
+    Ok(Some((ResponseHead { status, reason: reason.into(), version, fields, source: None }, end)))
 }
 
 /// The space before the reason is asked of senders even where there is none, but many leave it out.

@@ -125,7 +125,8 @@ fn validator(answer: &Answer, now: u64) -> Option<&[u8]> {
 }
 
 fn is_part_of(head: &ResponseHead, answer: &Answer, span: Span) -> bool {
-    answer.length.is_some_and(|size| proves(head, &answer.head.fields, span, size))
+    let same_source = head.source == answer.head.source;
+    same_source && answer.length.is_some_and(|size| proves(head, &answer.head.fields, span, size))
 }
 
 /// Is this exactly the asked part of the file of `size` bytes that `known` describes?

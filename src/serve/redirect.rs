@@ -154,6 +154,7 @@ async fn ask_unless<R: Runtime>(
         bring_home(&mut head, &trail.at);
     }
     let redirects = trail.seen.len();
+    head.source = (redirects > 0).then(|| format!("{}{}", trail.at.server(), trail.at.path).into());
     adapt_from(&context.shared.config, &mut head, || trail.at);
     Ok(Answered { head, body, redirects })
 }

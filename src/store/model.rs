@@ -114,6 +114,7 @@ impl World {
                 reason: Box::default(),
                 version: Version::Http11,
                 fields: Fields::new(),
+                source: None,
             },
             length: self.length_known.then_some(self.body.len() as u64),
             modified: None,

@@ -63,7 +63,7 @@ impl Record {
 
     /// One line each.
     fn lines(&self) -> Vec<u8> {
-        let Identity { etag, modified, length, coding } = &self.identity;
+        let Identity { etag, modified, length, coding, source } = &self.identity;
         [
             FORM,
             self.boot.as_deref().unwrap_or_default().as_bytes(),
@@ -74,6 +74,7 @@ impl Record {
             etag.as_deref().unwrap_or_default(),
             modified.as_deref().unwrap_or_default(),
             coding,
+            source.as_deref().unwrap_or_default(),
             &self.content_type,
             &self.url,
         ]
@@ -97,8 +98,9 @@ impl Record {
         let length = if length.is_empty() { None } else { Some(number(length)?) };
         let (etag, modified) = (some(line()?), some(line()?));
         let coding = line()?.to_vec();
+        let source = some(line()?);
         let (content_type, url) = (line()?.to_vec(), line()?.to_vec());
-        let identity = Identity { etag, modified, length, coding };
+        let identity = Identity { etag, modified, length, coding, source };
         lines.next().is_none().then_some(Self { boot, synced, mark, url, content_type, identity })
     }
 
@@ -275,6 +277,7 @@ mod tests {
                 modified: Some(b"Sun, 06 Nov 1994 08:49:37 GMT".to_vec()),
                 length: Some(1_000),
                 coding: Vec::new(),
+                source: Some(b"http://mirror/x".to_vec()),
             },
         }
     }
@@ -283,7 +286,8 @@ mod tests {
     fn a_record_reads_back() {
         let dated = Identity { etag: None, ..record().identity };
         let chunked = Identity { length: None, modified: None, ..record().identity };
-        for identity in [record().identity, dated, chunked] {
+        let direct = Identity { source: None, ..record().identity };
+        for identity in [record().identity, dated, chunked, direct] {
             for boot in [Some("one".to_owned()), None] {
                 let record = Record { boot, identity: identity.clone(), ..record() };
                 assert_eq!(Record::decode(&record.encode().unwrap()), Some(record));

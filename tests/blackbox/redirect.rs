@@ -1,7 +1,9 @@
 //! `--follow-redirects`: where the origin leads, what goes along, and where it ends.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::resume;
 use crate::support::sandbox::Limit;
 use crate::support::server::free_port;
 use crate::support::tls::Identity;
@@ -12,6 +14,8 @@ on_both!(
     without_the_option_a_redirect_is_passed_on,
     the_final_answer_is_stored_under_the_path_that_was_asked,
     a_final_answer_in_chunks_is_stored_whole,
+    a_rest_from_another_mirror_is_of_another_file,
+    a_rest_from_the_same_mirror_with_another_signature_goes_on,
     a_relative_location_stays_with_the_host_and_keeps_what_is_for_it,
     authorization_and_cookie_never_come_back_once_dropped,
     a_circle_of_redirects_is_502,
@@ -108,6 +112,46 @@ fn a_final_answer_in_chunks_is_stored_whole(io: Io) {
     let server = following(io, &origin).start();
     server.get("/x.tgz").expect(200, &body);
     server.expect_cached("x.tgz", &body);
+}
+
+/// A mirror whose first answer breaks off if it is to.
+fn mirror(body: &[u8], breaks: bool) -> Origin {
+    let body = body.to_vec();
+    Origin::start(move |request, reply| {
+        let cut = if breaks && request.index == 0 { 100_000 } else { body.len() };
+        resume::give(request, reply, &body, "ETag: \"same\"\r\n", cut);
+    })
+}
+
+fn a_rest_from_another_mirror_is_of_another_file(io: Io) {
+    let (one, two) = (bytes(300_000, 51), bytes(300_000, 52));
+    let mirrors = [mirror(&one, true), mirror(&two, false)];
+    let places = mirrors.each_ref().map(Origin::url);
+    let asked = AtomicUsize::new(0);
+    let origin = redirecting("302 Found", move |path| {
+        let turn = asked.fetch_add(1, Ordering::Relaxed).min(1);
+        format!("{}{path}", places[turn])
+    });
+    let server = following(io, &origin).start();
+    let broken = server.client().ask("GET", "/x.tgz", "").response("GET");
+    assert!(!broken.whole && one.starts_with(&broken.body), "bytes of two mirrors");
+    server.expect_nothing_cached();
+    server.get("/x.tgz").expect(200, &two);
+    server.expect_cached("x.tgz", &two);
+}
+
+fn a_rest_from_the_same_mirror_with_another_signature_goes_on(io: Io) {
+    let body = bytes(300_000, 53);
+    let place = mirror(&body, true);
+    let (to, asked) = (place.url(), AtomicUsize::new(0));
+    let origin = redirecting("302 Found", move |path| {
+        format!("{to}{path}?signature={}", asked.fetch_add(1, Ordering::Relaxed))
+    });
+    let server = following(io, &origin).start();
+    server.get("/x.tgz").expect(200, &body);
+    server.expect_cached("x.tgz", &body);
+    assert_eq!(place.requests()[1].target, "/x.tgz?signature=1");
+    assert_eq!(resume::asked_from(&place.requests()[1]), Some(100_000));
 }
 
 fn a_relative_location_stays_with_the_host_and_keeps_what_is_for_it(io: Io) {

@@ -117,7 +117,13 @@ mod tests {
             None => value.as_bytes().to_vec(),
         };
         let fields = fields.iter().map(|(name, value)| (name, dated(value))).collect();
-        let answer = ResponseHead { status, reason: b"".as_slice().into(), version: Version::Http11, fields };
+        let answer = ResponseHead {
+            status,
+            reason: b"".as_slice().into(),
+            version: Version::Http11,
+            fields,
+            source: None,
+        };
         StoredHead::new(&answer, Times { asked: CAME - 1, came: CAME }, Variant::default(), false)
     }
 

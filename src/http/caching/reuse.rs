@@ -83,8 +83,13 @@ mod tests {
 
     fn head(said: &str) -> StoredHead {
         let fields = Fields::from_iter([("Cache-Control", said)]);
-        let answer =
-            ResponseHead { status: 200, reason: b"".as_slice().into(), version: Version::Http11, fields };
+        let answer = ResponseHead {
+            status: 200,
+            reason: b"".as_slice().into(),
+            version: Version::Http11,
+            fields,
+            source: None,
+        };
         StoredHead::new(&answer, Times { asked: CAME, came: CAME }, Variant::default(), false)
     }
 

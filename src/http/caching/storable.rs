@@ -58,7 +58,13 @@ mod tests {
 
     fn keep(status: u16, said: &[(&str, &str)], request: &[(&str, &str)]) -> Result<(), NotKept> {
         let fields = said.iter().copied().collect();
-        let answer = ResponseHead { status, reason: b"".as_slice().into(), version: Version::Http11, fields };
+        let answer = ResponseHead {
+            status,
+            reason: b"".as_slice().into(),
+            version: Version::Http11,
+            fields,
+            source: None,
+        };
         may_keep(&answer, &request.iter().copied().collect(), true)
     }
 

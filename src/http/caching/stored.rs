@@ -129,6 +129,7 @@ impl StoredHead {
                 reason: self.reason.clone(),
                 version: crate::http::request::Version::Http11,
                 fields: by.clone(),
+                source: None,
             },
             times,
             self.variant.clone(),
@@ -177,7 +178,13 @@ mod tests {
 
     fn answer(fields: &[(&str, &str)]) -> ResponseHead {
         let fields = fields.iter().copied().collect();
-        ResponseHead { status: 200, reason: b"OK".as_slice().into(), version: Version::Http11, fields }
+        ResponseHead {
+            status: 200,
+            reason: b"OK".as_slice().into(),
+            version: Version::Http11,
+            fields,
+            source: None,
+        }
     }
 
     fn stored(fields: &[(&str, &str)]) -> StoredHead {

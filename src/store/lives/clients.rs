@@ -123,7 +123,8 @@ fn begin(
 
 pub(super) fn answer(length: Option<usize>, file: &Arc<Locked>) -> Answer {
     let fields = Fields::new();
-    let head = ResponseHead { status: 200, reason: Box::default(), version: Version::Http11, fields };
+    let head =
+        ResponseHead { status: 200, reason: Box::default(), version: Version::Http11, fields, source: None };
     let length = length.map(|length| length as u64);
     Answer { head, length, modified: Some(MODIFIED), file: Arc::clone(file), kept: None }
 }

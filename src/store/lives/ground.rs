@@ -126,6 +126,8 @@ impl Ground {
             .collect();
         let met = end(life, tasks);
         for (path, aside) in &aside {
+            // It has gone with the file.
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::rename(aside, path).unwrap();
             // A rename between two names of one file does nothing (rename(2)).
             drop(fs::remove_file(aside));

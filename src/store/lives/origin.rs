@@ -33,7 +33,8 @@ impl Origin {
         let version = self.version(number);
         let mut fields = Fields::new();
         lines.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
-        let head = ResponseHead { status, reason: Box::default(), version: Version::Http11, fields };
+        let head =
+            ResponseHead { status, reason: Box::default(), version: Version::Http11, fields, source: None };
         Sent { head, body: body_of(number, version).split_off(first), version }
     }
 

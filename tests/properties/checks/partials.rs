@@ -31,6 +31,7 @@ pub(crate) fn generate(dice: &mut Dice) -> Vec<u8> {
         mostly(dice, &TAGS),
         mostly(dice, &DATES),
         mostly(dice, &["", "gzip", "gzip,br", "\0"]),
+        mostly(dice, &["", "http://m/x", "\u{1}"]),
         mostly(dice, &["text/plain", "", "a\rb"]),
     ];
     let mut out = lines.join("\n").into_bytes();
@@ -65,7 +66,7 @@ fn built(data: &[u8]) -> Option<Record> {
     let mut dice = Dice::of(data);
     let mut pieces = data.split(|&byte| byte == b'\n').map(<[u8]>::to_vec);
     let boot = String::from_utf8(pieces.next()?).ok();
-    let (etag, modified) = (pieces.next(), pieces.next());
+    let (etag, modified, source) = (pieces.next(), pieces.next(), pieces.next());
     let [coding, content_type, url] = [(); 3].map(|()| pieces.next().unwrap_or_default());
     let (length, synced) = (dice.one_in(2).then(|| dice.magnitude()), dice.magnitude());
     let mark = Mark { at: dice.magnitude(), digest: dice.magnitude() };
@@ -75,7 +76,7 @@ fn built(data: &[u8]) -> Option<Record> {
         mark,
         url,
         content_type,
-        identity: Identity { etag, modified, length, coding },
+        identity: Identity { etag, modified, length, coding, source },
     })
 }
 
