@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::sandbox;
 use super::util::PATIENCE;
 
 /// How the body of a response was delimited.
@@ -130,9 +131,10 @@ impl Client {
         drop(self.stream.shutdown(Shutdown::Write));
     }
 
-    /// Goes away the rude way, with a reset.
+    /// Goes away the rude way, with a reset, which is on its way when this returns.
     pub(crate) fn abort(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        sandbox::disconnect(&self.stream);
     }
 
     /// Reads more; false at the end of the stream or on a reset. A time-out fails the test.

@@ -127,6 +127,17 @@ pub(crate) fn set_record(path: &std::path::Path, text: &str) -> bool {
     set == 0
 }
 
+/// Ends a connection now (connect(2) with AF_UNSPEC), where the system can. Closing it ends it only once
+/// every child that is between fork and exec has closed its copy, too.
+pub(crate) fn disconnect(stream: &std::net::TcpStream) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: an address of all zeros is a valid value, and AF_UNSPEC is zero on all systems.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let size = u32::try_from(size_of_val(&nowhere)).unwrap();
+    // SAFETY: the address outlives the call and has the size that is passed; the descriptor is open.
+    unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, size) };
+}
+
 /// Whether the kernel can fence off a process.
 pub(crate) fn has_landlock() -> bool {
     /// Asks for the version of the interface instead of making rules (landlock_create_ruleset(2)).
