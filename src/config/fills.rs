@@ -36,12 +36,12 @@ pub enum Abandon {
 }
 
 impl Abandon {
-    /// Reads `never`, `always` or a percentage.
+    /// Reads `never`, `always` or a percentage, with or without its sign.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "never" => Ok(Self::Never),
             "always" => Ok(Self::Always),
-            _ => number(text)
+            _ => number(text.strip_suffix('%').unwrap_or(text))
                 .and_then(|percent| u8::try_from(percent).ok())
                 .filter(|percent| (1..=100).contains(percent))
                 .map(Self::Below)
@@ -77,7 +77,8 @@ mod tests {
         ] {
             assert_eq!(policy.applies(stored, length), applies, "{policy:?} {stored} {length:?}");
         }
-        for bad in ["", "0", "101", "+5", "some", "60%"] {
+        assert_eq!(Abandon::parse("60%"), Ok(below));
+        for bad in ["", "0", "101", "+5", "some", "%", "60%%"] {
             assert!(Abandon::parse(bad).is_err(), "{bad}");
         }
     }
