@@ -270,9 +270,10 @@ async fn ask_behind<R: Runtime>(
     Ok((answer, body, continuation))
 }
 
-/// Somebody is there who does not answer this request as it should be: maybe it would another one.
+/// Somebody may be there who does not answer this request as it should be: maybe it would another one.
 fn is_refusal(error: &Error) -> bool {
-    error.side == Side::Origin && matches!(error.kind, Kind::Closed | Kind::Protocol | Kind::Redirects)
+    error.side == Side::Origin
+        && matches!(error.kind, Kind::Closed | Kind::Timeout | Kind::Protocol | Kind::Redirects)
 }
 
 /// The fields of an answer that only gave the rest, with those that it need not repeat (RFC 9110

@@ -81,7 +81,7 @@ impl Partial {
         }
         let (acquired, directory) = found.ok_or(Why::Disk)?;
         let new_parents = made.map(|there| NewParents { path: parent.to_owned(), there });
-        let acquired = acquired.inspect_err(|_| remove_empty(root, new_parents.as_ref()))?;
+        let acquired = acquired.inspect_err(|_| remove_empty(root, &directory, new_parents.as_ref()))?;
         let mut partial = Self::around(root, directory, keeping, key, acquired);
         partial.new_parents = new_parents;
         Ok(partial)
@@ -236,15 +236,17 @@ impl Drop for Partial {
         if !self.done && !self.left && self.still_named() {
             // What cannot be unlinked is stale from now on and is replaced by the next fill.
             drop(file::unlink(&self.directory, &self.in_progress));
-            remove_empty(&self.root, self.new_parents.as_ref());
+            remove_empty(&self.root, &self.directory, self.new_parents.as_ref());
         }
     }
 }
 
 /// An empty directory would stand in the way of a file of that name.
-fn remove_empty(root: &Root, new: Option<&NewParents>) {
-    if let Some(NewParents { path, there }) = new {
-        root.remove_empty(path, *there);
+fn remove_empty(root: &Root, directory: &OwnedFd, new: Option<&NewParents>) {
+    if let Some(NewParents { path, there }) = new
+        && let Ok(info) = file::info(directory)
+    {
+        root.remove_empty(path, *there, info.id);
     }
 }
 

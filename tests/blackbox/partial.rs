@@ -418,14 +418,16 @@ fn what_is_kept_of_a_download_serves_while_a_slow_reader_of_it_still_reads(io: I
 
 fn an_origin_that_never_answers_for_the_rest_is_asked_for_the_whole(io: Io) {
     let body = bytes(LENGTH, 19);
-    for resets in [true, false] {
-        let sent = body.clone();
+    for fault in ["reset", "error", "silence"] {
+        let (sent, silence) = (body.clone(), Gate::default());
         let origin = Origin::start(move |request, reply| match request.field("Range") {
-            Some(_) if resets => reply.reset(),
+            Some(_) if fault == "reset" => reply.reset(),
+            Some(_) if fault == "silence" => silence.wait(),
             Some(_) => reply.answer("500 Internal Server Error", "", b"ranges are beyond me"),
             None => give(request, reply, &sent, TAG, if request.index == 0 { HALF } else { sent.len() }),
         });
-        let server = Launch::new(io, &origin).args(["--resume-attempts", "1"]).start();
+        let patience = ["--resume-attempts", "1", "--response-timeout", "0.5"];
+        let server = Launch::new(io, &origin).args(patience).start();
         if !takes_records(server.outside()) {
             return;
         }

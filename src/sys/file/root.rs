@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::super::{is_exhausted, retry};
-use super::{Info, info};
+use super::{Info, info, info_at};
 
 /// Symbolic links followed in one path before it counts as a loop, as in Linux (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -121,16 +121,16 @@ impl Root {
         Ok((parent, there))
     }
 
-    /// Removes the directories at `path`, from the last one up to but without the one at its first `there`
-    /// bytes, as long as they are empty. May wait for the disk.
-    pub fn remove_empty(&self, path: &str, there: usize) {
+    /// Removes the directories at `path`, from the last one, if that is `last` still (device and inode), up
+    /// to but without the one at its first `there` bytes, as long as they are empty. May wait for the disk.
+    pub fn remove_empty(&self, path: &str, there: usize, last: (u64, u64)) {
         let mut end = path.len();
         while end > there {
             let (above, name) = path[..end].rsplit_once('/').unwrap_or(("", &path[..end]));
-            let removed = self
-                .open_directory(above)
-                .and_then(|directory| Ok(unlinkat(&directory, name, UnlinkatFlags::RemoveDir)?));
-            if removed.is_err() {
+            let Ok(directory) = self.open_directory(above) else { return };
+            let is_another =
+                end == path.len() && info_at(&directory, name).map_or(true, |info| info.id != last);
+            if is_another || unlinkat(&directory, name, UnlinkatFlags::RemoveDir).is_err() {
                 return;
             }
             end = above.len();
