@@ -30,7 +30,7 @@ const REFUSAL_TIME: Duration = Duration::from_millis(250);
 /// that it reads the answer instead of a reset (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
-/// At a stop: how long a connection may take to send its first request.
+/// At a stop: how long a connection may take to send its first request, or the rest of a head.
 const LAST_CALL: Duration = Duration::from_millis(500);
 /// Requests of one connection after which others get their turn.
 const TURN: usize = 16;
@@ -155,7 +155,7 @@ async fn answer<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, re
 }
 
 /// Waits for the rest of a head, then answers. One that has not come after a moment may never come: it
-/// gives way to somebody who waits for a place.
+/// gives way to somebody who waits for a place, and to a stop.
 async fn answer_later<R: Runtime>(
     context: &Rc<Context<R>>,
     client: &mut Client<R>,
@@ -165,9 +165,16 @@ async fn answer_later<R: Runtime>(
     let giving_way = async {
         R::sleep(BUSY).await;
         parking.told_to_go().await;
+    };
+    let closing = async {
+        context.closing.heard().await;
+        R::sleep(LAST_CALL).await;
+    };
+    let given_up = async {
+        or(giving_way, closing).await;
         Err(NoRequest::Gone)
     };
-    match or(rest_of_head(context, client, scanned), giving_way).await {
+    match or(rest_of_head(context, client, scanned), given_up).await {
         Ok(request) => answer(context, client, request).await,
         Err(why) => end(context, client, why).await,
     }

@@ -139,6 +139,8 @@ impl Partial {
             file::truncate(&*partial.file, stored).ok()?;
         }
         partial.left = false;
+        // Which of the directories were made for it nobody knows any more, nor whether they were synced.
+        partial.new_parents = Some(NewParents { path: key.parent().to_owned(), there: 0 });
         let record = Record { synced: record.synced.min(stored), ..record };
         partial.notes.describe(record.clone(), true);
         Some(LeftOver { partial, record, stored })

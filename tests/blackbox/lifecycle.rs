@@ -11,6 +11,7 @@ on_both!(
     what_is_in_flight_is_finished,
     a_stop_accepts_no_new_connections,
     the_drain_deadline_ends_it,
+    a_head_that_never_ends_does_not_hold_up_a_stop,
     a_second_signal_ends_it_at_once,
     a_connection_accepted_but_unread_is_served,
     log_lines_are_out_before_the_exit,
@@ -141,6 +142,18 @@ fn the_drain_deadline_ends_it(io: Io) {
     gate.open();
     // No validator, so there is nothing that could be resumed: nothing is left at all.
     server.expect_nothing_cached();
+}
+
+fn a_head_that_never_ends_does_not_hold_up_a_stop(io: Io) {
+    let origin = Origin::silent();
+    // Longer than any test waits.
+    let mut server = Launch::new(io, &origin).args(["--drain-timeout", "600"]).start();
+    let mut client = server.client();
+    client.send("GET /x.tgz HTTP/1.1\r\nX-Long: ");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    client.expect_closed();
 }
 
 fn a_second_signal_ends_it_at_once(io: Io) {

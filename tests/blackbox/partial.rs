@@ -25,6 +25,7 @@ on_both!(
     what_is_kept_of_a_download_serves_while_a_slow_reader_of_it_still_reads,
     an_origin_that_never_answers_for_the_rest_is_asked_for_the_whole,
     a_rest_that_brings_nothing_again_is_begun_anew,
+    a_partial_of_a_file_that_is_gone_takes_its_directories_along,
     a_download_whose_rest_is_nonsense_is_not_kept,
     a_fill_that_gave_up_for_good_leaves_nothing,
     a_fill_without_clients_goes_on_by_default,
@@ -440,6 +441,27 @@ fn an_origin_that_never_answers_for_the_rest_is_asked_for_the_whole(io: Io) {
             [None, Some(HALF), Some(HALF), None]
         );
     }
+}
+
+fn a_partial_of_a_file_that_is_gone_takes_its_directories_along(io: Io) {
+    let body = bytes(LENGTH, 23);
+    let sent = body.clone();
+    let origin = Origin::start(move |request, reply| match request.index {
+        0 => give(request, reply, &sent, TAG, HALF),
+        1 => reply.answer("503 Service Unavailable", "", b"later"),
+        2 | 3 => reply.answer("404 Not Found", "", b"gone"),
+        _ => give(request, reply, &sent, TAG, sent.len()),
+    });
+    let server = Launch::new(io, &origin).args(["--resume-attempts", "1"]).start();
+    if !takes_records(server.outside()) {
+        return;
+    }
+    assert!(!server.get("/a/b.tgz/c.tgz").whole);
+    server.expect_tree(&["a/b.tgz/c.tgz.in-progress"]);
+    server.get("/a/b.tgz/c.tgz").expect(404, b"gone");
+    wait_until("the directories are gone", || !server.path("a").exists());
+    server.get("/a/b.tgz").expect(200, &body);
+    server.expect_cached("a/b.tgz", &body);
 }
 
 fn a_rest_that_brings_nothing_again_is_begun_anew(io: Io) {
