@@ -113,7 +113,7 @@ pub(super) async fn serve<R: Runtime>(
             Input::Partial(scanned) => Box::pin(answer_later(&context, &mut client, scanned, parking)).await,
             Input::None(why) => Box::pin(end(&context, &client, why)).await,
         };
-        if !goes_on {
+        if !goes_on || (client.input.is_empty() && parking.is_place_wanted()) {
             return None;
         }
         first = false;

@@ -2,7 +2,7 @@
 //! the worker waits for all of them on a poller of their own, where the system lets a poller be
 //! waited for; elsewhere each goes on waiting in its own task, among the [`Idlers`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,6 +49,8 @@ pub(super) struct Parking {
     parked: RefCell<Slab<Parked>>,
     /// Those that could not be parked.
     idlers: Idlers,
+    /// Somebody waits for a place, and nobody idles.
+    wanted: Cell<bool>,
     limit: Duration,
 }
 
@@ -57,7 +59,7 @@ impl Parking {
     pub(super) fn new(limit: Duration) -> Self {
         let (poller, ready) = poller::waitable().map(|(poller, ready)| (Rc::new(poller), ready)).unzip();
         let (ready, parked, idlers) = (RefCell::new(ready), RefCell::default(), Idlers::default());
-        Self { poller, ready, parked, idlers, limit }
+        Self { poller, ready, parked, idlers, wanted: Cell::new(false), limit }
     }
 
     /// Is there room at all on this system?
@@ -110,6 +112,16 @@ impl Parking {
         let last = *last;
         parked.retain(|_, parked| parked.ends > last);
         true
+    }
+
+    /// Is there nobody to close, so that one that has just been answered is to go?
+    pub(super) fn want_a_place(&self, wanted: bool) {
+        self.wanted.set(wanted);
+    }
+
+    /// Is it this one, which has just been answered?
+    pub(super) fn is_place_wanted(&self) -> bool {
+        self.wanted.take()
     }
 
     /// Closes all of them.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::{or, zip};
 
@@ -216,13 +216,12 @@ struct Worker<R: Runtime> {
 /// Takes connections until the program is to end.
 async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::Socket>) {
     let shared = &worker.context.shared;
+    let mut crowd = Crowd::default();
     while !shared.stop.is_asked() {
         if worker.guests.is_full() {
-            // Who waits for a place comes before who has one and asks for nothing.
-            if socket::has_waiting(&worker.door) && worker.parking.make_room() {
-                R::turn().await;
-            } else {
-                R::sleep(BACK_OFF).await;
+            match crowd.press(&worker) {
+                Room::Made => R::turn().await,
+                Room::None => R::sleep(BACK_OFF).await,
             }
             continue;
         }
@@ -234,6 +233,35 @@ async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::So
                 R::sleep(BACK_OFF).await;
             }
         }
+    }
+}
+
+/// Those who wait for a place, all places being taken.
+#[derive(Default)]
+struct Crowd {
+    /// Since when, nobody having idled for long enough to be closed.
+    since: Option<Instant>,
+}
+
+/// What has come of looking for a place.
+enum Room {
+    Made,
+    None,
+}
+
+impl Crowd {
+    /// Who waits comes before who has a place and asks for nothing; and, after a while, before who has just
+    /// been answered: clients that ask again and again would keep their places for ever.
+    fn press<R: Runtime>(&mut self, worker: &Worker<R>) -> Room {
+        if !socket::has_waiting(&worker.door) {
+            self.since = None;
+            worker.parking.want_a_place(false);
+        } else if worker.parking.make_room() {
+            return Room::Made;
+        } else if self.since.get_or_insert_with(Instant::now).elapsed() >= BUSY {
+            worker.parking.want_a_place(true);
+        }
+        Room::None
     }
 }
 

@@ -82,7 +82,10 @@ fn remove(root: &Root, path: &str, age: Duration) -> Option<()> {
     if info.kind != Kind::File || !is_old || !is_same {
         return None;
     }
-    file::unlink(&directory, name).ok()
+    file::unlink(&directory, name).ok()?;
+    // A directory of nothing else was made for it, and would stand in the way of a file of that name.
+    root.remove_empty(parent, 0, file::info(&directory).ok()?.id);
+    Some(())
 }
 
 #[cfg(test)]

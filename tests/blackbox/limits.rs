@@ -2,6 +2,7 @@
 //! served as before.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ on_both!(
     a_client_below_the_least_rate_is_cut,
     a_flood_beyond_the_descriptors_costs_no_cpu_and_service_goes_on,
     heads_that_never_end_give_way_to_who_waits,
+    clients_that_ask_again_and_again_give_way_to_who_waits,
 );
 
 fn head(fields: usize, length: usize) -> String {
@@ -356,6 +358,36 @@ fn ticks(server: &Server) -> u64 {
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     // User and system time (proc_pid_stat(5), fields 14 and 15).
     fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+fn clients_that_ask_again_and_again_give_way_to_who_waits(io: Io) {
+    let origin = Origin::fixed(b"body");
+    let server = Launch::new(io, &origin).args(["--workers", "1", "--max-connections", "8"]).start();
+    server.put("x.tgz", b"hit");
+    // Longer than anybody may wait; the end of the test ends it before.
+    let (over, end) = (AtomicBool::new(false), Instant::now() + Duration::from_secs(15));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            let mut client = server.client();
+            client.get("/x.tgz").expect(200, b"hit");
+            let over = &over;
+            scope.spawn(move || {
+                // Never idle for long, and never gone by itself.
+                while !over.load(Ordering::Relaxed) && Instant::now() < end {
+                    client.send_lossy("GET /x.tgz HTTP/1.1\r\nHost: a\r\n\r\n");
+                    if client.try_response("GET").is_none() {
+                        return;
+                    }
+                    thread::sleep(Duration::from_millis(100));
+                }
+            });
+        }
+        let mut late = [(); 3].map(|()| server.client());
+        for client in &mut late {
+            client.get("/x.tgz").expect(200, b"hit");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
 }
 
 fn heads_that_never_end_give_way_to_who_waits(io: Io) {

@@ -632,14 +632,14 @@ fn without_sync_files_are_stored_as_well(io: Io) {
 fn left_overs_are_removed_only_if_so_wished(io: Io) {
     let origin = Origin::silent();
     let dir = tempfile::tempdir().unwrap();
-    for name in ["d/x.tgz.in-progress", "d/y.txt.in-progress", "z.tgz"] {
+    let all = ["d/x.tgz.in-progress", "d/y.txt.in-progress", "e/f/x.tgz.in-progress", "z.tgz"];
+    for name in all {
         let path = dir.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, b"left").unwrap();
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7_200)).unwrap();
     }
-    let all = ["d/x.tgz.in-progress", "d/y.txt.in-progress", "z.tgz"];
     let server = Launch::new(io, &origin).cache(dir.path()).start();
     server.get("/z.tgz").expect(200, b"left");
     server.expect_tree(&all);
@@ -647,6 +647,7 @@ fn left_overs_are_removed_only_if_so_wished(io: Io) {
     let server =
         Launch::new(io, &origin).cache(dir.path()).args(["--sweep-partials", "3600"]).debug().start();
     server.err.wait_for("removed d/x.tgz.in-progress - untouched for long");
+    wait_until("what was made for one of them is gone", || !dir.path().join("e").exists());
     server.expect_tree(&all[1..]);
     server.get("/z.tgz").expect(200, b"left");
 }
