@@ -7,6 +7,7 @@ pub mod listener;
 pub mod manager;
 mod parking;
 pub mod rights;
+mod shares;
 pub mod worker;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
 use guests::Guests;
 use listener::Listening;
+use shares::Shares;
 use worker::{Door, Engine, Plan};
 
 /// The log's last lines get this long to be written.
@@ -44,10 +46,10 @@ pub fn run(config: Config) -> Result<(), String> {
         Workers::Auto => process::allowed_cpus().len().max(1),
         Workers::Count(count) => count.get(),
     };
-    let descriptors = to_share(descriptors, count);
+    let shares = Shares::of(descriptors, count, &config.limits);
     // Rights are given up before the first thread, which would keep them. What goes wrong with it is
     // told in its turn.
-    let landed = land(&config, count, descriptors);
+    let landed = land(&config, count, shares);
     let signals = signals.watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
     log.debug(format_args!("starting server"));
@@ -73,9 +75,9 @@ pub fn run(config: Config) -> Result<(), String> {
         shared: Arc::clone(&shared),
         engine,
         trust,
-        guests: Arc::new(guests(&shared, descriptors)),
-        open_files: open_files(&shared, descriptors, count),
-        exchanges: exchanges(&shared, descriptors, count),
+        guests: Arc::new(Guests::new(shares.clients, shared.config.limits.client_connections)),
+        open_files: shares.files,
+        exchanges: shares.origin,
     };
     let reload = || reload(plan.trust.as_ref(), &log);
     let workers = start(listening, &cpus, &plan)?;
@@ -97,8 +99,8 @@ struct Landed {
 }
 
 /// Opens the cache directory, listens, and gives up the rights that took.
-fn land(config: &Config, workers: usize, descriptors: u64) -> Result<Landed, String> {
-    let pending = config.limits.pending_commits.min(tenths(descriptors, 1));
+fn land(config: &Config, workers: usize, shares: Shares) -> Result<Landed, String> {
+    let pending = shares.commits;
     let memory = config.revalidate.as_ref().map_or(0, |class| class.memory);
     let bounds = Bounds { pending, fills: config.limits.fills, memory, sync: config.fills.sync };
     let store = Store::open(&config.cache_dir, bounds)
@@ -168,48 +170,6 @@ fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
             )),
         },
     }
-}
-
-/// Descriptors that are not the program's own: its streams, its log, the cache directory; and of each
-/// worker the ring, its wake-ups, its listener, and the poller of idle connections.
-fn to_share(descriptors: u64, workers: usize) -> u64 {
-    const OWN: u64 = 12;
-    const WORKERS: u64 = 10;
-    descriptors.saturating_sub(OWN + WORKERS * workers as u64)
-}
-
-/// They are shared out in tenths: five for the clients' sockets, three for files kept open, and two
-/// for what requests to the origin need (its socket, a file, its directory, a pipe) and for whole
-/// files that wait for their names (at most one of these two).
-const CLIENT_TENTHS: u64 = 5;
-const FILE_TENTHS: u64 = 3;
-const ORIGIN_TENTHS: u64 = 2;
-
-fn tenths(descriptors: u64, tenths: u64) -> usize {
-    usize::try_from(descriptors.saturating_mul(tenths) / 10).unwrap_or(usize::MAX)
-}
-
-/// Room for the clients' connections.
-fn guests(shared: &Shared, descriptors: u64) -> Guests {
-    let limits = &shared.config.limits;
-    let share = tenths(descriptors, CLIENT_TENTHS).max(1);
-    Guests::new(limits.connections.map_or(share, |wanted| wanted.min(share)), limits.client_connections)
-}
-
-/// Requests one worker has at the origin at a time; others wait. Each may need a socket, a file, its
-/// directory, and a pipe's two ends.
-fn exchanges(shared: &Shared, descriptors: u64, workers: usize) -> usize {
-    const EACH: usize = 5;
-    let share = tenths(descriptors, ORIGIN_TENTHS) / EACH;
-    let most = shared.config.limits.origin_connections.map_or(share, |wanted| wanted.min(share));
-    (most / workers).max(1)
-}
-
-/// Files one worker keeps open: more than are asked for within a few seconds need not be.
-fn open_files(shared: &Shared, descriptors: u64, workers: usize) -> usize {
-    const MOST: usize = 16 * 1024;
-    let share = (tenths(descriptors, FILE_TENTHS) / workers).min(MOST);
-    shared.config.limits.files.open_files.map_or(share, |wanted| wanted.min(share))
 }
 
 fn start(listening: Listening, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {
