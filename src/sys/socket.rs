@@ -13,6 +13,11 @@ use super::retry;
 /// Connections the kernel may hold for us before they are accepted (capped by the system's own limit).
 const BACKLOG: i32 = 4096;
 
+/// Bytes that a connection holds beyond those under way to its client. Without it that is megabytes, and a
+/// thousand slow readers of long files take all the memory that the system has for TCP.
+#[cfg(target_os = "linux")]
+const MOST_UNSENT: u32 = 512 * 1024;
+
 /// Set on a send that another follows at once (MSG_MORE); systems without it send a little earlier.
 #[cfg(target_os = "linux")]
 const MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
@@ -29,9 +34,23 @@ pub fn listen(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     if shared {
         share_port(&socket)?;
     }
+    cap_unsent(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Bounds what a client that reads slowly makes the system hold for it (TCP_NOTSENT_LOWAT, tcp(7)); those
+/// that are accepted have it from their listener.
+#[cfg(target_os = "linux")]
+fn cap_unsent(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(MOST_UNSENT)
+}
+
+/// The system's own bounds hold.
+#[cfg(not(target_os = "linux"))]
+fn cap_unsent(_: &Socket) -> io::Result<()> {
+    Ok(())
 }
 
 /// Lets other sockets that ask for the same listen on this one's port (SO_REUSEPORT).
