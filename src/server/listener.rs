@@ -45,6 +45,7 @@ fn inherited(count: usize) -> io::Result<Option<Listening>> {
     let address = socket::local_address(first)?;
     for listener in &all {
         socket::never_block(listener)?;
+        socket::cap_unsent(listener);
     }
     let sockets = (0..count).map(|worker| all[worker % all.len()].try_clone()).collect::<io::Result<_>>()?;
     Ok(Some(Listening { address, sockets, inherited: true }))

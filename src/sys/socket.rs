@@ -34,7 +34,7 @@ pub fn listen(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     if shared {
         share_port(&socket)?;
     }
-    cap_unsent(&socket)?;
+    cap_unsent(&socket);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -43,15 +43,14 @@ pub fn listen(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
 /// Bounds what a client that reads slowly makes the system hold for it (TCP_NOTSENT_LOWAT, tcp(7)); those
 /// that are accepted have it from their listener.
 #[cfg(target_os = "linux")]
-fn cap_unsent(socket: &Socket) -> io::Result<()> {
-    socket.set_tcp_notsent_lowat(MOST_UNSENT)
+pub fn cap_unsent(listener: &impl AsFd) {
+    // A system that knows no such option has its own bounds.
+    drop(SockRef::from(listener).set_tcp_notsent_lowat(MOST_UNSENT));
 }
 
 /// The system's own bounds hold.
 #[cfg(not(target_os = "linux"))]
-fn cap_unsent(_: &Socket) -> io::Result<()> {
-    Ok(())
-}
+pub fn cap_unsent(_: &impl AsFd) {}
 
 /// Lets other sockets that ask for the same listen on this one's port (SO_REUSEPORT).
 #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
