@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
@@ -18,13 +18,14 @@ use std::time::Duration;
 use futures_lite::future::{or, poll_once, yield_now, zip};
 
 use super::bell::Bell;
-use super::mailbox::{self, Waiter, Waiters};
-use super::poll::{self, Portable};
+use super::mailbox::{Waiter, Waiters};
+use super::poll::Portable;
 use super::{Listener, Runtime, Socket, TimedOut, blocking, timeout};
 use crate::sys::{socket, would_block};
 
-/// The longest any wait of these tests may last.
-const PATIENCE: Duration = Duration::from_secs(20);
+mod harness;
+
+use harness::*;
 
 macro_rules! on_every_backend {
     ($($name:ident),+ $(,)?) => { $(
@@ -63,71 +64,6 @@ on_every_backend!(
     connections_are_accepted_ready_for_use,
     a_bell_wakes_everybody_from_then_on,
 );
-
-fn portable<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
-    poll::run(|| within::<Portable>(test())).unwrap();
-}
-
-#[cfg(target_os = "linux")]
-fn uring<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
-    use super::uring::{RingFlags, Uring, run};
-    match RingFlags::probe() {
-        Ok(flags) => run(flags, || within::<Uring>(test())).unwrap(),
-        Err(error) => {
-            assert!(std::env::var_os("FS_CACHE_TEST_REQUIRE_URING").is_none(), "io_uring refused: {error}");
-            eprintln!("SKIPPED: io_uring is refused on this host ({error})");
-        }
-    }
-}
-
-/// Runs a test with a mailbox on its thread, for no longer than [`PATIENCE`].
-async fn within<R: Runtime>(test: impl Future<Output = ()>) {
-    mailbox::open::<R>().unwrap();
-    timeout::<R, _>(PATIENCE, test).await.expect("the test stands still");
-}
-
-/// Waits until `probe` is true.
-async fn until<R: Runtime>(probe: impl Fn() -> bool) {
-    while !probe() {
-        R::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// Both ends of a TCP connection, non-blocking.
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (far, _) = listener.accept().unwrap();
-    near.set_nonblocking(true).unwrap();
-    far.set_nonblocking(true).unwrap();
-    (near, far)
-}
-
-/// One end as the loop's own, the same for direct calls, and the other end.
-fn known<R: Runtime>() -> (R::Socket, TcpStream, TcpStream) {
-    let (near, far) = tcp_pair();
-    let ours = R::socket(OwnedFd::from(near.try_clone().unwrap())).unwrap();
-    (ours, near, far)
-}
-
-/// Writes until the kernel takes no more.
-fn stuff(mut stream: &TcpStream) {
-    let full = loop {
-        match stream.write(&[0; 64 * 1024]) {
-            Ok(count) => assert!(count > 0),
-            Err(error) => break error,
-        }
-    };
-    assert!(would_block(&full), "{full}");
-}
-
-/// Reads all that is there until `peer` could write again.
-async fn drain<R: Runtime>(mut stream: &TcpStream, stop: &Cell<bool>) {
-    while !stop.get() {
-        while matches!(stream.read(&mut [0; 64 * 1024]), Ok(1..)) {}
-        R::sleep(Duration::from_millis(1)).await;
-    }
-}
 
 async fn a_spawned_task_runs_later_and_alone<R: Runtime>() {
     let seen = Rc::new(RefCell::new(Vec::new()));
