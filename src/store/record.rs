@@ -207,6 +207,9 @@ impl Notes {
         if sync {
             self.keeping.syncing.store(false, Ordering::Release);
         }
+        if self.state().record.is_none() {
+            return;
+        }
         let mark = Mark::of(&*self.file, stored);
         let mut state = self.state();
         let Some(record) = &mut state.record else { return };
