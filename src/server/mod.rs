@@ -5,17 +5,20 @@ pub mod guests;
 mod idlers;
 pub mod listener;
 pub mod manager;
+mod opening;
 mod parking;
 pub mod rights;
 mod shares;
 pub mod worker;
 
+use std::mem;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Pinning, Workers};
+use crate::config::{Config, Pinning};
 use crate::observe::log::Log;
 use crate::serve::Shared;
 use crate::serve::redirect::Name;
@@ -42,10 +45,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     process::keep_memory();
     let descriptors = process::raise_descriptor_limit().unwrap_or(1024);
-    let count = match config.workers {
-        Workers::Auto => process::allowed_cpus().len().max(1),
-        Workers::Count(count) => count.get(),
-    };
+    let count = shares::workers(config.workers, process::allowed_cpus().len(), descriptors)?;
     let shares = Shares::of(descriptors, count, &config.limits);
     // Rights are given up before the first thread, which would keep them. What goes wrong with it is
     // told in its turn.
@@ -56,12 +56,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
     let trust = load_trust(&config, &log)?;
-    let Landed { store, cpus, listening, said } = landed?;
+    let Landed { store, cpus, mut listening, said } = landed?;
     store.start().map_err(|error| format!("cannot start a thread: {error}"))?;
-    announce(&config, &listening, &log);
-    for line in said {
-        log.debug(format_args!("{line}"));
-    }
     let redirects = config.follow_redirects.then(Name::unique);
     let shared = Arc::new(Shared {
         config,
@@ -71,6 +67,7 @@ pub fn run(config: Config) -> Result<(), String> {
         stop: Arc::default(),
         redirects,
     });
+    let (arrival, opening) = opening::of(listening.sockets.len());
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,
@@ -78,9 +75,17 @@ pub fn run(config: Config) -> Result<(), String> {
         guests: Arc::new(Guests::new(shares.clients, shared.config.limits.client_connections)),
         open_files: shares.files,
         exchanges: shares.origin,
+        arrival,
     };
     let reload = || reload(plan.trust.as_ref(), &log);
-    let workers = start(listening, &cpus, &plan)?;
+    let doors = mem::take(&mut listening.sockets);
+    let workers = start(doors, listening.inherited, &cpus, &plan)?;
+    opening.wait()?;
+    announce(&shared.config, &listening, &log);
+    for line in said {
+        log.debug(format_args!("{line}"));
+    }
+    opening.open();
     manager::ready();
     start_sweeping(&shared);
     let result = wait(&signals, workers, &shared, &reload);
@@ -172,14 +177,16 @@ fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
     }
 }
 
-fn start(listening: Listening, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {
+fn start(doors: Vec<OwnedFd>, inherited: bool, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {
     let mut workers = Vec::new();
-    for (number, listener) in listening.sockets.into_iter().enumerate() {
+    for (number, listener) in doors.into_iter().enumerate() {
         let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
         let plan = plan.clone();
-        let door = Door { listener, inherited: listening.inherited, busy: plan.shared.stop.busy() };
+        let door = Door { listener, inherited, busy: plan.shared.stop.busy() };
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-        let spawned = thread.spawn(move || worker::run(&plan, door, cpu));
+        let spawned = thread.spawn(move || {
+            worker::run(&plan, door, cpu).inspect_err(|reason| plan.arrival.fail(reason.clone()))
+        });
         workers.push(spawned.map_err(|error| format!("cannot start a worker: {error}"))?);
     }
     Ok(workers)

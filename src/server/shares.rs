@@ -1,11 +1,14 @@
 //! Who gets how many of the process's descriptors.
 
-use crate::config::Limits;
+use crate::config::{Limits, Workers};
 
 /// Descriptors that are not for sharing: the program's streams, its log, the cache directory; and of each
-/// worker the ring, its wake-ups, its listener, and the poller of idle connections.
+/// worker the ring, its wake-ups, its listener, and the poller of idle connections (13 with io_uring, 12 with
+/// epoll).
 const OWN: u64 = 12;
-const WORKERS: u64 = 10;
+const WORKERS: u64 = 13;
+/// Of those that are, a worker with fewer could not answer anybody.
+const LEAST: u64 = 7;
 /// Clients' sockets get half of the others, or up to so many tenths if the operator wants that.
 const HALF: u64 = 5;
 const MOST: u64 = 8;
@@ -29,6 +32,20 @@ pub(super) struct Shares {
     pub(super) origin: usize,
     /// Whole files that wait for their names.
     pub(super) commits: usize,
+}
+
+/// So many workers, or as many as there are descriptors for; not even one is told of.
+pub(super) fn workers(wanted: Workers, cores: usize, descriptors: u64) -> Result<usize, String> {
+    let most = usize::try_from(descriptors.saturating_sub(OWN) / (WORKERS + LEAST)).unwrap_or(usize::MAX);
+    let (count, fitting) = match wanted {
+        Workers::Auto => (1, cores.clamp(1, most.max(1))),
+        Workers::Count(count) => (count.get(), count.get()),
+    };
+    if count <= most {
+        return Ok(fitting);
+    }
+    let needed = OWN + count as u64 * (WORKERS + LEAST);
+    Err(format!("the limit of open files is {descriptors}: {count} workers (--workers) need {needed}"))
 }
 
 impl Shares {
@@ -59,10 +76,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn workers_are_as_many_as_there_are_descriptors_for() {
+        let count = |count| Workers::Count(std::num::NonZeroUsize::new(count).unwrap());
+        assert_eq!(workers(Workers::Auto, 2, 20_000), Ok(2));
+        assert_eq!(workers(Workers::Auto, 64, 1024), Ok(50));
+        assert_eq!(workers(Workers::Auto, 64, 32), Ok(1));
+        assert!(workers(Workers::Auto, 64, 31).is_err());
+        assert_eq!(workers(count(12), 2, 256), Ok(12));
+        let refused = "the limit of open files is 256: 13 workers (--workers) need 272";
+        assert_eq!(workers(count(13), 2, 256), Err(refused.to_owned()));
+    }
+
+    #[test]
     fn more_for_clients_leaves_less_for_files_and_never_nothing() {
         let shares = |wanted| {
             let limits = Limits { connections: wanted, pending_commits: usize::MAX, ..Limits::default() };
-            let Shares { clients, files, origin, commits } = Shares::of(20_032, 2, &limits);
+            let Shares { clients, files, origin, commits } = Shares::of(20_038, 2, &limits);
             (clients, files, origin, commits)
         };
         assert_eq!(shares(None), (10_000, 3_000, 400, 2_000));

@@ -11,6 +11,7 @@ use futures_lite::future::{or, zip};
 
 use super::connection::{self, BUSY};
 use super::guests::{Guest, Guests};
+use super::opening::Arrival;
 use super::parking::{Idle, Parking};
 use crate::config::IoChoice;
 use crate::observe::log::Lane;
@@ -25,7 +26,7 @@ use crate::serve::ready::ReadyFiles;
 use crate::serve::splice::Pipes;
 use crate::serve::{Context, Shared};
 use crate::stop::Busy;
-use crate::sys::{process, socket};
+use crate::sys::{self, process, socket};
 use crate::upstream::{Trust, Upstream};
 
 /// Pause after an accept that failed for want of descriptors or memory, and while the limit of
@@ -93,7 +94,12 @@ const READINESS: &str = if cfg!(polling_test_poll_backend) {
 
 #[cfg(target_os = "linux")]
 fn refused(error: &std::io::Error) -> String {
-    format!("io_uring refused: {}", process::error_name(error))
+    format!("io_uring refused: {}{}", process::error_name(error), remedy(error))
+}
+
+/// What helps against an error at the start.
+fn remedy(error: &std::io::Error) -> &'static str {
+    if sys::is_exhausted(error) { " (fewer --workers, or a higher descriptor limit)" } else { "" }
 }
 
 /// What every worker is started with.
@@ -111,6 +117,8 @@ pub struct Plan {
     pub open_files: usize,
     /// Requests one worker has at the origin at a time.
     pub exchanges: usize,
+    /// Where a worker tells that it has what it needs.
+    pub arrival: Arrival,
 }
 
 /// Where a worker's connections come in.
@@ -148,7 +156,7 @@ pub fn run(plan: &Plan, door: Door, cpu: Option<usize>) -> Result<(), String> {
 }
 
 async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("cannot start a worker: {error}");
+    let failed = |error: std::io::Error| format!("cannot start a worker: {error}{}", remedy(&error));
     let Some(Door { listener, inherited, busy }) = door else {
         return Err("a worker was started twice".to_owned());
     };
@@ -184,11 +192,15 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
     let worker = Rc::new(Worker { context, parking, guests, door });
     R::spawn(keep_house(Rc::clone(&worker)));
     R::spawn(watch_parked(Rc::clone(&worker)));
+    // They take what they need in their first turn.
+    R::turn().await;
     if inherited {
         let listener = ReadyListener::<R>::new(listener).map_err(failed)?;
+        plan.arrival.arrive();
         R::spawn(accept_inherited(Rc::clone(&worker), listener));
     } else {
         let listener = R::listener(listener).map_err(failed)?;
+        plan.arrival.arrive();
         R::spawn(accept(Rc::clone(&worker), listener));
     }
     plan.shared.stop.wait().await.map_err(failed)?;

@@ -1,6 +1,7 @@
 //! Which engine runs and what the program says about it, workers, and the listening port.
 
 use std::fs;
+use std::net::TcpStream;
 use std::thread;
 
 use crate::support::sandbox::Limit;
@@ -15,6 +16,7 @@ on_both!(
     a_restart_on_the_same_port_need_not_wait,
     the_descriptor_limit_is_raised_to_the_hard_one,
     few_descriptors_do_not_stop_the_server,
+    workers_that_there_are_no_descriptors_for_are_refused,
 );
 
 fn the_engine_line_names_the_engine(io: Io) {
@@ -150,7 +152,7 @@ fn a_restart_on_the_same_port_need_not_wait(io: Io) {
     let addr = first.addr();
     first.kill();
     // The system closes a killed process's listener a moment later.
-    wait_until("the first is gone", || std::net::TcpStream::connect(addr).is_err());
+    wait_until("the first is gone", || TcpStream::connect(addr).is_err());
     let second = Launch::new(io, &origin).port(port).start();
     second.get("/y.tgz").expect(200, b"body");
 }
@@ -175,6 +177,22 @@ fn few_descriptors_do_not_stop_the_server(io: Io) {
     }
     server.get("/new.tgz").expect(200, b"body");
     server.get("/pass").expect(200, b"body");
+}
+
+fn workers_that_there_are_no_descriptors_for_are_refused(io: Io) {
+    let origin = Origin::fixed(b"body");
+    let launch = |workers| Launch::new(io, &origin).debug().args(["--workers", workers]);
+    // More than half of these are the workers' own.
+    let server = launch("12").limit(Limit::Descriptors(256, 256)).start();
+    let flood: Vec<_> = (0..500).filter_map(|_| TcpStream::connect(server.addr()).ok()).collect();
+    drop(flood);
+    server.get("/x.tgz").expect(200, b"body");
+    for workers in ["13", "22", "60"] {
+        let (status, said) = launch(workers).limit(Limit::Descriptors(256, 256)).fail();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("{workers} workers (--workers) need ")), "{said}");
+        assert!(!said.contains("listening on"), "{said}");
+    }
 }
 
 #[test]
