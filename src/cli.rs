@@ -290,6 +290,8 @@ mod tests {
         (&["-c/proc/nonexistent"], SET, "cannot use cache directory \"/proc/nonexistent\" (--cache-dir): No such file or directory"),
         (&["--stall-timeout=0"], SET, "cannot use time \"0\" (--stall-timeout): expected a number of seconds from 0.001 to a year"),
         (&[], ("FS_CACHE_DRAIN_TIMEOUT", "NaN"), "cannot use time \"NaN\" (FS_CACHE_DRAIN_TIMEOUT): expected a number of seconds from 0.001 to a year"),
+        (&["--revalidate-after=soon"], SET, "cannot use time \"soon\" (--revalidate-after): expected a number of seconds from 0.001 to a year, 0 or heuristic"),
+        (&["--stale-if-error=-1"], SET, "cannot use time \"-1\" (--stale-if-error): expected a number of seconds from 0.001 to a year, 0 or forever"),
         (&["-c/dev/null"], SET, "cannot use cache directory \"/dev/null\" (--cache-dir): Not a directory"),
         (&["--preset=apt,yum"], SET, "cannot use preset \"apt,yum\" (--preset): expected names out of pkgsrc, apt, rpm, arch, alpine, freebsd, openbsd, void, nix, pip, npm, cargo, go, maven, rubygems, conda, hackage, cran, cpan"),
         (&["-c", ""], SET, "cannot use cache directory \"\" (--cache-dir): the name is empty"),

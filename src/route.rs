@@ -45,7 +45,7 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
     if !matches!(request.method, Method::Get | Method::Head) {
         return Route::Pass(Why::Method);
     }
-    if classes.revalidate.is_some() && path.key.as_ref().is_some_and(Key::is_reserved) {
+    if path.key.as_ref().is_some_and(Key::is_reserved) {
         return Route::Pass(Why::Reserved);
     }
     let checked = |pattern: &Pattern| {

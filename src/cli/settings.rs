@@ -396,9 +396,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a number of seconds from 0.001 to a year".to_owned())
 }
 
-/// The same, and 0 for no time at all.
-fn seconds_or_none(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { seconds(text) }
+/// The same, 0 for no time at all; an error names the `word` that stands for a time as well.
+fn seconds_or_none(text: &str, word: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { seconds(text).map_err(|why| format!("{why}, 0 or {word}")) }
 }
 
 /// The cache directory; one that does not exist yet is made, as the original did when it stored

@@ -42,9 +42,11 @@ pub struct RequestHead {
 
 impl RequestHead {
     /// Path and query as they came. Scheme and authority of an absolute-form are left out, `*` stays `*`.
-    /// An absolute-form without a path has the path `/` (RFC 9112 section 3.2.1).
+    /// An absolute-form without a path has the path `/` (RFC 9112 section 3.2.1), or is about the whole server
+    /// (section 3.2.4).
     pub fn origin_form(&self) -> Cow<'_, [u8]> {
         match split_absolute(&self.target) {
+            Some((_, b"")) if self.method.as_str() == "OPTIONS" => b"*".into(),
             Some((_, rest)) if !rest.starts_with(b"/") => [b"/", rest].concat().into(),
             Some((_, rest)) => rest.into(),
             None => (&*self.target).into(),
@@ -63,6 +65,14 @@ impl RequestHead {
     /// What follows the first `?` of the target, as it came.
     pub fn query(&self) -> Option<&[u8]> {
         memchr(b'?', &self.target).map(|at| &self.target[at + 1..])
+    }
+
+    /// How many more programs may forward this request, if it is one that tells (RFC 9110 section 7.6.2).
+    pub fn forwards_left(&self) -> Option<u64> {
+        if !matches!(self.method.as_str(), "OPTIONS" | "TRACE") {
+            return None;
+        }
+        digits(self.fields.only("max-forwards")?).map(|number| number.parse().unwrap_or(u64::MAX))
     }
 
     /// Does the client want the connection to stay (RFC 9112 section 9.3)?

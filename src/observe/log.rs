@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,13 @@ struct State {
     writing: bool,
     /// Somebody waits for all of it to be written.
     urgent: bool,
+}
+
+impl State {
+    fn take_lost(&mut self) -> u64 {
+        let lost = |lane: &Arc<Mutex<Lines>>| std::mem::take(&mut lock(lane).lost);
+        std::mem::take(&mut self.lost) + self.lanes.iter().map(lost).sum::<u64>()
+    }
 }
 
 /// Access lines of one worker.
@@ -103,7 +111,26 @@ impl Log {
         let mut state = lock(&self.state);
         (state.pending, state.urgent) = (true, true);
         self.more.notify_one();
-        drop(self.written.wait_timeout_while(state, limit, |state| state.pending || state.writing));
+        let waited = self.written.wait_timeout_while(state, limit, |state| state.pending || state.writing);
+        drop(waited);
+    }
+
+    /// Writes what [`flush`](Self::flush) does, and if that takes too long at least how many lines are lost.
+    pub fn end(&self, limit: Duration) {
+        self.flush(limit);
+        let lost = lock(&self.state).take_lost();
+        if lost == 0 {
+            return;
+        }
+        // Stderr may not be read either.
+        let (done, ended) = mpsc::channel::<String>();
+        let telling = std::thread::Builder::new().spawn(move || {
+            tell_lost(lost);
+            drop(done);
+        });
+        if telling.is_ok() {
+            drop(ended.recv_timeout(limit));
+        }
     }
 
     /// Wakes the writing thread, unless it is about to look anyway.
@@ -122,7 +149,7 @@ impl Log {
             drop(io::stdout().lock().write_all(&out).and_then(|()| io::stdout().flush()));
             drop(io::stderr().lock().write_all(&err));
             if lost > 0 {
-                drop(writeln!(io::stderr().lock(), "{lost} log lines lost: the log is not read fast enough"));
+                tell_lost(lost);
             }
             for buffer in [&mut out, &mut err] {
                 buffer.clear();
@@ -145,18 +172,20 @@ impl Log {
         let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         (state.pending, state.writing) = (false, true);
         std::mem::swap(err, &mut state.stderr);
-        let mut lost = std::mem::take(&mut state.lost);
         for lane in &state.lanes {
             let mut lines = lock(lane);
-            lost += std::mem::take(&mut lines.lost);
             if out.is_empty() {
                 std::mem::swap(out, &mut lines.text);
             } else {
                 out.append(&mut lines.text);
             }
         }
-        lost
+        state.take_lost()
     }
+}
+
+fn tell_lost(lines: u64) {
+    drop(writeln!(io::stderr().lock(), "{lines} log lines lost: the log is not read fast enough"));
 }
 
 /// One worker's way to the access log. Its lines wait in a buffer of their own, so that workers do

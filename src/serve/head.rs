@@ -210,6 +210,10 @@ pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
         RequestBody::Length(length) => fields.push(b"Content-Length", length.to_string().as_bytes()),
         RequestBody::Chunked => fields.push(b"Transfer-Encoding", b"chunked"),
     }
+    if let Some(left) = request.forwards_left() {
+        fields.remove("max-forwards");
+        fields.push(b"Max-Forwards", left.saturating_sub(1).to_string().as_bytes());
+    }
     OriginRequest { method: request.method.clone(), target: origin.target(&request.origin_form()), fields }
 }
 

@@ -33,6 +33,9 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
     if head::has_looped(exchange.request) {
         return looped(exchange, client).await;
     }
+    if exchange.request.forwards_left() == Some(0) {
+        return last(exchange, client).await;
+    }
     exchange.log.debug(format_args!("request will be proxied with no caching"));
     let answered = match exchange.request.body {
         RequestBody::None | RequestBody::Length(0) => bodiless(exchange, client, why).await,
@@ -55,6 +58,15 @@ pub async fn looped<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) 
     let error = Error::new(Side::Us, Kind::Loop);
     exchange.log.debug(format_args!("error with proxy request {error}"));
     client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await
+}
+
+/// Answers a request that may be forwarded no more (RFC 9110 section 7.6.2). What came with it is not told back: a
+/// TRACE would show a page's script what it may not see (section 9.3.8).
+async fn last<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Reply {
+    exchange.log.debug(format_args!("answered here - Max-Forwards is 0"));
+    let bodiless = matches!(exchange.request.body, RequestBody::None | RequestBody::Length(0));
+    let status = if exchange.request.method.as_str() == "TRACE" { 501 } else { 200 };
+    client.send_empty(status, exchange.keep() && bodiless).await
 }
 
 async fn bodiless<R: Runtime>(

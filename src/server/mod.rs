@@ -89,7 +89,7 @@ pub fn run(config: Config) -> Result<(), String> {
     manager::ready();
     start_sweeping(&shared);
     let result = wait(&signals, workers, &shared, &reload);
-    log.flush(FLUSH_TIME);
+    log.end(FLUSH_TIME);
     shared.store.abandon_all();
     result
 }

@@ -21,6 +21,7 @@ on_both!(
     a_directory_is_400_with_an_empty_body,
     a_fifo_or_device_is_never_served,
     in_progress_names_are_passed,
+    the_programs_own_directory_is_passed,
     a_trailing_slash_is_never_a_file,
     odd_but_legal_names_round_trip,
     a_cache_directory_that_does_not_exist_is_made,
@@ -242,6 +243,20 @@ fn in_progress_names_are_passed(io: Io) {
     assert_eq!(origin.count(), 4);
     server.expect_tree(&["x.tgz.in-progress"]);
     server.expect_cached("x.tgz.in-progress", b"half a file");
+}
+
+fn the_programs_own_directory_is_passed(io: Io) {
+    let origin = Origin::fixed(b"the origin's");
+    let server = Launch::new(io, &origin).cache_everything().start();
+    server.put(".fs-caching-server/heads/x.tgz", b"a head");
+    for target in
+        ["/.fs-caching-server/heads/x.tgz", "/a/..//%2efs-caching-server/new.tgz", "/.fs-caching-server"]
+    {
+        server.get(target).expect(200, b"the origin's");
+    }
+    server.get("/a/.fs-caching-server/x.tgz").expect(200, b"the origin's");
+    assert_eq!(origin.count(), 4);
+    server.expect_tree(&[".fs-caching-server/heads/x.tgz", "a/.fs-caching-server/x.tgz"]);
 }
 
 fn a_trailing_slash_is_never_a_file(io: Io) {

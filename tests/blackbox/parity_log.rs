@@ -32,6 +32,7 @@ on_both!(
     a_full_log_disk_does_not_stop_it,
     a_reader_that_stalls_does_not_stop_it,
     lines_lost_to_a_stalled_reader_are_counted_on_stderr,
+    lines_lost_are_counted_at_the_end_too,
     a_reader_that_goes_away_does_not_stop_it,
 );
 
@@ -500,6 +501,30 @@ fn lines_lost_to_a_stalled_reader_are_counted_on_stderr(io: Io) {
     assert!(lines.load(Ordering::Acquire) * 12_000 > 8_000_000, "fewer lines kept than fit");
     client.get("/x.tgz").expect(200, b"body");
     wait_until("the next line is out", || lines.load(Ordering::Acquire) + lost() == requests + 1);
+}
+
+fn lines_lost_are_counted_at_the_end_too(io: Io) {
+    let origin = Origin::silent();
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let server = Launch::new(io, &origin).stdout(writer).start();
+    server.put("x.tgz", b"body");
+    let query = "q".repeat(12_000);
+    let mut client = server.client();
+    for _ in 0..150 {
+        for _ in 0..10 {
+            client.ask("GET", &format!("/x.tgz?{query}"), "");
+        }
+        for _ in 0..10 {
+            client.response("GET").expect(200, b"body");
+        }
+    }
+    drop(client);
+    server.signal(libc::SIGTERM);
+    wait_until("it ends", || server.gone());
+    let told = server.err.wait_for("log lines lost");
+    let lost: u64 = told.split_once(' ').unwrap().0.parse().unwrap();
+    assert!((1..1_500).contains(&lost), "{told}");
+    drop(reader);
 }
 
 fn a_reader_that_goes_away_does_not_stop_it(io: Io) {

@@ -12,6 +12,7 @@ use crate::support::{Client, Framing, Gate, Io, Launch, Origin, Server, bytes, o
 on_both!(
     a_path_that_does_not_match_is_proxied_and_not_stored,
     every_method_goes_upstream_with_its_body,
+    the_last_of_the_programs_that_may_forward_a_request_answers_it,
     a_body_without_length_goes_upstream_whole,
     a_large_upload_arrives_exactly,
     a_request_body_streams_before_its_end,
@@ -79,6 +80,38 @@ fn every_method_goes_upstream_with_its_body(io: Io) {
     let want: Vec<_> = methods.iter().flat_map(|m| [*m, *m]).collect();
     assert_eq!(seen, want);
     server.expect_nothing_cached();
+}
+
+/// RFC 9110 section 7.6.2.
+fn the_last_of_the_programs_that_may_forward_a_request_answers_it(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        let left = request.all("Max-Forwards").join(",");
+        reply.answer("200 OK", "", format!("{} {left}", request.target).as_bytes());
+    });
+    let server = Server::start(io, &origin);
+    let mut client = server.client();
+    for (method, target, fields, status, body) in [
+        ("OPTIONS", "/x", "Max-Forwards: 1\r\n", 200, "/x 0"),
+        ("OPTIONS", "*", "max-forwards: 0010\r\n", 200, "* 9"),
+        ("OPTIONS", "http://other", "", 200, "* "),
+        ("OPTIONS", "http://other?", "", 200, "/? "),
+        ("TRACE", "/x", "Max-Forwards: 18446744073709551617\r\n", 200, "/x 18446744073709551614"),
+        ("OPTIONS", "/x", "Max-Forwards: 0\r\n", 200, ""),
+        ("OPTIONS", "*", "Max-Forwards: 0\r\n", 200, ""),
+        ("TRACE", "/x", "Max-Forwards: 0\r\n", 501, ""),
+        // Not of theirs, or no number: as it came.
+        ("PROPFIND", "/x", "Max-Forwards: 0\r\n", 200, "/x 0"),
+        ("GET", "/x", "Max-Forwards: 0\r\n", 200, "/x 0"),
+        ("OPTIONS", "/x", "Max-Forwards: many\r\n", 200, "/x many"),
+        ("OPTIONS", "/x", "Max-Forwards: 2\r\nMax-Forwards: 3\r\n", 200, "/x 2,3"),
+    ] {
+        let answer = client.ask(method, target, fields).response(method);
+        answer.expect(status, body.as_bytes()).expect_keep_alive();
+    }
+    assert_eq!(origin.count(), 9);
+    client.ask("OPTIONS", "/x", "Max-Forwards: 0\r\nContent-Length: 3\r\n").send("abc");
+    client.response("OPTIONS").expect(200, b"");
+    client.expect_closed();
 }
 
 fn a_body_without_length_goes_upstream_whole(io: Io) {

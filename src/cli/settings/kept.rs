@@ -35,12 +35,12 @@ impl Flags {
         let after = pick(&self.revalidate_after, "--revalidate-after", "FS_CACHE_REVALIDATE_AFTER");
         let after = after.map(|time| match time.value.as_str() {
             "heuristic" => Ok(After::Heuristic),
-            _ => time.read("time", seconds_or_none).map(After::Time),
+            _ => time.read("time", |text| seconds_or_none(text, "heuristic")).map(After::Time),
         });
         let if_error = pick(&self.stale_if_error, "--stale-if-error", "FS_CACHE_STALE_IF_ERROR");
         let if_error = if_error.map(|time| match time.value.as_str() {
             "forever" => Ok(IfError::Forever),
-            _ => time.read("time", seconds_or_none).map(IfError::Time),
+            _ => time.read("time", |text| seconds_or_none(text, "forever")).map(IfError::Time),
         });
         let memory = pick(&self.revalidate_memory, "--revalidate-memory", "FS_CACHE_REVALIDATE_MEMORY");
         let memory = memory.map_or(Ok(Revalidate::MEMORY), |size| size.read("size", count))?;
