@@ -43,6 +43,8 @@ pub enum Why {
     Returned,
     /// The directory that is no part of the served tree.
     Reserved,
+    /// Whether the pattern matches would take too long to find out.
+    Pattern,
     /// The request or the answer says `no-store`.
     NoStore,
     /// The answer says `private`.
@@ -108,6 +110,7 @@ impl Why {
             Self::FillsFull => "too many fills",
             Self::Returned => "came back by a redirect",
             Self::Reserved => "reserved directory",
+            Self::Pattern => "regex takes too long",
             Self::NoStore => "no-store",
             Self::Private => "private",
             Self::NoCache => "request says no-cache",
@@ -128,6 +131,7 @@ impl Why {
             | Self::LeadsOutside
             | Self::NotRegular
             | Self::Reserved
+            | Self::Pattern
             | Self::Returned => "bypass",
             // What the client asked for kept it from being answered.
             Self::NoCache | Self::NoStore => "request",

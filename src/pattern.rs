@@ -1,37 +1,33 @@
 //! Which paths are cached: an ECMAScript pattern, as `new RegExp(source)` reads it without flags.
 //!
 //! A pattern is parsed here by the grammar of JavaScript, legacy forms included, into a small tree whose leaves are
-//! sets of UTF-16 code units. The tree is then written out again in the plainest terms (`[\u{61}-\u{7A}]`) for one of
-//! two engines, so that the meaning of an escape or a shorthand never depends on the engine:
+//! sets of UTF-16 code units. The tree is run by one of two engines:
 //!
-//! * `regex`, which takes time linear in the path, for everything regular;
-//! * `regress` for look-around and back-references, and for what is too large for `regex`.
+//! * `regex`, which takes time linear in the path, for everything regular. The tree is written out for it in the
+//!   plainest terms (`[\u{61}-\u{7A}]`), so that the meaning of an escape or a shorthand does not depend on it;
+//! * one of our own for look-around and back-references, and for what is too large for `regex`.
 //!
-//! JavaScript counts code units: to it, U+1F600 is two surrogates, and `.` matches either. Neither engine knows
+//! JavaScript counts code units: to it, U+1F600 is two surrogates, and `.` matches either. `regex` does not know
 //! lone surrogates, so the surrogate 0xD83D stands as the private character U+10D83D in the pattern and in the path
 //! alike. Only paths with characters beyond U+FFFF pay for that.
 
+mod backtrack;
 mod node;
 mod print;
-mod reduce;
+mod program;
 mod syntax;
 mod units;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use node::Node;
-use print::Dialect;
+use program::Program;
 
 /// Programs above this size go to the other engine, whose programs stay as small as their source.
 const PROGRAM_BYTES: usize = 4 << 20;
 
 /// A compiled pattern. Cheap to clone.
-///
-/// With the engine `regex` a match takes time linear in the path. With `regress` a pattern such as `(?=(a+)+$)` can
-/// take exponential time, as it did in JavaScript: the engine has no limit on backtracking, and only the operator,
-/// who writes the pattern, and the bound on the length of a target stand against it.
 #[derive(Clone)]
 pub struct Pattern {
     source: Arc<str>,
@@ -41,7 +37,7 @@ pub struct Pattern {
 #[derive(Clone)]
 enum Engine {
     Linear(regex::Regex),
-    Backtracking(Arc<regress::Regex>),
+    Backtracking(Arc<Program>),
 }
 
 /// Why a pattern is refused: one line that names the construct.
@@ -70,8 +66,14 @@ impl Pattern {
         Ok(Self { source: source.into(), engine })
     }
 
-    /// Whether the pattern matches anywhere in `path`.
+    /// Whether the pattern matches anywhere in `path`; not if that takes too long to find out.
     pub fn matches(&self, path: &str) -> bool {
+        self.try_matches(path) == Some(true)
+    }
+
+    /// Whether the pattern matches anywhere in `path`. `None` if that takes too long to find out, which depends on the
+    /// two alone, and happens with look-around and back-references only.
+    pub fn try_matches(&self, path: &str) -> Option<bool> {
         self.engine.matches(path)
     }
 
@@ -108,11 +110,11 @@ impl Pattern {
         out
     }
 
-    /// The engine that runs it: `regex` or `regress`.
+    /// The engine that runs it: `regex` or `backtracking`.
     pub fn engine(&self) -> &'static str {
         match self.engine {
             Engine::Linear(_) => "regex",
-            Engine::Backtracking(_) => "regress",
+            Engine::Backtracking(_) => "backtracking",
         }
     }
 }
@@ -124,11 +126,12 @@ impl fmt::Debug for Pattern {
 }
 
 impl Engine {
-    fn matches(&self, path: &str) -> bool {
-        let path: Cow<'_, str> = units::text(path);
+    fn matches(&self, path: &str) -> Option<bool> {
         match self {
-            Self::Linear(regex) => regex.is_match(&path),
-            Self::Backtracking(regex) => regex.find(&path).is_some(),
+            Self::Linear(regex) => Some(regex.is_match(&units::text(path))),
+            Self::Backtracking(program) => {
+                backtrack::finds(program, &path.encode_utf16().collect::<Vec<_>>())
+            }
         }
     }
 }
@@ -143,28 +146,15 @@ fn line_end(c: char) -> String {
 
 /// `None` if the pattern is not regular or its program would be too large.
 fn linear(tree: &Node) -> Option<Engine> {
-    let text = print::print(tree, Dialect::Regex)?;
+    let text = print::print(tree)?;
     let mut builder = regex::RegexBuilder::new(&text);
     let regex = builder.size_limit(PROGRAM_BYTES).nest_limit(print::NESTING).build();
     regex.ok().map(Engine::Linear)
 }
 
 fn backtracking(tree: &Node) -> Result<Engine, PatternError> {
-    let refused = |what: &str| PatternError(what.to_owned());
-    let reduced = if !reduce::refers_back(tree) {
-        reduce::reduce(tree)
-    } else if reduce::has_empty_rounds(tree) {
-        return Err(refused(
-            "quantifiers inside each other over what may match nothing, together with a back-reference",
-        ));
-    } else {
-        Some(tree.clone())
-    };
-    let text =
-        reduced.filter(|tree| !reduce::is_large(tree)).and_then(|tree| print::print(&tree, Dialect::Regress));
-    let text = text.ok_or_else(|| refused("too many quantifiers inside each other"))?;
-    let regex = regress::Regex::with_flags(&text, "u").map_err(|error| PatternError(error.to_string()))?;
-    Ok(Engine::Backtracking(Arc::new(regex)))
+    let program = Program::of(tree).map(|program| Engine::Backtracking(Arc::new(program)));
+    program.ok_or_else(|| PatternError("too many quantifiers inside each other".to_owned()))
 }
 
 #[cfg(test)]

@@ -48,10 +48,8 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
     if path.key.as_ref().is_some_and(Key::is_reserved) {
         return Route::Pass(Why::Reserved);
     }
-    let checked = |pattern: &Pattern| {
-        pattern.matches(&path.normalized) && !classes.rules.is_file_of_another(&path.normalized)
-    };
-    if classes.revalidate.as_ref().is_some_and(checked) {
+    let Some(class) = class(&path.normalized, classes) else { return Route::Pass(Why::Pattern) };
+    if class == Class::Revalidate {
         return match path.key {
             Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
             Some(key) if request.query().is_none() && !classes.rules.is_document(&path.normalized) => {
@@ -60,7 +58,7 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
             Some(_) | None => Route::Check(Key::resource(&path.normalized, request.query())),
         };
     }
-    if !classes.immutable.matches(&path.normalized) {
+    if class == Class::None {
         return Route::Pass(Why::NoMatch);
     }
     match path.key {
@@ -71,4 +69,23 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
         Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
         Some(key) => Route::Cache(key),
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Class {
+    Immutable,
+    Revalidate,
+    None,
+}
+
+/// The class of a path; `None` if a pattern takes too long to tell.
+fn class(path: &str, classes: &Classes) -> Option<Class> {
+    if let Some(pattern) = &classes.revalidate
+        && pattern.try_matches(path)?
+        && !classes.rules.is_file_of_another(path)
+    {
+        return Some(Class::Revalidate);
+    }
+    let immutable = classes.immutable.try_matches(path)?;
+    Some(if immutable { Class::Immutable } else { Class::None })
 }

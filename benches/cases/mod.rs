@@ -117,7 +117,7 @@ fn paths() -> Vec<Case> {
 
 fn routes() -> Vec<Case> {
     let backtracking = Pattern::new(BACKTRACKING).expect("a good pattern");
-    assert_eq!(backtracking.engine(), "regress");
+    assert_eq!(backtracking.engine(), "backtracking");
     let default = Pattern::new(Pattern::DEFAULT).expect("a good pattern");
     let routed = |name, text, pattern: &Pattern| {
         let classes = Classes { immutable: pattern.clone(), revalidate: None, rules: Rules::default() };

@@ -309,8 +309,8 @@ fn both_engines_answer_as_node() {
         let tree = syntax::parse(source).unwrap();
         assert_eq!(
             backtracking(&tree).unwrap().matches(input),
-            expected,
-            "{pattern:?} on {input:?} by regress"
+            Some(expected),
+            "{pattern:?} on {input:?} by backtracking"
         );
     }
 }
@@ -336,16 +336,15 @@ fn the_linear_engine_takes_what_is_regular() {
         assert_eq!(Pattern::new(source).unwrap().engine(), "regex", "{source}");
     }
     for source in [r"(?=a)", r"(a)\1", r"(?<!a)b", r"[a-z]{1000000}"] {
-        assert_eq!(Pattern::new(source).unwrap().engine(), "regress", "{source}");
+        assert_eq!(Pattern::new(source).unwrap().engine(), "backtracking", "{source}");
     }
 }
 
 #[test]
 fn what_no_engine_takes_is_named() {
     let cases = [
-        (r"(a)(?:\1*b*?(?:\1x?)*)*".to_owned(), "together with a back-reference"),
         (format!("{}a{}", "(?:".repeat(101), ")".repeat(101)), "more than 100 groups"),
-        ("(?=a)".to_owned() + &"(?:".repeat(60) + "a?b?c?" + &")*d?e?f?".repeat(60), "quantifiers inside"),
+        ("(?=a)".to_owned() + "[a-z]{0,100001}", "quantifiers inside"),
         ("(?=a)".to_owned() + &"(?:".repeat(60) + "a" + &"){2}".repeat(60), "quantifiers inside"),
     ];
     for (source, reason) in cases {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// A set of code units as sorted ranges that neither overlap nor touch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct UnitSet(Vec<(u16, u16)>);
 
 const DIGITS: &[(u16, u16)] = &[(0x30, 0x39)];
@@ -42,6 +42,11 @@ impl UnitSet {
         };
         let set = Self(set.to_vec());
         Some(if letter.is_ascii_uppercase() { set.inverted() } else { set })
+    }
+
+    pub(super) fn contains(&self, unit: u16) -> bool {
+        let at = self.0.partition_point(|&(first, _)| first <= unit);
+        at.checked_sub(1).is_some_and(|at| unit <= self.0[at].1)
     }
 
     pub(super) fn add(&mut self, first: u16, last: u16) {

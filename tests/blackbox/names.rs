@@ -11,6 +11,7 @@ use crate::support::{Io, Launch, Origin, Server, on_both};
 on_both!(
     names_are_decoded_and_normalised,
     the_pattern_sees_the_decoded_normalised_path,
+    a_regex_that_could_backtrack_for_ever_holds_nobody_up,
     an_undecodable_path_is_400_with_an_empty_body,
     a_nul_in_the_path_is_400,
     no_path_leads_out_of_the_cache_directory,
@@ -71,6 +72,30 @@ fn the_pattern_sees_the_decoded_normalised_path(io: Io) {
     assert_eq!(origin.count(), 8);
     client.get("/x%2E%74gz").expect(200, b"body");
     server.expect_cached("x.tgz", b"body");
+}
+
+fn a_regex_that_could_backtrack_for_ever_holds_nobody_up(io: Io) {
+    let origin = Origin::fixed(b"the origin's");
+    let server = Launch::new(io, &origin)
+        .debug()
+        .args(["--workers", "1", "-r", r"^(?!.*/\.)(.*/)*[^/]+\.tgz$|^/(a+)\1+b"])
+        .start();
+    server.put("x.tgz", b"a file");
+    let leavers: Vec<_> = (0..12)
+        .map(|n| {
+            let mut client = server.client();
+            client.ask("GET", &format!("/{}{n}", "/a".repeat(100)), "");
+            client
+        })
+        .collect();
+    drop(leavers);
+    server.get("/x.tgz").expect(200, b"a file");
+    server.get("/aaab").expect(200, b"the origin's");
+    server.expect_cached("aaab", b"the origin's");
+    // Nobody can tell in time whether this one matches.
+    server.get(&format!("/{}", "a".repeat(4_000))).expect(200, b"the origin's");
+    server.err.wait_for("not cached - regex takes too long");
+    server.expect_tree(&["aaab", "x.tgz"]);
 }
 
 fn an_undecodable_path_is_400_with_an_empty_body(io: Io) {
