@@ -59,7 +59,7 @@ pub fn parse<A: Into<OsString>>(
     }
     if flags.updates {
         return Ok(Request::Print(format!(
-            "{PROGRAM} {version}\nno server is asked for updates; install the newest release with: cargo install {PROGRAM}\n"
+            "{PROGRAM} {version}\nno server is asked for updates; install the newest source over it with: cargo install --path .\n"
         )));
     }
     let print_only = flags.print_config;
@@ -292,6 +292,8 @@ mod tests {
         (&[], ("FS_CACHE_DRAIN_TIMEOUT", "NaN"), "cannot use time \"NaN\" (FS_CACHE_DRAIN_TIMEOUT): expected a number of seconds from 0.001 to a year"),
         (&["--revalidate-after=soon"], SET, "cannot use time \"soon\" (--revalidate-after): expected a number of seconds from 0.001 to a year, 0 or heuristic"),
         (&["--stale-if-error=-1"], SET, "cannot use time \"-1\" (--stale-if-error): expected a number of seconds from 0.001 to a year, 0 or forever"),
+        (&["--open-files=x"], SET, "cannot use number of files \"x\" (--open-files): expected auto or a whole number"),
+        (&["--resume-attempts=4294967296"], SET, "cannot use number \"4294967296\" (--resume-attempts): expected a whole number up to 4294967295"),
         (&["-c/dev/null"], SET, "cannot use cache directory \"/dev/null\" (--cache-dir): Not a directory"),
         (&["--preset=apt,yum"], SET, "cannot use preset \"apt,yum\" (--preset): expected names out of pkgsrc, apt, rpm, arch, alpine, freebsd, openbsd, void, nix, pip, npm, cargo, go, maven, rubygems, conda, hackage, cran, cpan"),
         (&["-c", ""], SET, "cannot use cache directory \"\" (--cache-dir): the name is empty"),

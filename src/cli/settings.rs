@@ -215,7 +215,9 @@ impl Flags {
             bytes(&self.small_body_memory, "--small-body-memory", "FS_CACHE_SMALL_BODY_MEMORY", memory)?;
         let open_files = match pick(&self.open_files, "--open-files", "FS_CACHE_OPEN_FILES") {
             Some(setting) if setting.value == "auto" => None,
-            Some(setting) => Some(setting.read("number of files", count)?),
+            Some(setting) => Some(setting.read("number of files", |text| {
+                count(text).map_err(|_| "expected auto or a whole number".to_owned())
+            })?),
             None => default.open_files.map(|files| files as u64),
         };
         let look_up = pick(&self.look_up_time, "--look-up-time", "FS_CACHE_LOOK_UP_TIME");

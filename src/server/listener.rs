@@ -44,6 +44,9 @@ fn inherited(count: usize) -> io::Result<Option<Listening>> {
     let Some(first) = all.first() else { return Ok(None) };
     let address = socket::local_address(first)?;
     for listener in &all {
+        if !socket::is_listening(listener)? {
+            return Err(io::Error::other("it does not listen"));
+        }
         socket::never_block(listener)?;
         socket::cap_unsent(listener);
     }

@@ -70,6 +70,12 @@ pub fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
+/// Does it take connections?
+#[cfg(target_os = "linux")]
+pub fn is_listening(socket: &impl AsFd) -> io::Result<bool> {
+    retry(|| nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::AcceptConn))
+}
+
 /// The address at the other end of a socket.
 pub fn peer_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
     let address = SockRef::from(socket).peer_addr()?;
@@ -212,4 +218,19 @@ pub(crate) fn borrow<T>(_owner: &T, fd: std::os::fd::RawFd) -> std::os::fd::Borr
     // SAFETY: the number comes from `_owner`, which keeps the descriptor open, and the result
     // borrows `_owner`.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_listener_listens() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        assert!(!is_listening(&socket).unwrap());
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        assert!(!is_listening(&socket).unwrap());
+        socket.listen(1).unwrap();
+        assert!(is_listening(&socket).unwrap());
+    }
 }

@@ -161,7 +161,7 @@ impl<R: Runtime> Upstream<R> {
         input: &mut Vec<u8>,
         method: &Method,
     ) -> Result<ResponseHead, Error> {
-        for _ in 0..MAX_INTERIM {
+        for _ in 0..=MAX_INTERIM {
             let head = self.read_one_head(transport, input).await?;
             if !head.is_interim() {
                 // A bad body length shows here already, before anyone has seen the head.

@@ -10,6 +10,7 @@ on_both!(
     a_204_passes_without_a_body,
     a_304_to_an_unconditional_fill_passes,
     interim_answers_in_any_pieces_are_swallowed,
+    sixteen_interim_answers_are_swallowed_and_no_more,
     a_flood_of_interim_answers_is_502,
     an_endless_trickle_of_interim_answers_is_cut,
     a_length_beside_a_coding_is_502,
@@ -105,6 +106,21 @@ fn a_304_to_an_unconditional_fill_passes(io: Io) {
         assert_eq!(response.all("ETag"), ["\"a\""]);
     });
     assert_eq!(origin.connections(), 1);
+}
+
+fn sixteen_interim_answers_are_swallowed_and_no_more(io: Io) {
+    for (count, status) in [(16, 200), (17, 502)] {
+        let origin = Origin::start(move |_, reply| {
+            for _ in 0..count {
+                reply.write("HTTP/1.1 102 Processing\r\n\r\n");
+            }
+            reply.answer("200 OK", "", b"body");
+        });
+        let server = Server::start(io, &origin);
+        for target in ["/x.tgz", "/pass"] {
+            assert_eq!(server.get(target).status, status, "{count} before {target}");
+        }
+    }
 }
 
 fn interim_answers_in_any_pieces_are_swallowed(io: Io) {

@@ -13,13 +13,12 @@ impl Flags {
         let default = Fills::default();
         let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
         let attempts = pick(&self.resume_attempts, "--resume-attempts", "FS_CACHE_RESUME_ATTEMPTS");
-        let attempts =
-            attempts.map_or(Ok(u64::from(default.resume_attempts)), |n| n.read("number", count))?;
+        let attempts = attempts.map_or(Ok(default.resume_attempts), |n| n.read("number", small_count))?;
         let abandon = pick(&self.abandon_fill, "--abandon-fill", "FS_CACHE_ABANDON_FILL");
         let sweep = pick(&self.sweep_partials, "--sweep-partials", "FS_CACHE_SWEEP_PARTIALS");
         Ok(Fills {
             sweep: sweep.map(|age| age.read("time", seconds)).transpose()?,
-            resume_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            resume_attempts: attempts,
             abandon: abandon.map_or(Ok(default.abandon), |when| when.read("policy", Abandon::parse))?,
             sync: !(self.no_sync || set(env, "FS_CACHE_NO_SYNC").is_some()),
         })
@@ -61,4 +60,9 @@ impl Flags {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         Ok(pattern.map(|pattern| Revalidate { pattern, policy, memory }))
     }
+}
+
+fn small_count(text: &str) -> Result<u32, String> {
+    let number = count(text)?;
+    u32::try_from(number).map_err(|_| format!("expected a whole number up to {}", u32::MAX))
 }
