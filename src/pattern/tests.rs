@@ -383,12 +383,18 @@ fn atom() -> impl Strategy<Value = String> {
 }
 
 fn simple_pattern() -> impl Strategy<Value = String> {
-    atom().prop_recursive(4, 16, 4, |inner| {
+    pattern_with(&["(?:"])
+}
+
+/// Groups are opened in one of these ways.
+fn pattern_with(open: &'static [&'static str]) -> impl Strategy<Value = String> {
+    atom().prop_recursive(4, 16, 4, move |inner| {
         let repeat = proptest::sample::select(vec!["*", "+", "?", "*?", "{2}", "{1,}", "{0,3}?"]);
         prop_oneof![
             proptest::collection::vec(inner.clone(), 1..4).prop_map(|parts| parts.concat()),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a}|{b}")),
-            (inner, repeat).prop_map(|(a, repeat)| format!("(?:{a}){repeat}")),
+            (inner.clone(), repeat).prop_map(|(a, repeat)| format!("(?:{a}){repeat}")),
+            (proptest::sample::select(open), inner).prop_map(|(open, a)| format!("{open}{a})")),
         ]
     })
 }
@@ -401,6 +407,18 @@ proptest! {
         if let Ok(backtracking) = backtracking(&tree) {
             prop_assert_eq!(linear.matches(&input), backtracking.matches(&input));
         }
+    }
+
+    #[test]
+    fn what_is_found_is_seen_from_the_beginning(
+        source in pattern_with(&["(", "(?=", "(?!", "(?<=", "(?<!"]),
+        input in "[ab./\u{1f600}]{0,8}",
+    ) {
+        let found = Pattern::new(&source).unwrap().try_matches(&input);
+        let seen = Pattern::new(&format!("^(?=[^]*(?:{source}))")).unwrap().try_matches(&input);
+        prop_assert!(found.is_some() && found == seen, "{found:?} {seen:?}");
+        let unseen = Pattern::new(&format!("^(?![^]*(?:{source}))")).unwrap().try_matches(&input);
+        prop_assert_eq!(unseen, found.map(|found| !found));
     }
 
     #[test]
