@@ -35,6 +35,8 @@ pub enum Why {
     Disk,
     /// No descriptor is left to look into the cache directory.
     Descriptors,
+    /// A file that is being fetched has the name of a directory above.
+    Below,
     /// Too many whole files wait for the disk to take them.
     DiskBehind,
     /// As many files are being fetched as may be.
@@ -100,6 +102,7 @@ impl Why {
             Self::LeadsOutside => "link leads out of the cache directory",
             Self::NotRegular => "not a regular file",
             Self::HeldElsewhere => "being filled by another process",
+            Self::Below => "below a file that is being fetched",
             Self::Status => "status",
             Self::Coding => "content coding",
             Self::Vary => "Vary: *",
@@ -138,6 +141,7 @@ impl Why {
             // No file could be used, although the cache was asked for one.
             Self::HeadOnMiss
             | Self::HeldElsewhere
+            | Self::Below
             | Self::Status
             | Self::Coding
             | Self::Vary

@@ -11,6 +11,7 @@ use super::redirect::{self, Follow};
 use super::{Exchange, head, pass};
 use crate::error::Error;
 use crate::http::fields::Fields;
+use crate::http::identity;
 use crate::http::multipart::{self, read_content_range};
 use crate::http::range::Span;
 use crate::http::request::Method;
@@ -140,13 +141,12 @@ fn proves(head: &ResponseHead, known: &Fields, span: Span, size: u64) -> bool {
         Some(known_tag) => tag == Some(known_tag) && (date.is_none() || date == known.get("last-modified")),
         None => tag.is_none() && date.is_some() && date == known.get("last-modified"),
     };
-    let coded = given.tokens("content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity"));
     head.status == 206
         && !multipart::is_one(given)
         && range == Some((span, size))
         && length == Ok(ResponseBody::Length(span.count()))
         && same
-        && (!coded || tag.is_some())
+        && identity::coding(given) == identity::coding(known)
 }
 
 #[cfg(test)]
@@ -219,6 +219,8 @@ mod tests {
                 false,
             ),
             ("206 OK", format!("{base}\nLast-Modified: {DATE}\nContent-Encoding: gzip"), false, false),
+            ("206 OK", format!("{base}\nETag: \"a\"\nContent-Encoding: gzip"), false, false),
+            ("206 OK", format!("{base}\nETag: \"a\"\nContent-Encoding: identity"), true, false),
             ("206 OK", format!("{base}\nETag: \"a\"\nContent-Range: bytes 10-19/100"), false, false),
             (
                 "206 OK",

@@ -147,7 +147,7 @@ impl Documents {
     }
 
     fn write(&self, key: &Key, name: &str, head: &StoredHead, body: &[u8]) -> io::Result<()> {
-        let (directory, _) = self.root.make_directory(&directory())?;
+        let (directory, _) = self.root.make_directory(&directory(), None)?;
         // One thread writes, so a process needs no more than one such name.
         let new = format!("{NEW}{}", std::process::id());
         drop(file::unlink(&directory, &new));

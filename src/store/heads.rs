@@ -129,7 +129,7 @@ impl Heads {
 
     fn write_beside(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let (directory, _) = self.root.make_directory(&directory())?;
+        let (directory, _) = self.root.make_directory(&directory(), None)?;
         let new = format!("new-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         // Left by a process of the same number, if at all.
         drop(file::unlink(&directory, &new));

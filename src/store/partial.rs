@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::mark::Mark;
 use super::record::{Keeping, Notes, Record};
 use crate::http::identity::Identity;
-use crate::key::Key;
+use crate::key::{IN_PROGRESS, Key};
 use crate::outcome::Why;
 use crate::sys::file::{self, Kind, Locked, Root};
 
@@ -280,7 +280,9 @@ fn open_or_make(root: &Root, path: &str) -> Result<(Arc<OwnedFd>, Option<usize>)
     if let Ok(directory) = root.open_directory(path) {
         return Ok((Arc::new(directory), None));
     }
-    let (directory, there) = root.make_directory(path).map_err(|_| Why::Disk)?;
+    let made = root.make_directory(path, Some(IN_PROGRESS));
+    let (directory, there) = made
+        .map_err(|error| if error.kind() == io::ErrorKind::ResourceBusy { Why::Below } else { Why::Disk })?;
     Ok((Arc::new(directory), Some(there)))
 }
 
@@ -308,9 +310,19 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
                 why = Why::Disk;
                 continue;
             }
-            Err(_) if file::info_at(directory, name).is_ok_and(|info| info.kind == Kind::Other) => {
-                // A link or a socket: no fill of anybody's.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_fresh => {
+                // Of another user, who lets nobody read it: not even whether a fill goes on in it can be seen.
                 file::unlink(directory, name).map_err(|_| Why::Disk)?;
+                continue;
+            }
+            Err(_) if !is_fresh => {
+                // A link, a socket or an empty directory: no fill of anybody's.
+                match file::info_at(directory, name).map(|info| info.kind) {
+                    Ok(Kind::Other) => file::unlink(directory, name),
+                    Ok(Kind::Directory) => file::remove_directory(directory, name),
+                    Ok(Kind::File) | Err(_) => return Err(Why::Disk),
+                }
+                .map_err(|_| Why::Disk)?;
                 continue;
             }
             result => result.map_err(|_| Why::Disk)?,

@@ -148,6 +148,11 @@ pub fn unlink(directory: &impl AsFd, name: &str) -> io::Result<()> {
     Ok(unlinkat(directory, name, UnlinkatFlags::NoRemoveDir)?)
 }
 
+/// Removes an empty directory of this directory.
+pub fn remove_directory(directory: &impl AsFd, name: &str) -> io::Result<()> {
+    Ok(unlinkat(directory, name, UnlinkatFlags::RemoveDir)?)
+}
+
 /// Gives a file of this directory another name in it, replacing what had it.
 pub fn rename(directory: &impl AsFd, from: &str, to: &str) -> io::Result<()> {
     Ok(renameat(directory, from, directory, to)?)

@@ -27,6 +27,8 @@ on_both!(
     a_client_behind_in_a_file_in_progress_that_is_cut_sees_it_break,
     what_takes_the_name_during_a_fill_is_left_alone,
     what_is_no_file_under_an_in_progress_name_is_left_alone,
+    a_path_below_a_file_that_is_being_fetched_does_not_take_its_name,
+    an_empty_directory_under_an_in_progress_name_goes,
 );
 
 /// A small file system in memory, mounted for a test; `None` for who may not mount.
@@ -408,4 +410,49 @@ fn what_is_no_file_under_an_in_progress_name_is_left_alone(io: Io) {
         let kind = fs::symlink_metadata(server.path(name)).map(|info| info.file_type());
         assert!(kind.is_err() || kind.is_ok_and(|kind| kind.is_file() && !kind.is_fifo()), "{name}");
     }
+}
+
+fn a_path_below_a_file_that_is_being_fetched_does_not_take_its_name(io: Io) {
+    let body = bytes(1 << 20, 9);
+    let gate = Gate::default();
+    let (held, sent) = (gate.clone(), body.clone());
+    let origin = Origin::start(move |request, reply| {
+        if request.target.ends_with("/b.tgz") {
+            return reply.answer("200 OK", "", b"below");
+        }
+        reply.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", sent.len()));
+        reply.write(&sent[..sent.len() / 2]);
+        held.wait();
+        reply.write(&sent[sent.len() / 2..]);
+    });
+    let server = Server::start(io, &origin);
+    let mut client = server.client();
+    let mut response = client.ask("GET", "/g/x.tgz", "").head("GET");
+    for target in ["/g/x.tgz/b.tgz", "/g/x.tgz/c/b.tgz", "/g/x.tgz/b.tgz"] {
+        server.get(target).expect(200, b"below");
+    }
+    let mut follower = server.client();
+    let mut followed = follower.ask("GET", "/g/x.tgz", "").head("GET");
+    assert_eq!(followed.status, 200);
+    gate.open();
+    client.finish(&mut response);
+    follower.finish(&mut followed);
+    response.expect(200, &body);
+    followed.expect(200, &body);
+    // At once: the file may still wait for its name.
+    server.get("/g/x.tgz/b.tgz").expect(200, b"below");
+    server.expect_cached("g/x.tgz", &body);
+    server.get("/g/x.tgz").expect(200, &body);
+    server.expect_tree(&["g/x.tgz"]);
+}
+
+fn an_empty_directory_under_an_in_progress_name_goes(io: Io) {
+    let origin = Origin::fixed(b"body");
+    let server = Server::start(io, &origin);
+    fs::create_dir(server.path("x.tgz.in-progress")).unwrap();
+    server.get("/x.tgz").expect(200, b"body");
+    server.expect_cached("x.tgz", b"body");
+    server.put("y.tgz.in-progress/kept", b"kept");
+    server.get("/y.tgz").expect(200, b"body");
+    server.expect_tree(&["x.tgz", "y.tgz.in-progress/kept"]);
 }

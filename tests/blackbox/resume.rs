@@ -297,12 +297,7 @@ fn a_changed_tag_breaks_the_transfer_and_stores_nothing(io: Io) {
 fn another_tag_beside_the_same_date_mixes_no_two_files(io: Io) {
     const DATE: &str = "Last-Modified: Sat, 16 May 2015 20:31:39 GMT\r\n";
     let (old, new) = (bytes(300_000, 19), bytes(300_000, 20));
-    for (before, after) in [
-        ("ETag: W/\"one\"\r\n", "ETag: W/\"two\"\r\n"),
-        ("ETag: W/\"one\"\r\n", "ETag: \"one\"\r\n"),
-        ("ETag: W/\"one\"\r\n", ""),
-        ("", "ETag: \"two\"\r\n"),
-    ] {
+    for (before, after) in [("", "ETag: W/\"two\"\r\n"), ("", "ETag: \"two\"\r\n")] {
         let (first, second) = (old.clone(), new.clone());
         let origin = Origin::start(move |request, reply| {
             let (body, tag, cut) =
@@ -448,6 +443,7 @@ fn a_weak_tag_or_a_young_date_is_not_gone_on_with(io: Io) {
     let body = bytes(300_000, 18);
     for tag in [
         "ETag: W/\"one\"\r\n",
+        "ETag: W/\"one\"\r\nLast-Modified: Sat, 16 May 2015 20:31:39 GMT\r\n",
         "Date: Sat, 16 May 2015 20:31:40 GMT\r\nLast-Modified: Sat, 16 May 2015 20:31:39 GMT\r\n",
     ] {
         let origin = breaks_at(&body, tag, vec![100_000]);

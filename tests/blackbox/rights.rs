@@ -273,11 +273,17 @@ fn a_partial_of_another_user_is_replaced(io: Io) {
     let cache = outside.path().join("cache");
     fs::create_dir(&cache).unwrap();
     chown(&cache, Some(nobody.uid.as_raw()), None).unwrap();
-    fs::write(cache.join("x.tgz.in-progress"), b"of root").unwrap();
+    for (name, mode) in [("x.tgz", 0o644), ("y.tgz", 0o600)] {
+        let partial = cache.join(format!("{name}.in-progress"));
+        fs::write(&partial, b"of root").unwrap();
+        fs::set_permissions(&partial, Permissions::from_mode(mode)).unwrap();
+    }
     let server = Launch::new(io, &origin).args(["--user", "nobody"]).cache(&cache).start();
-    server.get("/x.tgz").expect(200, b"body");
-    server.expect_cached("x.tgz", b"body");
-    server.expect_tree(&["x.tgz"]);
+    for name in ["x.tgz", "y.tgz"] {
+        server.get(&format!("/{name}")).expect(200, b"body");
+        server.expect_cached(name, b"body");
+    }
+    server.expect_tree(&["x.tgz", "y.tgz"]);
 }
 
 fn a_user_may_be_a_number_and_a_group_another(io: Io) {

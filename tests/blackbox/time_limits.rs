@@ -184,6 +184,9 @@ fn a_client_that_stops_reading_is_cut(io: Io) {
     let before = server.descriptors();
     for target in ["/hit.tar", "/pass"] {
         let mut clients: Vec<_> = (0..10).map(|_| lazy(&server, target)).collect();
+        // A line is written when its response has ended, in whatever way.
+        let ended = || server.out.all().iter().filter(|line| line.contains(target)).count();
+        wait_until("all are cut", || ended() == if target == "/pass" { 10 } else { 11 });
         // Ten sockets, and ten files or ten origin connections.
         wait_until("the descriptors are back", || server.descriptors() <= before + 2);
         for (client, response) in &mut clients {

@@ -105,13 +105,24 @@ impl Root {
     }
 
     /// Opens the directory at `path` and makes what is missing of it, mode 0777 less the umask. Also how
-    /// much of `path` names what was there before.
-    pub fn make_directory(&self, path: &str) -> io::Result<(OwnedFd, usize)> {
+    /// much of `path` names what was there before. No directory is made where its name with `ending` is there:
+    /// `ResourceBusy` says so.
+    pub fn make_directory(&self, path: &str, ending: Option<&str>) -> io::Result<(OwnedFd, usize)> {
         let mut parent = self.top().directory.try_clone()?;
         let mut there = 0;
         for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
             let name = path[..end].rsplit('/').next().unwrap_or(path);
+            let is_claimed =
+                || ending.is_some_and(|ending| info_at(&parent, &format!("{name}{ending}")).is_ok());
+            if is_claimed() && info_at(&parent, name).is_err() {
+                return Err(Errno::EBUSY.into());
+            }
             match mkdirat(&parent, name, Mode::from_bits_truncate(0o777)) {
+                Ok(()) if is_claimed() => {
+                    // By somebody who has looked for the directory before it was there.
+                    super::remove_directory(&parent, name)?;
+                    return Err(Errno::EBUSY.into());
+                }
                 Ok(()) => {}
                 Err(Errno::EEXIST) => there = end,
                 Err(error) => return Err(error.into()),
