@@ -293,7 +293,7 @@ mod tests {
         (&["--revalidate-after=soon"], SET, "cannot use time \"soon\" (--revalidate-after): expected a number of seconds from 0.001 to a year, 0 or heuristic"),
         (&["--stale-if-error=-1"], SET, "cannot use time \"-1\" (--stale-if-error): expected a number of seconds from 0.001 to a year, 0 or forever"),
         (&["--open-files=x"], SET, "cannot use number of files \"x\" (--open-files): expected auto or a whole number"),
-        (&["--resume-attempts=4294967296"], SET, "cannot use number \"4294967296\" (--resume-attempts): expected a whole number up to 4294967295"),
+        (&["--resume-attempts=4294967296"], SET, "cannot use number \"4294967296\" (--resume-attempts): expected a whole number from 0 to 4294967295"),
         (&["-c/dev/null"], SET, "cannot use cache directory \"/dev/null\" (--cache-dir): Not a directory"),
         (&["--preset=apt,yum"], SET, "cannot use preset \"apt,yum\" (--preset): expected names out of pkgsrc, apt, rpm, arch, alpine, freebsd, openbsd, void, nix, pip, npm, cargo, go, maven, rubygems, conda, hackage, cran, cpan"),
         (&["-c", ""], SET, "cannot use cache directory \"\" (--cache-dir): the name is empty"),
@@ -306,7 +306,7 @@ mod tests {
         (&["--max-connections=none"], SET, "cannot use number \"none\" (--max-connections): expected auto or a whole number from 1"),
         (&["--pin-cpus=a"], SET, "cannot use cpu list \"a\" (--pin-cpus): expected auto or processors from 0 to 1023 such as 0,2-5"),
         (&["--abandon-fill=0"], SET, "cannot use policy \"0\" (--abandon-fill): expected never, always or a percentage from 1 to 100"),
-        (&[], ("FS_CACHE_RESUME_ATTEMPTS", "-1"), "cannot use number \"-1\" (FS_CACHE_RESUME_ATTEMPTS): expected a whole number"),
+        (&[], ("FS_CACHE_RESUME_ATTEMPTS", "-1"), "cannot use number \"-1\" (FS_CACHE_RESUME_ATTEMPTS): expected a whole number from 0 to 4294967295"),
     ];
 
     #[test]

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use node::Node;
 use program::Program;
 
-/// Programs above this size go to the other engine, whose programs stay as small as their source.
+/// Programs of `regex` above this size go to the other engine, which has a step for any number of units.
 const PROGRAM_BYTES: usize = 4 << 20;
 
 /// A compiled pattern. Cheap to clone.

@@ -2,8 +2,9 @@
 //! sections 8.8, 13.1.5 and 14.4).
 //!
 //! Two parts may be put together only if a strong validator says that they are of one representation.
-//! A strong entity tag is one. Last-Modified is one only where there is no tag at all, together with the length, and only where the
-//! answer is so much younger than it that the file cannot have changed twice within that second.
+//! A strong entity tag is one. Last-Modified is one only where there is no tag at all, together with the
+//! length, and only where the answer is so much younger than it that the file cannot have changed twice
+//! within that second.
 
 use super::date;
 use super::fields::Fields;

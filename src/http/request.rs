@@ -25,6 +25,13 @@ pub enum RequestBody {
     Chunked,
 }
 
+impl RequestBody {
+    /// Does nothing follow the head?
+    pub fn is_empty(self) -> bool {
+        matches!(self, Self::None | Self::Length(0))
+    }
+}
+
 /// The head of a request.
 #[derive(Clone, Debug)]
 pub struct RequestHead {

@@ -3,8 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::access_log::{self, Entry, Stamp};

@@ -1,8 +1,7 @@
 //! The engine for what is not regular, and for what `regex` finds too large: a program of a pattern's steps, of which
 //! one way after another is gone, as ECMA-262 section 22.2.2 has it.
 //!
-//! No library that reads look-around as JavaScript does has a bound on its time, and a path of 40 bytes can keep one
-//! busy for minutes. Here a place that was of no use once is not gone through again, which makes the time linear in the
+//! The library that was tried for it has no bound on its time: a path of 40 bytes can keep it busy for minutes. Here a place that was of no use once is not gone through again, which makes the time linear in the
 //! path for nearly all patterns; what still takes more than [`MOST_STEPS`] is given up.
 
 use super::program::{Plain, Program, Step};
@@ -179,6 +178,7 @@ impl Search<'_> {
                 passed(true)
             }
             Plain::Forget { first, end } => {
+                self.left = self.left.checked_sub(3 * (end - first) as u64)?;
                 (3 * first..3 * end).for_each(|slot| self.put(slot, UNSET));
                 passed(true)
             }

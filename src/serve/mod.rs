@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Side};
-use crate::http::request::{Method, RequestBody, RequestHead};
+use crate::http::request::{Method, RequestHead};
 use crate::http::response::HeadWriter;
 use crate::key::Key;
 use crate::observe::log::{Lane, Log, RequestLog};
@@ -159,9 +159,7 @@ impl<'a, R: Runtime> Exchange<'a, R> {
 
     /// May the connection stay open after the answer? Not with a body that nobody has read.
     pub fn keep(&self) -> bool {
-        self.request.keep_alive()
-            && matches!(self.request.body, RequestBody::None | RequestBody::Length(0))
-            && !self.context.shared.stop.is_asked()
+        self.request.keep_alive() && self.request.body.is_empty() && !self.context.shared.stop.is_asked()
     }
 
     /// The URL asked of the origin, for logs.
@@ -311,7 +309,7 @@ fn may_fill<R: Runtime>(exchange: &Exchange<'_, R>) -> Result<(), Why> {
         Err(Why::Returned)
     } else if request.method == Method::Head {
         Err(Why::HeadOnMiss)
-    } else if !matches!(request.body, RequestBody::None | RequestBody::Length(0)) {
+    } else if !request.body.is_empty() {
         Err(Why::RequestBody)
     } else if request.fields.contains("authorization") {
         Err(Why::Authorization)

@@ -13,7 +13,7 @@ use super::redirect::{self, Follow};
 use super::{Exchange, Reply, head, splice, upload};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
-use crate::http::request::{Method, RequestBody, Version};
+use crate::http::request::{Method, Version};
 use crate::http::response::{HeadWriter, ResponseBody, ResponseHead};
 use crate::outcome::{Outcome, Why};
 use crate::rt::{Runtime, share};
@@ -37,9 +37,10 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
         return last(exchange, client).await;
     }
     exchange.log.debug(format_args!("request will be proxied with no caching"));
-    let answered = match exchange.request.body {
-        RequestBody::None | RequestBody::Length(0) => bodiless(exchange, client, why).await,
-        RequestBody::Length(_) | RequestBody::Chunked => with_body(exchange, client).await,
+    let answered = if exchange.request.body.is_empty() {
+        bodiless(exchange, client, why).await
+    } else {
+        with_body(exchange, client).await
     };
     match answered {
         Ok(reply) => reply,
@@ -64,9 +65,8 @@ pub async fn looped<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) 
 /// TRACE would show a page's script what it may not see (section 9.3.8).
 async fn last<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Reply {
     exchange.log.debug(format_args!("answered here - Max-Forwards is 0"));
-    let bodiless = matches!(exchange.request.body, RequestBody::None | RequestBody::Length(0));
     let status = if exchange.request.method.as_str() == "TRACE" { 501 } else { 200 };
-    client.send_empty(status, exchange.keep() && bodiless).await
+    client.send_empty(status, exchange.keep() && exchange.request.body.is_empty()).await
 }
 
 async fn bodiless<R: Runtime>(

@@ -10,7 +10,7 @@ use futures_lite::future::or;
 
 use super::parking::Parking;
 use crate::error::{Error, Kind, Side};
-use crate::http::request::{self, HeadLimits, Refusal, RequestBody, RequestHead};
+use crate::http::request::{self, HeadLimits, Refusal, RequestHead};
 use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
 use crate::rt::{Runtime, Socket, share, timeout};
@@ -147,7 +147,7 @@ async fn answer<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, re
     let reply = respond(&Exchange::new(context, &request, &log), client).await;
     record(context, client, &request, &reply, &log);
     if !reply.keep {
-        let unread = !matches!(request.body, RequestBody::None | RequestBody::Length(0));
+        let unread = !request.body.is_empty();
         let linger = reply.end.is_ok() && (unread || !client.input.is_empty());
         finish(context, client, linger).await;
     }

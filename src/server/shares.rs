@@ -7,8 +7,6 @@ use crate::config::{Limits, Workers};
 /// epoll).
 const OWN: u64 = 12;
 const WORKERS: u64 = 13;
-/// Of those that are, a worker with fewer could not answer anybody.
-const LEAST: u64 = 7;
 /// Clients' sockets get half of the others, or up to so many tenths if the operator wants that.
 const HALF: u64 = 5;
 const MOST: u64 = 8;
@@ -18,6 +16,8 @@ const FILES: u64 = 6;
 const ORIGIN: u64 = 4;
 /// What a request to the origin may need: a socket, a file, its directory, and a pipe's two ends.
 const EACH: usize = 5;
+/// Shared ones for each worker, at the least: a client, a file, and a request to the origin.
+const LEAST: u64 = 2 + EACH as u64;
 /// A worker's files kept open: more than are asked for within a few seconds need not be.
 const MOST_FILES: usize = 16 * 1024;
 
@@ -34,17 +34,19 @@ pub(super) struct Shares {
     pub(super) commits: usize,
 }
 
-/// So many workers, or as many as there are descriptors for; not even one is told of.
+/// How many workers there will be: as many as are wanted, or one for each of the `cores` as far as there
+/// are `descriptors` for them. An error where these are too few.
 pub(super) fn workers(wanted: Workers, cores: usize, descriptors: u64) -> Result<usize, String> {
-    let most = usize::try_from(descriptors.saturating_sub(OWN) / (WORKERS + LEAST)).unwrap_or(usize::MAX);
-    let (count, fitting) = match wanted {
-        Workers::Auto => (1, cores.clamp(1, most.max(1))),
-        Workers::Count(count) => (count.get(), count.get()),
+    let each = WORKERS + LEAST;
+    let most = usize::try_from(descriptors.saturating_sub(OWN) / each).unwrap_or(usize::MAX);
+    let count = match wanted {
+        Workers::Auto => cores.min(most).max(1),
+        Workers::Count(count) => count.get(),
     };
     if count <= most {
-        return Ok(fitting);
+        return Ok(count);
     }
-    let needed = OWN + count as u64 * (WORKERS + LEAST);
+    let needed = OWN + count as u64 * each;
     Err(format!("the limit of open files is {descriptors}: {count} workers (--workers) need {needed}"))
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::thread;
 
 use crate::support::sandbox::Limit;
 use crate::support::util::base64;
-use crate::support::{Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until, within};
+use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until, within};
 
 on_both!(
     debug_start_up_lines_come_in_the_originals_order,
@@ -106,7 +107,7 @@ fn the_real_port_is_shown_for_port_0(io: Io) {
     assert_ne!(port, 0);
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     for _ in 0..8 {
-        let mut client = crate::support::Client::connect(addr);
+        let mut client = Client::connect(addr);
         client.get("/x").expect(200, b"body");
     }
 }
@@ -444,44 +445,43 @@ fn a_full_log_disk_does_not_stop_it(io: Io) {
     }
 }
 
-fn a_reader_that_stalls_does_not_stop_it(io: Io) {
-    let origin = Origin::silent();
+/// A server whose access log goes into a pipe that is not read.
+fn logs_to_nobody(io: Io) -> (Server, OwnedFd) {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let server = Launch::new(io, &origin).stdout(writer).start();
+    let server = Launch::new(io, &Origin::silent()).stdout(writer).start();
     server.put("x.tgz", b"body");
-    let query = "q".repeat(6_000);
+    (server, reader)
+}
+
+/// So many requests for `/x.tgz`, ten at a time, each with a line of about so many bytes.
+fn write_lines(server: &Server, requests: u64, length: usize) -> Client {
+    let target = format!("/x.tgz?{}", "q".repeat(length));
     let mut client = server.client();
-    // 12 MB of lines into a pipe that nobody reads: beyond 8 MiB they are dropped.
-    for _ in 0..200 {
+    for _ in 0..requests / 10 {
         for _ in 0..10 {
-            client.ask("GET", &format!("/x.tgz?{query}"), "");
+            client.ask("GET", &target, "");
         }
         for _ in 0..10 {
             client.response("GET").expect(200, b"body");
         }
     }
+    client
+}
+
+fn a_reader_that_stalls_does_not_stop_it(io: Io) {
+    let (server, reader) = logs_to_nobody(io);
+    // 12 MB of lines into a pipe that nobody reads: beyond 8 MiB they are dropped.
+    let mut client = write_lines(&server, 2_000, 6_000);
     assert!(server.resident_kib() < 96 * 1024, "{} KiB resident", server.resident_kib());
     drop(reader);
     client.get("/x.tgz").expect(200, b"body");
 }
 
 fn lines_lost_to_a_stalled_reader_are_counted_on_stderr(io: Io) {
-    let origin = Origin::silent();
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let server = Launch::new(io, &origin).stdout(writer).start();
-    server.put("x.tgz", b"body");
-    let query = "q".repeat(12_000);
-    let mut client = server.client();
+    let (server, reader) = logs_to_nobody(io);
     // 18 MB of lines while nobody reads. Every answer comes all the same.
     let requests = 1_500;
-    for _ in 0..requests / 10 {
-        for _ in 0..10 {
-            client.ask("GET", &format!("/x.tgz?{query}"), "");
-        }
-        for _ in 0..10 {
-            client.response("GET").expect(200, b"body");
-        }
-    }
+    let mut client = write_lines(&server, requests, 12_000);
     assert_eq!(server.err.all(), [""; 0], "nothing can be said before the reader goes on");
     let lines = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&lines);
@@ -504,21 +504,8 @@ fn lines_lost_to_a_stalled_reader_are_counted_on_stderr(io: Io) {
 }
 
 fn lines_lost_are_counted_at_the_end_too(io: Io) {
-    let origin = Origin::silent();
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let server = Launch::new(io, &origin).stdout(writer).start();
-    server.put("x.tgz", b"body");
-    let query = "q".repeat(12_000);
-    let mut client = server.client();
-    for _ in 0..150 {
-        for _ in 0..10 {
-            client.ask("GET", &format!("/x.tgz?{query}"), "");
-        }
-        for _ in 0..10 {
-            client.response("GET").expect(200, b"body");
-        }
-    }
-    drop(client);
+    let (server, reader) = logs_to_nobody(io);
+    drop(write_lines(&server, 1_500, 12_000));
     server.signal(libc::SIGTERM);
     wait_until("it ends", || server.gone());
     let told = server.err.wait_for("log lines lost");

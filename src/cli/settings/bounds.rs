@@ -91,7 +91,7 @@ impl Flags {
 }
 
 /// Reads a whole number from `least` to `most`.
-fn within(least: u64, most: u64) -> impl Fn(&str) -> Result<usize, String> {
+pub(super) fn within(least: u64, most: u64) -> impl Fn(&str) -> Result<usize, String> {
     move |text| {
         let number = count(text).ok().filter(|number| (least..=most).contains(number));
         number.and_then(|number| usize::try_from(number).ok()).ok_or_else(|| match most {

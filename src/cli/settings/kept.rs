@@ -1,6 +1,7 @@
 //! The options of what is kept: of fills, and of the class that is checked.
 
 // A comment
+use super::bounds::within;
 use super::{Flags, Setting, count, joined, seconds, seconds_or_none, set};
 use crate::cli::{Env, UsageError};
 use crate::config::{Abandon, Fills, Revalidate};
@@ -13,12 +14,13 @@ impl Flags {
         let default = Fills::default();
         let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
         let attempts = pick(&self.resume_attempts, "--resume-attempts", "FS_CACHE_RESUME_ATTEMPTS");
-        let attempts = attempts.map_or(Ok(default.resume_attempts), |n| n.read("number", small_count))?;
+        let most = within(0, u64::from(u32::MAX));
+        let attempts = attempts.map(|number| number.read("number", most)).transpose()?;
         let abandon = pick(&self.abandon_fill, "--abandon-fill", "FS_CACHE_ABANDON_FILL");
         let sweep = pick(&self.sweep_partials, "--sweep-partials", "FS_CACHE_SWEEP_PARTIALS");
         Ok(Fills {
             sweep: sweep.map(|age| age.read("time", seconds)).transpose()?,
-            resume_attempts: attempts,
+            resume_attempts: attempts.and_then(|n| u32::try_from(n).ok()).unwrap_or(default.resume_attempts),
             abandon: abandon.map_or(Ok(default.abandon), |when| when.read("policy", Abandon::parse))?,
             sync: !(self.no_sync || set(env, "FS_CACHE_NO_SYNC").is_some()),
         })
@@ -60,9 +62,4 @@ impl Flags {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX);
         Ok(pattern.map(|pattern| Revalidate { pattern, policy, memory }))
     }
-}
-
-fn small_count(text: &str) -> Result<u32, String> {
-    let number = count(text)?;
-    u32::try_from(number).map_err(|_| format!("expected a whole number up to {}", u32::MAX))
 }

@@ -116,3 +116,10 @@ fn what_takes_too_long_is_given_up() {
         assert!(!pattern.matches(path));
     }
 }
+
+#[test]
+fn what_a_round_forgets_counts_as_steps() {
+    let pattern = Pattern::new(&format!(r"^(?:a|{})*\1c", "()".repeat(99))).unwrap();
+    assert_eq!(pattern.try_matches(&"a".repeat(20)), Some(false));
+    assert_eq!(pattern.try_matches(&"a".repeat(4_000)), None);
+}

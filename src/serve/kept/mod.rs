@@ -24,7 +24,7 @@ use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::reuse::{self, Reuse};
 use crate::http::caching::stored::StoredHead;
-use crate::http::request::{Method, RequestBody};
+use crate::http::request::Method;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{self, Outcome, Stale, Why};
@@ -99,7 +99,7 @@ pub async fn serve<R: Runtime>(
     };
     let request = exchange.request;
     let directives = RequestDirectives::of(&request.fields);
-    if !matches!(request.body, RequestBody::None | RequestBody::Length(0)) {
+    if !request.body.is_empty() {
         return pass::run(exchange, client, Why::RequestBody).await;
     }
     if directives.no_store {
