@@ -46,7 +46,9 @@ impl Small {
     }
 
     fn remount(&self, how: &str) {
-        assert!(mount(&["-o", &format!("remount,{how}")], self.0.path()));
+        // A file that has just got its name is open for writing for a moment yet.
+        let options = format!("remount,{how}");
+        wait_until("the file system is mounted anew", || mount(&["-o", &options], self.0.path()));
     }
 }
 
