@@ -14,7 +14,7 @@ mod rights;
 
 pub use fills::{Abandon, Fills};
 pub use limits::{FileLimits, Limits};
-pub use origin::Origin;
+pub use origin::{CredentialUse, Origin};
 pub(crate) use origin::{check_host, mask};
 pub use rights::{Account, Sandbox};
 

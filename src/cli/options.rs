@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 51] = [
+pub(super) const OPTIONS: [Opt; 52] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -38,6 +38,12 @@ pub(super) const OPTIONS: [Opt; 51] = [
     ),
     opt(Some('u'), "updates", None, "print the version and how to update, and exit"),
     opt(Some('v'), "version", None, "print the version and exit"),
+    opt(
+        None,
+        "origin-credentials",
+        Some("<which>"),
+        "[env FS_CACHE_ORIGIN_CREDENTIALS] requests that carry those in the url: safe (GET, HEAD) or all, defaults to safe",
+    ),
     opt(
         None,
         "workers",

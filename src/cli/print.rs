@@ -33,6 +33,7 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("port", config.port.to_string()),
         ("regex", config.pattern.source().to_owned()),
         ("url", config.origin.url.clone()),
+        ("origin-credentials", config.origin.credential_use.as_str().to_owned()),
         ("workers", workers(config.workers)),
         ("pin-cpus", pinning(&config.pin)),
         ("io", engine(config.io).to_owned()),

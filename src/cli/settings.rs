@@ -11,7 +11,7 @@ use argh::FromArgs;
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
 use crate::config::{
-    Account, Config, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask,
+    Account, Config, CredentialUse, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask,
 };
 use crate::pattern::Pattern;
 use crate::preset::{self, Preset, Rules};
@@ -40,6 +40,9 @@ pub(super) struct Flags {
     /// upstream
     #[argh(option)]
     url: Vec<String>,
+    /// which requests carry the credentials
+    #[argh(option)]
+    origin_credentials: Vec<String>,
     /// how to update
     #[argh(switch)]
     pub(super) updates: bool,
@@ -229,13 +232,11 @@ impl Flags {
         })
     }
 
-    pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
-        let (limits, fills) = (self.limits(env)?, self.fills(env)?);
-        let presets = presets(&self.preset, env)?;
-        let revalidate = self.revalidate(env, &presets)?;
-        let (sandbox, account) = (self.sandbox(env)?, self.account(env)?);
-        let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
-        let origin = match pick(self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set) {
+    fn origin(&self, env: Env<'_>) -> Result<Origin, UsageError> {
+        let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
+        let which = pick(&self.origin_credentials, "--origin-credentials", "FS_CACHE_ORIGIN_CREDENTIALS");
+        let which = which.map(|which| which.read("policy", CredentialUse::parse)).transpose()?;
+        let origin = match pick(&self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set) {
             Some(url) => url.read("URL", Origin::parse)?,
             None if self.print_config => Origin { url: String::new(), ..unnamed()? },
             None => {
@@ -244,6 +245,16 @@ impl Flags {
                 ));
             }
         };
+        Ok(Origin { credential_use: which.unwrap_or(origin.credential_use), ..origin })
+    }
+
+    pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
+        let (limits, fills) = (self.limits(env)?, self.fills(env)?);
+        let presets = presets(&self.preset, env)?;
+        let revalidate = self.revalidate(env, &presets)?;
+        let (sandbox, account) = (self.sandbox(env)?, self.account(env)?);
+        let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
+        let origin = self.origin(env)?;
         let cache_dir = match pick(self.cache_dir, "--cache-dir", "FS_CACHE_DIR") {
             Some(dir) if self.print_config => PathBuf::from(dir.value),
             Some(dir) => dir.read("cache directory", |text| directory(text, account.as_ref()))?,

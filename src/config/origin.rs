@@ -22,6 +22,36 @@ pub struct Origin {
     pub url: String,
     /// Value of an Authorization field, for requests that bring none of their own.
     pub authorization: Option<String>,
+    /// Which requests carry it.
+    pub credential_use: CredentialUse,
+}
+
+/// Which requests carry the credentials of the URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialUse {
+    /// GET and HEAD: what only reads (RFC 9110 section 9.2.1).
+    Safe,
+    /// All methods but TRACE, whose response would tell them to the client.
+    All,
+}
+
+impl CredentialUse {
+    /// Reads `safe` or `all`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "safe" => Ok(Self::Safe),
+            "all" => Ok(Self::All),
+            _ => Err("expected safe or all".to_owned()),
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::All => "all",
+        }
+    }
 }
 
 impl Origin {
@@ -54,6 +84,7 @@ impl Origin {
             prefix: prefix.to_owned(),
             url: mask(url),
             authorization: userinfo.map(basic).transpose()?,
+            credential_use: CredentialUse::Safe,
         })
     }
 

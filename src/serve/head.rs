@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::config::Origin;
+use crate::config::{CredentialUse, Origin};
 use crate::error::Error;
 use crate::http::caching::stored::StoredHead;
 use crate::http::date;
@@ -224,7 +224,7 @@ fn for_origin(origin: &Origin, request: &RequestHead, own: &[&str]) -> Fields {
         fields.push(name, value);
     }
     if let Some(authorization) = &origin.authorization
-        && !request.fields.contains("authorization")
+        && may_carry_credentials(origin.credential_use, request)
     {
         fields.push(b"Authorization", authorization.as_bytes());
     }
@@ -232,6 +232,20 @@ fn for_origin(origin: &Origin, request: &RequestHead, own: &[&str]) -> Fields {
     let version = version.strip_prefix("HTTP/").unwrap_or(version);
     fields.push(b"Via", format!("{version} {NAME} {}", *TOKEN).as_bytes());
     fields
+}
+
+/// Fields by which a GET or a POST asks some applications for another method.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// May the credentials of the URL go with this request? Anybody can send it: they are to open what can be
+/// read, not what can be changed.
+fn may_carry_credentials(credential_use: CredentialUse, request: &RequestHead) -> bool {
+    let overridden = || METHOD_OVERRIDES.iter().any(|name| request.fields.contains(name));
+    let fits = match credential_use {
+        CredentialUse::Safe => matches!(request.method, Method::Get | Method::Head) && !overridden(),
+        CredentialUse::All => request.method.as_str() != "TRACE",
+    };
+    fits && !request.fields.contains("authorization")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod support;
 mod cache_status;
 mod cold;
 mod connection;
+mod credentials;
 mod disk_faults;
 mod engine;
 mod fill;
