@@ -156,11 +156,32 @@ fn is_strong(tag: &[u8]) -> bool {
     quoted.is_some_and(|opaque| !opaque.contains(&b'"'))
 }
 
-/// The codings of a body; `identity` is none.
+/// Words that stand in Content-Encoding and name no coding of the body: MIME's transfer encodings, a charset,
+/// and the framing of an upload to S3, which some stores keep beside the bytes they have taken it from.
+const NO_CODINGS: [&[u8]; 7] = [b"identity", b"none", b"binary", b"8bit", b"7bit", b"utf-8", b"aws-chunked"];
+
+/// The codings of a body, in the order in which they were applied (RFC 9110 section 8.4).
+pub fn codings(fields: &Fields) -> impl Iterator<Item = &[u8]> {
+    let is_one = |word: &&[u8]| !NO_CODINGS.iter().any(|none| word.eq_ignore_ascii_case(none));
+    fields.tokens("content-encoding").filter(is_one)
+}
+
+/// The same as one value, empty for none.
 pub fn coding(fields: &Fields) -> Vec<u8> {
-    let codings =
-        fields.tokens("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
-    codings.collect::<Vec<_>>().join(&b',').to_vec()
+    codings(fields).collect::<Vec<_>>().join(&b',').to_vec()
+}
+
+/// Leaves in Content-Encoding only what is a coding: a client that knows no `aws-chunked` cannot read a body
+/// that is said to be coded so.
+pub fn drop_no_codings(fields: &mut Fields) {
+    if !fields.contains("content-encoding") {
+        return;
+    }
+    let coding = codings(fields).collect::<Vec<_>>().join(&b", "[..]);
+    fields.remove("content-encoding");
+    if !coding.is_empty() {
+        fields.push(b"Content-Encoding", &coding);
+    }
 }
 
 /// The first byte and the length of the whole, of a Content-Range that goes to the end.
@@ -224,6 +245,27 @@ mod tests {
         // Without a Date our own clock counts.
         let young = date::parse(b"Sun, 06 Nov 1994 08:49:37 GMT").unwrap() + SETTLED - 1;
         assert_eq!(Identity::of(&head(200, &format!("{CHANGED}Content-Length: 9\r\n")), young), None);
+    }
+
+    #[test]
+    fn rfc9110_8_4_words_that_name_no_coding_do_not_count() {
+        for (value, coding) in [
+            ("", ""),
+            ("identity", ""),
+            ("AWS-Chunked", ""),
+            ("none, binary,8bit,7bit , UTF-8", ""),
+            ("gzip", "gzip"),
+            ("aws-chunked, gzip", "gzip"),
+            ("br,aws-chunked,\tgzip", "br, gzip"),
+            ("identityx", "identityx"),
+        ] {
+            let mut fields = Fields::from_iter([("X-A", "1"), ("Content-Encoding", value)]);
+            assert_eq!(super::coding(&fields), coding.replace(", ", ",").as_bytes(), "{value:?}");
+            drop_no_codings(&mut fields);
+            assert_eq!(fields.get("content-encoding").unwrap_or_default(), coding.as_bytes(), "{value:?}");
+            assert_eq!(fields.contains("content-encoding"), !coding.is_empty());
+            assert_eq!(fields.get("x-a"), Some(&b"1"[..]));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which answers become files.
 
+use crate::http::identity;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::key::Key;
@@ -40,12 +41,10 @@ const CODINGS: &[(&[u8], &[&str])] = &[
 pub(super) fn coding_is_in_name(answer: &ResponseHead, name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     let explains = |coding: &[u8]| {
-        coding.eq_ignore_ascii_case(b"identity")
-            || CODINGS.iter().any(|(known, extensions)| {
-                coding.eq_ignore_ascii_case(known)
-                    && extensions.iter().any(|e| extension.eq_ignore_ascii_case(e))
-            })
+        CODINGS.iter().any(|(known, extensions)| {
+            coding.eq_ignore_ascii_case(known) && extensions.iter().any(|e| extension.eq_ignore_ascii_case(e))
+        })
     };
-    let mut codings = answer.fields.tokens("content-encoding");
+    let mut codings = identity::codings(&answer.fields);
     codings.next().is_none_or(explains) && codings.next().is_none()
 }

@@ -12,6 +12,7 @@
 mod support;
 
 mod cache_status;
+mod coding_names;
 mod cold;
 mod connection;
 mod credentials;

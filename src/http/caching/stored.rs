@@ -4,6 +4,7 @@ use super::directives::{Listed, ResponseDirectives};
 use super::vary::Variant;
 use crate::http::date;
 use crate::http::fields::{Fields, end_to_end};
+use crate::http::identity;
 use crate::http::response::ResponseHead;
 
 /// Fields that concern one connection or one hop, which are not kept (RFC 9111 section 3.1), and
@@ -53,6 +54,7 @@ impl StoredHead {
     /// The head as the client gets it whose request it answers.
     pub fn received(answer: &ResponseHead, times: Times, variant: Variant) -> Self {
         let mut fields = end_to_end(&answer.fields, &NOT_KEPT);
+        identity::drop_no_codings(&mut fields);
         // A recipient with a clock adds the date of arrival (RFC 9110 section 6.6.1).
         if fields.only("date").and_then(date::parse).is_none() {
             fields.remove("date");
