@@ -57,6 +57,8 @@ pub enum Why {
     NoUse,
     /// More bytes than are kept in memory.
     TooLong,
+    /// The origin refuses what is kept: that stays.
+    Refused,
 }
 
 /// How a request to the class that is checked with the origin was answered from what is kept.
@@ -119,6 +121,7 @@ impl Why {
             Self::NoCache => "request says no-cache",
             Self::NoUse => "no use later",
             Self::TooLong => "too long for memory",
+            Self::Refused => "refused by the upstream - what is kept stays",
         }
     }
 
@@ -138,6 +141,7 @@ impl Why {
             | Self::Returned => "bypass",
             // What the client asked for kept it from being answered.
             Self::NoCache | Self::NoStore => "request",
+            Self::Refused => "stale",
             // No file could be used, although the cache was asked for one.
             Self::HeadOnMiss
             | Self::HeldElsewhere

@@ -11,7 +11,7 @@ use super::fields::Fields;
 use super::head::digits;
 use super::multipart;
 use super::request::Method;
-use super::response::{ResponseBody, ResponseHead};
+use super::response::{ResponseBody, ResponseHead, is_origin_failure};
 
 /// An answer must be so many seconds younger than its Last-Modified: more than clocks that are not the
 /// same one usually differ by (RFC 9110 section 8.8.2.2 asks for one second, and for that).
@@ -133,7 +133,7 @@ impl Identity {
 
     fn without_body(answer: &ResponseHead) -> Continuation {
         match answer.status {
-            408 | 429 | 500 | 502 | 503 | 504 => Continuation::Later,
+            status if is_origin_failure(status) => Continuation::Later,
             _ => Continuation::Other,
         }
     }

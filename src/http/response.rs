@@ -267,6 +267,12 @@ impl HeadWriter {
     }
 }
 
+/// Is this the answer of an origin that fails for now, so that asking again may help: overloaded, in repair, or out of
+/// patience (RFC 5861 section 4, RFC 6585 section 4, RFC 9110 section 15.5.9)?
+pub fn is_origin_failure(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502..=504)
+}
+
 /// The usual reason phrase of a status, `Unknown` where there is none.
 pub fn reason(status: u16) -> &'static str {
     match status {

@@ -20,6 +20,8 @@ on_both!(
     a_failed_unsafe_request_changes_nothing,
     an_origin_that_fails_is_an_error_unless_told_otherwise,
     stale_if_error_serves_what_is_there,
+    a_refusal_leaves_what_is_kept_for_the_time_when_the_origin_fails,
+    what_the_origin_says_it_has_no_more_is_not_served_as_fresh,
     stale_if_error_serves_a_head_too,
     stale_if_error_ends_after_its_time,
     stale_if_error_never_serves_what_must_be_checked,
@@ -207,7 +209,7 @@ fn a_failed_unsafe_request_changes_nothing(io: Io) {
 }
 
 /// How an origin can fail.
-const FAILURES: [&str; 3] = ["500", "503", "reset"];
+const FAILURES: [&str; 4] = ["500", "503", "reset", "429"];
 
 /// A server with one kept answer, and an origin that fails from then on.
 fn failing(io: Io, fields: &'static str, failure: &'static str, args: &[&str]) -> (Origin, Server) {
@@ -223,7 +225,7 @@ fn failing(io: Io, fields: &'static str, failure: &'static str, args: &[&str]) -
 }
 
 fn an_origin_that_fails_is_an_error_unless_told_otherwise(io: Io) {
-    for (failure, status) in FAILURES.into_iter().zip([500, 503, 502]) {
+    for (failure, status) in FAILURES.into_iter().zip([500, 503, 502, 429]) {
         let (_origin, server) = failing(io, "ETag: \"a\"\r\n", failure, &[]);
         assert_eq!(server.get("/a.idx").status, status);
         server.expect_cached("a.idx", b"kept");
@@ -240,13 +242,62 @@ fn stale_if_error_serves_what_is_there(io: Io) {
             server.err.wait_for("is kept, stale: the upstream ");
             server.ask("GET", "/a.idx", "If-None-Match: \"a\"\r\n").expect(304, b"");
             // What is not kept is an error all the same.
-            assert!(server.get("/b.idx").status >= 500);
+            assert!(server.get("/b.idx").status >= 429);
         }
     }
 }
 
+/// What is kept is stale, the origin refuses it once, and then cannot be reached.
+fn a_refusal_leaves_what_is_kept_for_the_time_when_the_origin_fails(io: Io) {
+    for (status, fields) in [
+        ("404", ""),
+        ("410", ""),
+        ("403", ""),
+        ("401", ""),
+        ("404", "Cache-Control: max-age=3600\r\n"),
+        ("404", "ETag: \"refused\"\r\n"),
+        ("410", "Last-Modified: Sat, 16 May 2015 20:31:39 GMT\r\n"),
+    ] {
+        // A file, and an answer in memory.
+        for target in ["/a.idx", "/a.idx?b"] {
+            let asked = AtomicUsize::new(0);
+            let origin = Origin::start(move |_, reply| match asked.fetch_add(1, Ordering::SeqCst) {
+                0 => reply.answer("200 OK", "ETag: \"a\"\r\n", b"kept"),
+                1 => reply.answer(&format!("{status} Refused"), fields, b"refused"),
+                _ => reply.reset(),
+            });
+            let server = launch(io, &origin).args(["--stale-if-error", "forever"]).start();
+            server.get(target).expect(200, b"kept");
+            if !target.contains('?') {
+                server.expect_cached("a.idx", b"kept");
+            }
+            assert_eq!(server.get(target).status.to_string(), status, "{target}");
+            for _ in 0..2 {
+                server.get(target).expect(200, b"kept");
+            }
+        }
+    }
+}
+
+fn what_the_origin_says_it_has_no_more_is_not_served_as_fresh(io: Io) {
+    for status in ["404", "410"] {
+        let origin = Origin::start(move |request, reply| match request.index {
+            0 => reply.answer("200 OK", "Cache-Control: max-age=3600\r\nETag: \"a\"\r\n", b"kept"),
+            _ => reply.answer(&format!("{status} Gone"), "", b"gone"),
+        });
+        let server = launch(io, &origin).start();
+        server.get("/a.idx").expect(200, b"kept");
+        server.expect_cached("a.idx", b"kept");
+        server.get("/a.idx").expect(200, b"kept");
+        let asked = server.ask("GET", "/a.idx", "Cache-Control: no-cache\r\n");
+        assert_eq!(asked.status.to_string(), status);
+        assert_eq!(server.get("/a.idx").status.to_string(), status);
+        server.expect_cached("a.idx", b"kept");
+    }
+}
+
 fn stale_if_error_serves_a_head_too(io: Io) {
-    for failure in ["503", "closed"] {
+    for failure in ["503", "429", "closed"] {
         let (_origin, server) = failing(io, "ETag: \"a\"\r\n", failure, &["--stale-if-error", "forever"]);
         assert_eq!(server.ask("HEAD", "/a.idx", "").status, 200, "{failure}");
     }

@@ -18,6 +18,9 @@ on_both!(
     a_member_nobody_has_asked_for_is_refused_once_the_origin_has_changed,
     a_member_that_is_gone_is_missing_from_the_next_state,
     a_set_is_served_while_the_origin_is_down_if_that_is_allowed,
+    a_refusal_of_the_only_member_leaves_the_set_for_an_outage,
+    a_refusal_of_one_member_leaves_the_others_and_it_for_an_outage,
+    a_member_that_is_refused_for_a_moment_does_not_stop_a_collection_for_ever,
     a_set_is_found_again_by_the_next_process,
     a_set_on_the_disk_is_served_after_a_restart_while_the_origin_is_down,
     what_was_on_the_disk_is_not_mixed_with_what_the_origin_has_when_it_is_back,
@@ -257,6 +260,86 @@ fn a_set_is_served_while_the_origin_is_down_if_that_is_allowed(io: Io) {
     states.next();
     for server in [&server, &strict] {
         assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(1));
+    }
+}
+
+/// An origin that can refuse one path, or fail.
+#[derive(Clone, Default)]
+struct Refusing {
+    states: States,
+    /// A status, or 0; 1 stands for no answer at all.
+    status: Arc<AtomicUsize>,
+}
+
+impl Refusing {
+    fn origin(&self, refused: &'static str) -> Origin {
+        let theirs = self.clone();
+        Origin::start(move |request, reply| match theirs.status.load(Ordering::SeqCst) {
+            1 => reply.reset(),
+            status @ 2.. if request.target == refused => {
+                reply.answer(&format!("{status} Refused"), "", b"refused");
+            }
+            _ => theirs.states.serve(request, reply),
+        })
+    }
+
+    fn say(&self, status: usize) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+}
+
+fn a_refusal_of_the_only_member_leaves_the_set_for_an_outage(io: Io) {
+    for status in [404, 403, 410, 401, 429] {
+        let refusing = Refusing::default();
+        let origin = refusing.origin(PACKAGES);
+        let server =
+            Launch::new(io, &origin).args(["--preset", "apt", "--stale-if-error", "forever"]).start();
+        assert_eq!(state(&server.client().get(PACKAGES)), 0);
+        server.expect_cached(PACKAGES.trim_start_matches('/'), &States::body(PACKAGES, 0));
+        refusing.say(status);
+        // An origin that is asked too often fails.
+        let due = if status == 429 { 200 } else { status };
+        // Until the fill has ended it is the answer.
+        wait_until("it is asked", || usize::from(server.client().get(PACKAGES).status) == due);
+        refusing.say(1);
+        for _ in 0..2 {
+            assert_eq!(state(&server.client().get(PACKAGES)), 0, "{status}");
+        }
+    }
+}
+
+fn a_refusal_of_one_member_leaves_the_others_and_it_for_an_outage(io: Io) {
+    for status in [404, 403, 429] {
+        let refusing = Refusing::default();
+        let origin = refusing.origin(PACKAGES);
+        let server =
+            Launch::new(io, &origin).args(["--preset", "apt", "--stale-if-error", "forever"]).start();
+        assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+        refusing.say(status);
+        server.client().get(PACKAGES);
+        refusing.say(1);
+        assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0), "{status}");
+        assert_eq!(update(&mut server.client(), &[PACKAGES, IN_RELEASE]), Some(0), "{status}");
+    }
+}
+
+fn a_member_that_is_refused_for_a_moment_does_not_stop_a_collection_for_ever(io: Io) {
+    for status in [404, 403, 429, 503] {
+        let refusing = Refusing::default();
+        let origin = refusing.origin(PACKAGES);
+        let server =
+            Launch::new(io, &origin).args(["--preset", "apt", "--stale-if-error", "forever"]).start();
+        assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+        refusing.states.next();
+        refusing.say(status);
+        let mut client = server.client();
+        let begun = state(&client.get(IN_RELEASE));
+        let packages = client.get(PACKAGES);
+        // Never the new one and the old one together.
+        assert!(usize::from(packages.status) == status || state(&packages) == begun, "{packages:?}");
+        refusing.say(0);
+        let mut client = server.client();
+        assert_eq!(update(&mut client, &[IN_RELEASE, PACKAGES]), Some(1), "{status}");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::http::caching::stored::{StoredHead, Times};
 use crate::http::caching::vary::Variant;
 use crate::http::date;
 use crate::http::request::Method;
-use crate::http::response::{ResponseBody, ResponseHead};
+use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::outcome::{self, Outcome, Why};
 use crate::rt::{Runtime, blocking};
 use crate::store::Store;
@@ -89,12 +89,19 @@ pub(super) async fn ask<R: Runtime>(
                 }
             }
         }
-        if matches!(came.answer.status, 500 | 502..=504) {
-            let error = Error::with(Side::Origin, Kind::Unavailable, came.answer.status);
+        let status = came.answer.status;
+        if is_origin_failure(status) {
+            let error = Error::with(Side::Origin, Kind::Unavailable, status);
             if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
                 permit.fail(error.clone());
                 return Asked::Failed(error, kept);
             }
+        }
+        match kept {
+            Some(kept) if kept.head.status == 200 && status >= 400 => {
+                return refused(wanted, permit, kept, came).await;
+            }
+            other => kept = other,
         }
         let outcome = if kept.is_some() { Outcome::Renewed } else { Outcome::Miss };
         wanted.exchange.outcome.set(Some(outcome));
@@ -181,6 +188,21 @@ async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came
         return to_file(wanted, permit, came, head, partial, length);
     }
     to_memory(wanted, permit, came, head).await
+}
+
+/// The origin refuses what is kept: the client hears that, and what is kept stays for the time when the origin fails.
+/// What the origin has no more is checked whenever it is asked for.
+async fn refused<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    permit: Permit,
+    kept: Kept,
+    came: Came<R>,
+) -> Asked<R> {
+    if matches!(came.answer.status, 404 | 410) && !kept.head.invalid {
+        let head = kept.head.invalidated();
+        update(wanted, kept, head, None).await;
+    }
+    decline(wanted, permit, came, Why::Refused)
 }
 
 fn decline<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>, why: Why) -> Asked<R> {

@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::request::{Method, RequestHead};
+use crate::http::response::is_origin_failure;
 use crate::index::release;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
@@ -207,6 +208,9 @@ impl<R: Runtime> Errand<R> {
                     fill.left(&waiter).await;
                     Kept::of_fill(&fill, &waiter).await.map_or(failed(Kind::Abandoned), now)
                 }
+                Asked::NotKept(answer, _) if is_origin_failure(answer.status) => {
+                    Renewed::Failed(Error::with(Side::Origin, Kind::Unavailable, answer.status))
+                }
                 Asked::NotKept(..) => Renewed::Gone,
                 Asked::Failed(error, _) => Renewed::Failed(error),
             };
@@ -263,6 +267,10 @@ impl<R: Runtime> Errand<R> {
                 calm &= self.update(&mut members, &key).await?;
             }
             if calm {
+                // Where the origin refuses all of them, that is no new state.
+                if members.is_empty() {
+                    break;
+                }
                 if self.fits(&members).await || self.set.is_unfit_for(UNFIT) {
                     return Ok(members);
                 }

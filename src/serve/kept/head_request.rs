@@ -8,6 +8,7 @@ use super::{Kept, Wanted, ask, failed, may_use};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::stored::Times;
 use crate::http::conditional;
+use crate::http::response::is_origin_failure;
 use crate::outcome::{Outcome, Why};
 use crate::rt::Runtime;
 use crate::sys::clock;
@@ -27,7 +28,7 @@ pub(super) async fn run<R: Runtime>(
         Ok(answered) => answered,
         Err(error) => return failed(wanted, client, &error, kept).await,
     };
-    if matches!(answer.status, 500 | 502..=504) {
+    if is_origin_failure(answer.status) {
         let error = Error::with(Side::Origin, Kind::Unavailable, answer.status);
         if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
             return failed(wanted, client, &error, kept).await;

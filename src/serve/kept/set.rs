@@ -237,15 +237,10 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         let Ok(kept) = find::find(exchange, self.key()).await else { return Step::Apart };
         let (what, how) = match ask::ask(wanted, permit, kept).await {
             Asked::Kept(kept, how) if kept.is_file() => (What::Whole(Arc::new(kept)), how),
-            Asked::Kept(kept, how) => {
-                self.without(turn, current, had);
-                return Step::Alone(kept, how);
-            }
+            Asked::Kept(kept, how) => return Step::Alone(kept, how),
             Asked::Filling { fill, .. } => (What::Coming(fill), outcome::Kept::Fetched),
-            Asked::NotKept(answer, body) => {
-                self.without(turn, current, had);
-                return Step::Relay(answer, body);
-            }
+            // A refusal says nothing of the others, and discards nothing: it is this client's.
+            Asked::NotKept(answer, body) => return Step::Relay(answer, body),
             Asked::Failed(error, kept) => {
                 turn.fail(error.clone());
                 return self.without_origin(&turn, error, current, had, kept);
@@ -300,15 +295,6 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         });
         generation.put(self.key(), member);
         Step::Failed(error, Some((generation, kept)))
-    }
-
-    /// The origin has no such member any more, or none that can be kept: a set that had it is another one now.
-    fn without(&self, turn: Turn<Member>, current: Option<Arc<Generation<Member>>>, had: Option<Member>) {
-        if let (Some(generation), Some(_)) = (current, had) {
-            let mut members = generation.all();
-            members.remove(self.key());
-            self.errand.collect(turn, members);
-        }
     }
 
     /// Adds a member that has just come to the current generation, if that is still what the origin has.
