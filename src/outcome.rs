@@ -27,6 +27,8 @@ pub enum Why {
     Status,
     /// A content coding that the name does not explain.
     Coding,
+    /// A content type that the name rules out, as a page under the name of a package.
+    ContentType,
     /// `Vary: *`: the next answer may be another.
     Vary,
     /// The body ends with the connection, so nothing proves it whole.
@@ -107,6 +109,7 @@ impl Why {
             Self::Below => "below a file that is being fetched",
             Self::Status => "status",
             Self::Coding => "content coding",
+            Self::ContentType => "content type contradicts the name",
             Self::Vary => "Vary: *",
             Self::NoEnd => "body without a length",
             Self::Disk => "disk error",
@@ -148,6 +151,7 @@ impl Why {
             | Self::Below
             | Self::Status
             | Self::Coding
+            | Self::ContentType
             | Self::Vary
             | Self::NoEnd
             | Self::Disk

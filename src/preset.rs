@@ -5,10 +5,12 @@
 //! its index tells how long each package is.
 
 mod table;
+mod types;
 
 use crate::pattern::{Pattern, PatternError};
 
 pub use table::PRESETS;
+pub use types::contradicts;
 
 /// One kind of package site.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let is_fresh = left.is_none();
     let begun = match left {
         Some(left) => Ok(left),
-        None => storable(&answer, permit.key()).and_then(|end| {
+        None => storable(&answer, permit.key(), &context.shared.config).and_then(|end| {
             let partial = context.shared.store.begin(permit.key())?;
             Ok((partial, Start { end, ..Start::default() }))
         }),

@@ -1,15 +1,20 @@
 //! Which answers become files.
 
+use crate::config::Config;
 use crate::http::identity;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::key::Key;
 use crate::outcome::Why;
+use crate::preset;
 
 /// May this answer be stored under `key`, as far as its head tells? Its length, where it has one.
-pub(super) fn storable(answer: &ResponseHead, key: &Key) -> Result<Option<u64>, Why> {
+pub(super) fn storable(answer: &ResponseHead, key: &Key, config: &Config) -> Result<Option<u64>, Why> {
     if answer.status != 200 {
         return Err(Why::Status);
+    }
+    if contradicts_name(answer, key, config) {
+        return Err(Why::ContentType);
     }
     if !coding_is_in_name(answer, key.file_name()) {
         return Err(Why::Coding);
@@ -22,6 +27,16 @@ pub(super) fn storable(answer: &ResponseHead, key: &Key) -> Result<Option<u64>, 
         Ok(ResponseBody::Chunked) => Ok(None),
         Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => Err(Why::NoEnd),
     }
+}
+
+/// Is it a 200 that cannot be what its name says, as a login page under the name of a package? Without a preset
+/// nothing is known of names.
+pub(super) fn contradicts_name(answer: &ResponseHead, key: &Key, config: &Config) -> bool {
+    let content_type = answer.fields.get("content-type").unwrap_or_default();
+    !config.presets.is_empty()
+        && answer.status == 200
+        && key.names_a_file()
+        && preset::contradicts(key.as_str(), content_type)
 }
 
 /// Codings that a file name's own extension explains: old servers label archives so.

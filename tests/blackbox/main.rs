@@ -15,6 +15,7 @@ mod cache_status;
 mod coding_names;
 mod cold;
 mod connection;
+mod content_types;
 mod credentials;
 mod disk_faults;
 mod engine;

@@ -10,7 +10,7 @@ use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
 use super::super::redirect::{self, Follow};
 use super::super::resume::{Rest, Start};
-use super::super::storable::coding_is_in_name;
+use super::super::storable::{coding_is_in_name, contradicts_name};
 use super::{Body, Kept, Wanted, may_use};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::storable::{NotKept, is_useful, may_keep};
@@ -164,6 +164,9 @@ pub(super) async fn update<R: Runtime>(
 /// Keeps an answer, if it may be kept.
 async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>) -> Asked<R> {
     let request = &wanted.exchange.request.fields;
+    if contradicts_name(&came.answer, wanted.key, &wanted.exchange.context.shared.config) {
+        return decline(wanted, permit, came, Why::ContentType);
+    }
     let may = may_keep(&came.answer, request, wanted.policy.targeted).map_err(why);
     let variant = may.and_then(|()| Variant::of(&came.answer.fields, request).map_err(|_| Why::Vary));
     let framing = came.answer.body(&Method::Get).unwrap_or(ResponseBody::UntilClose);

@@ -1,0 +1,137 @@
+//! Which Content-Types contradict a name: a login page under the name of a package is none, nor is a list of
+//! its mirrors. Servers label packages in many ways (text/plain, application/octet-stream, application/gzip
+//! under an .apk); only what no package can be counts.
+
+/// Types of pages for people, and of errors: nothing that a package manager asks for is one, unless its name
+/// says so.
+const PAGES: [&str; 4] =
+    ["text/html", "application/xhtml+xml", "application/problem+json", "application/problem+xml"];
+/// How the types of lists of mirrors begin (RFC 5854).
+const METALINK: &str = "application/metalink";
+/// Types of text that some indexes are, and no archive.
+const JSON: [&str; 2] = ["application/json", "text/json"];
+
+/// Packages, archives and images.
+const ARCHIVES: [&str; 33] = [
+    "deb", "udeb", "ddeb", "rpm", "drpm", "whl", "egg", "tar", "tgz", "tbz", "tbz2", "txz", "tzst", "tlz",
+    "zip", "jar", "war", "ear", "aar", "klib", "apk", "ipk", "crate", "gem", "conda", "nupkg", "xbps", "pkg",
+    "nar", "cpio", "iso", "img", "msi",
+];
+/// Compressed files: what they are stands before it.
+const COMPRESSED: [&str; 10] = ["gz", "bz2", "xz", "zst", "lzma", "lz", "lzip", "lz4", "br", "rz"];
+/// Signatures and checksums.
+const PROOFS: [&str; 8] = ["sig", "sig2", "asc", "md5", "sha1", "sha224", "sha256", "sha512"];
+/// What is a page by its name.
+const NAMED_PAGES: [&str; 4] = ["html", "htm", "xhtml", "shtml"];
+/// Digits of the shortest checksum that stands for a name.
+const SHORTEST_HASH: usize = 32;
+
+/// What a name tells of the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    /// An archive: neither a page nor JSON.
+    Archive,
+    /// No page, whatever else.
+    NoPage,
+    /// Nothing.
+    Nothing,
+}
+
+/// Does a 200 of this Content-Type contradict the path that was asked for?
+pub fn contradicts(path: &str, content_type: &[u8]) -> bool {
+    let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
+    let media = String::from_utf8_lossy(content_type[..end].trim_ascii()).to_ascii_lowercase();
+    match told(path) {
+        Told::Nothing => false,
+        Told::NoPage => is_page(&media),
+        Told::Archive => is_page(&media) || JSON.contains(&media.as_str()),
+    }
+}
+
+fn is_page(media: &str) -> bool {
+    PAGES.contains(&media) || media.starts_with(METALINK)
+}
+
+fn told(path: &str) -> Told {
+    let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let lower = name.to_ascii_lowercase();
+    let Some((stem, extension)) = lower.rsplit_once('.') else {
+        let is_hash = lower.len() >= SHORTEST_HASH && lower.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // The registry of crates has them under this name.
+        let is_crate = lower == "download" && directory.contains("crates/");
+        return if is_crate {
+            Told::Archive
+        } else if is_hash {
+            Told::NoPage
+        } else {
+            Told::Nothing
+        };
+    };
+    if ARCHIVES.contains(&extension) {
+        return Told::Archive;
+    }
+    if PROOFS.contains(&extension) {
+        return Told::NoPage;
+    }
+    if !COMPRESSED.contains(&extension) {
+        return Told::Nothing;
+    }
+    // Old servers tell the type of what is inside.
+    match stem.rsplit_once('.').map_or("", |(_, inner)| inner) {
+        inner if NAMED_PAGES.contains(&inner) => Told::Nothing,
+        inner if ARCHIVES.contains(&inner) => Told::Archive,
+        _ => Told::NoPage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_no_package_can_have_contradicts_its_name() {
+        let page = "text/html";
+        for (path, content_type, expected) in [
+            ("a/x_1.0_amd64.deb", "text/html", true),
+            ("a/x.deb", "Text/HTML; charset=utf-8", true),
+            ("a/X.RPM", "application/xhtml+xml", true),
+            ("x.rpm", "application/metalink+xml", true),
+            ("x.rpm", "application/metalink4+xml; charset=UTF-8", true),
+            ("x.whl", "application/problem+json", true),
+            ("x.jar", "application/problem+xml", true),
+            ("x.tgz", "application/json", true),
+            ("x.tar.gz", "application/json", true),
+            ("x.pkg.tar.zst", "text/html", true),
+            ("nar/x.nar.xz", "text/html", true),
+            ("x.pkg.tar.zst.sig", "text/html", true),
+            ("x.iso.sha256", "text/html", true),
+            ("APKINDEX.tar.gz", "text/html", true),
+            ("dists/x/Packages.gz", "text/html", true),
+            ("by-hash/MD5Sum/0123456789abcdef0123456789abcdef", "text/html", true),
+            ("api/v1/crates/serde/1.0.0/download", "application/json", true),
+            ("api/v1/crates/serde/1.0.0/download", page, true),
+            // As servers label packages.
+            ("x.deb", "text/plain", false),
+            ("x.deb", "application/x-debian-package", false),
+            ("x.crate", "application/octet-stream", false),
+            ("x.apk", "application/gzip", false),
+            ("x.pkg.tar.zst", "text/plain; charset=utf-8", false),
+            ("x.rpm", "", false),
+            ("x.rpm", "htmlx", false),
+            ("x.gz", "application/xml", false),
+            // What is a page, or JSON, by its name.
+            ("simple/foo/index.html", page, false),
+            ("x.html.gz", page, false),
+            ("repodata.json.gz", "application/json", false),
+            ("repodata.json", "application/json", false),
+            ("x/download", page, false),
+            ("lodash", page, false),
+            ("x.pom", page, false),
+            ("InRelease", page, false),
+            ("0123456789abcdef", page, false),
+            ("", page, false),
+        ] {
+            assert_eq!(contradicts(path, content_type.as_bytes()), expected, "{path} {content_type}");
+        }
+    }
+}
