@@ -207,29 +207,54 @@ pub fn give(path: &Path, user: Option<u32>, group: u32) -> io::Result<()> {
     Ok(nix::unistd::chown(path, user.map(Uid::from_raw), Some(Gid::from_raw(group)))?)
 }
 
+/// Is this process root's?
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
 /// Goes on as another user and in another group, for good: with the other groups of `login` and no
 /// more, without capabilities, and unable to gain rights by executing anything (setgroups(2),
-/// setgid(2), setuid(2), capabilities(7)). A process that is what it is to be changes nothing.
+/// setgid(2), setuid(2), capabilities(7)). A process that is who it is to be keeps its groups. An error
+/// if root's rights would stay.
 pub fn become_user(user: Option<u32>, login: Option<&str>, group: u32) -> io::Result<()> {
     let (gid, same) = (Gid::from_raw(group), Uid::effective().as_raw());
-    if !Uid::effective().is_root() && user.is_none_or(|user| user == same) && Gid::effective() == gid {
-        return Ok(());
+    if is_root() || user.is_some_and(|user| user != same) || Gid::effective() != gid {
+        match login.map(CString::new).transpose()? {
+            Some(login) => nix::unistd::initgroups(&login, gid)?,
+            None => nix::unistd::setgroups(&[gid])?,
+        }
+        nix::unistd::setgid(gid)?;
     }
-    match login.map(CString::new).transpose()? {
-        Some(login) => nix::unistd::initgroups(&login, gid)?,
-        None => nix::unistd::setgroups(&[gid])?,
-    }
-    nix::unistd::setgid(gid)?;
     if let Some(user) = user.filter(|user| *user != same) {
         nix::unistd::setuid(Uid::from_raw(user))?;
+        #[cfg(target_os = "linux")]
+        drop_capabilities()?;
         // Whoever could come back has not left.
         if nix::unistd::setuid(Uid::from_raw(same)).is_ok() {
             return Err(io::Error::other("the user could be changed back"));
         }
     }
+    if is_root() {
+        return Err(io::Error::other("root gives up nothing"));
+    }
     #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_no_new_privs()?;
+    drop_capabilities().and_then(|()| Ok(nix::sys::prctl::set_no_new_privs()?))?;
     Ok(())
+}
+
+/// A change of the user takes root's capabilities, but not those that a service manager gave to another
+/// user, nor any where the process's secure bits say so (capabilities(7)).
+#[cfg(target_os = "linux")]
+fn drop_capabilities() -> io::Result<()> {
+    /// The version of the call with 64 capabilities, in two halves; and the calling thread.
+    const HEADER: [u32; 2] = [0x2008_0522, 0];
+    /// Effective, permitted and inheritable ones of each half.
+    const NONE: [[u32; 3]; 2] = [[0; 3]; 2];
+    let mut header = HEADER;
+    // SAFETY: both arrays have the layout that the call wants and outlive it; it may write a version to
+    // the first.
+    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), NONE.as_ptr()) };
+    nix::errno::Errno::result(done).map(drop).map_err(Into::into)
 }
 
 /// May this process make files in the directory (access(2))? Blocks; for start-up only.

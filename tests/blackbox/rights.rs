@@ -19,6 +19,7 @@ on_both!(
     root_becomes_another_user_once_it_listens,
     a_partial_of_another_user_is_replaced,
     a_user_may_be_a_number_and_a_group_another,
+    a_user_that_starts_with_capabilities_keeps_none,
 );
 
 /// Can this kernel fence off a process (landlock(7))?
@@ -310,6 +311,42 @@ fn a_user_may_be_a_number_and_a_group_another(io: Io) {
     server.get("/x.tgz").expect(200, b"body");
     server.expect_cached("x.tgz", b"body");
     assert_eq!(server.err.all(), [""; 0]);
+}
+
+/// The secure bits of whoever starts it decide whether a change of the user takes them.
+fn a_user_that_starts_with_capabilities_keeps_none(io: Io) {
+    if !is_root() {
+        return;
+    }
+    let origin = Origin::fixed(b"body");
+    let outside = tempfile::tempdir().unwrap();
+    fs::set_permissions(outside.path(), Permissions::from_mode(0o755)).unwrap();
+    let launch = Launch::new(io, &origin).args(["--user", "nobody"]).cache(&outside.path().join("cache"));
+    let server = launch.limit(Limit::KeepCapabilities).start();
+    for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
+        assert_eq!(status(&server, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(status(&server, "NoNewPrivs"), "1");
+    server.get("/x.tgz").expect(200, b"body");
+}
+
+#[test]
+fn root_that_names_only_a_group_or_itself_is_refused_in_one_line() {
+    if !is_root() {
+        return;
+    }
+    for (args, expected) in [
+        (
+            ["--group", "54321"],
+            "cannot use group \"54321\" (--group): root stays root in any group: add --user USER",
+        ),
+        (["--user", "0"], "cannot use user \"0\" (--user): root gives up nothing: name another user"),
+        (["--user", "root"], "cannot use user \"root\" (--user): root gives up nothing: name another user"),
+    ] {
+        let output = run_cli(&["-U", "http://127.0.0.1:1", "-H127.0.0.1", "-p0", args[0], args[1]], &[], &[]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("{expected}\n"));
+    }
 }
 
 #[test]

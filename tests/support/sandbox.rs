@@ -20,6 +20,8 @@ pub(crate) enum Limit {
     Closed(i32),
     /// This system call fails with EPERM, as under a container's filter.
     Refuse(libc::c_long),
+    /// A change of the user takes no capabilities (capabilities(7), SECBIT_NO_SETUID_FIXUP).
+    KeepCapabilities,
 }
 
 /// Applies `limits` in the child, in order.
@@ -51,6 +53,11 @@ impl Limit {
                 check(unsafe { libc::close(descriptor) })
             }
             Self::Refuse(call) => refuse(call),
+            Self::KeepCapabilities => {
+                const NO_SETUID_FIXUP: libc::c_int = 1 << 2;
+                // SAFETY: no pointer is passed.
+                check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0) })
+            }
         }
     }
 }

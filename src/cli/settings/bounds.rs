@@ -75,12 +75,21 @@ impl Flags {
     pub(super) fn account(&self, env: Env<'_>) -> Result<Option<Account>, UsageError> {
         let user = Setting::pick(self.user.clone(), "--user", "FS_CACHE_USER", env);
         let group = Setting::pick(self.group.clone(), "--group", "FS_CACHE_GROUP", env);
-        let group = group.map(|group| group.read("group", process::group)).transpose()?;
+        let alone = user.is_none() && process::is_root();
+        let read = |text: &str| {
+            let found = process::group(text)?;
+            // Root in another group can still do everything, and would look as if it could not.
+            if alone { Err("root stays root in any group: add --user USER".to_owned()) } else { Ok(found) }
+        };
+        let group = group.map(|group| group.read("group", read)).transpose()?;
         let Some(user) = user else {
             return Ok(group.map(|(id, name)| Account { name, user: None, login: None, group: id }));
         };
         let account = user.read("user", |text| {
             let found = process::user(text)?;
+            if found.id == 0 {
+                return Err("root gives up nothing: name another user".to_owned());
+            }
             let own = found.group.map(|id| (id, String::new()));
             let (group, _) =
                 group.clone().or(own).ok_or("a user without an entry needs a group (--group)")?;
