@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Entry;
 use super::heads::{Heads, Known};
+use super::temporary::{self, Temporary};
 use crate::http::caching::stored::StoredHead;
 use crate::key::{Key, RESERVED};
 use crate::rt::blocking;
@@ -29,8 +30,6 @@ const WAITING: usize = 32 * 1024 * 1024;
 const NAME_BYTES: usize = 255;
 /// First byte of the name of a whole one.
 const WHOLE: &str = "=";
-/// First bytes of the name of one that is being written.
-const NEW: &str = "new-";
 
 /// The documents of one cache directory.
 #[derive(Debug)]
@@ -77,7 +76,8 @@ impl Documents {
     pub fn read(&self, key: &Key) -> Option<(Entry, Known)> {
         let file = self.root.open_file(&format!("{}/{}", directory(), name(key)?)).ok()?;
         let info = file::info(&file).ok().filter(|info| info.kind == Kind::File)?;
-        let known = self.heads.known(key, &info).unwrap_or_else(|| self.heads.read(key, &file, &info));
+        // Another one's content under this name is none.
+        let known = self.heads.known(key, &info).unwrap_or_else(|| self.heads.read_own(key, &file, &info));
         known.head.is_some().then_some((Entry { file, info }, known))
     }
 
@@ -148,21 +148,13 @@ impl Documents {
 
     fn write(&self, key: &Key, name: &str, head: &StoredHead, body: &[u8]) -> io::Result<()> {
         let (directory, _) = self.root.make_directory(&directory(), None)?;
-        // One thread writes, so a process needs no more than one such name.
-        let new = format!("{NEW}{}", std::process::id());
-        drop(file::unlink(&directory, &new));
-        let file = file::create_new(&directory, &new)?;
-        let written = file::write_at(&file, body, 0).and_then(|()| {
-            self.heads.write(key, &file, &file::info(&file)?, head)?;
-            if self.sync {
-                file::sync_many(&[file.as_fd()], false).into_iter().collect::<io::Result<()>>()?;
-            }
-            file::rename(&directory, &new, name)
-        });
-        if written.is_err() {
-            drop(file::unlink(&directory, &new));
-            return written;
+        let new = Temporary::create(&directory)?;
+        file::write_at(new.file(), body, 0)?;
+        self.heads.write(key, new.file(), &file::info(new.file())?, head)?;
+        if self.sync {
+            file::sync_many(&[new.file().as_fd()], false).into_iter().collect::<io::Result<()>>()?;
         }
+        new.rename(name)?;
         let gone = self.table().add(name.to_owned(), body.len() as u64);
         gone.iter().for_each(|name| drop(file::unlink(&directory, name)));
         Ok(())
@@ -202,22 +194,21 @@ impl Table {
 
 /// What is there, the oldest first, after what is too much and what was never finished has been removed.
 fn listed(root: &Root) -> io::Result<Table> {
+    temporary::remove_left_overs(root, &directory());
     let directory = root.open_directory(&directory())?;
-    let (mut whole, mut unfinished) = (Vec::new(), Vec::new());
+    let mut whole = Vec::new();
     file::entries(directory.try_clone()?, |name, kind| {
         if kind == Kind::File && name.starts_with(WHOLE) {
             whole.extend(
                 file::info_at(&directory, name).map(|info| (info.modified, name.to_owned(), info.size)),
             );
-        } else if name.starts_with(NEW) {
-            unfinished.push(name.to_owned());
         }
         true
     })?;
     whole.sort();
     let mut table = Table::default();
     let gone = whole.into_iter().flat_map(|(_, name, size)| table.add(name, size));
-    gone.chain(unfinished).for_each(|name| drop(file::unlink(&directory, &name)));
+    gone.for_each(|name| drop(file::unlink(&directory, &name)));
     Ok(table)
 }
 
@@ -282,11 +273,18 @@ mod tests {
         write(&open(&place), "/a/", b"body");
         fs::write(place.path().join(directory()).join("=%2Fa%2F"), b"bo").unwrap();
         fs::write(place.path().join(directory()).join("=%2Fb%2F"), b"no head").unwrap();
-        fs::write(place.path().join(directory()).join("new-1"), b"bo").unwrap();
+        // Nor is that of another, whatever its name.
+        write(&open(&place), "/c/", b"body");
+        fs::rename(
+            place.path().join(directory()).join("=%2Fc%2F"),
+            place.path().join(directory()).join("=%2Fd%2F"),
+        )
+        .unwrap();
         let documents = open(&place);
         assert!(documents.read(&key("/a/")).is_none());
         assert!(documents.read(&key("/b/")).is_none());
-        assert_eq!(names(&place), ["=%2Fa%2F", "=%2Fb%2F"]);
+        assert!(documents.read(&key("/d/")).is_none());
+        assert_eq!(names(&place), ["=%2Fa%2F", "=%2Fb%2F", "=%2Fd%2F"]);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
-use crate::http::caching::record::{self, BodyId};
+use super::temporary::{self, Temporary};
+use crate::http::caching::record::{self, BodyId, Record};
 use crate::http::caching::stored::StoredHead;
 use crate::key::{Key, RESERVED};
 use crate::sys::file::{self, Info, Root};
@@ -39,8 +39,9 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// None known yet.
+    /// None known yet. Blocks; for start-up only.
     pub(super) fn new(root: &Arc<Root>) -> Self {
+        temporary::remove_left_overs(root, &directory());
         Self { root: Arc::clone(root), lately: Mutex::default() }
     }
 
@@ -55,8 +56,16 @@ impl Heads {
 
     /// Reads the head of a file. May wait for the disk.
     pub fn read(&self, key: &Key, file: &impl AsFd, info: &Info) -> Known {
-        let head = self.stored(key, file, info).map(Arc::new);
-        let known = Known { head, checked: None };
+        self.note_read(key, info, self.stored(key, file, info, OfWhom::SaysSoOrNothing))
+    }
+
+    /// The same for a file that only its head tells from those of other keys.
+    pub(super) fn read_own(&self, key: &Key, file: &impl AsFd, info: &Info) -> Known {
+        self.note_read(key, info, self.stored(key, file, info, OfWhom::SaysSo))
+    }
+
+    fn note_read(&self, key: &Key, info: &Info, head: Option<StoredHead>) -> Known {
+        let known = Known { head: head.map(Arc::new), checked: None };
         // What a check has told meanwhile says more than the disk does, and is newer.
         let mut lately = self.lately();
         match lately.get(key) {
@@ -67,21 +76,25 @@ impl Heads {
         known
     }
 
-    fn stored(&self, key: &Key, file: &impl AsFd, info: &Info) -> Option<StoredHead> {
+    fn stored(&self, key: &Key, file: &impl AsFd, info: &Info, whose: OfWhom) -> Option<StoredHead> {
         let body = body_id(info);
+        let is_mine = |record: &Record| match &record.key {
+            Some(of) => **of == *key.as_str().as_bytes(),
+            None => whose == OfWhom::SaysSoOrNothing,
+        };
         let attribute = file::attribute(file, ATTRIBUTE, record::MOST).ok().flatten();
         let within = attribute.and_then(|bytes| record::decode(&bytes));
-        if let Some((head, of)) = within {
-            return of.is_copy_of(&body).then_some(head);
+        if let Some(record) = within {
+            return (is_mine(&record) && record.body.is_copy_of(&body)).then_some(record.head);
         }
-        let (head, of) = record::decode(&self.read_beside(key)?)?;
-        (of == body).then_some(head)
+        let record = record::decode(&self.read_beside(key)?)?;
+        (is_mine(&record) && record.body == body).then_some(record.head)
     }
 
     /// Gives a file the head of the body that it had when it was as `info` says. May wait for the
     /// disk. An error means that it will be forgotten.
     pub fn write(&self, key: &Key, file: &impl AsFd, info: &Info, head: &StoredHead) -> io::Result<()> {
-        let bytes = record::encode(head, body_id(info));
+        let bytes = record::encode(head, body_id(info), key.as_str().as_bytes());
         if file::set_attribute(file, ATTRIBUTE, &bytes).is_ok() {
             return Ok(());
         }
@@ -128,19 +141,18 @@ impl Heads {
     }
 
     fn write_beside(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (directory, _) = self.root.make_directory(&directory(), None)?;
-        let new = format!("new-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        // Left by a process of the same number, if at all.
-        drop(file::unlink(&directory, &new));
-        let beside = file::create_new(&directory, &new)?;
-        let written =
-            file::write_at(&beside, bytes, 0).and_then(|()| file::rename(&directory, &new, &name(key)));
-        if written.is_err() {
-            drop(file::unlink(&directory, &new));
-        }
-        written
+        let new = Temporary::create(&directory)?;
+        file::write_at(new.file(), bytes, 0)?;
+        new.rename(&name(key))
     }
+}
+
+/// What the record of a head has to say of its key. Earlier versions' says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum OfWhom {
+    SaysSo,
+    SaysSoOrNothing,
 }
 
 /// A head to give to a file in progress when it becomes a whole one.
@@ -177,8 +189,7 @@ fn directory() -> String {
     format!("{RESERVED}/heads")
 }
 
-/// The name of a key's file, of any key's length. Two keys with one name would be told apart by the
-/// body that the head names.
+/// The name of a key's file, of any key's length. Two keys with one name are told apart by their records.
 fn name(key: &Key) -> String {
     let salted = [key.as_str().as_bytes(), b"\0"].concat();
     format!("{:016x}{:016x}", record::sum(key.as_str().as_bytes()), record::sum(&salted).swap_bytes())
@@ -271,7 +282,7 @@ mod tests {
     fn where_attributes_are_refused_the_head_lies_beside_the_tree_and_is_of_one_file_only() {
         let place = Place::new();
         let (file, info) = place.file();
-        let bytes = record::encode(&head(), body_id(&info));
+        let bytes = record::encode(&head(), body_id(&info), b"f");
         place.heads().write_beside(&key("/f"), &bytes).unwrap();
         assert_eq!(place.read().unwrap().modified(), Some(7));
         // A copy of the same size and date is another file.
@@ -282,6 +293,22 @@ mod tests {
         fs::rename(place.0.path().join("g"), &path).unwrap();
         assert_eq!((place.file().1.size, place.file().1.modified), (info.size, info.modified));
         assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn the_head_of_another_key_is_none_of_this() {
+        let place = Place::new();
+        place.write(&head());
+        fs::rename(place.0.path().join("f"), place.0.path().join("g")).unwrap();
+        let file = File::open(place.0.path().join("g")).unwrap();
+        let info = file::info(&file).unwrap();
+        assert!(place.heads().read(&key("/g"), &file, &info).head.is_none());
+        assert!(place.heads().read(&key("/f"), &file, &info).head.is_some());
+        // Nor beside the tree, should two keys have one name there.
+        drop(file::remove_attribute(&file, ATTRIBUTE));
+        let bytes = record::encode(&head(), body_id(&info), b"f");
+        place.heads().write_beside(&key("/g"), &bytes).unwrap();
+        assert!(place.heads().read(&key("/g"), &file, &info).head.is_none());
     }
 
     #[test]

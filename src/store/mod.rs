@@ -16,6 +16,7 @@ pub mod partial;
 pub mod record;
 pub mod sets;
 mod sweep;
+mod temporary;
 
 use std::io;
 use std::os::fd::OwnedFd;

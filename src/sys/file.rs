@@ -130,10 +130,15 @@ pub fn open_foreign(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
 
 /// Locks the file, or says `WouldBlock` when another holder lives.
 pub fn lock(file: OwnedFd) -> io::Result<Locked> {
-    // SAFETY: no memory is passed, and `file` is open for as long as the call takes.
-    let call = || unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    retry(|| Errno::result(call()))?;
+    hold(&file)?;
     Ok(Locked(file))
+}
+
+/// The same for a file that stays open as long as it is to be locked.
+pub fn hold(file: &impl AsFd) -> io::Result<()> {
+    // SAFETY: no memory is passed, and `file` is open for as long as the call takes.
+    let call = || unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    retry(|| Errno::result(call())).map(drop)
 }
 
 /// Gives the lock up while others still read the file. Nothing is to be written by this value any more.

@@ -31,6 +31,8 @@ on_both!(
     stale_while_revalidate_checks_what_has_just_got_its_name,
     a_document_of_a_directory_survives_a_restart,
     a_document_of_one_variant_survives_a_restart,
+    a_document_under_the_name_of_another_is_none,
+    what_another_process_is_writing_survives_a_start,
     a_document_that_was_checked_is_as_old_as_its_check,
     a_document_that_is_a_file_now_is_the_file_after_a_restart,
     the_reserved_directory_is_not_served,
@@ -415,6 +417,36 @@ fn a_document_of_one_variant_survives_a_restart(io: Io) {
     let (server, _cache) = restarted(io, "Vary: X-V\r\nETag: \"a\"\r\n", &["/a.idx"]);
     assert_eq!(text(&server, "/a.idx", "X-V: 1\r\n"), "/a.idx 0 Some(\"1\")");
     assert_eq!(server.ask("GET", "/a.idx", "X-V: 2\r\n").status, 502);
+}
+
+/// As two processes of one number left it that had one temporary name (two containers on one directory).
+fn a_document_under_the_name_of_another_is_none(io: Io) {
+    let (server, cache) = restarted(io, "ETag: \"a\"\r\n", &["/a.idx/", "/b.idx/"]);
+    let documents = cache.path().join(".fs-caching-server/documents");
+    std::fs::rename(documents.join("=%2Fa.idx%2F"), documents.join("=%2Fb.idx%2F")).unwrap();
+    for target in ["/a.idx/", "/b.idx/"] {
+        assert_eq!(server.get(target).status, 502, "{target}");
+    }
+}
+
+/// Another process may be at work on the same directory, with the same number.
+fn what_another_process_is_writing_survives_a_start(io: Io) {
+    let origin = answering("ETag: \"a\"\r\n");
+    let cache = tempfile::tempdir().unwrap();
+    let (documents, heads) =
+        (cache.path().join(".fs-caching-server/documents"), cache.path().join(".fs-caching-server/heads"));
+    let mut others = Vec::new();
+    for directory in [&documents, &heads] {
+        std::fs::create_dir_all(directory).unwrap();
+        others.extend(["new-1", "new-1-0", "new-2"].map(|name| directory.join(name)));
+    }
+    others.iter().for_each(|path| std::fs::write(path, b"half").unwrap());
+    let server = launch(io, &origin).cache(cache.path()).start();
+    server.get("/a.idx/");
+    wait_until("the document is written", || documents.join("=%2Fa.idx%2F").exists());
+    for path in others {
+        assert_eq!(std::fs::read(&path).unwrap(), b"half", "{path:?}");
+    }
 }
 
 fn a_document_that_was_checked_is_as_old_as_its_check(io: Io) {

@@ -1,8 +1,8 @@
 //! The stored form of a head: bytes that are kept beside a body, and trusted only if every one of
 //! them makes sense.
 //!
-//! A mark, the body that it belongs to, the head, and a sum over all of it. Numbers are big-endian,
-//! texts have their length before them.
+//! A mark, the key and the body that it belongs to, the head, and a sum over all of it. Numbers are big-endian,
+//! texts have their length before them. The first form had no key.
 
 use super::stored::{StoredHead, Times};
 use super::vary::Variant;
@@ -10,9 +10,22 @@ use crate::http::fields::Fields;
 use crate::http::is_text_byte;
 
 /// First bytes; the last one is the version of the form.
-const MARK: &[u8] = b"fcsh\x01";
+const MARK: &[u8] = b"fcsh\x02";
+/// Those of the form before, which is still read.
+const MARK_1: &[u8] = b"fcsh\x01";
 /// Bytes of a record: a head has at most 64 KiB.
 pub const MOST: usize = 256 * 1024;
+
+/// What a record tells.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The head.
+    pub head: StoredHead,
+    /// The body that it belongs to.
+    pub body: BodyId,
+    /// The key that it belongs to; `None` in the form of earlier versions.
+    pub key: Option<Box<[u8]>>,
+}
 
 /// The body that a head belongs to: another size or date is another body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,8 +46,9 @@ impl BodyId {
 }
 
 /// Writes a record.
-pub fn encode(head: &StoredHead, body: BodyId) -> Vec<u8> {
+pub fn encode(head: &StoredHead, body: BodyId, key: &[u8]) -> Vec<u8> {
     let mut out = Out(MARK.to_vec());
+    out.text(key);
     for number in [body.inode, body.size, body.modified, head.times.asked, head.times.came] {
         out.number(number);
     }
@@ -58,12 +72,19 @@ pub fn encode(head: &StoredHead, body: BodyId) -> Vec<u8> {
 }
 
 /// Reads a record; `None` for anything that was not written so.
-pub fn decode(record: &[u8]) -> Option<(StoredHead, BodyId)> {
+pub fn decode(record: &[u8]) -> Option<Record> {
     let (written, told) = record.split_at_checked(record.len().checked_sub(8)?)?;
     if record.len() > MOST || In(told).number()? != sum(written) {
         return None;
     }
-    let mut rest = In(written.strip_prefix(MARK)?);
+    let (mut rest, key) = match written.strip_prefix(MARK) {
+        Some(rest) => {
+            let mut rest = In(rest);
+            let key = rest.text()?.into();
+            (rest, Some(key))
+        }
+        None => (In(written.strip_prefix(MARK_1)?), None),
+    };
     let body = BodyId { inode: rest.number()?, size: rest.number()?, modified: rest.number()? };
     let times = Times { asked: rest.number()?, came: rest.number()? };
     let status = u16::try_from(rest.number()?).ok().filter(|status| (200..1000).contains(status))?;
@@ -81,7 +102,8 @@ pub fn decode(record: &[u8]) -> Option<(StoredHead, BodyId)> {
         let name = rest.line().filter(|name| !name.is_empty() && !name.contains(&b':'))?;
         fields.push(name, rest.line()?);
     }
-    rest.0.is_empty().then_some((StoredHead { status, reason, fields, times, variant, invalid }, body))
+    let head = StoredHead { status, reason, fields, times, variant, invalid };
+    rest.0.is_empty().then_some(Record { head, body, key })
 }
 
 struct Out(Vec<u8>);
@@ -114,11 +136,17 @@ impl<'a> In<'a> {
         }
     }
 
-    /// A text that fits on one line of a head.
-    fn line(&mut self) -> Option<&'a [u8]> {
+    /// A text of any bytes.
+    fn text(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         let (text, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
+        Some(text)
+    }
+
+    /// A text that fits on one line of a head.
+    fn line(&mut self) -> Option<&'a [u8]> {
+        let text = self.text()?;
         text.iter().copied().all(is_text_byte).then_some(text)
     }
 }
@@ -164,17 +192,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read(head in heads(), inode: u64, size: u64, modified: u64) {
+        fn what_was_written_is_read(
+            head in heads(),
+            inode: u64,
+            size: u64,
+            modified: u64,
+            key in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
             let body = BodyId { inode, size, modified };
-            let (read, of) = decode(&encode(&head, body)).unwrap();
-            prop_assert!(same(&read, &head));
-            prop_assert_eq!(of, body);
+            let written = encode(&head, body, &key);
+            let read = decode(&written).unwrap();
+            prop_assert!(same(&read.head, &head));
+            prop_assert_eq!((read.body, read.key.as_deref()), (body, Some(&key[..])));
+            // As the version before wrote it.
+            let rest = &written[MARK.len() + 8 + key.len()..written.len() - 8];
+            let mut older = [MARK_1, rest].concat();
+            older.extend_from_slice(&sum(&older).to_be_bytes());
+            let read = decode(&older).unwrap();
+            prop_assert!(same(&read.head, &head));
+            prop_assert_eq!((read.body, read.key), (body, None));
         }
 
         #[test]
         fn a_changed_or_cut_record_is_unknown(head in heads(), at: prop::sample::Index, bit in 0..8_u8) {
             let body = BodyId { inode: 1, size: 2, modified: 3 };
-            let mut record = encode(&head, body);
+            let mut record = encode(&head, body, b"key");
             prop_assert!(decode(&record[..at.index(record.len())]).is_none());
             let at = at.index(record.len());
             record[at] ^= 1_u8 << bit;

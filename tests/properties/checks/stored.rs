@@ -1,6 +1,6 @@
 //! Heads kept beside their files: what was written is read, and nothing else is.
 
-use fs_caching_server::http::caching::record::{BodyId, MOST, decode, encode, sum};
+use fs_caching_server::http::caching::record::{BodyId, MOST, Record, decode, encode, sum};
 use fs_caching_server::http::caching::stored::{StoredHead, Times};
 use fs_caching_server::http::caching::vary::Variant;
 use fs_caching_server::http::request::HeadLimits;
@@ -10,7 +10,9 @@ use super::dice::Dice;
 use super::response;
 
 /// What a record begins with.
-const MARK: &[u8] = b"fcsh\x01";
+const MARK: &[u8] = b"fcsh\x02";
+/// What one of an earlier version begins with, which has no key.
+const MARK_1: &[u8] = b"fcsh\x01";
 
 pub(crate) fn generate(dice: &mut Dice) -> Vec<u8> {
     if dice.one_in(2) {
@@ -44,17 +46,21 @@ pub(crate) fn generate(dice: &mut Dice) -> Vec<u8> {
 
 pub(crate) fn check(data: &[u8]) -> bool {
     let whole = again(data);
-    let begun = [MARK, data].concat();
     // With a sum that fits, so that more than the sum is looked at.
-    let within = again(&[&begun[..], &sum(&begun).to_be_bytes()].concat());
+    let summed = |begun: &[u8]| [begun, &sum(begun).to_be_bytes()].concat();
+    let within = again(&summed(&[MARK, &[0; 8], data].concat()));
+    let older = again(&summed(&[MARK_1, data].concat()));
+    assert_eq!(within, older, "the forms differ in more than the key");
     kept(data) || whole || within
 }
 
 /// What is read at all is exactly what would have been written.
 fn again(bytes: &[u8]) -> bool {
-    let Some((head, body)) = decode(bytes) else { return false };
+    let Some(Record { head, body, key }) = decode(bytes) else { return false };
     assert!(bytes.len() <= MOST);
-    assert_eq!(encode(&head, body), bytes, "two forms of one record");
+    if let Some(key) = key {
+        assert_eq!(encode(&head, body, &key), bytes, "two forms of one record");
+    }
     let lines = head.fields.iter().flat_map(|(name, value)| [name, value]).chain([&*head.reason]);
     lines.for_each(|text| {
         assert!(
@@ -76,8 +82,9 @@ fn kept(data: &[u8]) -> bool {
     let times = Times { asked: dice.magnitude(), came: dice.magnitude() };
     let head = StoredHead::new(&answer, times, variant, dice.one_in(2));
     let body = BodyId { inode: dice.number(), size: used as u64, modified: dice.number() };
-    let written = encode(&head, body);
-    let (read, of) = decode(&written).unwrap();
+    let written = encode(&head, body, data);
+    let Record { head: read, body: of, key } = decode(&written).unwrap();
+    assert_eq!(key.as_deref(), Some(data));
     assert_eq!((read.status, &read.reason, read.times, of), (head.status, &head.reason, head.times, body));
     assert_eq!((&read.variant, read.invalid), (&head.variant, head.invalid));
     assert!(read.fields.iter().eq(head.fields.iter()));
