@@ -87,6 +87,7 @@ impl Kept {
             Self::Stale(Stale::WhileRevalidate) => "stale: the upstream is asked meanwhile",
             Self::Stale(Stale::Unreachable) => "stale: the upstream cannot be reached",
             Self::Stale(Stale::ServerError) => "stale: the upstream fails",
+            Self::Stale(Stale::Forced) => "stale, which the response forbids: the upstream fails",
             Self::Stale(Stale::Offline) => "stale: offline",
         }
     }
@@ -182,6 +183,9 @@ pub enum Stale {
     Unreachable,
     /// The origin answered with a 5xx.
     ServerError,
+    /// The origin fails or could not be reached, and the operator's word goes before the response's, which forbids
+    /// stale use.
+    Forced,
     /// We were told not to ask.
     Offline,
 }
@@ -194,6 +198,7 @@ impl Stale {
             Self::WhileRevalidate => "being revalidated",
             Self::Unreachable => "origin cannot be reached",
             Self::ServerError => "origin fails",
+            Self::Forced => "origin fails, response forbids stale",
             Self::Offline => "offline",
         }
     }
@@ -250,7 +255,7 @@ impl Outcome {
                 None
             }
             // The origin was asked, in vain.
-            Self::Stale(why @ (Stale::Unreachable | Stale::ServerError), _) => {
+            Self::Stale(why @ (Stale::Unreachable | Stale::ServerError | Stale::Forced), _) => {
                 member.push_str("; fwd=stale");
                 Some(why.as_str())
             }
@@ -324,6 +329,12 @@ mod tests {
             (Outcome::Pass(Why::Vary), 2, "fwd=uri-miss; detail=\"Vary: *, 2 redirects\"", "MISS"),
             (Outcome::Revalidated, 0, "fwd=stale; fwd-status=304", "REVALIDATED"),
             (Outcome::Stale(Stale::ServerError, 412), 0, "fwd=stale; detail=\"origin fails\"", "STALE"),
+            (
+                Outcome::Stale(Stale::Forced, 412),
+                0,
+                "fwd=stale; detail=\"origin fails, response forbids stale\"",
+                "STALE",
+            ),
             (Outcome::Stale(Stale::Accepted, 412), 0, "hit; ttl=-412; detail=\"accepted\"", "STALE"),
             (Outcome::Renewed, 0, "fwd=stale; fwd-status=200; stored", "MISS"),
             (Outcome::Stale(Stale::Offline, 0), 0, "hit; ttl=0; detail=\"offline\"", "STALE"),

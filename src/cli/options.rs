@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 52] = [
+pub(super) const OPTIONS: [Opt; 53] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -182,6 +182,12 @@ pub(super) const OPTIONS: [Opt; 52] = [
         "stale-if-error",
         Some("<s>"),
         "[env FS_CACHE_STALE_IF_ERROR] seconds, or forever: served stale so long while the upstream fails",
+    ),
+    opt(
+        None,
+        "stale-if-error-always",
+        None,
+        "[env FS_CACHE_STALE_IF_ERROR_ALWAYS] the same where the response forbids it; needs --stale-if-error",
     ),
     opt(None, "offline", None, "[env FS_CACHE_OFFLINE] never ask the upstream"),
     opt(

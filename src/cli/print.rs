@@ -58,6 +58,7 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("revalidate-after", after(policy.after)),
         ("revalidate-memory", memory.to_string()),
         ("stale-if-error", if_error(policy.if_error)),
+        ("stale-if-error-always", switch(policy.if_error_always)),
         ("offline", switch(config.offline)),
         ("cdn-cache-control", switch(policy.targeted)),
         ("head-timeout", seconds(limits.head_time)),

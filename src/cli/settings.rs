@@ -121,6 +121,9 @@ pub(super) struct Flags {
     /// seconds or forever
     #[argh(option)]
     stale_if_error: Vec<String>,
+    /// even where the response forbids it
+    #[argh(switch)]
+    stale_if_error_always: bool,
     /// no upstream
     #[argh(switch)]
     offline: bool,

@@ -49,5 +49,6 @@ mod revalidate_rules;
 mod rights;
 mod sets;
 mod snapshot;
+mod stale_always;
 mod time_limits;
 mod tls;

@@ -43,6 +43,10 @@ impl Flags {
             "forever" => Ok(IfError::Forever),
             _ => time.read("time", |text| seconds_or_none(text, "forever")).map(IfError::Time),
         });
+        let always = self.stale_if_error_always || set(env, "FS_CACHE_STALE_IF_ERROR_ALWAYS").is_some();
+        if always && if_error.is_none() {
+            return Err(UsageError("--stale-if-error-always needs --stale-if-error <s>".to_owned()));
+        }
         let memory = pick(&self.revalidate_memory, "--revalidate-memory", "FS_CACHE_REVALIDATE_MEMORY");
         let memory = memory.map_or(Ok(Revalidate::MEMORY), |size| size.read("size", count))?;
         let targeted = self.cdn_cache_control || set(env, "FS_CACHE_CDN_CACHE_CONTROL").is_some();
@@ -50,6 +54,7 @@ impl Flags {
         let policy = Policy {
             after: after.unwrap_or(Ok(default.after))?,
             if_error: if_error.unwrap_or(Ok(default.if_error))?,
+            if_error_always: always,
             targeted,
         };
         let regex = pick(&self.revalidate, "--revalidate", "FS_CACHE_REVALIDATE").filter(Setting::is_set);

@@ -24,6 +24,8 @@ pub struct Policy {
     pub after: After,
     /// What may be served beyond its freshness when the origin fails.
     pub if_error: IfError,
+    /// Does that hold even where the response forbids to use it stale? Against RFC 9111 section 4.2.4.
+    pub if_error_always: bool,
     /// Does CDN-Cache-Control go before Cache-Control (RFC 9213)?
     pub targeted: bool,
 }
@@ -50,6 +52,11 @@ pub enum IfError {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { after: After::Time(Duration::ZERO), if_error: IfError::AsSaid, targeted: false }
+        Self {
+            after: After::Time(Duration::ZERO),
+            if_error: IfError::AsSaid,
+            if_error_always: false,
+            targeted: false,
+        }
     }
 }

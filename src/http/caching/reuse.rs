@@ -48,17 +48,24 @@ pub fn decide(head: &StoredHead, request: &RequestDirectives, now: u64, policy: 
 
 /// May it be used although the origin could not be asked, or failed (RFC 5861 section 4)?
 pub fn may_use_if_error(head: &StoredHead, now: u64, policy: &Policy) -> bool {
-    let directives = ResponseDirectives::of(&head.fields, policy.targeted);
-    if is_strict(&directives) || directives.no_cache == Listed::All {
+    let forbidden = forbids_stale(head, policy);
+    if forbidden && !policy.if_error_always {
         return false;
     }
     let stale = age(head, now).saturating_sub(lifetime(head, policy));
-    let said = directives.stale_if_error.is_some_and(|seconds| stale <= seconds);
+    let directives = ResponseDirectives::of(&head.fields, policy.targeted);
+    let said = !forbidden && directives.stale_if_error.is_some_and(|seconds| stale <= seconds);
     said || match policy.if_error {
         IfError::AsSaid => false,
         IfError::Time(time) => stale <= time.as_secs(),
         IfError::Forever => true,
     }
+}
+
+/// Does the stored response forbid to be used stale, or without a check (RFC 9111 section 4.2.4)?
+pub fn forbids_stale(head: &StoredHead, policy: &Policy) -> bool {
+    let directives = ResponseDirectives::of(&head.fields, policy.targeted);
+    is_strict(&directives) || directives.no_cache == Listed::All
 }
 
 /// Must it never be used stale (RFC 9111 sections 5.2.2.2, 5.2.2.8 and 5.2.2.10)?
@@ -157,6 +164,24 @@ mod tests {
         assert!(!use_at(31, "max-age=10, stale-if-error=20", IfError::AsSaid));
         for strict in ["must-revalidate", "proxy-revalidate", "s-maxage=1", "no-cache"] {
             assert!(!use_at(11, &format!("max-age=10, {strict}"), IfError::Forever), "{strict}");
+        }
+    }
+
+    #[test]
+    fn what_forbids_stale_use_is_used_if_the_operator_says_always() {
+        let use_at = |seconds, said: &str, if_error| {
+            let policy =
+                Policy { if_error, if_error_always: true, after: After::Heuristic, ..Policy::default() };
+            may_use_if_error(&head(said), CAME + seconds, &policy)
+        };
+        let minute = IfError::Time(Duration::from_secs(60));
+        for strict in ["must-revalidate", "proxy-revalidate", "s-maxage=10", "no-cache"] {
+            let said = format!("max-age=10, stale-if-error=9999, {strict}");
+            assert!(use_at(1_000_000, &said, IfError::Forever), "{strict}");
+            assert!(use_at(70, &said, minute), "{strict}");
+            // The time is the operator's: what the response forbids it does not allow as well.
+            assert!(!use_at(71, &said, minute), "{strict}");
+            assert!(!use_at(11, &said, IfError::AsSaid), "{strict}");
         }
     }
 

@@ -241,16 +241,20 @@ async fn failed<R: Runtime>(
     exchange.log.debug(format_args!("error with proxy request {error}"));
     match kept.filter(|kept| may_use(wanted, kept, error)) {
         Some(kept) => {
-            let why = if error.kind == Kind::Offline {
-                Stale::Offline
-            } else if error.kind == Kind::Unavailable {
-                Stale::ServerError
-            } else {
-                Stale::Unreachable
-            };
+            let why = why_stale(wanted, &kept, error);
             answer::send(wanted, client, &kept, outcome::Kept::Stale(why)).await
         }
         None => client.send_error(error, exchange.keep(), exchange.request.method != Method::Head).await,
+    }
+}
+
+/// Why what is kept is served after this error.
+fn why_stale<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> Stale {
+    match error.kind {
+        Kind::Offline => Stale::Offline,
+        _ if reuse::forbids_stale(&kept.head, &wanted.policy) => Stale::Forced,
+        Kind::Unavailable => Stale::ServerError,
+        _ => Stale::Unreachable,
     }
 }
 

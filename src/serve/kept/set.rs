@@ -14,7 +14,7 @@ use super::super::follow::{self, Role};
 use super::super::{LOOKS, Reply, pass};
 use super::ask::{self, Asked};
 use super::collect::{self, Errand, Renewed};
-use super::{Body, Kept, Wanted, answer, find, may_use};
+use super::{Body, Kept, Wanted, answer, find, may_use, why_stale};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::reuse::{self, Reuse};
 use crate::http::request::Method;
@@ -346,10 +346,8 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             Some((generation, kept)) => {
                 let why = if error.kind == Kind::Superseded {
                     Stale::WhileRevalidate
-                } else if error.kind == Kind::Unavailable {
-                    Stale::ServerError
                 } else {
-                    Stale::Unreachable
+                    why_stale(self.wanted, &kept, &error)
                 };
                 self.pin(&generation, self.pinned().is_none());
                 answer::send(self.wanted, client, &kept, outcome::Kept::Stale(why)).await
