@@ -6,7 +6,7 @@
 //!
 //! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header
 //! section. [`conditional`], [`range`], [`multipart`], [`date`] and [`mime`] answer what a hit needs to know,
-//! [`identity`] what a broken fill does; [`url`] resolves what a Location says.
+//! [`identity`] and [`retry_after`] what a broken fill does; [`url`] resolves what a Location says.
 
 pub mod body;
 pub mod caching;
@@ -23,6 +23,7 @@ pub mod range;
 mod refusal;
 pub mod request;
 pub mod response;
+pub mod retry_after;
 mod target;
 pub mod url;
 

@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Side};
 use crate::http::fields::Fields;
 use crate::http::identity::{Continuation, Identity};
 use crate::http::response::ResponseHead;
+use crate::http::retry_after::retry_after;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::rt::{Runtime, blocking};
@@ -26,6 +27,8 @@ use crate::upstream::body::OriginBody;
 /// Before the rest is asked for; doubled with each time that nothing new has come.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The most of what the origin asks for in Retry-After: clients wait on their connections meanwhile.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Bytes that count as something new: less, again and again, would be a request for each.
 const SOMETHING: u64 = 64 * 1024;
 /// Nothing new for so many stall times, and the origin is not asked again.
@@ -116,11 +119,12 @@ impl Rest {
             (self.tried, self.since, self.stored) = (0, Instant::now(), stored);
         }
         let limits = context.upstream.limits();
-        let from = identity.ask_from(stored);
+        let (from, patience) = (identity.ask_from(stored), limits.stall_time * STALLS);
         let asked = head::rest_request(&self.asked, from, identity.condition());
+        let mut told = None;
         let give_up = |tried| {
             tried >= context.shared.config.fills.resume_attempts
-                || self.since.elapsed() > limits.stall_time * STALLS
+                || self.since.elapsed() > patience
                 || context.shared.stop.is_asked()
         };
         if give_up(self.tried) && !context.shared.stop.is_asked() {
@@ -132,7 +136,8 @@ impl Rest {
             log.debug(format_args!(
                 "body ended at {stored} - {error} - asking for the rest, attempt {attempt}"
             ));
-            or(R::sleep(wait_before(attempt)), async { drop(context.shared.stop.wait().await) }).await;
+            let wait = wait_before(attempt, told, patience.saturating_sub(self.since.elapsed()));
+            or(R::sleep(wait), async { drop(context.shared.stop.wait().await) }).await;
             if context.shared.stop.is_asked() {
                 break;
             }
@@ -143,7 +148,7 @@ impl Rest {
                         log.debug(format_args!("going on at {stored}, {first} bytes saved"));
                         return Ok((body, start));
                     }
-                    Continuation::Later => {}
+                    Continuation::Later => told = retry_after(&answer.fields, clock::unix_secs()),
                     Continuation::Other => {
                         let status = answer.status;
                         log.debug(format_args!(
@@ -159,9 +164,13 @@ impl Rest {
     }
 }
 
-fn wait_before(attempt: u32) -> Duration {
+/// The wait before an attempt: no shorter than the origin has `told` us to wait, within bounds and the `patience`
+/// that is left.
+fn wait_before(attempt: u32, told: Option<Duration>, patience: Duration) -> Duration {
     let doubled = 2_u32.checked_pow(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-    FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT)
+    let ours = FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT);
+    let theirs = told.unwrap_or_default().min(LONGEST_RETRY_AFTER).min(patience);
+    ours.max(theirs)
 }
 
 /// Is this a body that was cut off, whose bytes so far are good? One that breaks the rules is none: no
@@ -257,7 +266,9 @@ async fn ask_behind<R: Runtime>(
     match redirect::ask(exchange, pending(), &rest, Follow::Maybe).await {
         Ok((answer, body)) => {
             let continuation = identity.continues(&answer, from);
-            if continuation != Continuation::Later {
+            // One that says when, or that it has been asked too often, would be asked once more at once.
+            let is_busy = answer.status == 429 || answer.fields.contains("retry-after");
+            if continuation != Continuation::Later || is_busy {
                 return Ok((answer, body, continuation));
             }
         }
@@ -321,9 +332,29 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_limit() {
-        let waits: Vec<u128> = (1..=9).map(|attempt| wait_before(attempt).as_millis()).collect();
+        let wait = |attempt| wait_before(attempt, None, Duration::MAX);
+        let waits: Vec<u128> = (1..=9).map(|attempt| wait(attempt).as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
-        assert_eq!(wait_before(u32::MAX), LONGEST_WAIT);
+        assert_eq!(wait(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn what_the_origin_wants_counts_within_bounds() {
+        let seconds = Duration::from_secs;
+        for (attempt, told, patience, wait) in [
+            (1, 5, 180, seconds(5)),
+            (1, 0, 180, FIRST_WAIT),
+            (9, 5, 180, LONGEST_WAIT),
+            (1, 3_600, 180, LONGEST_RETRY_AFTER),
+            (1, 3_600, 20, seconds(20)),
+            (2, u64::MAX, 0, FIRST_WAIT * 2),
+        ] {
+            assert_eq!(
+                wait_before(attempt, Some(seconds(told)), seconds(patience)),
+                wait,
+                "{told} {patience}"
+            );
+        }
     }
 
     #[test]

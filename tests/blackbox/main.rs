@@ -44,6 +44,7 @@ mod ready;
 mod redirect;
 mod regressions;
 mod resume;
+mod retry_after;
 mod revalidate;
 mod revalidate_rules;
 mod rights;

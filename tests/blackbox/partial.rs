@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::resume::{asked_from, give};
 use crate::support::sandbox::{record, set_record};
@@ -24,6 +26,7 @@ on_both!(
     a_download_that_outlasts_the_patience_with_its_origin_goes_on_at_the_next_request,
     what_is_kept_of_a_download_serves_while_a_slow_reader_of_it_still_reads,
     an_origin_that_never_answers_for_the_rest_is_asked_for_the_whole,
+    an_origin_that_wants_to_be_asked_later_is_not_asked_for_the_whole_at_once,
     a_rest_that_brings_nothing_again_is_begun_anew,
     a_partial_of_a_file_that_is_gone_takes_its_directories_along,
     a_download_whose_rest_is_nonsense_is_not_kept,
@@ -462,6 +465,39 @@ fn a_partial_of_a_file_that_is_gone_takes_its_directories_along(io: Io) {
     wait_until("the directories are gone", || !server.path("a").exists());
     server.get("/a/b.tgz").expect(200, &body);
     server.expect_cached("a/b.tgz", &body);
+}
+
+fn an_origin_that_wants_to_be_asked_later_is_not_asked_for_the_whole_at_once(io: Io) {
+    let body = bytes(LENGTH, 38);
+    for refusal in ["503 Later\r\nRetry-After: 1", "429 Later"] {
+        let (sent, busy) = (body.clone(), Arc::new(AtomicBool::new(true)));
+        let is_busy = Arc::clone(&busy);
+        let gate = Gate::default();
+        let held = gate.clone();
+        let origin = Origin::start(move |request, reply| {
+            if request.index == 0 {
+                reply.write(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/x\r\n{TAG}Content-Length: {LENGTH}\r\n\r\n"
+                ));
+                reply.write(&sent[..HALF]);
+                held.wait();
+                reply.close();
+            } else if is_busy.load(Ordering::SeqCst) {
+                reply.write(format!("HTTP/1.1 {refusal}\r\nContent-Length: 4\r\n\r\nbusy"));
+            } else {
+                give(request, reply, &sent, TAG, sent.len());
+            }
+        });
+        let Some(first) = killed(io, &origin) else { return };
+        gate.open();
+        let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+        let asked = origin.count();
+        assert_eq!(second.get("/x.tgz").status.to_string(), refusal[..3]);
+        assert_eq!(origin.count(), asked + 1, "asked again at once: {refusal}");
+        busy.store(false, Ordering::SeqCst);
+        drop(second);
+        expect_gone_on(io, &origin, &first, &body);
+    }
 }
 
 fn a_rest_that_brings_nothing_again_is_begun_anew(io: Io) {
