@@ -1,8 +1,8 @@
 //! What is known of the layouts of package sites: which paths never change under one name, which do and are to be
 //! checked, and which of those belong together.
 //!
-//! A preset is data only: two patterns in the terms of [`crate::pattern`], the rules for its index sets, and where
-//! its index tells how long each package is.
+//! A preset is data only: two patterns in the terms of [`crate::pattern`], the rules for its index sets, and which
+//! index lists its packages.
 
 mod table;
 mod types;
@@ -25,8 +25,8 @@ pub struct Preset {
     pub documents: &'static [&'static str],
     /// Which of them belong together.
     pub sets: &'static [SetRule],
-    /// The index that tells how long packages are.
-    pub sizes: Option<Sizes>,
+    /// The index that lists packages, with what tells one build of them from another.
+    pub index: Option<PackageIndex>,
 }
 
 /// Index files of which a client must never see two states of the origin.
@@ -51,16 +51,16 @@ pub enum Extent {
     Below(&'static str),
 }
 
-/// An index that tells how long packages are.
+/// An index that lists packages.
 #[derive(Debug)]
-pub struct Sizes {
+pub struct PackageIndex {
     /// Alternatives: its paths.
-    pub index: &'static [&'static str],
-    /// The form of its records.
+    pub paths: &'static [&'static str],
+    /// How it is written.
     pub form: Form,
 }
 
-/// The forms of index files whose records tell how long packages are.
+/// The forms of indexes that list packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
     /// pkg_summary(5): `KEY=value`, packages lie beside the index.
@@ -68,7 +68,20 @@ pub enum Form {
     /// Packages of apt (deb822(5)): `Key: value`, packages lie below the directory above `dists`, or,
     /// where there is none, beside the index.
     AptPackages,
+    /// `primary.xml` of rpm repositories: packages lie below the directory above `repodata`.
+    Rpm,
+    /// A database of pacman: an archive with a text of `%KEY%` and values for each package; these lie beside it.
+    Arch,
+    /// APKINDEX of Alpine: an archive with a text of `K:value` in it, packages lie beside it.
+    Alpine,
+    /// A catalogue of FreeBSD's pkg: an archive with a text in JSON in it, packages lie below its directory.
+    FreeBsd,
+    /// `repodata.json` of conda, packages lie beside it.
+    Conda,
 }
+
+/// The checksums that apt fetches indexes by.
+const HASHES: [&str; 4] = ["MD5Sum", "SHA1", "SHA256", "SHA512"];
 
 /// The preset of this name.
 pub fn find(name: &str) -> Option<&'static Preset> {
@@ -102,7 +115,7 @@ pub fn any_of<'a>(patterns: impl IntoIterator<Item = &'a str>) -> String {
 pub struct Rules {
     sets: Vec<SetPatterns>,
     documents: Vec<Documents>,
-    sizes: Vec<(Pattern, Form)>,
+    indexes: Vec<(Pattern, Form)>,
 }
 
 /// What a preset takes for documents, by names that say little: others know theirs better.
@@ -158,8 +171,8 @@ impl Rules {
                     indexes: all(|other| other.revalidate)?,
                 });
             }
-            if let Some(sizes) = &preset.sizes {
-                rules.sizes.push((one(sizes.index)?, sizes.form));
+            if let Some(index) = &preset.index {
+                rules.indexes.push((one(index.paths)?, index.form));
             }
         }
         Ok(rules)
@@ -167,7 +180,7 @@ impl Rules {
 
     /// Is there nothing to ask them?
     pub fn is_empty(&self) -> bool {
-        self.sets.is_empty() && self.sizes.is_empty()
+        self.sets.is_empty() && self.indexes.is_empty()
     }
 
     /// The set that this decoded, normalised path (with its leading slash) is a member of.
@@ -192,10 +205,10 @@ impl Rules {
         self.documents.iter().any(|documents| documents.own.matches(path) && documents.files.matches(path))
     }
 
-    /// Does this path name an index that tells how long packages are? Its form, and the directory that
+    /// Does this path (with its leading slash) name an index that lists packages? Its form, and the directory that
     /// the names in it are relative to, without a leading slash; "" is the top.
-    pub fn sizes<'a>(&self, path: &'a str) -> Option<(Form, &'a str)> {
-        let (_, form) = self.sizes.iter().find(|(index, _)| index.matches(path))?;
+    pub fn package_index<'a>(&self, path: &'a str) -> Option<(Form, &'a str)> {
+        let (_, form) = self.indexes.iter().find(|(index, _)| index.matches(path))?;
         Some((*form, form.base(path).trim_start_matches('/')))
     }
 }
@@ -212,9 +225,21 @@ impl Extent {
 impl Form {
     fn base(self, path: &str) -> &str {
         match self {
-            Self::PkgSummary => parent(path),
             Self::AptPackages => path.rfind("/dists/").map_or_else(|| parent(path), |at| &path[..at]),
+            Self::Rpm => parent(parent(path)),
+            Self::PkgSummary | Self::Arch | Self::Alpine | Self::FreeBsd | Self::Conda => parent(path),
         }
+    }
+
+    /// The directories that hold what the index of this path was before, or is in another packing.
+    pub fn directories(self, path: &str) -> Vec<String> {
+        let own = parent(path);
+        if self != Self::AptPackages {
+            return vec![own.to_owned()];
+        }
+        let root = own.rfind("/by-hash/").map_or(own, |at| &own[..at]);
+        let by_hash = HASHES.iter().map(|hash| format!("{root}/by-hash/{hash}"));
+        by_hash.chain([root.to_owned()]).collect()
     }
 }
 

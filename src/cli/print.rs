@@ -97,8 +97,8 @@ fn explain(text: &mut String, preset: &Preset) {
         };
         line(text, &format!("# {name} one set {extent}: {}", set.members.join("|")));
     }
-    if let Some(sizes) = &preset.sizes {
-        line(text, &format!("# {name} sizes of packages: {}", sizes.index.join("|")));
+    if let Some(index) = &preset.index {
+        line(text, &format!("# {name} packages listed in: {}", index.paths.join("|")));
     }
 }
 

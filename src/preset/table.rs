@@ -1,11 +1,11 @@
 //! The presets. Every pattern is regular, without capture groups, and matches no path that another pattern of its
 //! preset's other class matches; `tests.rs` holds paths as they are on the sites.
 
-use super::{Extent, Form, Preset, SetRule, Sizes};
+use super::{Extent, Form, PackageIndex, Preset, SetRule};
 
 /// What a preset without it has.
 const PLAIN: Preset =
-    Preset { name: "", immutable: &[], revalidate: &[], documents: &[], sets: &[], sizes: None };
+    Preset { name: "", immutable: &[], revalidate: &[], documents: &[], sets: &[], index: None };
 
 /// Members, none of which is certain to change with the others, side by side.
 const fn side_by_side(members: &'static [&'static str]) -> SetRule {
@@ -35,7 +35,7 @@ pub const PRESETS: &[Preset] = &[
             r"/bootstrap[^/]*\.tar\.(?:gz|bz2|xz)(?:\.asc)?$",
         ],
         sets: &[side_by_side(&[r"/pkg_summary\.(?:gz|bz2|xz|zst)$", r"/SHA512(?:\.(?:gz|bz2|xz|zst))?$"])],
-        sizes: Some(Sizes { index: &[r"/pkg_summary\.(?:gz|bz2|xz|zst)$"], form: Form::PkgSummary }),
+        index: Some(PackageIndex { paths: &[r"/pkg_summary\.(?:gz|bz2|xz|zst)$"], form: Form::PkgSummary }),
         ..PLAIN
     },
     Preset {
@@ -63,8 +63,8 @@ pub const PRESETS: &[Preset] = &[
             release: true,
         }],
         // Fetched by its hash a Packages file has no name of its own.
-        sizes: Some(Sizes {
-            index: &[
+        index: Some(PackageIndex {
+            paths: &[
                 r"/Packages(?:\.(?:gz|bz2|xz|zst))?$",
                 r"/binary-[^/]+/by-hash/(?:MD5Sum|SHA1|SHA256|SHA512)/[0-9a-f]+$",
             ],
@@ -92,6 +92,10 @@ pub const PRESETS: &[Preset] = &[
             extent: Extent::Directory,
             release: false,
         }],
+        index: Some(PackageIndex {
+            paths: &[r"/repodata/(?:[0-9a-f]{32,128}-)?primary\.xml(?:\.(?:gz|bz2|xz|zst))?$"],
+            form: Form::Rpm,
+        }),
         ..PLAIN
     },
     Preset {
@@ -102,6 +106,10 @@ pub const PRESETS: &[Preset] = &[
             r"/last(?:update|sync)$",
         ],
         sets: &[side_by_side(&[r"/[^/]+\.(?:db|files|links)(?:\.tar(?:\.(?:zst|xz|gz|bz2))?)?(?:\.sig)?$"])],
+        index: Some(PackageIndex {
+            paths: &[r"/[^/]+\.(?:db|files)(?:\.tar(?:\.(?:zst|xz|gz|bz2))?)?$"],
+            form: Form::Arch,
+        }),
         ..PLAIN
     },
     Preset {
@@ -112,6 +120,7 @@ pub const PRESETS: &[Preset] = &[
         ],
         // One file is its own set.
         revalidate: &[r"/APKINDEX\.tar\.gz$", r"/latest-releases\.yaml$"],
+        index: Some(PackageIndex { paths: &[r"/APKINDEX\.tar\.gz$"], form: Form::Alpine }),
         ..PLAIN
     },
     Preset {
@@ -127,6 +136,10 @@ pub const PRESETS: &[Preset] = &[
             side_by_side(&[r"/(?:meta|packagesite|data|filesite|digests)\.(?:conf|pkg|txz|tzst|tbz|tgz)$"]),
             side_by_side(&[r"/Latest/[^/]+\.(?:pkg|txz|tbz)(?:\.(?:sig|pubkeysig))?$"]),
         ],
+        index: Some(PackageIndex {
+            paths: &[r"/(?:packagesite|data)\.(?:pkg|txz|tzst|tbz|tgz)$"],
+            form: Form::FreeBsd,
+        }),
         ..PLAIN
     },
     Preset {
@@ -243,6 +256,10 @@ pub const PRESETS: &[Preset] = &[
             r"/(?:run_exports|channeldata|patch_instructions)\.json(?:\.(?:bz2|zst|xz))?$",
         ],
         sets: &[side_by_side(&[r"/repodata(?:_from_packages)?\.json(?:\.(?:bz2|zst|xz))?$"])],
+        index: Some(PackageIndex {
+            paths: &[r"/(?:current_)?repodata(?:_from_packages)?\.json(?:\.(?:bz2|zst|xz))?$"],
+            form: Form::Conda,
+        }),
         ..PLAIN
     },
     Preset {

@@ -210,7 +210,7 @@ fn every_alternative_is_needed_by_some_path() {
 }
 
 #[test]
-fn members_and_anchors_of_sets_and_indexes_with_sizes_are_of_a_class() {
+fn members_and_anchors_of_sets_and_indexes_of_packages_are_of_a_class() {
     for preset in PRESETS {
         let rules = Rules::new(&[preset]).unwrap();
         for &(name, class, paths) in PATHS.iter().filter(|(name, ..)| *name == preset.name) {
@@ -218,8 +218,8 @@ fn members_and_anchors_of_sets_and_indexes_with_sizes_are_of_a_class() {
                 if rules.place(path).is_some() {
                     assert_eq!(class, Revalidate, "{name} {path} is in a set");
                 }
-                if rules.sizes(path).is_some() {
-                    assert_ne!(class, Neither, "{name} {path} has sizes");
+                if rules.package_index(path).is_some() {
+                    assert_ne!(class, Neither, "{name} {path} lists packages");
                 }
             }
         }
@@ -332,6 +332,6 @@ fn names_in_an_index_are_relative_to_the_repository() {
         ("/debian/dists/bookworm/InRelease", None),
     ];
     for (path, expected) in cases {
-        assert_eq!(rules.sizes(path), expected, "{path}");
+        assert_eq!(rules.package_index(path), expected, "{path}");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::follow::Role;
+use super::rebuilt::Replaced;
 use super::resume::{self, NoRest, Opened, Rest, Start};
 use super::storable::storable;
 use super::{Context, Exchange, Reply, Shared, follow, head, pass, rebuilt, splice};
@@ -86,7 +87,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let follower = fill.follow(0);
     let rest = Rest::new(asked, identity);
     let (context, log) = (Rc::clone(context), exchange.log.clone());
-    begin(Fetch { context, permit, partial, body, start, rest, log }, at_hand.as_deref());
+    begin(Fetch { context, permit, partial, body, start, rest, replaced: None, log }, at_hand.as_deref());
     match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
         Some(reply) => reply,
         None => client.send_empty(500, false).await,
@@ -101,6 +102,8 @@ pub(super) struct Fetch<R: Runtime> {
     pub(super) body: OriginBody<R>,
     pub(super) start: Start,
     pub(super) rest: Rest,
+    /// The index that had its name until now.
+    pub(super) replaced: Option<Replaced>,
     pub(super) log: RequestLog,
 }
 
@@ -119,7 +122,7 @@ pub(super) fn begin<R: Runtime>(fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     match pace.measured(|| append(fetch.partial.file(), bytes, 0)) {
         Ok(()) => {
             fetch.permit.fill().advance(bytes.len() as u64);
-            commit(&fetch.context, fetch.permit, fetch.partial, bytes.len() as u64, fetch.log);
+            commit(fetch, bytes.len() as u64);
         }
         Err(error) => {
             let bytes = bytes.to_vec();
@@ -276,9 +279,9 @@ async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
     let had = fetch.start.stored;
     loop {
         match store(&mut fetch, begun).await {
-            Ok(size) => return commit(&fetch.context, fetch.permit, fetch.partial, size, fetch.log),
+            Ok(size) => return commit(fetch, size),
             Err(Stop::Origin(error)) => {
-                let Fetch { context, permit, partial, body, start, rest, log } = &mut fetch;
+                let Fetch { context, permit, partial, body, start, rest, log, .. } = &mut fetch;
                 // The rest needs a place of its own at the origin.
                 body.close();
                 if Progress::new(&context.shared, permit.fill(), partial, *start).is_deserted() {
@@ -327,18 +330,19 @@ async fn leave(partial: Partial, stored: u64) {
 
 /// Puts the whole file in line for its name. Clients have all its bytes by now or get them from the
 /// open file.
-fn commit<R: Runtime>(context: &Context<R>, permit: Permit, partial: Partial, size: u64, log: RequestLog) {
+fn commit<R: Runtime>(fetch: Fetch<R>, size: u64) {
+    let Fetch { context, permit, partial, replaced, log, .. } = fetch;
     permit.fill().complete();
     let modified = permit.fill().modified();
     let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
     let busy = context.shared.stop.busy();
-    let index = rebuilt::Index::named(&context.shared, permit.key(), &log);
+    let index = rebuilt::Index::named(&context.shared, permit.key(), replaced, &log);
     let report = Box::new(move |outcome: io::Result<()>| {
         match outcome {
             Ok(()) => {
                 log.debug(format_args!("renamed {path}.in-progress to {path}"));
                 if let Some(index) = index {
-                    index.compare_all();
+                    return index.compare_all(busy);
                 }
             }
             Err(error) => {

@@ -1,45 +1,96 @@
-//! Packages that were built anew under their old name: when an index arrives that tells another size for one than it
-//! has in the cache, it is dropped, and the next request fetches it.
+//! Packages that were built anew under their old name: when an index arrives that tells another checksum for one than
+//! the index before it did, or another size than the cache has, it is dropped, and the next request fetches it.
 //!
-//! An index of a hundred thousand packages takes a second: a thread of its own reads it, one at a time.
+//! No package is read for that: two generations of the index are compared. The one before is what had the name until
+//! now; and, since many indexes are named by their checksum or come in several packings, those that lie beside it.
+//!
+//! An index of a hundred thousand packages takes a second or two: a thread of its own reads it, one at a time.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Shared;
-use crate::index::{self, Package};
+use crate::index::{self, Package, Proof, Version};
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::preset::Form;
 use crate::rt::blocking;
-use crate::store::Found;
+use crate::stop::Busy;
+use crate::store::fill::Fill;
+use crate::store::{Entry, Found};
 use crate::sys::file;
 
-/// An index that tells how long packages are.
+/// Indexes beside one that are taken for what was before it, the newest ones.
+const BESIDE: usize = 2;
+/// Packages of earlier generations that are remembered while one index is compared, some 35 bytes each; those beyond
+/// are compared by their sizes.
+const PACKAGES: usize = 1 << 20;
+/// Replaced indexes that are kept open until they are compared. For those beyond, what lies beside has to do.
+const REPLACED: usize = 64;
+
+/// Replaced indexes that are open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// An index that was replaced, open until it has been compared.
+pub struct Replaced(Arc<Entry>);
+
+impl Replaced {
+    /// The file that had the name of an index until now, if there is room for another.
+    pub fn new(entry: Arc<Entry>) -> Option<Self> {
+        if OPEN.fetch_add(1, Ordering::Relaxed) < REPLACED {
+            return Some(Self(entry));
+        }
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An index that lists packages.
 pub struct Index {
     shared: Arc<Shared>,
     key: Key,
     form: Form,
     /// What names in it are relative to.
     base: String,
+    replaced: Option<Replaced>,
     log: RequestLog,
 }
 
+/// Does this key name an index that lists packages?
+pub fn is_index(shared: &Shared, key: &Key) -> bool {
+    let rules = &shared.config.rules;
+    !rules.is_empty() && rules.package_index(&format!("/{}", key.as_str())).is_some()
+}
+
 impl Index {
-    /// The index that `key` names, where it does.
-    pub fn named(shared: &Arc<Shared>, key: &Key, log: &RequestLog) -> Option<Self> {
+    /// The index that `key` names, where it does, and what it replaces.
+    pub fn named(
+        shared: &Arc<Shared>,
+        key: &Key,
+        replaced: Option<Replaced>,
+        log: &RequestLog,
+    ) -> Option<Self> {
         if shared.config.rules.is_empty() {
             return None;
         }
         let path = format!("/{}", key.as_str());
-        let (form, base) = shared.config.rules.sizes(&path)?;
+        let (form, base) = shared.config.rules.package_index(&path)?;
         let (shared, key, log) = (Arc::clone(shared), key.clone(), log.clone());
-        Some(Self { shared, key, form, base: base.to_owned(), log })
+        Some(Self { shared, key, form, base: base.to_owned(), replaced, log })
     }
 
-    /// It has just got its name: compares all packages with it. Does not wait.
-    pub fn compare_all(self) {
+    /// It has just got its name: compares all packages with it. Does not wait; the program's end waits for it, since
+    /// what is not dropped now would stay.
+    pub fn compare_all(self, busy: Busy) {
         if blocking::INDEXES.is_full() {
             let key = self.key.as_str();
             return self
@@ -47,48 +98,174 @@ impl Index {
                 .debug(format_args!("{key} is not compared with packages - too many are waiting"));
         }
         // Nobody waits for its end.
-        drop(blocking::start(&blocking::INDEXES, move || self.run()));
+        drop(blocking::start(&blocking::INDEXES, move || {
+            self.run();
+            drop(busy);
+        }));
     }
 
-    fn run(self) {
+    fn run(mut self) {
         // Not the one that arrived, if it has been replaced since: the newer one is right.
         let Found::File(entry) = self.shared.store.look_up(self.key.as_str()) else { return };
-        let reader = Reader { file: entry.file, at: 0 };
-        if let Err(error) = index::read(self.form, reader, |package| self.compare(&package)) {
+        let mut before = Generation::default();
+        let replaced = self.replaced.take();
+        for older in self.older(replaced.as_ref().map(|replaced| &replaced.0)) {
+            // What can be read of it counts.
+            drop(index::read(self.form, Reader { entry: older, at: 0 }, |package| before.add(&package)));
+        }
+        let reader = Reader { entry: Arc::new(entry), at: 0 };
+        if let Err(error) = index::read(self.form, reader, |package| self.compare(&package, &before)) {
             let path = self.shared.store.display(&self.key);
             self.log.debug(format_args!("{path} cannot be read as an index - {error}"));
         }
     }
 
-    /// Drops the package's file if it is not as long as it should be.
-    fn compare(&self, package: &Package) {
+    /// What is known of the generations before, in the order in which the cache has last seen them.
+    fn older(&self, replaced: Option<&Arc<Entry>>) -> Vec<Arc<Entry>> {
+        let mut older: Vec<_> =
+            self.beside().into_iter().map(Arc::new).chain(replaced.map(Arc::clone)).collect();
+        older.sort_by_key(|entry| entry.info.changed);
+        older
+    }
+
+    /// Indexes of the same form that lie beside it, the newest ones.
+    fn beside(&self) -> Vec<Entry> {
+        let (store, rules) = (&self.shared.store, &self.shared.config.rules);
+        let mut found = Vec::new();
+        for directory in self.form.directories(&format!("/{}", self.key.as_str())) {
+            let directory = directory.trim_start_matches('/');
+            store.list(directory, |name, info| {
+                let path =
+                    if directory.is_empty() { format!("/{name}") } else { format!("/{directory}/{name}") };
+                let is_one = rules.package_index(&path).is_some_and(|(form, _)| form == self.form);
+                if is_one && path[1..] != *self.key.as_str() {
+                    found.push((info.changed, path));
+                    // A few more than are wanted, so that long lists are not sorted for each name.
+                    if found.len() > 16 * BESIDE {
+                        keep_newest(&mut found);
+                    }
+                }
+            });
+        }
+        keep_newest(&mut found);
+        let open = |(_, path): (_, String)| match store.look_up(&path[1..]) {
+            Found::File(entry) => Some(entry),
+            Found::Directory | Found::Absent | Found::Unusable(_) => None,
+        };
+        found.into_iter().filter_map(open).collect()
+    }
+
+    /// Drops the package's file if it is another one by now.
+    fn compare(&self, package: &Package, before: &Generation) {
         let shared = &self.shared;
         // An index has no say over anything but packages beside it.
         let Some(key) = Key::beneath(&self.base, &package.name) else { return };
         if !shared.config.pattern.matches(&format!("/{}", key.as_str())) {
             return;
         }
-        let (path, size) = (shared.store.display(&key), package.size);
-        match shared.store.drop_other(&key, size) {
+        let (is_rebuilt, size) = (before.has_another(package), package.size);
+        let is_another = |had: u64| is_rebuilt || size.is_some_and(|size| size != had);
+        // What is on its way first: once it has its name it is what is looked at next.
+        let is_coming = |fill: &Fill| is_rebuilt || fill.length().is_some_and(is_another);
+        let path = || shared.store.display(&key);
+        if shared.store.inflight.supersede(&key, is_coming) {
+            self.log.debug(format_args!("{} is not kept - the index has another one", path()));
+        }
+        match shared.store.drop_if(&key, is_another) {
             Ok(None) => {}
-            Ok(Some(had)) => {
-                self.log.debug(format_args!("dropped {path} - {had} bytes, the index says {size}"));
+            Ok(Some(_)) if is_rebuilt => {
+                self.log.debug(format_args!("dropped {} - the index has another one", path()));
             }
-            Err(error) => self.log.debug(format_args!("failed to drop {path} - {error}")),
+            Ok(Some(had)) => {
+                let size = size.unwrap_or_default();
+                self.log.debug(format_args!("dropped {} - {had} bytes, the index says {size}", path()));
+            }
+            Err(error) => self.log.debug(format_args!("failed to drop {} - {error}", path())),
         }
     }
 }
 
+fn keep_newest(found: &mut Vec<((i64, i64), String)>) {
+    found.sort_unstable();
+    found.drain(..found.len().saturating_sub(BESIDE));
+}
+
+/// What earlier generations of an index told of each package: of its name and of what tells its builds apart, no more
+/// than a hash, seeded anew each time.
+#[derive(Default)]
+struct Generation {
+    seed: RandomState,
+    packages: HashMap<u64, (Proof, u64)>,
+}
+
+impl Generation {
+    /// A later one counts before an earlier one.
+    fn add(&mut self, package: &Package) {
+        let Some(version) = &package.version else { return };
+        let (name, version) = (self.seed.hash_one(name(package)), self.hash(version));
+        if self.packages.len() < PACKAGES || self.packages.contains_key(&name) {
+            self.packages.insert(name, version);
+        }
+    }
+
+    /// Was it another one? What tells two builds apart must be of the same kind.
+    fn has_another(&self, package: &Package) -> bool {
+        let Some(version) = &package.version else { return false };
+        let (known, now) = (self.packages.get(&self.seed.hash_one(name(package))), self.hash(version));
+        known.is_some_and(|known| known.0 == now.0 && known.1 != now.1)
+    }
+
+    fn hash(&self, version: &Version) -> (Proof, u64) {
+        (version.kind, self.seed.hash_one(&version.text))
+    }
+}
+
+fn name(package: &Package) -> &str {
+    package.name.strip_prefix("./").unwrap_or(&package.name)
+}
+
 /// Reads a file from its beginning.
 struct Reader {
-    file: OwnedFd,
+    entry: Arc<Entry>,
     at: u64,
 }
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = file::read_at(&self.file, buffer, self.at)?;
+        let count = file::read_at(&self.entry.file, buffer, self.at)?;
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, version: Option<(Proof, &str)>) -> Package {
+        let version = version.map(|(kind, text)| Version { kind, text: text.to_owned() });
+        Package { name: name.to_owned(), size: None, version }
+    }
+
+    #[test]
+    fn another_checksum_of_the_same_kind_is_another_build() {
+        let mut before = Generation::default();
+        for (name, sum) in [("a", "1"), ("./b", "1"), ("c", "1"), ("c", "2")] {
+            before.add(&package(name, Some((Proof::Sha256, sum))));
+        }
+        before.add(&package("none", None));
+        let is_another = |name: &str, kind, sum: &str| before.has_another(&package(name, Some((kind, sum))));
+        assert!(is_another("a", Proof::Sha256, "2") && !is_another("a", Proof::Sha256, "1"));
+        assert!(is_another("b", Proof::Sha256, "2") && !is_another("new", Proof::Sha256, "2"));
+        // The last one that was seen.
+        assert!(is_another("c", Proof::Sha256, "1") && !is_another("c", Proof::Sha256, "2"));
+        // An index that goes over to another checksum tells nothing.
+        assert!(!is_another("a", Proof::Sha512, "2") && !is_another("none", Proof::Sha512, "2"));
+        assert!(!before.has_another(&package("a", None)));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_package_is_small() {
+        assert!(size_of::<(u64, (Proof, u64))>() <= 24);
     }
 }

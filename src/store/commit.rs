@@ -57,6 +57,21 @@ impl Whole {
         Ok(())
     }
 
+    /// Gives it its name, unless the origin has another file of that name by now.
+    fn name(&mut self) -> io::Result<()> {
+        let superseded = || Err(io::Error::other("the origin has another one by now"));
+        if self.permit.fill().is_superseded() {
+            return superseded();
+        }
+        self.partial.rename()?;
+        // Whoever said so between the look and the rename has found no file to remove.
+        if self.permit.fill().is_superseded() {
+            self.partial.take_back();
+            return superseded();
+        }
+        Ok(())
+    }
+
     /// Once it has its name: what goes with it is known without a look at the disk.
     fn remember(&self) {
         if let (Some(kept), Some(info)) = (self.permit.fill().kept(), &self.dated) {
@@ -178,7 +193,7 @@ fn commit(batch: Vec<Whole>, together: bool) {
     let mut synced =
         sync(dated.iter().map(|whole| (whole.partial.device(), whole.partial.file().as_fd())), together)
             .into_iter();
-    let named = keep(dated, |whole| synced.next().unwrap_or(Ok(())).and_then(|()| whole.partial.rename()));
+    let named = keep(dated, |whole| synced.next().unwrap_or(Ok(())).and_then(|()| whole.name()));
     let mut directories: Vec<(u64, &Arc<OwnedFd>)> = Vec::new();
     for whole in &named {
         let directory = whole.partial.directory();
@@ -205,7 +220,7 @@ fn commit(batch: Vec<Whole>, together: bool) {
 /// The same without any sync: for whoever can do without what a power cut takes.
 fn name_only(batch: Vec<Whole>) {
     let dated = keep(batch, Whole::date);
-    for whole in keep(dated, |whole| whole.partial.rename()) {
+    for whole in keep(dated, Whole::name) {
         whole.remember();
         whole.end(Ok(()));
     }

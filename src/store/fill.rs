@@ -89,6 +89,8 @@ struct State {
     left: bool,
     /// The answer is to be checked before it is used by later requests.
     invalid: bool,
+    /// The origin has another file of this name by now.
+    superseded: bool,
 }
 
 /// A fill in progress, shared between its leader and its followers on all workers.
@@ -223,6 +225,24 @@ impl Fill {
     /// Is it so?
     pub fn is_invalid(&self) -> bool {
         self.state().invalid
+    }
+
+    /// The origin has another file of this name by now: this one is to get no name.
+    pub(super) fn supersede(&self) {
+        self.state().superseded = true;
+    }
+
+    /// Has the origin another file of this name by now?
+    pub fn is_superseded(&self) -> bool {
+        self.state().superseded
+    }
+
+    /// Bytes of the whole file, where the origin has said so.
+    pub fn length(&self) -> Option<u64> {
+        match &self.state().phase {
+            Phase::Growing(answer) | Phase::Whole(answer) => answer.length,
+            Phase::Asking | Phase::Ended(_) => None,
+        }
     }
 
     /// Does the file hold the whole body?

@@ -72,6 +72,19 @@ impl Inflight {
         self.fills().get(key).cloned()
     }
 
+    /// Ends the fill of `key` for those who come from now on, if it is one that `is_other` knows to be of another file
+    /// than the origin has by now: those who follow go on, and it gets no name. Whether there was such.
+    pub fn supersede(&self, key: &Key, is_other: impl Fn(&Fill) -> bool) -> bool {
+        let mut fills = self.fills();
+        let Some(fill) = fills.get(key).filter(|fill| is_other(fill)).cloned() else { return false };
+        fill.supersede();
+        self.endings.fetch_add(1, Ordering::Release);
+        fills.remove(key);
+        drop(fills);
+        fill.leave();
+        true
+    }
+
     /// A number that changes whenever a fill ends. A look-up that found nothing still holds if it has
     /// stayed the same since before that.
     pub fn endings(&self) -> u64 {

@@ -37,6 +37,9 @@ use pace::Pace;
 use partial::{LeftOver, Parents, Partial};
 use record::{Keeping, Record};
 
+/// Entries of a directory that are looked at when it is listed.
+const LISTED: usize = 1 << 16;
+
 /// The cache directory and the table of fills, shared by all workers.
 #[derive(Debug)]
 pub struct Store {
@@ -158,18 +161,36 @@ impl Store {
         }
     }
 
-    /// Removes the file of `key` unless it has `size` bytes: how many it had. Blocks.
-    pub fn drop_other(&self, key: &Key, size: u64) -> io::Result<Option<u64>> {
+    /// Removes the file of `key` if that is right for one of its size: how many bytes it had. Blocks.
+    pub fn drop_if(&self, key: &Key, is_right: impl Fn(u64) -> bool) -> io::Result<Option<u64>> {
         let absent = |error: &io::Error| matches!(file::missing(error), Missing::Absent);
         let found = self.root.open_directory(key.parent()).and_then(|directory| {
             let info = file::info_at(&directory, key.file_name())?;
-            let other = info.kind == Kind::File && info.size != size;
-            if other {
+            let goes = info.kind == Kind::File && is_right(info.size);
+            if goes {
                 file::unlink(&directory, key.file_name())?;
             }
-            Ok(other.then_some(info.size))
+            Ok(goes.then_some(info.size))
         });
         if found.as_ref().is_err_and(absent) { Ok(None) } else { found }
+    }
+
+    /// Calls `each` with the files in the directory of this relative path ("" is the top), `LISTED` at most. What
+    /// cannot be read is left out. Blocks.
+    pub fn list(&self, path: &str, mut each: impl FnMut(&str, &Info)) {
+        let opened =
+            self.root.open_directory(path).and_then(|directory| Ok((directory.try_clone()?, directory)));
+        let Ok((named, directory)) = opened else { return };
+        let mut count = 0;
+        drop(file::entries(directory, |name, kind| {
+            if kind == Kind::File
+                && let Ok(info) = file::info_at(&named, name)
+            {
+                each(name, &info);
+            }
+            count += 1;
+            count < LISTED
+        }));
     }
 
     /// Removes the in-progress files of this process's fills, at its end: those that no later fill

@@ -200,6 +200,14 @@ impl Partial {
         Ok(())
     }
 
+    /// Takes the name back, if it has not gone to another file.
+    pub(super) fn take_back(&self) {
+        if file::info_at(&self.directory, &self.name).is_ok_and(|named| named.id == self.id) {
+            // What cannot be unlinked is there like any file that was there before.
+            drop(file::unlink(&self.directory, &self.name));
+        }
+    }
+
     /// Last step, beside the sync of its directory: that of the directories made for it. Blocks.
     pub(super) fn sync_new_parents(&self) -> io::Result<()> {
         let Some(NewParents { path, .. }) = &self.new_parents else { return Ok(()) };

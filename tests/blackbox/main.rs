@@ -41,6 +41,7 @@ mod pass;
 mod preset;
 mod ranges;
 mod ready;
+mod rebuilt;
 mod redirect;
 mod regressions;
 mod resume;

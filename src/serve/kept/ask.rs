@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::super::Exchange;
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
+use super::super::rebuilt::{self, Replaced};
 use super::super::redirect::{self, Follow};
 use super::super::resume::{Rest, Start};
 use super::super::storable::{coding_is_in_name, contradicts_name};
@@ -105,7 +106,8 @@ pub(super) async fn ask<R: Runtime>(
         }
         let outcome = if kept.is_some() { Outcome::Renewed } else { Outcome::Miss };
         wanted.exchange.outcome.set(Some(outcome));
-        return keep(wanted, permit, came).await;
+        let replaced = kept.as_ref().and_then(|kept| replaced(wanted, kept));
+        return keep(wanted, permit, came, replaced).await;
     }
 }
 
@@ -162,7 +164,12 @@ pub(super) async fn update<R: Runtime>(
 }
 
 /// Keeps an answer, if it may be kept.
-async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>) -> Asked<R> {
+async fn keep<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    permit: Permit,
+    came: Came<R>,
+    replaced: Option<Replaced>,
+) -> Asked<R> {
     let request = &wanted.exchange.request.fields;
     if contradicts_name(&came.answer, wanted.key, &wanted.exchange.context.shared.config) {
         return decline(wanted, permit, came, Why::ContentType);
@@ -188,7 +195,8 @@ async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came
             ResponseBody::Length(length) => Some(length),
             ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
         };
-        return to_file(wanted, permit, came, head, partial, length);
+        let place = Place { partial, length, replaced };
+        return to_file(wanted, permit, came, head, place);
     }
     to_memory(wanted, permit, came, head).await
 }
@@ -215,14 +223,32 @@ fn decline<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>
     Asked::NotKept(Box::new(came.answer), came.body)
 }
 
+/// The file that an answer goes to.
+struct Place {
+    partial: Partial,
+    /// Its bytes, where the origin has said so.
+    length: Option<u64>,
+    /// What has its name, if that is an index whose packages are to be compared.
+    replaced: Option<Replaced>,
+}
+
+/// The index that is replaced.
+fn replaced<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept) -> Option<Replaced> {
+    match &kept.body {
+        Body::File(entry) if rebuilt::is_index(&wanted.exchange.context.shared, wanted.key) => {
+            Replaced::new(Arc::clone(entry))
+        }
+        Body::File(_) | Body::Document(_) | Body::Memory(_) => None,
+    }
+}
+
 /// Starts to write it to a file; it has its name, and its head, once it is whole.
 fn to_file<R: Runtime>(
     wanted: &Wanted<'_, '_, R>,
     permit: Permit,
     mut came: Came<R>,
     mut head: StoredHead,
-    partial: Partial,
-    length: Option<u64>,
+    Place { partial, length, replaced }: Place,
 ) -> Asked<R> {
     let (exchange, store) = (wanted.exchange, &wanted.exchange.context.shared.store);
     if exchange.log.is_on() {
@@ -253,7 +279,8 @@ fn to_file<R: Runtime>(
     // Another version may come at any time: what breaks off is asked for anew, not gone on with.
     let rest = Rest::new(came.asked, None);
     let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
-    fill::begin(Fetch { context, permit, partial, body: came.body, start, rest, log }, at_hand.as_deref());
+    let fetch = Fetch { context, permit, partial, body: came.body, start, rest, replaced, log };
+    fill::begin(fetch, at_hand.as_deref());
     Asked::Filling { fill, follower, at_hand }
 }
 

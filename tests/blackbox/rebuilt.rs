@@ -1,0 +1,406 @@
+//! Packages that were built anew under their old name, with the same size: the next index tells another checksum.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::origin::Request;
+use crate::support::{Gate, Io, Launch, Origin, Reply, Server, bytes, on_both, wait_until};
+
+on_both!(
+    a_rebuilt_rpm_behind_indexes_named_by_checksum_is_fetched_anew,
+    a_rebuilt_rpm_behind_an_index_of_one_name_is_fetched_anew,
+    a_rebuilt_package_of_arch_is_fetched_anew,
+    a_rebuilt_package_of_alpine_is_fetched_anew,
+    a_rebuilt_package_of_apt_is_fetched_anew,
+    a_rebuilt_package_of_apt_by_hash_is_fetched_anew,
+    a_rebuilt_package_of_pkgsrc_is_fetched_anew,
+    a_rebuilt_package_of_conda_is_fetched_anew,
+    a_rebuilt_package_of_freebsd_is_fetched_anew,
+    an_index_in_another_packing_is_compared_with_the_one_there_was,
+    a_generation_that_an_earlier_process_has_seen_counts,
+    an_index_that_goes_over_to_another_checksum_drops_nothing,
+    a_package_on_its_way_when_its_index_changes_is_not_kept,
+    an_index_of_two_generations_reaches_nothing_beyond_its_repository,
+);
+
+/// A repository: two packages, of which the first is another one in the second state, as long as before.
+#[derive(Clone)]
+struct Site {
+    preset: &'static str,
+    /// The index's path, in each state.
+    index: [&'static str; 2],
+    packages: [&'static str; 2],
+    /// Packs the index: of each package the name, relative to the index's base, and the checksum.
+    pack: fn(&[(&str, &str); 2]) -> Vec<u8>,
+    /// The packages' names in it.
+    names: [&'static str; 2],
+}
+
+const BUILDS: [&[u8]; 2] = [b"build one", b"build two"];
+const STABLE: &[u8] = b"unchanged";
+const SIZE: usize = STABLE.len();
+
+/// The checksum of the first package in each state, and that of the other.
+const SUMS: [&str; 2] = [
+    "1111111111111111111111111111111111111111111111111111111111111111",
+    "2222222222222222222222222222222222222222222222222222222222222222",
+];
+const STABLE_SUM: &str = "3333333333333333333333333333333333333333333333333333333333333333";
+
+impl Site {
+    fn index(&self, state: usize) -> Vec<u8> {
+        (self.pack)(&[(self.names[0], SUMS[state]), (self.names[1], STABLE_SUM)])
+    }
+
+    fn serve(&self, state: usize, request: &Request, reply: &mut Reply<'_>) {
+        let body = match request.target.as_str() {
+            path if path == self.index[state] => self.index(state),
+            path if path == self.packages[0] => BUILDS[state].to_vec(),
+            path if path == self.packages[1] => STABLE.to_vec(),
+            _ => return reply.answer("404 Not Found", "", b"not here"),
+        };
+        reply.answer("200 OK", &format!("ETag: \"{state}{}\"\r\n", request.target), &body);
+    }
+
+    /// An origin in a state that changes, and that state.
+    fn origin(&self) -> (Origin, Arc<AtomicUsize>) {
+        let state = Arc::new(AtomicUsize::new(0));
+        let (site, now) = (self.clone(), Arc::clone(&state));
+        let origin =
+            Origin::start(move |request, reply| site.serve(now.load(Ordering::SeqCst), request, reply));
+        (origin, state)
+    }
+
+    fn launch(&self, io: Io, origin: &Origin) -> Launch {
+        Launch::new(io, origin).args(["--preset", self.preset]).debug()
+    }
+
+    /// The first state is fetched and kept.
+    fn fetch_first(&self, server: &Server) {
+        server.get(self.index[0]).expect(200, &self.index(0));
+        for (path, body) in self.packages.iter().zip([BUILDS[0], STABLE]) {
+            server.get(path).expect(200, body);
+            server.expect_cached(path.trim_start_matches('/'), body);
+        }
+    }
+
+    /// After the second index the first package is the new one, and the other is not asked for.
+    fn expect_second(&self, server: &Server, origin: &Origin) {
+        server.get(self.index[1]).expect(200, &self.index(1));
+        wait_until("the new build is fetched", || server.get(self.packages[0]).body == BUILDS[1]);
+        server.get(self.packages[1]).expect(200, STABLE);
+        let asked = |path: &str| origin.requests().iter().filter(|request| request.target == path).count();
+        assert_eq!((asked(self.packages[0]), asked(self.packages[1])), (2, 1));
+        server.expect_cached(self.packages[0].trim_start_matches('/'), BUILDS[1]);
+    }
+
+    fn check(&self, io: Io) {
+        let (origin, state) = self.origin();
+        let server = self.launch(io, &origin).start();
+        self.fetch_first(&server);
+        state.store(1, Ordering::SeqCst);
+        server.get(self.packages[0]).expect(200, BUILDS[0]);
+        self.expect_second(&server, &origin);
+        let line = format!("dropped {}", server.path(self.packages[0].trim_start_matches('/')).display());
+        server.err.wait_for(&line);
+    }
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
+}
+
+fn bzip2(text: &[u8]) -> Vec<u8> {
+    let mut out = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    out.write_all(text).unwrap();
+    out.finish().unwrap()
+}
+
+fn zstd(text: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+fn archive(files: &[(&str, String)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(u64::try_from(text.len()).unwrap());
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+fn primary(packages: &[(&str, &str); 2]) -> Vec<u8> {
+    let package = |(name, sum): &(&str, &str)| {
+        format!(
+            "<package type=\"rpm\"><name>x</name><arch>noarch</arch><checksum type=\"sha256\" pkgid=\"YES\">{sum}</checksum>\
+             <summary>a &amp; b</summary><size package=\"{SIZE}\" installed=\"1\" archive=\"1\"/><location href=\"{name}\"/>\
+             <format><rpm:provides><rpm:entry name=\"x\"/></rpm:provides></format></package>\n"
+        )
+    };
+    let packages: String = packages.iter().map(package).collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metadata xmlns=\"http://linux.duke.edu/metadata/common\" packages=\"2\">{packages}</metadata>\n"
+    )
+    .into_bytes()
+}
+
+const RPM: Site = Site {
+    preset: "rpm",
+    index: [
+        "/repo/repodata/00000000000000000000000000000001-primary.xml.gz",
+        "/repo/repodata/00000000000000000000000000000002-primary.xml.gz",
+    ],
+    packages: ["/repo/Packages/a/a-1-1.noarch.rpm", "/repo/b-1-1.noarch.rpm"],
+    pack: |packages| gzip(&primary(packages)),
+    names: ["Packages/a/a-1-1.noarch.rpm", "b-1-1.noarch.rpm"],
+};
+
+fn a_rebuilt_rpm_behind_indexes_named_by_checksum_is_fetched_anew(io: Io) {
+    RPM.check(io);
+}
+
+fn a_rebuilt_rpm_behind_an_index_of_one_name_is_fetched_anew(io: Io) {
+    let index = ["/repo/repodata/primary.xml.zst"; 2];
+    Site { index, pack: |packages| zstd(&primary(packages)), ..RPM }.check(io);
+}
+
+fn a_rebuilt_package_of_arch_is_fetched_anew(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let desc = |(name, sum): (&str, &str)| {
+            format!("%FILENAME%\n{name}\n\n%NAME%\nx\n\n%CSIZE%\n{SIZE}\n\n%SHA256SUM%\n{sum}\n\n")
+        };
+        gzip(&archive(&[
+            ("a-1-1/desc", desc(packages[0])),
+            ("a-1-1/files", "%FILES%\nusr/\n".to_owned()),
+            ("b-1-1/desc", desc(packages[1])),
+        ]))
+    };
+    Site {
+        preset: "arch",
+        index: ["/core/os/x86_64/core.db"; 2],
+        packages: ["/core/os/x86_64/a-1-1-any.pkg.tar.zst", "/core/os/x86_64/b-1-1-any.pkg.tar.zst"],
+        pack,
+        names: ["a-1-1-any.pkg.tar.zst", "b-1-1-any.pkg.tar.zst"],
+    }
+    .check(io);
+}
+
+fn a_rebuilt_package_of_alpine_is_fetched_anew(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let record = |(name, sum): (&str, &str)| {
+            let (name, version) = name.split_once('=').unwrap();
+            format!("C:Q1{}=\nP:{name}\nV:{version}\nA:x86_64\nS:{SIZE}\nI:1\n\n", &sum[..27])
+        };
+        let signature = archive(&[(".SIGN.RSA.x.rsa.pub", "signature".to_owned())]);
+        // Without its end: what follows belongs to the same archive.
+        let signature = gzip(&signature[..signature.len() - 1024]);
+        let records = packages.map(record).concat();
+        [signature, gzip(&archive(&[("DESCRIPTION", "v3".to_owned()), ("APKINDEX", records)]))].concat()
+    };
+    Site {
+        preset: "alpine",
+        index: ["/v3.20/main/x86_64/APKINDEX.tar.gz"; 2],
+        packages: ["/v3.20/main/x86_64/a-1.0-r0.apk", "/v3.20/main/x86_64/b-1.0-r0.apk"],
+        pack,
+        names: ["a=1.0-r0", "b=1.0-r0"],
+    }
+    .check(io);
+}
+
+fn deb822(packages: &[(&str, &str); 2]) -> Vec<u8> {
+    let record = |(name, sum): &(&str, &str)| {
+        format!(
+            "Package: x\nVersion: 1\nFilename: {name}\nSize: {SIZE}\nMD5sum: 0\nSHA256: {sum}\nDescription: x\n more\n\n"
+        )
+    };
+    packages.iter().map(record).collect::<String>().into_bytes()
+}
+
+const APT: Site = Site {
+    preset: "apt",
+    index: ["/debian/dists/sid/main/binary-amd64/Packages.gz"; 2],
+    packages: ["/debian/pool/main/a/a_1_all.deb", "/debian/pool/main/b/b_1_all.deb"],
+    pack: |packages| gzip(&deb822(packages)),
+    names: ["pool/main/a/a_1_all.deb", "pool/main/b/b_1_all.deb"],
+};
+
+fn a_rebuilt_package_of_apt_is_fetched_anew(io: Io) {
+    APT.check(io);
+}
+
+fn a_rebuilt_package_of_apt_by_hash_is_fetched_anew(io: Io) {
+    let index = [
+        "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/01",
+        "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/02",
+    ];
+    Site { index, ..APT }.check(io);
+}
+
+fn an_index_in_another_packing_is_compared_with_the_one_there_was(io: Io) {
+    let index = [APT.index[0], "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/02"];
+    Site { index, ..APT }.check(io);
+}
+
+fn a_rebuilt_package_of_pkgsrc_is_fetched_anew(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let record = |(name, sum): (&str, &str)| {
+            let name = name.trim_end_matches(".tgz");
+            format!("PKGNAME={name}\nBUILD_DATE=2024-01-0{} 00:00:00 +0000\nFILE_SIZE={SIZE}\n\n", &sum[..1])
+        };
+        bzip2(packages.map(record).concat().as_bytes())
+    };
+    Site {
+        preset: "pkgsrc",
+        index: ["/packages/All/pkg_summary.bz2"; 2],
+        packages: ["/packages/All/a-1.0.tgz", "/packages/All/b-1.0.tgz"],
+        pack,
+        names: ["a-1.0.tgz", "b-1.0.tgz"],
+    }
+    .check(io);
+}
+
+fn a_rebuilt_package_of_conda_is_fetched_anew(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let record = |(name, sum): (&str, &str)| {
+            format!("\"{name}\":{{\"depends\":[\"x\"],\"md5\":\"0\",\"sha256\":\"{sum}\",\"size\":{SIZE}}}")
+        };
+        let [old, new] = packages.map(record);
+        let text = format!(
+            "{{\"info\":{{\"subdir\":\"noarch\"}},\"packages\":{{{old}}},\"packages.conda\":{{{new}}},\"removed\":[]}}"
+        );
+        zstd(text.as_bytes())
+    };
+    Site {
+        preset: "conda",
+        index: ["/main/noarch/repodata.json.zst"; 2],
+        packages: ["/main/noarch/a-1-0.tar.bz2", "/main/noarch/b-1-0.conda"],
+        pack,
+        names: ["a-1-0.tar.bz2", "b-1-0.conda"],
+    }
+    .check(io);
+}
+
+fn a_rebuilt_package_of_freebsd_is_fetched_anew(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let record = |(name, sum): (&str, &str)| {
+            format!(
+                "{{\"name\":\"x\",\"sum\":\"{sum}\",\"path\":\"{name}\",\"repopath\":\"{name}\",\"pkgsize\":{SIZE}}}\n"
+            )
+        };
+        zstd(&archive(&[("packagesite.yaml", packages.map(record).concat())]))
+    };
+    Site {
+        preset: "freebsd",
+        index: ["/FreeBSD:14:amd64/latest/packagesite.pkg"; 2],
+        packages: [
+            "/FreeBSD:14:amd64/latest/All/Hashed/a-1~0a.pkg",
+            "/FreeBSD:14:amd64/latest/All/Hashed/b-1~0b.pkg",
+        ],
+        pack,
+        names: ["All/Hashed/a-1~0a.pkg", "All/Hashed/b-1~0b.pkg"],
+    }
+    .check(io);
+}
+
+fn a_generation_that_an_earlier_process_has_seen_counts(io: Io) {
+    for site in [RPM, APT] {
+        let (origin, state) = site.origin();
+        let first = site.launch(io, &origin).start();
+        site.fetch_first(&first);
+        let cache = first.cache_dir().to_owned();
+        let mut first = first;
+        first.signal(libc::SIGTERM);
+        first.wait();
+        state.store(1, Ordering::SeqCst);
+        let second = site.launch(io, &origin).cache(&cache).start();
+        second.get(site.packages[0]).expect(200, BUILDS[0]);
+        site.expect_second(&second, &origin);
+    }
+}
+
+fn an_index_that_goes_over_to_another_checksum_drops_nothing(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let text = String::from_utf8(deb822(packages)).unwrap();
+        // The marker of the second state goes into a checksum of another kind.
+        text.replace(&format!("SHA256: {}", SUMS[1]), "SHA1: 5").into_bytes()
+    };
+    let site = Site { pack, ..APT };
+    let (origin, state) = site.origin();
+    let server = site.launch(io, &origin).start();
+    site.fetch_first(&server);
+    state.store(1, Ordering::SeqCst);
+    server.get(site.index[1]).expect(200, &site.index(1));
+    server.get(site.packages[0]).expect(200, BUILDS[0]);
+    let asked = origin.requests().iter().filter(|request| request.target == site.packages[0]).count();
+    assert_eq!(asked, 1);
+}
+
+fn a_package_on_its_way_when_its_index_changes_is_not_kept(io: Io) {
+    let (state, gate) = (Arc::new(AtomicUsize::new(0)), Gate::default());
+    let (now, opened) = (Arc::clone(&state), gate.clone());
+    let origin = Origin::start(move |request, reply| {
+        let state = now.load(Ordering::SeqCst);
+        if request.target != RPM.packages[0] || state == 1 {
+            return RPM.serve(state, request, reply);
+        }
+        reply.head(SIZE, "");
+        reply.write(&BUILDS[0][..4]);
+        opened.wait();
+        reply.write(&BUILDS[0][4..]);
+    });
+    let server = RPM.launch(io, &origin).start();
+    server.get(RPM.index[0]).expect(200, &RPM.index(0));
+    let mut early = server.client();
+    early.ask("GET", RPM.packages[0], "");
+    let mut response = early.head("GET");
+    response.body.extend(early.raw(4));
+    state.store(1, Ordering::SeqCst);
+    server.get(RPM.index[1]).expect(200, &RPM.index(1));
+    let path = server.path(RPM.packages[0].trim_start_matches('/'));
+    server.err.wait_for(&format!("{} is not kept - the index has another one", path.display()));
+    // Who comes now gets what the index tells of, while the other goes on with what it began with.
+    server.get(RPM.packages[0]).expect(200, BUILDS[1]);
+    gate.open();
+    early.finish(&mut response);
+    response.expect(200, BUILDS[0]);
+    server.get(RPM.packages[0]).expect(200, BUILDS[1]);
+    wait_until("the new one is kept", || {
+        server.get(RPM.packages[0]).expect(200, BUILDS[1]);
+        std::fs::read(&path).is_ok_and(|body| body == BUILDS[1])
+    });
+}
+
+fn an_index_of_two_generations_reaches_nothing_beyond_its_repository(io: Io) {
+    const NAMES: [&str; 4] = ["../keep.rpm", "/keep.rpm", "Packages/../../keep.rpm", "repodata/repomd.xml"];
+    let index = |sum: &str| {
+        let package = |name: &str| {
+            format!(
+                "<package><checksum type=\"sha256\">{sum}</checksum><location href=\"{name}\"/></package>"
+            )
+        };
+        let elsewhere = "<package><checksum type=\"sha256\">SUM</checksum><location xml:base=\"http://example.org/\" href=\"else.rpm\"/></package>";
+        let names: String = NAMES.iter().chain(&["dropped.rpm"]).map(|name| package(name)).collect();
+        format!("<metadata>{}{names}</metadata>", elsewhere.replace("SUM", sum)).into_bytes()
+    };
+    let origin = Origin::start(move |request, reply| {
+        let state = usize::from(request.target == RPM.index[1]);
+        reply.serve(request, &index(SUMS[state]));
+    });
+    let server = RPM.launch(io, &origin).start();
+    for name in ["keep.rpm", "repo/else.rpm", "repo/repodata/repomd.xml", "repo/dropped.rpm"] {
+        server.put(name, &bytes(10, 1));
+    }
+    let outside = server.outside().join("keep.rpm");
+    std::fs::write(&outside, b"outside").unwrap();
+    server.get(RPM.index[0]).expect(200, &index(SUMS[0]));
+    server.get(RPM.index[1]).expect(200, &index(SUMS[1]));
+    // The last of the index: by then all others have been looked at.
+    wait_until("the last package is dropped", || !server.path("repo/dropped.rpm").exists());
+    let left = ["keep.rpm", "repo/else.rpm", "repo/repodata/repomd.xml"];
+    assert!(left.iter().all(|name| server.path(name).exists()) && outside.exists());
+}
