@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::head;
 use super::hit::{etag, unix_millis};
@@ -261,7 +261,9 @@ impl ReadyFiles {
     pub fn keep(&self, path: &[u8], key: Key, entry: Entry) -> Rc<Ready> {
         let mut table = self.table.borrow_mut();
         let room = self.limits.body_memory.saturating_sub(table.bytes);
-        let small = if entry.info.size <= room as u64 { self.limits.small_body } else { 0 };
+        // Of one that was changed just now the next change may not show: its body comes from the file until it does.
+        let is_held = entry.info.size <= room as u64 && !entry.info.is_racy(SystemTime::now());
+        let small = if is_held { self.limits.small_body } else { 0 };
         let file = Rc::new(Ready::new(key, entry, small, self.told));
         if self.most > 0 {
             if let Some(place) = table.places.get(path).copied() {

@@ -48,8 +48,9 @@ pub struct Whole {
 impl Whole {
     /// Gives the file its date, and its head where one goes with it.
     fn date(&mut self) -> io::Result<()> {
-        self.partial.set_date(self.size, self.modified)?;
-        if let Some(kept) = self.permit.fill().kept() {
+        let kept = self.permit.fill().kept();
+        self.partial.set_date(self.size, self.modified, kept.is_some())?;
+        if let Some(kept) = kept {
             let info = file::info(&**self.partial.file())?;
             kept.write(self.permit.key(), &**self.partial.file(), &info);
             self.dated = Some(info);

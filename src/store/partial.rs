@@ -182,12 +182,17 @@ impl Partial {
         &self.directory
     }
 
-    /// First step of a commit: the origin's date (seconds since 1970) for the complete file. An
-    /// error if it has not got the `size` it was written with, because somebody else was at it.
-    pub(super) fn set_date(&self, size: u64, modified: Option<u64>) -> io::Result<()> {
+    /// First step of a commit: the origin's date (seconds since 1970) for the complete file, or where there is none a date
+    /// that tells it from any that is written later, if it `is_told_by_date`. An error if it has not got the `size` it was
+    /// written with, because somebody else was at it.
+    pub(super) fn set_date(&self, size: u64, modified: Option<u64>, is_told_by_date: bool) -> io::Result<()> {
         expect_size(&self.file, size)?;
         self.notes.close();
-        modified.map_or(Ok(()), |secs| file::set_modified(&*self.file, secs))
+        match modified {
+            Some(secs) => file::set_modified(&*self.file, secs),
+            None if is_told_by_date => file::set_modified_now(&*self.file),
+            None => Ok(()),
+        }
     }
 
     /// Third step, once the file is on stable storage: its final name.

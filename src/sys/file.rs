@@ -72,6 +72,25 @@ impl Info {
     }
 }
 
+/// What a change of a file is dated by moves on at least so often: the tick of the system's clock (10 ms at the most),
+/// twice. Linux dates more finely from 6.13 on, on some file systems.
+const TICK: Duration = Duration::from_millis(20);
+/// The same on a file system that keeps no fractions of seconds; some count every second one.
+const COARSE_TICK: Duration = Duration::from_secs(3);
+
+impl Info {
+    /// Could the file be changed now without a trace in its dates? So it is for as long as the clock that they are taken
+    /// from has not moved on since its last change: what is read of it at `now` proves nothing about later. The date
+    /// meant is that of the inode, which nobody can set.
+    pub fn is_racy(&self, now: SystemTime) -> bool {
+        let (secs, nanos) = self.changed;
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let changed = Duration::new(u64::try_from(secs).unwrap_or(0), u32::try_from(nanos).unwrap_or(0));
+        // One far ahead is of a clock that was wrong then: the next change gets another.
+        since.abs_diff(changed) < if nanos == 0 { COARSE_TICK } else { TICK }
+    }
+}
+
 fn modified(stat: &FileStat) -> SystemTime {
     let nanos = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
     let secs = Duration::from_secs(stat.st_mtime.unsigned_abs());
@@ -196,7 +215,42 @@ pub fn set_modified(file: &impl AsFd, unix_secs: u64) -> io::Result<()> {
     Ok(futimens(file, &time, &time)?)
 }
 
+/// Sets the modification time to now, more finely than the system does where its clock ticks: nobody else's change gets
+/// the same. May wait for the disk.
+pub fn set_modified_now(file: &impl AsFd) -> io::Result<()> {
+    let now =
+        TimeSpec::from_duration(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    Ok(futimens(file, &now, &now)?)
+}
+
 /// Is this the error of a lock that somebody else holds?
 pub fn is_held(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_racy_until_the_clock_has_moved_on_since_its_last_change() {
+        let at = |secs: u64, nanos: u32| SystemTime::UNIX_EPOCH + Duration::new(secs, nanos);
+        let info = |changed: (i64, i64)| Info {
+            kind: Kind::File,
+            size: 1,
+            modified: at(7, 0),
+            changed,
+            links: 1,
+            id: (1, 1),
+        };
+        let fine = info((100, 999_000_000));
+        assert!(fine.is_racy(at(100, 999_000_000)) && fine.is_racy(at(101, 18_000_000)));
+        assert!(!fine.is_racy(at(101, 19_000_000)));
+        // A tick that began after the clock was read.
+        assert!(fine.is_racy(at(100, 998_000_000)));
+        assert!(!fine.is_racy(at(50, 0)), "of a clock that was ahead");
+        let coarse = info((100, 0));
+        assert!(coarse.is_racy(at(102, 999_999_999)) && !coarse.is_racy(at(103, 0)));
+        assert!(!info((-1, 5)).is_racy(at(100, 0)));
+    }
 }

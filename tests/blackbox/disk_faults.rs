@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use nix::sys::stat::Mode;
 
 use crate::support::sandbox::Limit;
 use crate::support::util::{chunked, tree};
-use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until, within};
+use crate::support::{Client, Gate, Io, Launch, Mounted, Origin, Server, bytes, on_both, wait_until, within};
 
 on_both!(
     a_full_disk_during_a_hundred_fills_costs_nobody_a_byte,
@@ -31,37 +30,9 @@ on_both!(
     an_empty_directory_under_an_in_progress_name_goes,
 );
 
-/// A small file system in memory, mounted for a test; `None` for who may not mount.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    fn mount(size: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let small = mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], dir.path());
-        if !small {
-            eprintln!("SKIPPED: a file system cannot be mounted here (that takes root)");
-            return None;
-        }
-        Some(Self(dir))
-    }
-
-    fn remount(&self, how: &str) {
-        // A file that has just got its name is open for writing for a moment yet.
-        let options = format!("remount,{how}");
-        wait_until("the file system is mounted anew", || mount(&["-o", &options], self.0.path()));
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Lazily: a file may still be open.
-        drop(Command::new("umount").arg("-l").arg(self.0.path()).status());
-    }
-}
-
-fn mount(args: &[&str], path: &Path) -> bool {
-    let run = Command::new("mount").args(args).arg(path).output();
-    run.is_ok_and(|output| output.status.success())
+/// A small file system in memory.
+fn small(size: &str) -> Option<Mounted> {
+    Mounted::new("tmpfs", &format!("size={size}"))
 }
 
 /// Files of 256 KiB, each with bytes of its own.
@@ -75,9 +46,9 @@ fn content(target: &str) -> Vec<u8> {
 }
 
 fn a_full_disk_during_a_hundred_fills_costs_nobody_a_byte(io: Io) {
-    let Some(small) = Small::mount("4m") else { return };
+    let Some(disk) = small("4m") else { return };
     let origin = many();
-    let server = Launch::new(io, &origin).cache(small.0.path()).start();
+    let server = Launch::new(io, &origin).cache(disk.path()).start();
     // A quarter of a hundred times as much as there is room for.
     thread::scope(|scope| {
         for client in 0..10 {
@@ -114,20 +85,20 @@ fn a_full_disk_during_a_hundred_fills_costs_nobody_a_byte(io: Io) {
 }
 
 fn a_read_only_disk_serves_what_is_there_and_passes_the_rest(io: Io) {
-    let Some(small) = Small::mount("8m") else { return };
+    let Some(disk) = small("8m") else { return };
     let origin = many();
-    let server = Launch::new(io, &origin).cache(small.0.path()).start();
+    let server = Launch::new(io, &origin).cache(disk.path()).start();
     server.get("/1.tgz").expect(200, &content("1"));
     server.expect_cached("1.tgz", &content("1"));
     server.expect_tree(&["1.tgz"]);
-    small.remount("ro");
+    disk.remount("ro");
     let mut client = server.client();
     for target in ["/1.tgz", "/2.tgz", "/dir/3.tgz", "/2.tgz"] {
         client.get(target).expect(200, &content(target)).expect_keep_alive();
     }
     assert_eq!(origin.count(), 4);
     server.expect_tree(&["1.tgz"]);
-    small.remount("rw");
+    disk.remount("rw");
     for target in ["/2.tgz", "/dir/3.tgz"] {
         client.get(target).expect(200, &content(target));
         server.expect_cached(&target[1..], &content(target));

@@ -7,12 +7,14 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::support::sandbox::Limit;
-use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until};
+use crate::support::{Client, Gate, Io, Launch, Mounted, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
     every_kind_of_request_is_answered_from_a_file_asked_for_before,
     a_small_file_changed_in_place_is_served_as_it_is_now,
     a_change_that_restores_size_and_date_is_seen_at_once,
+    a_change_within_the_same_tick_of_the_clock_is_seen_at_once,
+    a_change_on_a_file_system_that_dates_by_ticks_is_seen_at_once,
     a_file_moved_away_is_fetched_again_at_once,
     a_directory_renamed_above_a_file_is_followed_within_the_look_up_time,
     a_file_asked_for_by_many_queries_is_opened_once,
@@ -89,6 +91,32 @@ fn a_change_that_restores_size_and_date_is_seen_at_once(io: Io) {
         File::options().write(true).open(&path).unwrap().set_modified(date).unwrap();
     }
     client.get("/x.tgz").expect(200, &bytes(1000, 2));
+}
+
+/// Rewrites files right after they were asked for, and asks again.
+fn hammer(server: &Server) {
+    let mut client = server.client();
+    for round in 0..60 {
+        let path = server.put(&format!("{round}.tgz"), &bytes(1000, 0));
+        for seed in 1..4 {
+            client.get(&format!("/{round}.tgz"));
+            fs::write(&path, bytes(1000, seed)).unwrap();
+            client.get(&format!("/{round}.tgz")).expect(200, &bytes(1000, seed));
+        }
+    }
+}
+
+fn a_change_within_the_same_tick_of_the_clock_is_seen_at_once(io: Io) {
+    let (_origin, server) = a_server(io, &[]);
+    hammer(&server);
+}
+
+/// As all do before Linux 6.13, and those of other systems.
+fn a_change_on_a_file_system_that_dates_by_ticks_is_seen_at_once(io: Io) {
+    let Some(ramfs) = Mounted::new("ramfs", "mode=755") else { return };
+    let origin = Origin::silent();
+    let server = Launch::new(io, &origin).args(["--workers", "1"]).cache(ramfs.path()).start();
+    hammer(&server);
 }
 
 fn a_file_moved_away_is_fetched_again_at_once(io: Io) {

@@ -3,6 +3,7 @@
 //! user sees: sockets, files, log lines and exit codes.
 
 pub(crate) mod client;
+pub(crate) mod mounted;
 pub(crate) mod origin;
 pub(crate) mod sandbox;
 pub(crate) mod server;
@@ -10,6 +11,7 @@ pub(crate) mod tls;
 pub(crate) mod util;
 
 pub(crate) use client::{Client, Framing, Response};
+pub(crate) use mounted::Mounted;
 pub(crate) use origin::{Gate, LAST_MODIFIED, LAST_MODIFIED_SECS, Origin, Reply};
 pub(crate) use server::{Io, Launch, Server, run_cli};
 pub(crate) use util::{assert_bytes, bytes, tree, wait_until, within};
