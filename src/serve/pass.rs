@@ -10,7 +10,8 @@ use futures_lite::future::or;
 use super::client::{Client, Out};
 use super::kept::invalidate;
 use super::redirect::{self, Follow};
-use super::{Exchange, Reply, head, splice, upload};
+use super::upload::{self, Sent};
+use super::{Exchange, Reply, head, splice};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::{Method, Version};
@@ -100,8 +101,9 @@ async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     let sending = async {
         let sent = upload::run::<R>(request.body, input, socket, &transport, &given).await;
         upload.whole.set(sent.is_ok());
+        upload.overtaken.set(matches!(sent, Ok(Sent::Overtaken)));
         upload.ended.set(Some(Instant::now()));
-        sent
+        sent.map(drop)
     };
     let out = Out::new(socket, rate);
     let mut answering = pin!(answer_to_upload(exchange, &out, connection, &upload));
@@ -129,6 +131,8 @@ struct Upload {
     ended: Cell<Option<Instant>>,
     /// The origin has all of it.
     whole: Cell<bool>,
+    /// The origin had answered before it had all of it.
+    overtaken: Cell<bool>,
     /// The client has got the beginning of an answer.
     answered: Cell<bool>,
 }
@@ -154,11 +158,12 @@ async fn answer_to_upload<R: Runtime>(
     upload: &Upload,
 ) -> Result<Reply, Error> {
     let (upstream, request) = (&exchange.context.upstream, exchange.request);
-    let head = upstream.read_head_unbounded(&connection.transport, &mut connection.input, &request.method);
+    let head = upstream.read_head_unbounded(&mut connection, &request.method);
     let overdue = async { Err(upload.overdue::<R>(upstream.limits().response_head_time).await) };
     let mut answer = or(head, overdue).await?;
     // An origin that answers early may take what is still to come for the rest of this request.
-    let body = OriginBody::new(upstream, connection, &answer, &request.method, upload.whole.get())?;
+    let reusable = upload.whole.get() && !upload.overtaken.get();
+    let body = OriginBody::new(upstream, connection, &answer, &request.method, reusable)?;
     upload.answered.set(true);
     invalidate::note(exchange, &answer).await;
     let target = upstream.origin.target(&request.origin_form());

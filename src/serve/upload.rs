@@ -12,6 +12,15 @@ use crate::upstream::transport::Transport;
 /// Bytes taken from the client at a time.
 const READ: usize = 64 * 1024;
 
+/// How a request got to the origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    /// Before anything came back.
+    First,
+    /// Something came back before its last piece was sent.
+    Overtaken,
+}
+
 /// Sends the body from the client's input and socket to the origin, in the framing it came in.
 pub async fn run<R: Runtime>(
     body: RequestBody,
@@ -19,8 +28,9 @@ pub async fn run<R: Runtime>(
     from: &R::Socket,
     to: &Transport<R>,
     rate: &Rate,
-) -> Result<(), Error> {
+) -> Result<Sent, Error> {
     let stall_time = rate.stall_time;
+    let mut sent = Sent::First;
     let mut rest = Incoming::from(body);
     let chunked = matches!(rest, Incoming::Chunked(_));
     let (mut piece, mut turn) = (Vec::new(), 0);
@@ -44,6 +54,9 @@ pub async fn run<R: Runtime>(
             rest.take(input, &mut piece)
                 .map_err(|bad| Error::with(Side::Client, Kind::Protocol, bad.as_str()))?;
         }
+        if rest.is_done() && to.has_input() {
+            sent = Sent::Overtaken;
+        }
         to.write_all(&piece, stall_time).await?;
         turn += piece.len() as u64;
         // Not behind the last piece: an answer that overtakes us there would find the request unsent.
@@ -53,7 +66,7 @@ pub async fn run<R: Runtime>(
             share::turned();
         }
     }
-    Ok(())
+    Ok(sent)
 }
 
 async fn receive<R: Runtime>(

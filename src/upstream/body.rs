@@ -6,7 +6,7 @@ use super::{Connection, Upstream, bad_http};
 use crate::error::{Error, Kind, Side};
 use crate::http::body::Incoming;
 use crate::http::request::Method;
-use crate::http::response::ResponseHead;
+use crate::http::response::{ResponseBody, ResponseHead};
 use crate::rt::Runtime;
 
 /// A body being read. Dropped before its end, it closes the connection.
@@ -21,7 +21,8 @@ pub struct OriginBody<R: Runtime> {
 
 impl<R: Runtime> OriginBody<R> {
     /// The body that follows `head` on `connection`. The connection serves another request after it
-    /// if it is `reusable`: if the origin has read all of this one.
+    /// if it is `reusable`, the origin having read all of this one before it answered, and if nothing can come
+    /// behind the body.
     pub fn new(
         upstream: &Rc<Upstream<R>>,
         connection: Connection<R>,
@@ -29,8 +30,14 @@ impl<R: Runtime> OriginBody<R> {
         method: &Method,
         reusable: bool,
     ) -> Result<Self, Error> {
-        let rest = Incoming::from(head.body(method).map_err(|bad| bad_http(bad.as_str()))?);
-        let keep = reusable && head.keep_alive() && !matches!(rest, Incoming::UntilClose);
+        let framing = head.body(method).map_err(|bad| bad_http(bad.as_str()))?;
+        let ends_surely = match framing {
+            ResponseBody::None => head.is_surely_empty(method),
+            ResponseBody::Length(_) | ResponseBody::Chunked => true,
+            ResponseBody::UntilClose => false,
+        };
+        let keep = reusable && head.keep_alive() && ends_surely && !connection.doubtful;
+        let rest = Incoming::from(framing);
         let mut body = Self {
             upstream: Rc::clone(upstream),
             connection: Some(connection),

@@ -59,6 +59,8 @@ pub struct Connection<R: Runtime> {
     pub input: Vec<u8>,
     /// It has served a request before, so the origin may be about to close it.
     pub reused: bool,
+    /// Something may still come on it that belongs to no response.
+    doubtful: bool,
     /// The server at its other end.
     to: Arc<Origin>,
     /// Held while a request is under way on it.
@@ -138,17 +140,7 @@ impl<R: Runtime> Upstream<R> {
         method: &Method,
     ) -> Result<ResponseHead, Error> {
         connection.transport.write_all(head, self.limits.stall_time).await?;
-        self.read_head(&connection.transport, &mut connection.input, method).await
-    }
-
-    /// Waits for a final head, up to the limit.
-    pub async fn read_head(
-        &self,
-        transport: &Transport<R>,
-        input: &mut Vec<u8>,
-        method: &Method,
-    ) -> Result<ResponseHead, Error> {
-        let reading = self.read_head_unbounded(transport, input, method);
+        let reading = self.read_head_unbounded(connection, method);
         crate::rt::timeout::<R, _>(self.limits.response_head_time, reading)
             .await
             .map_err(Error::timeout(Side::Origin))?
@@ -157,13 +149,14 @@ impl<R: Runtime> Upstream<R> {
     /// Waits for a final head; interim ones (1xx) are swallowed. The caller bounds its time.
     pub async fn read_head_unbounded(
         &self,
-        transport: &Transport<R>,
-        input: &mut Vec<u8>,
+        connection: &mut Connection<R>,
         method: &Method,
     ) -> Result<ResponseHead, Error> {
         for _ in 0..=MAX_INTERIM {
-            let head = self.read_one_head(transport, input).await?;
-            if !head.is_interim() {
+            let head = self.read_one_head(&connection.transport, &mut connection.input).await?;
+            if head.is_interim() {
+                connection.doubtful |= !head.is_surely_empty(&Method::Get);
+            } else {
                 // A bad body length shows here already, before anyone has seen the head.
                 head.body(method).map_err(|bad| bad_http(bad.as_str()))?;
                 return Ok(head);
@@ -232,7 +225,7 @@ impl<R: Runtime> Upstream<R> {
     async fn connect(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
         let connecting = connect::connect::<R>(to, self.limits.connect_time, self.trust.as_ref());
         let (transport, to) = (Rc::new(connecting.await?), Arc::clone(to));
-        Ok(Connection { transport, input: Vec::new(), reused: false, to, place: None })
+        Ok(Connection { transport, input: Vec::new(), reused: false, doubtful: false, to, place: None })
     }
 
     /// Keeps a connection whose last answer has been read to its end.

@@ -136,6 +136,11 @@ impl<R: Runtime> Transport<R> {
         }
     }
 
+    /// Has something come that nobody has read? With TLS it may be no payload.
+    pub fn has_input(&self) -> bool {
+        socket::peek(self.socket()).is_ok()
+    }
+
     /// An idle connection is usable while nothing at all has come on it, not even its end.
     pub fn is_quiet(&self) -> bool {
         let read = match self {

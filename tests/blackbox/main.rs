@@ -33,6 +33,7 @@ mod location;
 mod miss_fast;
 mod names;
 mod odd_origins;
+mod origin_reuse;
 mod parity_cli;
 mod parity_dir;
 mod parity_log;
