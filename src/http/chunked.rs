@@ -1,7 +1,7 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), read as it arrives and written piece by piece.
 
 use super::head::is_text_byte;
-use super::message::is_token_byte;
+use super::message::{MOST_BYTES, is_token_byte};
 use std::fmt;
 
 /// Ends the data of a chunk.
@@ -72,7 +72,7 @@ pub enum Step {
 /// Why a body is not in the chunked coding. Where it ends is unknown then, and the connection spent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadChunk {
-    /// A size that is empty, not hexadecimal or longer than 64 bits.
+    /// A size that is empty, not hexadecimal or one that no file can have.
     Size,
     /// A control character in an extension, or more than 4 KiB of them.
     Extension,
@@ -210,7 +210,7 @@ impl ChunkDecoder {
             self.left = (self.left << 4) | u64::from(digit);
             return self.counted(State::Size, SIZE_DIGITS, BadChunk::Size);
         }
-        if self.count == 0 {
+        if self.count == 0 || self.left > MOST_BYTES {
             return Err(BadChunk::Size);
         }
         self.count = 0;
@@ -334,9 +334,10 @@ mod tests {
     #[test]
     fn a_huge_chunk_is_handed_over_as_it_comes() {
         let mut decoder = ChunkDecoder::new();
-        assert_eq!(decoder.step(b"ffffffffffffffff\r\nab"), Ok(Step::Data { skip: 18, len: 2 }));
+        assert_eq!(decoder.step(b"7fffffffffffffff\r\nab"), Ok(Step::Data { skip: 18, len: 2 }));
         assert_eq!(decoder.step(b""), Ok(Step::NeedMore { consumed: 0 }));
         assert_eq!(decoder.step(b"cde"), Ok(Step::Data { skip: 0, len: 3 }));
+        assert_eq!(ChunkDecoder::new().step(b"8000000000000000\r\nab"), Err(BadChunk::Size));
     }
 
     #[test]

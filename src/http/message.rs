@@ -2,6 +2,9 @@
 
 /// Bytes of a method; the longest registered one has 17.
 pub(super) const METHOD_LIMIT: usize = 32;
+/// Bytes of the longest body: no file, no offset in one and no range of one can be longer (`off_t`). What a peer says
+/// beyond that is refused, so that sums of lengths stay within 64 bits.
+pub(super) const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
 
 /// The versions spoken here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

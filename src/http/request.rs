@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::fields::Fields;
 use super::head::{self, Coding, digits};
-use super::message::{METHOD_LIMIT, is_token_byte};
+use super::message::{METHOD_LIMIT, MOST_BYTES, is_token_byte};
 use super::target::{is_authority, is_target, split_absolute};
 use memchr::{memchr, memchr2, memrchr};
 
@@ -48,6 +48,16 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// The authority of an absolute-form.
+    pub fn authority(&self) -> Option<&[u8]> {
+        split_absolute(&self.target).map(|(authority, _)| authority)
+    }
+
+    /// Is the target a path, with a query or without (RFC 9112 section 3.2.1)?
+    pub fn is_origin_form(&self) -> bool {
+        self.target.first() == Some(&b'/')
+    }
+
     /// Path and query as they came. Scheme and authority of an absolute-form are left out, `*` stays `*`.
     /// An absolute-form without a path has the path `/` (RFC 9112 section 3.2.1), or is about the whole server
     /// (section 3.2.4).
@@ -62,7 +72,10 @@ impl RequestHead {
 
     /// The path as it came: the origin form before its `?`.
     pub fn path(&self) -> &[u8] {
-        let form = split_absolute(&self.target).map_or(&*self.target, |(_, rest)| rest);
+        let form = match &*self.target {
+            form @ [b'/', ..] => form,
+            form => split_absolute(form).map_or(form, |(_, rest)| rest),
+        };
         match memchr(b'?', form).unwrap_or(form.len()) {
             0 => b"/",
             end => &form[..end],
@@ -237,7 +250,7 @@ fn framing(version: Version, fields: &Fields) -> Result<RequestBody, Refusal> {
         return Err(Refusal::AmbiguousLength);
     }
     let length = digits(value).and_then(|number| number.parse().ok());
-    length.map(RequestBody::Length).ok_or(Refusal::BadLength)
+    length.filter(|length| *length <= MOST_BYTES).map(RequestBody::Length).ok_or(Refusal::BadLength)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use super::head::{self, Coding, Fault, digits, is_text_byte};
+use super::message::MOST_BYTES;
 use super::request::{HeadLimits, Method, Version};
 use std::fmt;
 
@@ -106,7 +107,7 @@ pub enum BadHead {
     TooManyFields,
     /// A head beyond its limit.
     HeadTooLarge,
-    /// A length that is no number of 64 bits.
+    /// A length that is no number, or one that no file can have.
     BadLength,
     /// Several lengths that differ.
     AmbiguousLength,
@@ -210,7 +211,7 @@ fn content_length(fields: &Fields) -> Result<Option<u64>, BadHead> {
     let mut length = None;
     for value in fields.all("content-length").flat_map(|line| line.split(|&byte| byte == b',')) {
         let number = digits(value.trim_ascii()).and_then(|number| number.parse().ok());
-        let number = number.ok_or(BadHead::BadLength)?;
+        let number = number.filter(|number| *number <= MOST_BYTES).ok_or(BadHead::BadLength)?;
         if length.is_some_and(|length| length != number) {
             return Err(BadHead::AmbiguousLength);
         }

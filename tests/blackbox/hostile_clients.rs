@@ -117,6 +117,8 @@ const HEADS: &[&str] = &[
     "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5_0\r\n\r\nabcde",
     "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: \"5\"\r\n\r\nabcde",
     "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551621\r\n\r\nabcde",
+    "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\nabcde",
+    "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\nabcde",
     "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5 \0\r\n\r\nabcde",
     // A host that is another to some, or a path.
     "GET /x HTTP/1.1\r\nHost: a b\r\n\r\n",
@@ -171,6 +173,8 @@ const CHUNKS: &[&str] = &[
     "3\r\nabc\r0\r\n\r\n",
     "3\r\nabc\r\n\r\n0\r\n\r\n",
     "10000000000000003\r\nabc\r\n0\r\n\r\n",
+    "ffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+    "8000000000000000\r\nabc\r\n0\r\n\r\n",
     "-0\r\n\r\n",
     ";x\r\nabc\r\n0\r\n\r\n",
     "3;x=\"\r\nabc\"\r\n0\r\n\r\n\0",
@@ -245,9 +249,9 @@ const SINGLE: &[(&str, &str, &str)] = &[
         "/x",
         "abc",
     ),
-    // Somebody else's host, in the target.
-    ("GET http://elsewhere.test/x HTTP/1.1\r\nHost: a\r\n\r\n", "/x", ""),
-    ("GET http://elsewhere.test:99/x HTTP/1.1\r\nHost: elsewhere.test\r\n\r\n", "/x", ""),
+    // Somebody else's host, in Host or in the path.
+    ("GET http://localhost/x HTTP/1.1\r\nHost: a\r\n\r\n", "/x", ""),
+    ("GET http://localhost:99/x HTTP/1.1\r\nHost: elsewhere.test\r\n\r\n", "/x", ""),
     ("GET /http://elsewhere.test/x HTTP/1.1\r\nHost: a\r\n\r\n", "/http://elsewhere.test/x", ""),
     ("GET //elsewhere.test/x HTTP/1.1\r\nHost: a\r\n\r\n", "//elsewhere.test/x", ""),
     // Who is asking is for the origin to believe or not.
@@ -341,10 +345,11 @@ fn no_encoding_of_a_path_leads_outside(io: Io) {
             client.send_lossy(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{body}"));
             let response = client.response(method);
             // Refused; or, with a name of its own or passed on, the origin's answer to that very target.
-            assert!(matches!(response.status, 400 | 404 | 414), "{method} {path}: {}", response.status);
+            assert!(matches!(response.status, 400 | 404 | 414 | 421), "{method} {path}: {}", response.status);
             if response.status == 404 && method != "HEAD" {
                 let asked = String::from_utf8(response.body).unwrap();
-                assert!(path.ends_with(&asked) || path.starts_with("http://"), "{method} {path}: {asked}");
+                let resolved = path.replace("/./", "/");
+                assert!(resolved.ends_with(&asked), "{method} {path}: {asked}");
             }
         }
         site.expect_well(path);
@@ -417,7 +422,7 @@ fn slow_bodies_end_in_time(io: Io) {
     let site = Site::start(io, &["--stall-timeout", "0.5"]);
     for begun in [
         "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc",
-        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\nabc",
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775807\r\n\r\nabc",
         "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
         "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\nabc",
         "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3",

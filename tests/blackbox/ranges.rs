@@ -30,6 +30,9 @@ on_both!(
     a_fill_that_arrives_first_answers_a_far_range,
     a_far_range_that_breaks_is_a_broken_transfer_and_the_file_is_whole,
     far_ranges_beside_one_fill_are_bounded,
+    parts_begin_with_a_line_end_wherever_the_bytes_come_from,
+    a_length_that_no_file_can_have_is_refused_before_its_parts_are_counted,
+    parts_of_the_longest_file_there_can_be_are_counted_right,
 );
 
 /// A server with one finished file `x.tgz`.
@@ -54,7 +57,7 @@ fn parts(response: &Response) -> Vec<(String, Vec<u8>)> {
     assert_eq!(response.all("Content-Type").len(), 1, "{:?}", response.fields);
     let boundary =
         response.field("Content-Type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
-    let (opening, next) = (format!("--{boundary}\r\n"), format!("\r\n--{boundary}"));
+    let (opening, next) = (format!("\r\n--{boundary}\r\n"), format!("\r\n--{boundary}"));
     let mut rest = response.body.strip_prefix(opening.as_bytes()).expect("the first boundary");
     let mut parts = Vec::new();
     loop {
@@ -618,4 +621,77 @@ fn far_ranges_beside_one_fill_are_bounded(io: Io) {
         response.expect(206, &body[*first..*first + 1_000]);
     }
     server.expect_cached("x.tgz", &body);
+}
+
+/// zsync looks for the boundary behind a line end and loops without one; nginx and Apache send it.
+fn parts_begin_with_a_line_end_wherever_the_bytes_come_from(io: Io) {
+    let body = bytes(300_000, 8);
+    let of = body.clone();
+    let origin = Origin::start(move |request, reply| {
+        assert_ne!(request.target, "/hit.tgz");
+        reply.answer("200 OK", "ETag: \"1\"\r\nCache-Control: max-age=600\r\n", &of);
+    });
+    let server = Launch::new(io, &origin).args(["--revalidate", r"\.idx$|/$|\?"]).start();
+    server.put("hit.tgz", &body);
+    // A file, a fill, a file that is checked, an answer in memory.
+    for target in ["/hit.tgz", "/fill.tgz", "/fill.tgz", "/a.idx", "/a.idx", "/dir/", "/dir/"] {
+        let mut client = server.client();
+        let response = client.ask("GET", target, &range("0-0,7-9")).response("GET");
+        assert_eq!(response.status, 206, "{target}");
+        assert!(response.body.starts_with(b"\r\n--"), "{target}: {}", response.body.escape_ascii());
+        assert_eq!(response.field("Content-Length"), Some(response.body.len().to_string().as_str()));
+        assert!(response.body.ends_with(b"--\r\n"));
+        client.get("/hit.tgz").expect(200, &body);
+    }
+}
+
+/// A file that is as long as numbers are: the lengths of its parts must not wrap.
+fn a_length_that_no_file_can_have_is_refused_before_its_parts_are_counted(io: Io) {
+    for length in ["18446744073709551615", "18446744073709551608", "9223372036854775808"] {
+        let origin = Origin::start(move |_, reply| {
+            reply.write(format!("HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: {length}\r\n\r\nbody"));
+            reply.close();
+        });
+        let server = Server::start(io, &origin);
+        for set in ["0-0,2-2", "0-0,100-18446744073709551614", "0-3", "-1", "0-0,-1"] {
+            let mut client = server.client();
+            let response = client.ask("GET", "/x.tgz", &range(set)).response("GET");
+            assert_eq!(response.status, 502, "{length} {set}");
+            server.put("hit.tgz", b"hit");
+            client.get("/hit.tgz").expect(200, b"hit");
+        }
+        server.expect_tree(&["hit.tgz"]);
+    }
+}
+
+/// The longest length that there is: whatever a range of it is, the client is in step or sees a broken transfer.
+fn parts_of_the_longest_file_there_can_be_are_counted_right(io: Io) {
+    let gate = Gate::default();
+    let stalled = gate.clone();
+    let origin = Origin::start(move |_, reply| {
+        reply
+            .write("HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 9223372036854775807\r\n\r\n0123456789");
+        stalled.wait();
+        reply.close();
+    });
+    let server = Server::start(io, &origin);
+    for (set, length) in [
+        ("0-0,2-2", None),
+        ("0-0,2-9223372036854775806", None),
+        ("0-0,3-18446744073709551615", None),
+        ("0-18446744073709551615", Some("9223372036854775807")),
+        ("-9223372036854775806", Some("9223372036854775806")),
+    ] {
+        let mut client = server.client();
+        let head = client.ask("GET", "/x.tgz", &range(set)).head("GET");
+        assert_eq!(head.status, 206, "{set}");
+        let told: u64 = head.field("Content-Length").unwrap().parse().unwrap();
+        let due = match set.rsplit_once(",") {
+            None => length.unwrap().parse().unwrap(),
+            Some((_, "2-2")) => 2,
+            Some((_, last)) => 1 + 9_223_372_036_854_775_807 - last[..1].parse::<u64>().unwrap(),
+        };
+        assert!((due..due + 1_000).contains(&told), "{set}: {told}, not {due} and the heads of the parts");
+    }
+    gate.open();
 }
