@@ -51,6 +51,8 @@ pub enum Kind {
     Superseded,
     /// The client wants nothing from the origin, and the cache has nothing.
     NotCached,
+    /// The request names another host than the origin's and ours.
+    Misdirected,
 }
 
 impl Kind {
@@ -73,6 +75,7 @@ impl Kind {
             Self::Offline => "not asked (--offline)",
             Self::Superseded => "index files have changed: begin again",
             Self::NotCached => "not in the cache",
+            Self::Misdirected => "request for another host",
         }
     }
 }
@@ -122,7 +125,12 @@ impl Error {
     /// bytes that came before. Where it is false, something has come that is not as it must be.
     pub fn is_outage(&self) -> bool {
         match self.kind {
-            Kind::Protocol | Kind::Redirects | Kind::Superseded | Kind::Loop | Kind::Abandoned => false,
+            Kind::Protocol
+            | Kind::Redirects
+            | Kind::Superseded
+            | Kind::Loop
+            | Kind::Abandoned
+            | Kind::Misdirected => false,
             Kind::Closed
             | Kind::Timeout
             | Kind::Resolve
@@ -148,6 +156,7 @@ impl Error {
             (Side::Origin, Kind::Timeout | Kind::Offline | Kind::NotCached) => 504,
             (Side::Origin, _) => 502,
             (Side::Client, Kind::Timeout) => 408,
+            (Side::Client, Kind::Misdirected) => 421,
             (Side::Client, _) => 400,
             (Side::Us, Kind::Timeout | Kind::Busy | Kind::Superseded) => 503,
             (Side::Us, Kind::Loop) => 508,

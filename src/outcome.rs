@@ -61,6 +61,9 @@ pub enum Why {
     TooLong,
     /// The origin refuses what is kept: that stays.
     Refused,
+    /// The client's form of the path, with `//` or an encoded slash in it, may be another resource: in that of the file
+    /// the origin has none.
+    OtherForm,
 }
 
 /// How a request to the class that is checked with the origin was answered from what is kept.
@@ -126,6 +129,7 @@ impl Why {
             Self::NoUse => "no use later",
             Self::TooLong => "too long for memory",
             Self::Refused => "refused by the upstream - what is kept stays",
+            Self::OtherForm => "no file in the plain form of the path",
         }
     }
 
@@ -160,6 +164,7 @@ impl Why {
             | Self::Private
             | Self::NoUse
             | Self::TooLong
+            | Self::OtherForm
             | Self::FillsFull
             | Self::DiskBehind => "uri-miss",
         }

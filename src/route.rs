@@ -1,7 +1,7 @@
 //! What a request is about, decided in one place from its head and the configuration alone.
 
 use crate::http::request::{Method, RequestHead};
-use crate::key::{self, Key};
+use crate::key::{self, Forms, Key};
 use crate::outcome::Why;
 use crate::pattern::Pattern;
 use crate::preset::Rules;
@@ -55,7 +55,7 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
             Some(key) if request.query().is_none() && !classes.rules.is_document(&path.normalized) => {
                 Route::Check(key)
             }
-            Some(_) | None => Route::Check(Key::resource(&path.normalized, request.query())),
+            Some(_) | None => Route::Check(Key::resource(&Forms::of(request.path()).own, request.query())),
         };
     }
     if class == Class::None {

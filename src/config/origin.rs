@@ -93,7 +93,13 @@ impl Origin {
         (self.https, &self.host, self.port) == (other.https, &other.host, other.port)
     }
 
-    /// The target of the upstream request for a client's target, which is taken exactly as it came.
+    /// The URL of a request's target there, for logs.
+    pub fn shown(&self, target: &[u8]) -> String {
+        let server = self.url.strip_suffix(&self.prefix).unwrap_or(&self.url);
+        format!("{server}{}", String::from_utf8_lossy(target))
+    }
+
+    /// The target of the upstream request for a target without the prefix.
     pub fn target(&self, origin_form: &[u8]) -> Vec<u8> {
         match origin_form {
             // Asks about the server, so there is no path to put the prefix before.
@@ -282,6 +288,8 @@ mod tests {
         assert_eq!(target("http://h/a/", "//b/../c?d").unwrap(), "/a//b/../c?d");
         assert_eq!(target("http://h", "/%2e").unwrap(), "/%2e");
         assert_eq!(target("http://h/a", "*").unwrap(), "*");
+        let origin = Origin::parse("http://u:p@h/a/").unwrap();
+        assert_eq!(origin.shown(&origin.target(b"/b?c")), "http://***@h/a/b?c");
     }
 
     #[test]

@@ -215,7 +215,7 @@ fn encoded(text: &[u8]) -> String {
 }
 
 /// Removes `.` and `..` (RFC 3986 section 5.2.4); an empty path becomes `/`.
-fn without_dots(path: &str) -> String {
+pub(super) fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {

@@ -9,7 +9,7 @@ use super::follow::Role;
 use super::rebuilt::Replaced;
 use super::resume::{self, NoRest, Opened, Rest, Start};
 use super::storable::storable;
-use super::{Context, Exchange, Reply, Shared, follow, head, pass, rebuilt, splice};
+use super::{Context, Exchange, Reply, Shared, follow, form, head, pass, rebuilt, splice};
 use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
@@ -35,8 +35,8 @@ pub(super) const AT_HAND: usize = 256 * 1024;
 /// own: it goes on when the client leaves.
 pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, permit: Permit) -> Reply {
     let context = exchange.context;
-    exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url()));
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
+    exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url(&asked)));
     let opened = resume::open(exchange, client.hung_up(), permit.key(), &asked).await;
     let Opened { answer, mut body, left } = match opened {
         Ok(opened) => opened,
@@ -62,6 +62,14 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     };
     let (partial, start) = match begun {
         Ok(begun) => begun,
+        Err(why)
+            if form::differs(exchange.request)
+                && storable(&answer, permit.key(), &context.shared.config).is_err() =>
+        {
+            permit.decline(why);
+            body.close();
+            return Box::pin(pass::run(exchange, client, Why::OtherForm)).await;
+        }
         Err(why) => {
             log_declined(exchange.log, &answer, why);
             permit.decline(why);
@@ -77,8 +85,11 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let fill = Arc::clone(permit.fill());
     let at_hand = start.end.filter(|_| is_fresh).and_then(|_| body.at_hand(AT_HAND));
     // What is at hand breaks off no more.
-    let identity =
-        if at_hand.is_none() { resume::identify(exchange, &answer, &partial, start.end) } else { None };
+    let identity = if at_hand.is_none() {
+        resume::identify(exchange, &asked, &answer, &partial, start.end)
+    } else {
+        None
+    };
     if start.stored > 0 {
         fill.advance(start.stored);
     }

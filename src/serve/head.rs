@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use super::form;
 use crate::config::{CredentialUse, Origin};
 use crate::error::Error;
 use crate::http::caching::stored::StoredHead;
@@ -11,6 +12,7 @@ use crate::http::multipart::Multipart;
 use crate::http::range::Span;
 use crate::http::request::{Method, RequestBody, RequestHead, request_head};
 use crate::http::response::{HeadWriter, reason};
+use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::sys::clock;
 
@@ -153,16 +155,31 @@ pub fn part_request(origin: &Origin, request: &RequestHead, span: Span, validato
     let mut fields = fill_fields(origin, request);
     fields.push(b"Range", format!("bytes={}-{}", span.first, span.end - 1).as_bytes());
     fields.push(b"If-Range", validator);
-    OriginRequest { method: Method::Get, target: origin.target(&request.origin_form()), fields }
+    OriginRequest { method: Method::Get, target: origin.target(&form::of_file(request)), fields }
 }
 
 /// The request that fills the cache: for the whole, uncoded file, whatever this client asked of it.
 pub fn fill_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
-    check_request(origin, request, None)
+    whole_request(origin, request, &form::of_file(request), None)
 }
 
 /// The same, but only if it is not what is kept any more.
-pub fn check_request(origin: &Origin, request: &RequestHead, kept: Option<&StoredHead>) -> OriginRequest {
+pub fn check_request(
+    origin: &Origin,
+    request: &RequestHead,
+    key: &Key,
+    kept: Option<&StoredHead>,
+) -> OriginRequest {
+    let target = if key.names_a_file() { form::of_file(request) } else { form::own(request) };
+    whole_request(origin, request, &target, kept)
+}
+
+fn whole_request(
+    origin: &Origin,
+    request: &RequestHead,
+    target: &[u8],
+    kept: Option<&StoredHead>,
+) -> OriginRequest {
     let mut fields = fill_fields(origin, request);
     if let Some(tag) = kept.and_then(StoredHead::etag) {
         fields.push(b"If-None-Match", tag);
@@ -170,7 +187,7 @@ pub fn check_request(origin: &Origin, request: &RequestHead, kept: Option<&Store
     if let Some(date) = kept.and_then(|kept| kept.fields.get("last-modified")) {
         fields.push(b"If-Modified-Since", date);
     }
-    OriginRequest { method: Method::Get, target: origin.target(&request.origin_form()), fields }
+    OriginRequest { method: Method::Get, target: origin.target(target), fields }
 }
 
 fn fill_fields(origin: &Origin, request: &RequestHead) -> Fields {
@@ -202,7 +219,7 @@ pub fn rest_request(whole: &OriginRequest, from: u64, validator: &[u8]) -> Origi
     rest
 }
 
-/// The request passed on as it came.
+/// The request passed on as it came, but for dot segments.
 pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
     let mut fields = for_origin(origin, request, &["host", "date", "server", "content-length", "expect"]);
     match request.body {
@@ -214,7 +231,7 @@ pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
         fields.remove("max-forwards");
         fields.push(b"Max-Forwards", left.saturating_sub(1).to_string().as_bytes());
     }
-    OriginRequest { method: request.method.clone(), target: origin.target(&request.origin_form()), fields }
+    OriginRequest { method: request.method.clone(), target: origin.target(&form::own(request)), fields }
 }
 
 fn for_origin(origin: &Origin, request: &RequestHead, own: &[&str]) -> Fields {

@@ -35,7 +35,8 @@ pub struct Rest {
 
 /// Answers a plain GET of a file that is ready, without waiting.
 pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> AtOnce {
-    if !is_plain(exchange) {
+    // For whom one in absolute form is must be found out first.
+    if !exchange.request.is_origin_form() || !is_plain(exchange) {
         return AtOnce::No;
     }
     let asked = if R::RECEIVES_AHEAD { Asked::BeforeThisRound } else { Asked::JustNow };

@@ -1,10 +1,12 @@
 //! Answering one request: the only place where HTTP, the cache and the origin meet.
 
+mod authority;
 pub mod buffers;
 pub mod client;
 pub mod far;
 pub mod fill;
 pub mod follow;
+mod form;
 pub mod head;
 pub mod hit;
 pub mod kept;
@@ -42,6 +44,7 @@ use crate::store::{Found, Store};
 use crate::upstream::Upstream;
 use buffers::Buffers;
 use client::Client;
+use head::OriginRequest;
 use kept::set::Member;
 use ready::{Asked, Ready, ReadyFiles};
 use splice::Pipes;
@@ -162,10 +165,9 @@ impl<'a, R: Runtime> Exchange<'a, R> {
         self.request.keep_alive() && self.request.body.is_empty() && !self.context.shared.stop.is_asked()
     }
 
-    /// The URL asked of the origin, for logs.
-    pub fn origin_url(&self) -> String {
-        let target = self.request.origin_form();
-        format!("{}{}", self.context.upstream.origin.url, String::from_utf8_lossy(&target))
+    /// The URL that is `asked` of the origin, for logs.
+    pub fn origin_url(&self, asked: &OriginRequest) -> String {
+        self.context.upstream.origin.shown(&asked.target)
     }
 }
 
@@ -175,6 +177,11 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     if exchange.log.is_on() {
         let target = String::from_utf8_lossy(&request.target);
         exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
+    }
+    if !request.is_origin_form()
+        && let Some(reply) = authority::refuse(exchange, client).await
+    {
+        return reply;
     }
     if matches!(request.method, Method::Get | Method::Head)
         && let Some(file) =

@@ -11,7 +11,7 @@ use super::client::{Client, Out};
 use super::kept::invalidate;
 use super::redirect::{self, Follow};
 use super::upload::{self, Sent};
-use super::{Exchange, Reply, head, splice};
+use super::{Exchange, Reply, form, head, splice};
 use crate::error::{Error, Kind, Side};
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::{Method, Version};
@@ -166,7 +166,7 @@ async fn answer_to_upload<R: Runtime>(
     let body = OriginBody::new(upstream, connection, &answer, &request.method, reusable)?;
     upload.answered.set(true);
     invalidate::note(exchange, &answer).await;
-    let target = upstream.origin.target(&request.origin_form());
+    let target = upstream.origin.target(&form::own(request));
     redirect::adapt(exchange.context, &target, &mut answer);
     let keep = request.keep_alive() && upload.whole.get() && !exchange.context.shared.stop.is_asked();
     Ok(relay(exchange, out, answer, body, keep).await)

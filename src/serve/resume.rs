@@ -199,7 +199,7 @@ pub async fn open<R: Runtime>(
     key: &Key,
     asked: &OriginRequest,
 ) -> Result<Opened<R>, Error> {
-    if let Some(left) = left_over(exchange, key).await
+    if let Some(left) = left_over(exchange, key, asked).await
         && let Some(opened) = go_on(exchange, left, asked).await?
     {
         return Ok(opened);
@@ -208,12 +208,16 @@ pub async fn open<R: Runtime>(
     Ok(Opened { answer, body, left: None })
 }
 
-async fn left_over<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Option<LeftOver> {
+async fn left_over<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    key: &Key,
+    asked: &OriginRequest,
+) -> Option<LeftOver> {
     let shared = &exchange.context.shared;
     if shared.config.fills.resume_attempts == 0 || !shared.store.has_left_over(key) {
         return None;
     }
-    let (theirs, key, url) = (shared.clone(), key.clone(), exchange.origin_url().into_bytes());
+    let (theirs, key, url) = (shared.clone(), key.clone(), exchange.origin_url(asked).into_bytes());
     blocking::run(&blocking::DISK, move || theirs.store.left_over(&key, &url)).await.ok().flatten()
 }
 
@@ -310,6 +314,7 @@ fn whole_fields(part: &Fields, content_type: &[u8], identity: &Identity) -> Fiel
 /// What proves that a later answer goes on with this one; said in the file, where that is worth it.
 pub fn identify<R: Runtime>(
     exchange: &Exchange<'_, R>,
+    asked: &OriginRequest,
     answer: &ResponseHead,
     partial: &Partial,
     end: Option<u64>,
@@ -320,7 +325,7 @@ pub fn identify<R: Runtime>(
     let identity = Identity { length: end, ..Identity::of(answer, clock::unix_secs())? };
     if end.is_none_or(|end| end >= WORTH) {
         let content_type = answer.fields.get("content-type").unwrap_or_default().to_vec();
-        let url = exchange.origin_url().into_bytes();
+        let url = exchange.origin_url(asked).into_bytes();
         partial.describe(url, content_type, identity.clone());
     }
     Some(identity)

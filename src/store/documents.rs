@@ -216,11 +216,11 @@ fn directory() -> String {
     format!("{RESERVED}/documents")
 }
 
-/// The path as one name: no two paths have the same. `None` for one that is too long, and for targets with a query:
+/// The key as one name: no two keys have the same. `None` for one that is too long, and for targets with a query:
 /// there is no end of those.
 fn name(key: &Key) -> Option<String> {
     let name = format!("{WHOLE}{}", key.as_str().replace('%', "%25").replace('/', "%2F"));
-    (name.len() <= NAME_BYTES && !name.contains('?')).then_some(name)
+    (name.len() <= NAME_BYTES && !key.has_query()).then_some(name)
 }
 
 #[cfg(test)]
@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn key(path: &str) -> Key {
-        Key::resource(path, None)
+        Key::resource(path.as_bytes(), None)
     }
 
     fn write(documents: &Documents, path: &str, body: &[u8]) {
@@ -293,7 +293,8 @@ mod tests {
         assert_eq!(named("/").unwrap(), "=%2F");
         assert_ne!(named("/a%2Fb"), named("/a/b"));
         assert_ne!(named("/a/"), named("/a"));
-        assert_eq!(named("/a/?b"), None);
+        assert_ne!(named("/a%2F"), named("/a/"));
+        assert_eq!(name(&Key::resource(b"/a/", Some(b"b"))), None);
         let long = "x".repeat(NAME_BYTES);
         assert_eq!(named(&long), None);
         assert!(named(&long[1..]).is_some());

@@ -160,7 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn key(number: usize) -> Key {
-        Key::resource("/a", Some(number.to_string().as_bytes()))
+        Key::resource(b"/a", Some(number.to_string().as_bytes()))
     }
 
     fn held(size: usize, variant: &str) -> Held {

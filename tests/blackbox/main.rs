@@ -53,5 +53,6 @@ mod rights;
 mod sets;
 mod snapshot;
 mod stale_always;
+mod targets;
 mod time_limits;
 mod tls;

@@ -19,6 +19,7 @@ on_both!(
     a_partial_is_begun_anew_by_an_origin_that_knows_no_ranges_any_more,
     a_partial_stays_while_the_origin_is_down,
     a_partial_of_another_query_is_begun_anew,
+    a_partial_is_gone_on_with_in_whatever_form_its_file_is_asked_for,
     a_partial_that_another_program_wrote_over_is_begun_anew,
     after_a_power_cut_only_what_was_synced_is_used,
     a_partial_with_a_second_name_is_not_written_to,
@@ -274,6 +275,19 @@ fn a_partial_of_another_query_is_begun_anew(io: Io) {
     second.expect_cached("x.tgz", &body);
     assert_eq!(origin.requests()[1].field("Range"), None);
     assert_eq!(origin.count(), 2);
+}
+
+fn a_partial_is_gone_on_with_in_whatever_form_its_file_is_asked_for(io: Io) {
+    let body = bytes(LENGTH, 8);
+    for target in ["//x.tgz", "/a/../x.tgz", "/%2fx.tgz"] {
+        let (origin, _gate) = stops_half_way(&body, TAG);
+        let Some(first) = killed(io, &origin) else { return };
+        let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+        second.get(target).expect(200, &body);
+        second.expect_cached("x.tgz", &body);
+        let rest = &origin.requests()[1];
+        assert_eq!((rest.target.as_str(), asked_from(rest)), ("/x.tgz", Some(HALF)), "{target}");
+    }
 }
 
 fn a_partial_that_another_program_wrote_over_is_begun_anew(io: Io) {

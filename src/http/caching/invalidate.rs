@@ -1,6 +1,7 @@
 //! What an unsafe request makes stale (RFC 9111 section 4.4).
 
 use crate::http::fields::Fields;
+use crate::http::url::without_dots;
 
 /// Does an answer with this status mean that something may have changed?
 pub fn is_success(status: u16) -> bool {
@@ -36,10 +37,10 @@ fn resolve(reference: &[u8], base: &[u8], sites: &[&[u8]], prefix: &[u8]) -> Opt
         let rest = &reference[scheme.len()..];
         let end = rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len());
         let here = sites.iter().any(|site| site.eq_ignore_ascii_case(&rest[..end]));
-        return here.then(|| without(prefix, &rest[end..])).flatten();
+        return here.then(|| below(prefix, &rest[end..])).flatten();
     }
     if reference.starts_with(b"/") {
-        return without(prefix, reference);
+        return below(prefix, reference);
     }
     if reference.is_empty() {
         return Some(base.to_vec());
@@ -54,10 +55,15 @@ fn resolve(reference: &[u8], base: &[u8], sites: &[&[u8]], prefix: &[u8]) -> Opt
     let path = base.split(|&byte| byte == b'?').next().unwrap_or_default();
     let directory = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     let kept = if reference.starts_with(b"?") { path } else { &path[..directory] };
-    Some([kept, reference].concat())
+    below(prefix, &[prefix, kept, reference].concat())
 }
 
-fn without(prefix: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+/// What a target at the origin is below the prefix, its dot segments resolved (RFC 3986 section 5.2.4): with them it may
+/// lie elsewhere.
+fn below(prefix: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+    let (path, query) = target.split_at(target.iter().position(|&byte| byte == b'?').unwrap_or(target.len()));
+    let path = without_dots(std::str::from_utf8(path).ok()?);
+    let target = [path.as_bytes(), query].concat();
     let rest = target.strip_prefix(prefix)?;
     match rest.first() {
         Some(b'/') => Some(rest.to_vec()),
@@ -93,6 +99,14 @@ mod tests {
             ("/p/x", "/p", Some("/x")),
             ("/px", "/p", None),
             ("/q/x", "/p", None),
+            ("/p/../x", "/p", None),
+            ("/p/y/../x?z/../w", "/p", Some("/x?z/../w")),
+            ("../x", "", Some("/x")),
+            ("../../x", "", Some("/x")),
+            ("../x", "/p", Some("/x")),
+            ("../../x", "/p", None),
+            ("../../p/x", "/p", Some("/x")),
+            ("http://origin:81/p/../q", "/p", None),
             ("", "", None),
         ] {
             assert_eq!(named(location, prefix).as_deref(), target, "{location}");

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::Exchange;
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
 use super::super::rebuilt::{self, Replaced};
@@ -59,11 +58,10 @@ pub(super) async fn ask<R: Runtime>(
     permit: Permit,
     mut kept: Option<Kept>,
 ) -> Asked<R> {
-    let exchange = wanted.exchange;
     let mut conditional = true;
     loop {
         let condition = kept.as_ref().filter(|kept| conditional && kept.head.has_validator());
-        let came = match exchange_with_origin(exchange, condition).await {
+        let came = match exchange_with_origin(wanted, condition).await {
             Ok(came) => came,
             Err(error) => {
                 permit.fail(error.clone());
@@ -112,13 +110,15 @@ pub(super) async fn ask<R: Runtime>(
 }
 
 async fn exchange_with_origin<R: Runtime>(
-    exchange: &Exchange<'_, R>,
+    wanted: &Wanted<'_, '_, R>,
     condition: Option<&Kept>,
 ) -> Result<Came<R>, Error> {
+    let exchange = wanted.exchange;
     let how = if condition.is_some() { "checking with" } else { "proxying GET to" };
-    exchange.log.debug(format_args!("{how} {}", exchange.origin_url()));
     let conditions = condition.map(|kept| &*kept.head);
-    let asked = head::check_request(&exchange.context.upstream.origin, exchange.request, conditions);
+    let origin = &exchange.context.upstream.origin;
+    let asked = head::check_request(origin, exchange.request, wanted.key, conditions);
+    exchange.log.debug(format_args!("{how} {}", exchange.origin_url(&asked)));
     let begun = clock::unix_secs();
     let (answer, body) = redirect::ask(exchange, pending(), &asked, Follow::Maybe).await?;
     let times = Times { asked: begun, came: clock::unix_secs() };
@@ -171,6 +171,9 @@ async fn keep<R: Runtime>(
     replaced: Option<Replaced>,
 ) -> Asked<R> {
     let request = &wanted.exchange.request.fields;
+    if came.answer.status != 200 && wanted.is_in_other_form() {
+        return decline(wanted, permit, came, Why::OtherForm);
+    }
     if contradicts_name(&came.answer, wanted.key, &wanted.exchange.context.shared.config) {
         return decline(wanted, permit, came, Why::ContentType);
     }

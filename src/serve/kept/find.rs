@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Exchange, look_up};
+use super::super::{Exchange, form, look_up};
 use super::{Body, Kept};
 use crate::http::caching::stored::StoredHead;
 use crate::http::mime;
@@ -17,7 +17,12 @@ use crate::store::{Entry, Found};
 /// tree is newer than a file.
 pub(super) async fn find<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Result<Option<Kept>, Why> {
     let store = &exchange.context.shared.store;
-    if let Some(Held { head, body, checked }) = store.memory.find(key, &exchange.request.fields) {
+    // In another form the origin may have something else where it has none of the file.
+    let other_form = key.names_a_file() && form::differs(exchange.request);
+    let fits = |head: &StoredHead| head.status == 200 || !other_form;
+    if let Some(Held { head, body, checked }) = store.memory.find(key, &exchange.request.fields)
+        && fits(&head)
+    {
         return Ok(Some(Kept { head, body: Body::Memory(body), checked: Some(checked) }));
     }
     if store.documents.has(key)

@@ -21,8 +21,8 @@ pub(super) async fn run<R: Runtime>(
     kept: Option<Kept>,
 ) -> Reply {
     let exchange = wanted.exchange;
-    exchange.log.debug(format_args!("proxying HEAD to {}", exchange.origin_url()));
     let asked = head::pass_request(&exchange.context.upstream.origin, exchange.request);
+    exchange.log.debug(format_args!("proxying HEAD to {}", exchange.origin_url(&asked)));
     let begun = clock::unix_secs();
     let (answer, body) = match redirect::ask(exchange, client.hung_up(), &asked, Follow::Maybe).await {
         Ok(answered) => answered,
@@ -35,9 +35,10 @@ pub(super) async fn run<R: Runtime>(
         }
     }
     exchange.outcome.set(Some(Outcome::Pass(Why::HeadOnMiss)));
-    // With conditions of the client's own it may not be about what is kept.
+    // With conditions of the client's own, or in a form of its own, it may not be about what is kept.
     if let Some(kept) = kept
         && answer.status == 200
+        && !wanted.is_in_other_form()
         && conditional::is_plain(&exchange.request.fields)
     {
         let times = Times { asked: begun, came: clock::unix_secs() };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::Exchange;
+use super::super::{Exchange, form};
 use crate::http::caching::invalidate::{is_success, targets};
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
@@ -22,7 +22,7 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
     }
     let origin = &context.upstream.origin;
     let sites = [origin.host_field.as_bytes(), request.fields.get("host").unwrap_or_default()];
-    for target in targets(&request.origin_form(), &answer.fields, &sites, origin.prefix.as_bytes()) {
+    for target in targets(&form::own(request), &answer.fields, &sites, origin.prefix.as_bytes()) {
         let mut get = request.clone();
         (get.method, get.target) = (Method::Get, target.into());
         let Route::Check(key) = route::decide(&get, &context.classes) else { continue };

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use super::client::Client;
 use super::follow::{self, Role};
-use super::{Context, Exchange, LOOKS, Reply, pass};
+use super::{Context, Exchange, LOOKS, Reply, form, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
@@ -79,6 +79,11 @@ struct Wanted<'a, 'b, R: Runtime> {
 }
 
 impl<R: Runtime> Wanted<'_, '_, R> {
+    /// Is it a file that the client asks for in another form than it is fetched in?
+    fn is_in_other_form(&self) -> bool {
+        self.key.names_a_file() && form::differs(self.exchange.request)
+    }
+
     fn debug(&self, what: &str) {
         if self.exchange.log.is_on() {
             let path = self.exchange.context.shared.store.display_path(self.key.as_str());
@@ -184,6 +189,9 @@ async fn lead<R: Runtime>(
                 Some(reply) => reply,
                 None => client.send_empty(500, false).await,
             }
+        }
+        Asked::NotKept(_, _) if wanted.is_in_other_form() => {
+            pass::run(exchange, client, Why::OtherForm).await
         }
         Asked::NotKept(answer, body) => {
             pass::relay(exchange, &client.out(), *answer, body, exchange.keep()).await

@@ -20,7 +20,7 @@ use crate::http::caching::reuse::{self, Reuse};
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
-use crate::outcome::{self, Stale};
+use crate::outcome::{self, Stale, Why};
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, timeout};
 use crate::store::Entry;
@@ -105,6 +105,9 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
                 }
             }
             Step::Alone(kept, how) => return Some(answer::send(wanted, client, &kept, how).await),
+            Step::Relay(_, _) if wanted.is_in_other_form() => {
+                return Some(pass::run(exchange, client, Why::OtherForm).await);
+            }
             Step::Relay(answer, body) => {
                 return Some(pass::relay(exchange, &client.out(), *answer, body, exchange.keep()).await);
             }
