@@ -8,13 +8,13 @@ use super::{Exchange, Reply};
 use crate::error::{Error, Kind, Side};
 use crate::http::request::Method;
 use crate::rt::Runtime;
-use crate::sys::{process, socket};
+use crate::sys::socket;
 
 /// Answers a request for another host. `None`: it is for the origin, or for us.
 pub(super) async fn refuse<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Option<Reply> {
     let authority = exchange.request.authority()?;
     let local = socket::local_address(&client.socket).ok().map(|address| address.ip());
-    let (config, machine) = (&exchange.context.shared.config, process::host_name());
+    let (config, machine) = (&exchange.context.shared.config, socket::host_name());
     if is_ours(authority, ["localhost", &config.origin.host, &config.host, &machine], local) {
         return None;
     }

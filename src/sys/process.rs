@@ -277,12 +277,6 @@ pub fn error_name(error: &io::Error) -> String {
         .map_or_else(|| error.to_string(), |code| format!("{:?}", nix::errno::Errno::from_raw(code)))
 }
 
-/// The machine's name on the network; empty where it has none that is text.
-pub fn host_name() -> String {
-    let name = nix::sys::utsname::uname().ok().and_then(|u| u.nodename().to_str().map(str::to_owned));
-    name.unwrap_or_default()
-}
-
 /// Kernel release, such as `6.1.0`.
 pub fn kernel_release() -> String {
     nix::sys::utsname::uname().map_or_else(|_| String::new(), |u| u.release().to_string_lossy().into_owned())

@@ -70,6 +70,12 @@ pub fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
+/// The machine's name on the network; empty where it has none that is text.
+pub fn host_name() -> String {
+    let name = nix::sys::utsname::uname().ok().and_then(|u| u.nodename().to_str().map(str::to_owned));
+    name.unwrap_or_default()
+}
+
 /// Does it take connections?
 #[cfg(target_os = "linux")]
 pub fn is_listening(socket: &impl AsFd) -> io::Result<bool> {

@@ -66,10 +66,14 @@ pub(crate) fn check(data: &[u8]) -> bool {
         Err(bad) => {
             let nul = data.contains(&0) || data.windows(3).any(|three| three == b"%00");
             assert!(bad != BadPath::Nul || nul, "no NUL in {}", data.escape_ascii());
+            let dots =
+                data.contains(&b'.') || data.windows(3).any(|three| three.eq_ignore_ascii_case(b"%2e"));
+            assert!(bad != BadPath::Climbs || dots, "no dot in {}", data.escape_ascii());
             return false;
         }
     };
     assert_eq!(url.normalized, rewritten(data), "{}", data.escape_ascii());
+    never_above_the_root(data);
     let encoded: String = url.normalized.bytes().map(|byte| format!("%{byte:02X}")).collect();
     for again in [encoded, url.normalized.replace('%', "%25")] {
         let again = decode(again.as_bytes()).unwrap();
@@ -118,6 +122,20 @@ fn routed(path: &[u8], normalized: &str, key: Option<&Key>) {
         }
         Route::Pass(_) => assert!(key.is_none_or(Key::is_in_progress_name)),
         Route::BadPath(why) => panic!("{why}: {}", path.escape_ascii()),
+    }
+}
+
+/// However often its beginning ends, it is inside.
+fn never_above_the_root(data: &[u8]) {
+    let text = String::from_utf8_lossy(data).to_lowercase().replace("%2f", "/").replace("%2e", ".");
+    let mut depth = 0;
+    for segment in text.split('/') {
+        depth += match segment {
+            "" | "." => 0,
+            ".." => -1,
+            _ => 1,
+        };
+        assert!(depth >= 0, "above the root: {text}");
     }
 }
 

@@ -7,6 +7,7 @@ use fs_caching_server::http::fields::{Fields, end_to_end};
 use fs_caching_server::http::request::{
     HeadLimits, Method, Refusal, RequestBody, RequestHead, Version, parse, request_head, sketch,
 };
+use fs_caching_server::key::{Forms, decode};
 use fs_caching_server::serve::head::{fill_request, pass_request};
 
 use super::dice::Dice;
@@ -187,7 +188,7 @@ fn theirs(fields: &Fields) -> Vec<(&[u8], &[u8])> {
 fn passed_on(head: &RequestHead) {
     let sent = read_back(&pass_request(&ORIGIN, head).head());
     assert_eq!((&sent.method, sent.body), (&head.method, head.body));
-    assert_eq!(*sent.target, *ORIGIN.target(&head.origin_form()));
+    expect_target(&sent.target, head, |forms| forms.own.into_owned());
     assert_eq!(sent.fields.only("host"), Some(ORIGIN.host_field.as_bytes()));
     assert!(is_subsequence(&theirs(&sent.fields), &listed(&head.fields)), "a field from nowhere");
     for name in ["connection", "keep-alive", "te", "trailer", "upgrade", "proxy-connection", "expect"] {
@@ -197,9 +198,27 @@ fn passed_on(head: &RequestHead) {
     assert!(is_subsequence(&listed(&again), &listed(&sent.fields)));
 }
 
+/// The same path to us, without dot segments that the origin could read in another way, and the query as it came.
+fn expect_target(sent: &[u8], head: &RequestHead, form: impl Fn(Forms<'_>) -> Vec<u8>) {
+    let (as_sent, path) = (head.origin_form(), head.path());
+    let Ok(meant) = decode(path) else { return };
+    let query = &as_sent[as_sent.iter().position(|&byte| byte == b'?').unwrap_or(as_sent.len())..];
+    if *as_sent == *b"*" {
+        return assert_eq!(sent, b"*");
+    }
+    let asked = form(Forms::of(path));
+    assert_eq!(*sent, *ORIGIN.target(&[&asked, query].concat()), "{}", head.target.escape_ascii());
+    let understood = decode(&asked).unwrap();
+    assert_eq!((understood.normalized, understood.key), (meant.normalized, meant.key));
+    let text = String::from_utf8_lossy(&asked.to_ascii_lowercase()).replace("%2f", "/").replace("%2e", ".");
+    assert!(text.split('/').all(|segment| !matches!(segment, "." | "..")), "{text}");
+    assert_eq!(form(Forms::of(&asked)), asked);
+}
+
 /// For the whole file and nothing but it, whatever this client wanted.
 fn asked_for_the_cache(head: &RequestHead) {
     let sent = read_back(&fill_request(&ORIGIN, head).head());
+    expect_target(&sent.target, head, |forms| forms.file.into_owned());
     assert_eq!((&sent.method, sent.body), (&Method::Get, RequestBody::None));
     assert_eq!(sent.fields.only("accept-encoding"), Some(&b"identity"[..]));
     for name in ["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"]
