@@ -258,11 +258,14 @@ async fn failed<R: Runtime>(
 
 /// Why what is kept is served after this error.
 fn why_stale<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> Stale {
-    match error.kind {
-        Kind::Offline => Stale::Offline,
-        _ if reuse::forbids_stale(&kept.head, &wanted.policy) => Stale::Forced,
-        Kind::Unavailable => Stale::ServerError,
-        _ => Stale::Unreachable,
+    if error.kind == Kind::Offline {
+        Stale::Offline
+    } else if reuse::forbids_stale(&kept.head, &wanted.policy) {
+        Stale::Forced
+    } else if error.kind == Kind::Unavailable {
+        Stale::ServerError
+    } else {
+        Stale::Unreachable
     }
 }
 
