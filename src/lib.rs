@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod fd_budget;
 pub mod http;
 pub mod index;
 pub mod key;

@@ -5,11 +5,11 @@
 
 pub mod bell;
 pub mod blocking;
+pub mod budget;
 #[cfg(test)]
 mod contract;
 mod deadline;
 pub mod mailbox;
-pub mod places;
 pub mod poll;
 pub mod round;
 pub mod share;

@@ -1,6 +1,7 @@
 //! The client's side of a connection: bytes in, heads and bodies out, every wait bounded.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::rate::Rate;
@@ -153,16 +154,22 @@ impl<'a, R: Runtime> Out<'a, R> {
 
     /// Sends the bytes from `first` to `end` of a file, off the disk if need be. A file that ends
     /// before is an error of the disk's side: the client must see a broken transfer.
-    pub async fn send_file(&self, file: &impl AsFd, first: u64, end: u64, heat: Heat) -> Result<(), Error> {
+    pub async fn send_file<F: AsFd + Send + Sync + 'static>(
+        &self,
+        file: &Arc<F>,
+        first: u64,
+        end: u64,
+        heat: Heat,
+    ) -> Result<(), Error> {
         let mut offset = first;
         if heat == Heat::Warm {
-            self.send_window(file, &mut offset, end).await?;
+            self.send_window(&**file, &mut offset, end).await?;
         }
         while offset < end {
             let mut windows = Windows::new(file, offset, end);
             loop {
                 let window = windows.ready::<R>(offset, self.rate.stall_time).await?;
-                if self.send_window(file, &mut offset, window).await? == Sent::Late || offset >= end {
+                if self.send_window(&**file, &mut offset, window).await? == Sent::Late || offset >= end {
                     break;
                 }
                 self.writable().await?;

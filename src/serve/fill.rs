@@ -60,7 +60,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
             Ok((partial, Start { end, ..Start::default() }))
         }),
     };
-    let (partial, start) = match begun {
+    let (mut partial, start) = match begun {
         Ok(begun) => begun,
         Err(why)
             if form::differs(exchange.request)
@@ -74,7 +74,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
             log_declined(exchange.log, &answer, why);
             permit.decline(why);
             exchange.outcome.set(Some(Outcome::Pass(why)));
-            return pass::relay(exchange, &client.out(), answer, body, exchange.keep()).await;
+            return pass::hand_on(exchange, client, answer, body).await;
         }
     };
     if exchange.log.is_on() {
@@ -83,6 +83,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     }
     exchange.outcome.set(Some(Outcome::Miss));
     let fill = Arc::clone(permit.fill());
+    partial.hold(body.take_naming(), &fill);
     let at_hand = start.end.filter(|_| is_fresh).and_then(|_| body.at_hand(AT_HAND));
     // What is at hand breaks off no more.
     let identity = if at_hand.is_none() {

@@ -266,7 +266,7 @@ async fn send_known<R: Runtime>(
         match follower.next(position, waiter).await {
             Progress::Upto(stored) => {
                 let to = stored.min(end);
-                client.out().send_file(&*answer.file, position, to, heat(position, stored)).await?;
+                client.out().send_file(&answer.file, position, to, heat(position, stored)).await?;
                 position = to;
             }
             Progress::Piece(bytes, skip) => {
@@ -340,7 +340,7 @@ async fn send_pieces<R: Runtime>(
         }
         match progress {
             Progress::Upto(stored) => {
-                out.send_file(&*answer.file, position, stored, heat(position, stored)).await?;
+                out.send_file(&answer.file, position, stored, heat(position, stored)).await?;
             }
             Progress::Piece(bytes, skip) => out.send(&bytes[skip..]).await?,
             Progress::End(_) | Progress::Broken(_) => {}

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use super::form;
 use crate::config::{CredentialUse, Origin};
 use crate::error::Error;
+use crate::fd_budget::Errand;
 use crate::http::caching::stored::StoredHead;
 use crate::http::date;
 use crate::http::fields::{Fields, end_to_end};
@@ -100,6 +101,8 @@ pub struct OriginRequest {
     pub target: Vec<u8>,
     /// All fields, Host first.
     pub fields: Fields,
+    /// What the answer is for.
+    pub errand: Errand,
 }
 
 impl OriginRequest {
@@ -155,7 +158,7 @@ pub fn part_request(origin: &Origin, request: &RequestHead, span: Span, validato
     let mut fields = fill_fields(origin, request);
     fields.push(b"Range", format!("bytes={}-{}", span.first, span.end - 1).as_bytes());
     fields.push(b"If-Range", validator);
-    OriginRequest { method: Method::Get, target: origin.target(&form::of_file(request)), fields }
+    OriginRequest { method: Method::Get, target: origin.target(&form::of_file(request)), fields, errand: Errand::Pass }
 }
 
 /// The request that fills the cache: for the whole, uncoded file, whatever this client asked of it.
@@ -187,7 +190,7 @@ fn whole_request(
     if let Some(date) = kept.and_then(|kept| kept.fields.get("last-modified")) {
         fields.push(b"If-Modified-Since", date);
     }
-    OriginRequest { method: Method::Get, target: origin.target(target), fields }
+    OriginRequest { method: Method::Get, target: origin.target(target), fields, errand: Errand::Keep }
 }
 
 fn fill_fields(origin: &Origin, request: &RequestHead) -> Fields {
@@ -231,7 +234,8 @@ pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
         fields.remove("max-forwards");
         fields.push(b"Max-Forwards", left.saturating_sub(1).to_string().as_bytes());
     }
-    OriginRequest { method: request.method.clone(), target: origin.target(&form::own(request)), fields }
+    let (method, target) = (request.method.clone(), origin.target(&form::own(request)));
+    OriginRequest { method, target, fields, errand: Errand::Pass }
 }
 
 fn for_origin(origin: &Origin, request: &RequestHead, own: &[&str]) -> Fields {

@@ -11,7 +11,9 @@ use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::multipart::{Multipart, content_range};
 use crate::http::range::{self, Span};
 use crate::http::request::Method;
-use crate::rt::{Runtime, share};
+use crate::key::Key;
+use crate::rt::{Runtime, blocking, share};
+use crate::store::Entry;
 use crate::sys::clock;
 
 /// What became of the attempt to answer without waiting.
@@ -46,7 +48,7 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
 }
 
 /// Is the whole file wanted, on a connection that stays?
-fn is_plain<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
+pub fn is_plain<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
     let request = exchange.request;
     request.method == Method::Get && conditional::is_plain(&request.fields) && exchange.keep()
 }
@@ -75,6 +77,25 @@ fn send_plain<R: Runtime>(client: &Client<R>, file: Rc<Ready>) -> AtOnce {
         }
     }
     if rest.unsent.is_empty() && rest.at == size { AtOnce::Sent(reply) } else { AtOnce::Begun(rest, reply) }
+}
+
+/// Sends a small file from memory, and closes it before that: there is no descriptor for it to be kept open.
+pub async fn send_borrowed<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    key: Key,
+    entry: Entry,
+) -> Reply {
+    let size = entry.info.size;
+    let told = exchange.context.shared.config.cache_status;
+    let made = blocking::run(&blocking::READS, move || {
+        let ready = Ready::read(key, entry, told);
+        ready.has_body().then(|| ready.with_message(<[u8]>::to_vec))
+    });
+    match made.await {
+        Ok(Some(message)) => Reply::ended(200, Some(size), true, client.out().send(&message).await),
+        Ok(None) | Err(_) => client.send_empty(500, false).await,
+    }
 }
 
 /// Sends what is left.

@@ -25,22 +25,23 @@ pub mod warm;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Side};
+use crate::fd_budget::{Descriptors, Purpose};
 use crate::http::request::{Method, RequestHead};
 use crate::http::response::HeadWriter;
 use crate::key::Key;
 use crate::observe::log::{Lane, Log, RequestLog};
 use crate::outcome::{Outcome, Why};
 use crate::route::{self, Classes, Route};
-use crate::rt::Runtime;
 use crate::rt::bell::Bell;
+use crate::rt::{Runtime, timeout};
 use crate::stop::Stop;
 use crate::store::inflight::Turn;
 use crate::store::sets::Sets;
-use crate::store::{Found, Store};
+use crate::store::{Entry, Found, Store};
 use crate::upstream::Upstream;
 use buffers::Buffers;
 use client::Client;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub sets: Sets<Member>,
     /// The way to stdout and stderr.
     pub log: Arc<Log>,
+    /// Who has how many descriptors.
+    pub descriptors: Descriptors,
     /// The end of the program, and what it waits for.
     pub stop: Arc<Stop>,
     /// What we are called where redirects lead, if they are followed.
@@ -210,23 +213,65 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
 /// Times a request looks again that was overtaken by the end of a fill.
 const LOOKS: usize = 8;
 
-/// What the cache has. Without a descriptor to look with, those that are only kept for speed go.
+/// A file up to this size is sent from memory where there is no descriptor for it to be kept open.
+const BORROWED: u64 = 64 * 1024;
+/// The time after which the system is asked again that had no descriptor left.
+const EXHAUSTED: Duration = Duration::from_millis(20);
+
+/// What the cache has. A file has its share of the descriptors, for which others wait in line.
 async fn look_up<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Found {
+    look_up_unless(exchange, key, |_| false).await
+}
+
+/// The same, but a file that is `borrowed` need not have one: it is not to be kept open.
+async fn look_up_unless<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    key: &Key,
+    borrowed: impl Fn(&Entry) -> bool,
+) -> Found {
     let context = exchange.context;
+    let descriptors = &context.shared.descriptors;
+    let held = descriptors.try_take(Purpose::File, 1);
+    let entry = match open(context, key).await {
+        Found::File(entry) => entry,
+        other => return other,
+    };
+    if held.is_some() || borrowed(&entry) {
+        return Found::File(Entry { held, ..entry });
+    }
+    drop(entry);
+    let limit = context.shared.config.limits.response_head_time;
+    let Ok(Ok(held)) = timeout::<R, _>(limit, descriptors.take(Purpose::File, 1)).await else {
+        return Found::Unusable(Why::Descriptors);
+    };
+    match open(context, key).await {
+        Found::File(entry) => Found::File(Entry { held: Some(held), ..entry }),
+        other => other,
+    }
+}
+
+/// Looks; where the system has no descriptor left, once more when those that are only kept for speed have gone.
+async fn open<R: Runtime>(context: &Context<R>, key: &Key) -> Found {
     let found = lookup::find(&context.shared, key.as_str()).await;
     if !matches!(found, Found::Unusable(Why::Descriptors)) {
         return found;
     }
-    context.files.clear();
-    context.upstream.clear();
+    exhausted(context).await;
     lookup::find(&context.shared, key.as_str()).await
+}
+
+/// The system has no descriptor left: all that is only kept for speed goes, here and at the other workers.
+async fn exhausted<R: Runtime>(context: &Context<R>) {
+    context.shared.descriptors.budget().alarm();
+    R::sleep(EXHAUSTED).await;
 }
 
 async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: Key) -> Reply {
     let store = &exchange.context.shared.store;
     for _ in 0..LOOKS {
         let endings = store.inflight.endings();
-        let found = look_up(exchange, &key).await;
+        let small = |entry: &Entry| entry.info.size <= BORROWED && hit::is_plain(exchange);
+        let found = look_up_unless(exchange, &key, small).await;
         if !matches!(found, Found::Absent) {
             return present(exchange, client, key, found).await;
         }
@@ -271,6 +316,10 @@ async fn present<R: Runtime>(
     found: Found,
 ) -> Reply {
     match found {
+        Found::File(entry) if entry.held.is_none() => {
+            exchange.outcome.set(Some(Outcome::Hit(None)));
+            hit::send_borrowed(exchange, client, key, entry).await
+        }
         Found::File(entry) => {
             let file = exchange.context.files.keep(exchange.request.path(), key, entry);
             hit(exchange, client, file).await
@@ -287,7 +336,7 @@ async fn unusable<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
         return pass::run(exchange, client, why).await;
     }
     // The file may be there: nobody else is to be asked for it.
-    let error = Error::with(Side::Us, Kind::Io, why.as_str());
+    let error = Error::with(Side::Us, Kind::Busy, why.as_str());
     exchange.log.debug(format_args!("{error}"));
     client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await
 }

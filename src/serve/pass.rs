@@ -172,6 +172,22 @@ async fn answer_to_upload<R: Runtime>(
     Ok(relay(exchange, out, answer, body, keep).await)
 }
 
+/// Passes on an answer that was asked for to be kept. A client that reads slowly must not hold one of the places
+/// for such answers: where so many are passed on already, it is asked for again in its turn.
+pub async fn hand_on<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    answer: ResponseHead,
+    mut body: OriginBody<R>,
+) -> Reply {
+    if body.try_pass() {
+        return relay(exchange, &client.out(), answer, body, exchange.keep()).await;
+    }
+    drop(body);
+    let why = if let Some(Outcome::Pass(why)) = exchange.outcome.get() { why } else { Why::NoUse };
+    run(exchange, client, why).await
+}
+
 /// Sends the origin's answer to the client as it comes.
 pub async fn relay<R: Runtime>(
     exchange: &Exchange<'_, R>,

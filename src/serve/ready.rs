@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -20,12 +21,14 @@ use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::rt::round::Rounds;
 use crate::store::{Entry, Found, Store};
-use crate::sys::clock;
+use crate::sys::{clock, file};
 
 /// Ticks of the housekeeper, one a second, after which a file that nobody asked for is closed.
 const UNUSED: u32 = 10;
 /// Of so many files the one unused for longest goes when there is no room.
 const CANDIDATES: usize = 8;
+/// Files asked for last that stay open although others want their descriptors.
+const DEAR: usize = 8;
 
 /// A file ready to be sent.
 pub struct Ready {
@@ -61,6 +64,21 @@ impl Ready {
     /// Describes an open file, and reads it if it is no longer than `small` bytes and takes no disk.
     /// Its head tells that it is a hit if that is to be `told`.
     pub fn new(key: Key, entry: Entry, small: u64, told: bool) -> Self {
+        Self::with(key, entry, told, |entry, bytes| {
+            if entry.info.size <= small {
+                read_body(entry, bytes, |buffer, at| warm::read_now(&entry.file, buffer, at));
+            }
+        })
+    }
+
+    /// The same with its whole body. May wait for the disk.
+    pub fn read(key: Key, entry: Entry, told: bool) -> Self {
+        Self::with(key, entry, told, |entry, bytes| {
+            read_body(entry, bytes, |buffer, at| file::read_at(&entry.file, buffer, at));
+        })
+    }
+
+    fn with(key: Key, entry: Entry, told: bool, read: impl FnOnce(&Entry, &mut Vec<u8>)) -> Self {
         let millis = unix_millis(entry.info.modified);
         let etag = etag(entry.info.size, millis);
         let modified = millis / 1000;
@@ -73,9 +91,7 @@ impl Ready {
         let date_at = described.written() + b"Date: ".len();
         let mut bytes = described.field("Date", date::format(0)).field("Connection", "keep-alive").finish();
         let head_bytes = bytes.len();
-        if entry.info.size <= small {
-            read_body(&entry, &mut bytes);
-        }
+        read(&entry, &mut bytes);
         bytes.shrink_to_fit();
         let message = RefCell::new(Message { bytes, date_at, date: 0 });
         Self {
@@ -157,12 +173,12 @@ fn described(status: u16, content_type: &str, etag: &str, modified: u64) -> Head
 
 /// Adds the body to `bytes`. One that cannot be read, or is not as long as it should be, is left
 /// to sendfile.
-fn read_body(entry: &Entry, bytes: &mut Vec<u8>) {
+fn read_body(entry: &Entry, bytes: &mut Vec<u8>, read: impl Fn(&mut [u8], u64) -> io::Result<usize>) {
     let (head, size) = (bytes.len(), usize::try_from(entry.info.size).unwrap_or(0));
     bytes.resize(head + size, 0);
     let mut at = 0;
     while at < size {
-        match warm::read_now(&entry.file, &mut bytes[head + at..], at as u64) {
+        match read(&mut bytes[head + at..], at as u64) {
             Ok(read @ 1..) => at += read,
             Ok(_) | Err(_) => return bytes.truncate(head),
         }
@@ -283,6 +299,24 @@ impl ReadyFiles {
         drop(self.table.take());
     }
 
+    /// Closes up to `count` files that nobody is reading, those unused for longest first, but for the few that
+    /// were asked for last: what is asked for all the time would only have to be opened again.
+    pub fn give_way(&self, count: usize) {
+        let mut table = self.table.borrow_mut();
+        let mut idle: Vec<(u32, usize)> = Vec::new();
+        for (place, slot) in table.slots.iter().enumerate() {
+            if Rc::strong_count(&slot.file) == 1 {
+                idle.push((self.now.get().wrapping_sub(slot.used), place));
+            }
+        }
+        idle.sort_unstable();
+        let mut gone: Vec<usize> = idle.drain(idle.len().min(DEAR)..).map(|(_, place)| place).collect();
+        gone.drain(..gone.len().saturating_sub(count));
+        // From the last on, since the last one takes the place of each that goes.
+        gone.sort_unstable();
+        gone.into_iter().rev().for_each(|place| table.remove(place));
+    }
+
     /// Closes what nobody has asked for lately. Called once a second.
     pub fn prune(&self) {
         let now = self.now.get().wrapping_add(1);
@@ -290,7 +324,8 @@ impl ReadyFiles {
         let mut table = self.table.borrow_mut();
         let mut place = 0;
         while let Some(slot) = table.slots.get(place) {
-            if now.wrapping_sub(slot.used) > UNUSED {
+            // What is read is open in any case: the next who asks for it reads the same.
+            if now.wrapping_sub(slot.used) > UNUSED && Rc::strong_count(&slot.file) == 1 {
                 table.remove(place);
             } else {
                 place += 1;
@@ -325,7 +360,9 @@ impl Table {
     fn unused_for_longest(&mut self) -> usize {
         let count = self.slots.len().max(1);
         let places = (0..CANDIDATES.min(count)).map(|step| (self.hand + step) % count);
-        let oldest = places.min_by_key(|&place| self.slots.get(place).map_or(0, |slot| slot.used));
+        let oldest = places.min_by_key(|&place| {
+            self.slots.get(place).map_or((false, 0), |slot| (Rc::strong_count(&slot.file) > 1, slot.used))
+        });
         self.hand = (self.hand + CANDIDATES) % count;
         oldest.unwrap_or(0)
     }

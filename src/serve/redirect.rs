@@ -124,7 +124,8 @@ async fn ask_unless<R: Runtime>(
     log: &RequestLog,
 ) -> Result<Answered<R>, Error> {
     let (upstream, method) = (&context.upstream, &asked.method);
-    let (mut head, mut body) = upstream.ask_at(&upstream.origin, gone, &asked.head(), method).await?;
+    let (mut head, mut body) =
+        upstream.ask_at(&upstream.origin, gone, &asked.head(), method, asked.errand).await?;
     let name = match &context.shared.redirects {
         Some(name) if follow == Follow::Maybe && is_followed(method, &head) => name,
         _ => {
@@ -148,7 +149,8 @@ async fn ask_unless<R: Runtime>(
             // Without the query, which may hold a signature.
             log.debug(format_args!("following redirect to {}{}", trail.at.server(), trail.at.path));
         }
-        (head, body) = upstream.ask_at(&trail.to, pending(), &trail.asked.head(), method).await?;
+        (head, body) =
+            upstream.ask_at(&trail.to, pending(), &trail.asked.head(), method, asked.errand).await?;
     }
     if trail.is_elsewhere {
         bring_home(&mut head, &trail.at);
@@ -257,8 +259,8 @@ impl Trail {
         if self.seen.is_empty() {
             fields.push(LOOP_FIELD.as_bytes(), name.0.as_bytes());
         }
-        self.asked =
-            OriginRequest { method: self.asked.method.clone(), target: url.target().into_bytes(), fields };
+        let OriginRequest { method, errand, .. } = self.asked.clone();
+        self.asked = OriginRequest { method, target: url.target().into_bytes(), fields, errand };
         self.seen.push(std::mem::replace(&mut self.at, url));
         self.to = server;
         Ok(())

@@ -2,7 +2,7 @@
 //! does, one window ahead of it, so that the disk never stops a worker.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,21 +61,20 @@ pub fn read_now(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<
 
 /// The windows of one span, in order.
 pub struct Windows<'a, F> {
-    file: &'a F,
+    /// The pool reads it through the same descriptor.
+    file: &'a Arc<F>,
     /// The end of the span.
     end: u64,
-    /// The pool's own descriptor of the file, from the first cold window on.
-    copy: Option<Arc<OwnedFd>>,
     /// Up to here the file was looked at.
     seen: u64,
     /// The job that reads what lies before `seen`.
     job: Option<Running<io::Result<()>>>,
 }
 
-impl<'a, F: AsFd> Windows<'a, F> {
+impl<'a, F: AsFd + Send + Sync + 'static> Windows<'a, F> {
     /// The windows of `file` from `first` to `end`.
-    pub fn new(file: &'a F, first: u64, end: u64) -> Self {
-        Self { file, end, copy: None, seen: first, job: None }
+    pub fn new(file: &'a Arc<F>, first: u64, end: u64) -> Self {
+        Self { file, end, seen: first, job: None }
     }
 
     /// Returns the end of the window at `first`, once it is in memory, and has the next one read
@@ -106,26 +105,16 @@ impl<'a, F: AsFd> Windows<'a, F> {
     /// be. False if the pool can take none now.
     fn look(&mut self, end: u64) -> bool {
         let first = self.seen;
-        if !is_warm(self.file, first, end) {
+        if !is_warm(&**self.file, first, end) {
             if blocking::READS.is_full() {
                 return false;
             }
-            // Without a descriptor to spare the loop reads: late is better than lost.
-            if let Ok(file) = self.copy() {
-                let read = move || cache::bring(&file, first, end);
-                self.job = Some(blocking::start(&blocking::READS, read));
-            }
+            let file = Arc::clone(self.file);
+            let read = move || cache::bring(&*file, first, end);
+            self.job = Some(blocking::start(&blocking::READS, read));
         }
         self.seen = end;
         true
-    }
-
-    fn copy(&mut self) -> io::Result<Arc<OwnedFd>> {
-        if let Some(file) = &self.copy {
-            return Ok(Arc::clone(file));
-        }
-        let file = Arc::new(self.file.as_fd().try_clone_to_owned()?);
-        Ok(Arc::clone(self.copy.insert(file)))
     }
 }
 
@@ -146,11 +135,11 @@ mod tests {
     const SIZE: u64 = 4 * WINDOW + 5;
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn written() -> File {
+    fn written() -> Arc<File> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![7; usize::try_from(SIZE).unwrap()]).unwrap();
         file.sync_all().unwrap();
-        file
+        Arc::new(file)
     }
 
     #[cfg(target_os = "linux")]
@@ -194,7 +183,7 @@ mod tests {
         on_a_loop(|| async {
             let file = written();
             let mut windows = Windows::new(&file, 0, SIZE);
-            let found = cache::residency(&file, 0, WINDOW);
+            let found = cache::residency(&*file, 0, WINDOW);
             if found == Residency::Unknown {
                 eprintln!("SKIPPED: nobody can tell what is in memory here");
                 return;
@@ -203,7 +192,7 @@ mod tests {
             assert!(windows.look(WINDOW));
             assert!(windows.job.is_none(), "a job for a warm window");
             evict(&file);
-            if cache::residency(&file, 0, WINDOW) != Residency::Cold {
+            if cache::residency(&*file, 0, WINDOW) != Residency::Cold {
                 eprintln!("SKIPPED: the files of this directory cannot be cold");
                 return;
             }
@@ -211,7 +200,7 @@ mod tests {
             assert!(windows.look(WINDOW));
             assert!(windows.job.is_some(), "no job for a cold window");
             assert_eq!(windows.ready::<Portable>(0, PATIENCE).await.unwrap(), WINDOW);
-            assert_eq!(cache::residency(&file, 0, WINDOW), Residency::Cached);
+            assert_eq!(cache::residency(&*file, 0, WINDOW), Residency::Cached);
             assert_eq!(windows.seen, 2 * WINDOW, "the next window was looked at");
         });
     }

@@ -8,7 +8,6 @@ pub mod manager;
 mod opening;
 mod parking;
 pub mod rights;
-mod shares;
 pub mod worker;
 
 use std::mem;
@@ -19,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Pinning};
+use crate::fd_budget::{self, Descriptors};
 use crate::observe::log::Log;
 use crate::serve::Shared;
 use crate::serve::redirect::Name;
@@ -28,7 +28,6 @@ use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
 use guests::Guests;
 use listener::Listening;
-use shares::Shares;
 use worker::{Door, Engine, Plan};
 
 /// The log's last lines get this long to be written.
@@ -45,16 +44,17 @@ pub fn run(config: Config) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     process::keep_memory();
     let descriptors = process::raise_descriptor_limit().unwrap_or(1024);
-    let count = shares::workers(config.workers, process::allowed_cpus().len(), descriptors)?;
-    let shares = Shares::of(descriptors, count, &config.limits);
+    let count = fd_budget::workers(config.workers, process::allowed_cpus().len(), descriptors)?;
+    let descriptors = Descriptors::of(descriptors, count, &config.limits);
     // Rights are given up before the first thread, which would keep them. What goes wrong with it is
     // told in its turn.
-    let landed = land(&config, count, shares);
+    let landed = land(&config, count, descriptors.commits);
     let signals = signals.watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
     log.debug(format_args!("starting server"));
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
+    log.debug(format_args!("descriptors: {descriptors}"));
     let trust = load_trust(&config, &log)?;
     let Landed { store, cpus, mut listening, said } = landed?;
     store.start().map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -64,6 +64,7 @@ pub fn run(config: Config) -> Result<(), String> {
         store,
         sets: Sets::default(),
         log: Arc::clone(&log),
+        descriptors,
         stop: Arc::default(),
         redirects,
     });
@@ -72,9 +73,7 @@ pub fn run(config: Config) -> Result<(), String> {
         shared: Arc::clone(&shared),
         engine,
         trust,
-        guests: Arc::new(Guests::new(shares.clients, shared.config.limits.client_connections)),
-        open_files: shares.files,
-        exchanges: shares.origin,
+        guests: Arc::new(Guests::new(shared.descriptors.clients, shared.config.limits.client_connections)),
         arrival,
     };
     let reload = || reload(plan.trust.as_ref(), &log);
@@ -104,8 +103,7 @@ struct Landed {
 }
 
 /// Opens the cache directory, listens, and gives up the rights that took.
-fn land(config: &Config, workers: usize, shares: Shares) -> Result<Landed, String> {
-    let pending = shares.commits;
+fn land(config: &Config, workers: usize, pending: usize) -> Result<Landed, String> {
     let memory = config.revalidate.as_ref().map_or(0, |class| class.memory);
     let bounds = Bounds { pending, fills: config.limits.fills, memory, sync: config.fills.sync };
     let store = Store::open(&config.cache_dir, bounds)

@@ -17,6 +17,7 @@ use crate::config::IoChoice;
 use crate::observe::log::Lane;
 use crate::route::Classes;
 use crate::rt::bell::Bell;
+use crate::rt::mailbox::Waiter;
 use crate::rt::round::Rounds;
 #[cfg(target_os = "linux")]
 use crate::rt::uring::{self, RingFlags};
@@ -113,10 +114,6 @@ pub struct Plan {
     pub trust: Option<Trust>,
     /// Clients' connections, over all workers.
     pub guests: Arc<Guests>,
-    /// Files one worker keeps open.
-    pub open_files: usize,
-    /// Requests one worker has at the origin at a time.
-    pub exchanges: usize,
     /// Where a worker tells that it has what it needs.
     pub arrival: Arrival,
 }
@@ -164,7 +161,8 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
     let config = &plan.shared.config;
     let origin = Arc::new(config.origin.clone());
     let (limits, trust) = (config.limits.clone(), plan.trust.clone());
-    let upstream = Upstream::new(origin, limits, trust, plan.exchanges, config.offline);
+    let descriptors = &plan.shared.descriptors;
+    let upstream = Upstream::new(origin, limits, trust, descriptors.clone(), config.offline);
     let context = Rc::new(Context {
         shared: Arc::clone(&plan.shared),
         upstream: Rc::new(upstream),
@@ -173,11 +171,11 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
             revalidate: config.revalidate.as_ref().map(|class| class.pattern.clone()),
             rules: config.rules.clone(),
         },
-        pipes: Pipes::default(),
+        pipes: Pipes::new(descriptors.clone()),
         closing: Bell::default(),
         files: ReadyFiles::new(
             config.limits.files,
-            plan.open_files,
+            descriptors.files,
             config.cache_status,
             Rounds::start::<R>(),
         ),
@@ -192,6 +190,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String
     let worker = Rc::new(Worker { context, parking, guests, door });
     R::spawn(keep_house(Rc::clone(&worker)));
     R::spawn(watch_parked(Rc::clone(&worker)));
+    R::spawn(give_way(Rc::clone(&worker)));
     // They take what they need in their first turn.
     R::turn().await;
     if inherited {
@@ -242,6 +241,9 @@ async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::So
             Err(_) if shared.stop.is_asked() => {}
             Err(error) => {
                 shared.log.debug(format_args!("accept failed: {error}"));
+                if sys::is_exhausted(&error) {
+                    shared.descriptors.budget().alarm();
+                }
                 R::sleep(BACK_OFF).await;
             }
         }
@@ -335,6 +337,22 @@ async fn watch_parked<R: Runtime>(worker: Rc<Worker<R>>) {
     let watched = zip(worker.parking.watch::<R>(wake), worker.parking.sweep::<R>()).await;
     if let (Err(error), ()) = watched {
         worker.context.shared.log.debug(format_args!("idle connections are not watched: {error}"));
+    }
+}
+
+/// Closes what is open only for speed, for as long as somebody waits for a descriptor.
+async fn give_way<R: Runtime>(worker: Rc<Worker<R>>) {
+    let (context, descriptors) = (&worker.context, &worker.context.shared.descriptors);
+    let Ok(waiter) = Waiter::new() else { return };
+    let mut heard = 0;
+    loop {
+        let alarms = descriptors.budget().wanted(heard, &waiter).await;
+        let missing = if alarms == heard { descriptors.budget().missing() } else { usize::MAX };
+        heard = alarms;
+        context.upstream.clear();
+        context.pipes.clear();
+        context.files.give_way(missing);
+        R::sleep(BACK_OFF).await;
     }
 }
 

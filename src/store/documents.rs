@@ -78,7 +78,7 @@ impl Documents {
         let info = file::info(&file).ok().filter(|info| info.kind == Kind::File)?;
         // Another one's content under this name is none.
         let known = self.heads.known(key, &info).unwrap_or_else(|| self.heads.read_own(key, &file, &info));
-        known.head.is_some().then_some((Entry { file, info }, known))
+        known.head.is_some().then_some((Entry::new(file, info), known))
     }
 
     /// Has an answer written, in the place of the one before; one that is none for here leaves no other behind. Does
@@ -131,7 +131,8 @@ impl Documents {
         }
         let (documents, key) = (Arc::clone(self), key.clone());
         drop(blocking::start(&blocking::DOCUMENTS, move || {
-            let Some((Entry { file, info }, Known { head: Some(head), .. })) = documents.read(&key) else {
+            let Some((Entry { file, info, .. }, Known { head: Some(head), .. })) = documents.read(&key)
+            else {
                 return;
             };
             let Some(head) = to(&head).map(Arc::new) else { return };

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::error::{Error, Kind, Side};
+use crate::fd_budget::is_only_read;
 use crate::http::response::ResponseHead;
 use crate::outcome::Why;
+use crate::rt::budget::Permit;
 use crate::rt::mailbox::{Waiter, Waiters};
 use crate::sys::file::Locked;
 
@@ -91,6 +93,8 @@ struct State {
     invalid: bool,
     /// The origin has another file of this name by now.
     superseded: bool,
+    /// The file's share of the descriptors.
+    held: Option<Permit>,
 }
 
 /// A fill in progress, shared between its leader and its followers on all workers.
@@ -250,10 +254,17 @@ impl Fill {
         matches!(self.state().phase, Phase::Whole(_))
     }
 
+    /// Holds the descriptor of the file for as long as anybody may read it.
+    pub(super) fn hold(&self, file: Permit) {
+        self.state().held = Some(file);
+    }
+
     /// Its key is free: whoever comes now finds the file, or nothing.
     pub(super) fn leave(&self) {
         let mut state = self.state();
         state.left = true;
+        // Who still follows it reads a file, and holds no place that a fill could have.
+        state.held.iter_mut().for_each(is_only_read);
         state.readers.wake_all();
     }
 

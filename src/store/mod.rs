@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use crate::key::Key;
 use crate::outcome::Why;
+use crate::rt::budget::Permit;
 use crate::sys::file::{self, Info, Kind, Missing, Root};
 use crate::sys::process;
 use commit::Committer;
@@ -79,12 +80,19 @@ pub struct Bounds {
 #[derive(Debug)]
 pub struct Entry {
     /// The file.
-    pub file: OwnedFd,
+    pub file: Arc<OwnedFd>,
     /// What it was when it was opened.
     pub info: Info,
+    /// Its share of the descriptors, once it has one.
+    pub held: Option<Permit>,
 }
 
 impl Entry {
+    /// A file that has just been opened.
+    pub fn new(file: OwnedFd, info: Info) -> Self {
+        Self { file: Arc::new(file), info, held: None }
+    }
+
     /// Is it still the file it was, with a name? One that was replaced has none left. What this
     /// cannot see is a directory above it that was renamed.
     pub fn is_unchanged(&self) -> bool {
@@ -257,7 +265,7 @@ fn named(path: &str) -> &str {
 fn found(opened: io::Result<OwnedFd>) -> Found {
     match opened.and_then(|file| Ok((file::info(&file)?, file))) {
         Ok((info, file)) => match info.kind {
-            Kind::File => Found::File(Entry { file, info }),
+            Kind::File => Found::File(Entry::new(file, info)),
             Kind::Directory => Found::Directory,
             Kind::Other => Found::Unusable(Why::NotRegular),
         },

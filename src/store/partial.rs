@@ -10,12 +10,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::fill::Fill;
 use super::mark::Mark;
 use super::record::{Keeping, Notes, Record};
 use crate::http::identity::Identity;
 use crate::key::{IN_PROGRESS, Key};
 use crate::outcome::Why;
+use crate::rt::budget::Permit;
 use crate::sys::file::{self, Kind, Locked, Root};
+use crate::sys::is_exhausted;
 
 /// Races lost against other processes before giving up on storing.
 const ATTEMPTS: usize = 16;
@@ -38,6 +41,8 @@ pub struct Partial {
     notes: Arc<Notes>,
     left: bool,
     done: bool,
+    /// The directory's share of the descriptors.
+    held: Option<Permit>,
 }
 
 /// Directories that were made for a file: those of `path` beyond its first `there` bytes.
@@ -106,6 +111,7 @@ impl Partial {
             id,
             left: false,
             done: false,
+            held: None,
         }
     }
 
@@ -165,6 +171,15 @@ impl Partial {
             // What cannot be unlocked is so when the last reader is through.
             drop(file::unlock(&self.file));
         }
+    }
+
+    /// Holds the descriptors that were taken for it: its own goes with the fill, whose followers may read it for
+    /// longer.
+    pub fn hold(&mut self, naming: Option<Permit>, fill: &Fill) {
+        self.held = naming.map(|mut held| {
+            fill.hold(held.split_to(1));
+            held
+        });
     }
 
     /// The file, to write and to serve from.
@@ -294,9 +309,16 @@ fn open_or_make(root: &Root, path: &str) -> Result<(Arc<OwnedFd>, Option<usize>)
         return Ok((Arc::new(directory), None));
     }
     let made = root.make_directory(path, Some(IN_PROGRESS));
-    let (directory, there) = made
-        .map_err(|error| if error.kind() == io::ErrorKind::ResourceBusy { Why::Below } else { Why::Disk })?;
+    let (directory, there) =
+        made.map_err(
+            |error| if error.kind() == io::ErrorKind::ResourceBusy { Why::Below } else { why_not(&error) },
+        )?;
     Ok((Arc::new(directory), Some(there)))
+}
+
+/// Why nothing can be stored after this error.
+fn why_not(error: &io::Error) -> Why {
+    if is_exhausted(error) { Why::Descriptors } else { Why::Disk }
 }
 
 /// The file, locked, and its device and inode.
@@ -325,9 +347,10 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_fresh => {
                 // Of another user, who lets nobody read it: not even whether a fill goes on in it can be seen.
-                file::unlink(directory, name).map_err(|_| Why::Disk)?;
+                file::unlink(directory, name).map_err(|error| why_not(&error))?;
                 continue;
             }
+            Err(error) if is_exhausted(&error) => return Err(Why::Descriptors),
             Err(_) if !is_fresh => {
                 // A link, a socket or an empty directory: no fill of anybody's.
                 match file::info_at(directory, name).map(|info| info.kind) {
@@ -335,10 +358,10 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
                     Ok(Kind::Directory) => file::remove_directory(directory, name),
                     Ok(Kind::File) | Err(_) => return Err(Why::Disk),
                 }
-                .map_err(|_| Why::Disk)?;
+                .map_err(|error| why_not(&error))?;
                 continue;
             }
-            result => result.map_err(|_| Why::Disk)?,
+            result => result.map_err(|error| why_not(&error))?,
         };
         let locked = match file::lock(opened) {
             Err(error) if file::is_held(&error) => return Err(Why::HeldElsewhere),
@@ -347,9 +370,9 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
                 drop(file::unlink(directory, name));
                 return Err(Why::Disk);
             }
-            result => result.map_err(|_| Why::Disk)?,
+            result => result.map_err(|error| why_not(&error))?,
         };
-        let mine = file::info(&locked).map_err(|_| Why::Disk)?;
+        let mine = file::info(&locked).map_err(|error| why_not(&error))?;
         // Ours had this name; nobody gives it another, but it may have been taken for stale.
         if is_fresh && mine.links > 0 {
             return Ok((locked, mine.id));
@@ -358,7 +381,7 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
             continue;
         }
         // Stale and ours alone: away with it, and once more from the start.
-        file::unlink(directory, name).map_err(|_| Why::Disk)?;
+        file::unlink(directory, name).map_err(|error| why_not(&error))?;
     }
     Err(why)
 }

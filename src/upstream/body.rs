@@ -4,10 +4,12 @@ use std::rc::Rc;
 
 use super::{Connection, Upstream, bad_http};
 use crate::error::{Error, Kind, Side};
+use crate::fd_budget::Place;
 use crate::http::body::Incoming;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::rt::Runtime;
+use crate::rt::budget::Permit;
 
 /// A body being read. Dropped before its end, it closes the connection.
 pub struct OriginBody<R: Runtime> {
@@ -17,6 +19,8 @@ pub struct OriginBody<R: Runtime> {
     keep: bool,
     /// What was read of it and is to be read again.
     begun: Vec<u8>,
+    /// What the file needs that it may go to.
+    naming: Option<Permit>,
 }
 
 impl<R: Runtime> OriginBody<R> {
@@ -25,7 +29,7 @@ impl<R: Runtime> OriginBody<R> {
     /// behind the body.
     pub fn new(
         upstream: &Rc<Upstream<R>>,
-        connection: Connection<R>,
+        mut connection: Connection<R>,
         head: &ResponseHead,
         method: &Method,
         reusable: bool,
@@ -38,12 +42,14 @@ impl<R: Runtime> OriginBody<R> {
         };
         let keep = reusable && head.keep_alive() && ends_surely && !connection.doubtful;
         let rest = Incoming::from(framing);
+        let naming = connection.place.as_mut().map(Place::naming);
         let mut body = Self {
             upstream: Rc::clone(upstream),
             connection: Some(connection),
             rest,
             keep,
             begun: Vec::new(),
+            naming,
         };
         body.release_at_end();
         Ok(body)
@@ -76,6 +82,19 @@ impl<R: Runtime> OriginBody<R> {
     /// Closes the connection, and frees its place for another request. What has not come is lost.
     pub fn close(&mut self) {
         drop(self.connection.take());
+    }
+
+    /// The descriptors that were taken for the file that it goes to.
+    pub fn take_naming(&mut self) -> Option<Permit> {
+        self.naming.take()
+    }
+
+    /// It goes to its client only, who may take as long as he likes: false if there are so many of these that this one
+    /// would hold up others, and is to be asked for again in its turn.
+    pub fn try_pass(&mut self) -> bool {
+        self.naming = None;
+        let place = self.connection.as_mut().and_then(|connection| connection.place.as_mut());
+        place.is_none_or(Place::try_pass)
     }
 
     /// The whole body, if it is known to have at most `most` bytes and they are all here. Waits for

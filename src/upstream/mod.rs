@@ -16,10 +16,11 @@ use futures_lite::future::or;
 
 use crate::config::{Limits, Origin};
 use crate::error::{Error, Kind, Side};
+use crate::fd_budget::{Descriptors, Errand, Place, Purpose};
 use crate::http::request::{HeadLimits, Method};
 use crate::http::response::{self, ResponseHead};
 use crate::rt::Runtime;
-use crate::rt::places::{Place, Places};
+use crate::rt::budget::Permit;
 use body::OriginBody;
 use transport::Transport;
 
@@ -46,9 +47,9 @@ pub struct Upstream<R: Runtime> {
     /// It is never asked.
     offline: bool,
     /// To whatever server, those idle for longest first.
-    idle: RefCell<Vec<(Instant, Connection<R>)>>,
-    /// For requests at the origin at a time: each needs descriptors of several kinds.
-    places: Places,
+    idle: RefCell<Vec<Idle<R>>>,
+    /// What a request at the origin needs of them.
+    descriptors: Descriptors,
 }
 
 /// One connection, between requests or in one.
@@ -67,20 +68,26 @@ pub struct Connection<R: Runtime> {
     place: Option<Place>,
 }
 
+/// One that waits for the next request, since when, and what its socket takes.
+struct Idle<R: Runtime> {
+    since: Instant,
+    connection: Connection<R>,
+    _socket: Permit,
+}
+
 impl<R: Runtime> Upstream<R> {
-    /// A way to `origin`, for at most `most` requests at a time. `trust` is needed for https.
+    /// A way to `origin`, with a part of these `descriptors`. `trust` is needed for https.
     /// One that is `offline` fails every request at once.
     pub fn new(
         origin: Arc<Origin>,
         limits: Limits,
         trust: Option<Trust>,
-        most: usize,
+        descriptors: Descriptors,
         offline: bool,
     ) -> Self {
         let head_limits =
             HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
-        let (idle, places) = (RefCell::default(), Places::new(most));
-        Self { origin, limits, head_limits, trust, offline, idle, places }
+        Self { origin, limits, head_limits, trust, offline, idle: RefCell::default(), descriptors }
     }
 
     /// The limits it works under.
@@ -95,7 +102,7 @@ impl<R: Runtime> Upstream<R> {
         head: &[u8],
         method: &Method,
     ) -> Result<(ResponseHead, OriginBody<R>), Error> {
-        self.ask_at(&self.origin, pending(), head, method).await
+        self.ask_at(&self.origin, pending(), head, method, Errand::Keep).await
     }
 
     /// The same of another server, for somebody who may have `gone`: then no place is waited for.
@@ -105,12 +112,13 @@ impl<R: Runtime> Upstream<R> {
         gone: impl Future<Output = ()>,
         head: &[u8],
         method: &Method,
+        errand: Errand,
     ) -> Result<(ResponseHead, OriginBody<R>), Error> {
         let hung_up = async {
             gone.await;
             Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line to the origin"))
         };
-        let place = or(self.place(), hung_up).await?;
+        let place = or(self.place(errand), hung_up).await?;
         // What may not be repeated is not sent over a connection that may be closing.
         let idle = if method.is_idempotent() { self.idle_connection(to) } else { None };
         let mut connection = match idle {
@@ -189,7 +197,7 @@ impl<R: Runtime> Upstream<R> {
     /// An idle connection to that server that still stands.
     fn idle_connection(&self, to: &Arc<Origin>) -> Option<Connection<R>> {
         loop {
-            let (since, connection) = self.take_idle(to)?;
+            let Idle { since, connection, .. } = self.take_idle(to)?;
             if since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet() {
                 return Some(connection);
             }
@@ -197,29 +205,31 @@ impl<R: Runtime> Upstream<R> {
     }
 
     /// The connection to that server that was given back last.
-    fn take_idle(&self, to: &Arc<Origin>) -> Option<(Instant, Connection<R>)> {
+    fn take_idle(&self, to: &Arc<Origin>) -> Option<Idle<R>> {
         let serves = |theirs: &Arc<Origin>| Arc::ptr_eq(theirs, to) || theirs.is_same_server(to);
         let mut idle = self.idle.borrow_mut();
-        let at = idle.iter().rposition(|(_, connection)| serves(&connection.to))?;
+        let at = idle.iter().rposition(|idle| serves(&idle.connection.to))?;
         Some(idle.remove(at))
     }
 
-    /// A new connection to the origin.
+    /// A new connection to the origin, for a request that is passed on.
     pub async fn fresh_connection(&self) -> Result<Connection<R>, Error> {
         self.new_connection(&self.origin).await
     }
 
     async fn new_connection(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
-        let place = Some(self.place().await?);
+        let place = Some(self.place(Errand::Pass).await?);
         Ok(Connection { place, ..self.connect(to).await? })
     }
 
-    async fn place(&self) -> Result<Place, Error> {
+    async fn place(&self, errand: Errand) -> Result<Place, Error> {
         if self.offline {
             return Err(Error::new(Side::Origin, Kind::Offline));
         }
-        let waiting = crate::rt::timeout::<R, _>(self.limits.response_head_time, self.places.take());
-        waiting.await.map_err(Error::timeout(Side::Us))
+        let waiting =
+            crate::rt::timeout::<R, _>(self.limits.response_head_time, self.descriptors.place(errand));
+        let place = waiting.await.map_err(Error::timeout(Side::Us))?;
+        place.map_err(|error| Error::io(Side::Us, &error))
     }
 
     async fn connect(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
@@ -238,7 +248,9 @@ impl<R: Runtime> Upstream<R> {
             if idle.len() >= self.limits.idle_origin_connections && !idle.is_empty() {
                 idle.remove(0);
             }
-            idle.push((Instant::now(), connection));
+            let since = Instant::now();
+            let socket = self.descriptors.try_take(Purpose::Idle, 1);
+            idle.extend(socket.map(|_socket| Idle { since, connection, _socket }));
         }
     }
 
@@ -249,7 +261,7 @@ impl<R: Runtime> Upstream<R> {
 
     /// Closes what has been idle for too long.
     pub fn prune(&self) {
-        self.idle.borrow_mut().retain(|(since, connection)| {
+        self.idle.borrow_mut().retain(|Idle { since, connection, .. }| {
             since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet()
         });
     }

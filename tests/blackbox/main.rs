@@ -17,6 +17,7 @@ mod cold;
 mod connection;
 mod content_types;
 mod credentials;
+mod descriptors;
 mod disk_faults;
 mod engine;
 mod fill;

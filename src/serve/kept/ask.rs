@@ -251,7 +251,7 @@ fn to_file<R: Runtime>(
     permit: Permit,
     mut came: Came<R>,
     mut head: StoredHead,
-    Place { partial, length, replaced }: Place,
+    Place { mut partial, length, replaced }: Place,
 ) -> Asked<R> {
     let (exchange, store) = (wanted.exchange, &wanted.exchange.context.shared.store);
     if exchange.log.is_on() {
@@ -266,6 +266,7 @@ fn to_file<R: Runtime>(
     let modified = answer.fields.get("last-modified").and_then(date::parse);
     let kept = NewHead { head: Arc::new(head), checked: came.at, heads: Arc::clone(&store.heads) };
     let fill = Arc::clone(permit.fill());
+    partial.hold(came.body.take_naming(), &fill);
     // Newer than anything in memory.
     store.memory.forget(wanted.key);
     store.documents.forget(wanted.key);

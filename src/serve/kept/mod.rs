@@ -193,9 +193,7 @@ async fn lead<R: Runtime>(
         Asked::NotKept(_, _) if wanted.is_in_other_form() => {
             pass::run(exchange, client, Why::OtherForm).await
         }
-        Asked::NotKept(answer, body) => {
-            pass::relay(exchange, &client.out(), *answer, body, exchange.keep()).await
-        }
+        Asked::NotKept(answer, body) => pass::hand_on(exchange, client, *answer, body).await,
         Asked::Failed(error, kept) => failed(wanted, client, &error, kept).await,
     }
 }

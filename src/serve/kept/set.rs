@@ -109,7 +109,7 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
                 return Some(pass::run(exchange, client, Why::OtherForm).await);
             }
             Step::Relay(answer, body) => {
-                return Some(pass::relay(exchange, &client.out(), *answer, body, exchange.keep()).await);
+                return Some(pass::hand_on(exchange, client, *answer, body).await);
             }
             Step::Failed(error, kept) => return Some(visit.failed(client, error, kept).await),
         }
@@ -389,7 +389,7 @@ impl Kept {
         // Not by its name: another may have it by now.
         let file = answer.file.as_fd().try_clone_to_owned().ok()?;
         let info = file::info(&file).ok()?;
-        let body = Body::File(Arc::new(Entry { file, info }));
+        let body = Body::File(Arc::new(Entry::new(file, info)));
         Some(Self { head: Arc::clone(&kept.head), body, checked: Some(kept.checked) })
     }
 }

@@ -3,14 +3,23 @@
 use super::super::client::Out;
 use super::super::fill::{Progress, Stop};
 use crate::error::Error;
+use crate::fd_budget::Descriptors;
 use crate::rt::Runtime;
 use crate::upstream::body::OriginBody;
 
 /// Nothing to keep.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pipes {}
 
 impl Pipes {
+    /// Takes nothing.
+    pub fn new(_: Descriptors) -> Self {
+        Self {}
+    }
+
+    /// Nothing to close.
+    pub fn clear(&self) {}
+
     /// Nothing to close.
     pub fn prune(&self) {}
 }

@@ -9,11 +9,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::time::Duration;
 
 use super::super::client::Out;
 use super::super::fill::{Progress, Stop};
 use crate::error::{Error, Side};
-use crate::rt::{Runtime, share};
+use crate::fd_budget::{Descriptors, PIPE, Purpose};
+use crate::rt::budget::Permit;
+use crate::rt::{Runtime, share, timeout};
 use crate::store::partial::expect_size;
 use crate::sys::file::Locked;
 use crate::sys::transfer::{self, Pipe};
@@ -27,28 +30,52 @@ const SIZE: usize = 1024 * 1024;
 /// Idle pipes kept per worker.
 const KEPT: usize = 4;
 
+/// A client that takes nothing for so long holds no pipe.
+const SILENT: Duration = Duration::from_secs(1);
+
 /// One worker's idle pipes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pipes {
-    idle: RefCell<Vec<Pipe>>,
+    descriptors: Descriptors,
+    idle: RefCell<Vec<Leased>>,
     used: Cell<bool>,
 }
 
+/// A pipe and its share of the descriptors.
+#[derive(Debug)]
+struct Leased {
+    pipe: Pipe,
+    _held: Permit,
+}
+
 impl Pipes {
+    /// None yet; with a part of these `descriptors`.
+    pub fn new(descriptors: Descriptors) -> Self {
+        Self { descriptors, idle: RefCell::default(), used: Cell::new(false) }
+    }
+
     /// An empty pipe, if this body is worth one.
-    fn lease<R: Runtime>(&self, body: &OriginBody<R>) -> Option<Pipe> {
+    fn lease<R: Runtime>(&self, body: &OriginBody<R>) -> Option<Leased> {
         body.raw().filter(|(_, left)| *left >= WORTH_IT)?;
         self.used.set(true);
-        let idle = self.idle.borrow_mut().pop();
-        idle.or_else(|| Pipe::new(SIZE).ok())
+        if let Some(idle) = self.idle.borrow_mut().pop() {
+            return Some(idle);
+        }
+        let held = self.descriptors.try_take(Purpose::Pipe, PIPE)?;
+        Pipe::new(SIZE).ok().map(|pipe| Leased { pipe, _held: held })
     }
 
     /// Keeps a pipe that has run empty; any other is closed with what it holds.
-    fn give_back(&self, pipe: Pipe) {
+    fn give_back(&self, leased: Leased) {
         let mut idle = self.idle.borrow_mut();
-        if pipe.held == 0 && idle.len() < KEPT {
-            idle.push(pipe);
+        if leased.pipe.held == 0 && idle.len() < KEPT {
+            idle.push(leased);
         }
+    }
+
+    /// Closes those that are idle.
+    pub fn clear(&self) {
+        drop(self.idle.take());
     }
 
     /// Closes the idle ones, if none was wanted since the last call.
@@ -80,7 +107,7 @@ pub async fn to_file<R: Runtime>(
     body: &mut OriginBody<R>,
     progress: &mut Progress<'_>,
 ) -> Result<(), Stop> {
-    let Some(mut pipe) = pipes.lease(body) else { return Ok(()) };
+    let Some(Leased { mut pipe, _held }) = pipes.lease(body) else { return Ok(()) };
     loop {
         // A trip to the pool is worth a full pipe.
         let most = if progress.is_off_loop() { u64::MAX } else { share::slice() };
@@ -107,7 +134,7 @@ pub async fn to_file<R: Runtime>(
         }
         progress.turn::<R>().await?;
     }
-    pipes.give_back(pipe);
+    pipes.give_back(Leased { pipe, _held });
     Ok(())
 }
 
@@ -125,17 +152,33 @@ pub async fn to_client<R: Runtime>(
     body: &mut OriginBody<R>,
     out: &Out<'_, R>,
 ) -> Result<(), Error> {
-    let Some(mut pipe) = pipes.lease(body) else { return Ok(()) };
-    let moved = move_to_client(&mut pipe, body, out).await;
-    pipes.give_back(pipe);
-    moved
+    while let Some(mut leased) = pipes.lease(body) {
+        let moved = move_to_client(&mut leased.pipe, body, out).await?;
+        // Others may have it while this client takes nothing.
+        let rest = leased.pipe.take().map_err(|error| Error::io(Side::Us, &error))?;
+        pipes.give_back(leased);
+        match moved {
+            Moved::All => return Ok(()),
+            Moved::UntilSilence => out.send(&rest).await?,
+        }
+    }
+    Ok(())
+}
+
+/// How far a body has gone through a pipe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Moved {
+    /// As far as it can.
+    All,
+    /// Its client takes no more for now; the pipe may hold something.
+    UntilSilence,
 }
 
 async fn move_to_client<R: Runtime>(
     pipe: &mut Pipe,
     body: &mut OriginBody<R>,
     out: &Out<'_, R>,
-) -> Result<(), Error> {
+) -> Result<Moved, Error> {
     let mut turn = 0;
     while receive(body, pipe, share::slice()).await? {
         turn += pipe.held as u64;
@@ -143,7 +186,10 @@ async fn move_to_client<R: Runtime>(
             match pipe.drain_to_socket(out.socket()) {
                 Ok(moved @ 1..) => out.moved(moved),
                 Ok(0) => return Err(Error::io(Side::Client, &io::ErrorKind::WriteZero.into())),
-                Err(error) if would_block(&error) => out.writable().await?,
+                Err(error) if would_block(&error) => match timeout::<R, _>(SILENT, out.writable()).await {
+                    Ok(writable) => writable?,
+                    Err(_) => return Ok(Moved::UntilSilence),
+                },
                 Err(error) => return Err(Error::io(Side::Client, &error)),
             }
         }
@@ -153,5 +199,5 @@ async fn move_to_client<R: Runtime>(
             share::turned();
         }
     }
-    Ok(())
+    Ok(Moved::All)
 }

@@ -1,0 +1,133 @@
+//! Few descriptors, and clients that hold as many of them as they can: everybody else is served as before.
+
+use std::fs::File;
+
+use crate::support::sandbox::Limit;
+use crate::support::{Client, Io, Launch, Origin, Server, bytes, on_both, wait_until};
+
+on_both!(
+    passes_that_nobody_reads_stop_no_miss,
+    answers_that_are_not_kept_and_that_nobody_reads_stop_no_miss,
+    slow_readers_of_many_files_stop_nobody,
+    slow_readers_of_files_just_fetched_stop_nobody,
+    fills_that_do_not_end_stop_no_pass,
+);
+
+/// More than the sockets on the way can hold.
+const BIG: usize = 12 << 20;
+/// Descriptors of the server.
+const FEW: u64 = 256;
+
+/// Answers `/big` and what begins so with what is too long for any socket, `/held` with a head only.
+fn origin() -> Origin {
+    let big = bytes(BIG, 3);
+    Origin::start(move |request, reply| match &*request.target {
+        target if target.starts_with("/gone") => reply.answer("404 Not Found", "", &big),
+        target if target.starts_with("/big") => reply.serve(request, &big),
+        target if target.starts_with("/held") => {
+            reply.head(1 << 20, "");
+            // Until the server closes it.
+            while reply.write("") {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
+        _ => reply.serve(request, b"body"),
+    })
+}
+
+fn launch(io: Io, origin: &Origin) -> Launch {
+    Launch::new(io, origin)
+        .args(["--workers", "1", "--response-timeout", "10"])
+        .limit(Limit::Descriptors(FEW, FEW))
+}
+
+/// Clients that ask each for one of these, and read nothing; those whose turn comes have an answer on the way.
+fn silent(server: &Server, count: usize, target: impl Fn(usize) -> String) -> Vec<Client> {
+    (0..count)
+        .map(|n| {
+            let mut client = Client::connect_with_small_window(server.addr());
+            client.ask("GET", &target(n), "");
+            client
+        })
+        .collect()
+}
+
+/// Hits, misses and passes go on, over new connections.
+fn all_is_well(server: &Server) {
+    for n in 0..4 {
+        server.get("/hit.tgz").expect(200, b"hit");
+        server.get(&format!("/miss-{n}.tgz")).expect(200, b"body");
+        server.get("/pass").expect(200, b"body");
+    }
+    wait_until("the last is stored", || server.path("miss-3.tgz").exists());
+    assert!(server.descriptors() < usize::try_from(FEW).unwrap());
+}
+
+fn passes_that_nobody_reads_stop_no_miss(io: Io) {
+    let origin = origin();
+    let server = launch(io, &origin).start();
+    server.put("hit.tgz", b"hit");
+    let crowd = silent(&server, 60, |n| format!("/big-{n}"));
+    wait_until("as many as may are at the origin", || origin.count() >= 9);
+    server.get("/hit.tgz").expect(200, b"hit");
+    for n in 0..4 {
+        server.get(&format!("/miss-{n}.tgz")).expect(200, b"body");
+    }
+    drop(crowd);
+    all_is_well(&server);
+}
+
+fn answers_that_are_not_kept_and_that_nobody_reads_stop_no_miss(io: Io) {
+    let origin = origin();
+    let server = launch(io, &origin).start();
+    server.put("hit.tgz", b"hit");
+    let crowd = silent(&server, 60, |n| format!("/gone-{n}.tgz"));
+    wait_until("as many as may are at the origin", || origin.count() >= 9);
+    server.get("/hit.tgz").expect(200, b"hit");
+    for n in 0..4 {
+        server.get(&format!("/miss-{n}.tgz")).expect(200, b"body");
+    }
+    drop(crowd);
+    all_is_well(&server);
+}
+
+fn slow_readers_of_many_files_stop_nobody(io: Io) {
+    let origin = origin();
+    let server = launch(io, &origin).start();
+    server.put("hit.tgz", b"hit");
+    // Of nothing but holes: none of it is in memory.
+    for n in 0..95 {
+        File::create(server.path(&format!("{n}.tar"))).unwrap().set_len(64 << 20).unwrap();
+    }
+    let mut crowd = silent(&server, 95, |n| format!("/{n}.tar"));
+    for client in &mut crowd {
+        assert_eq!(client.head("GET").status, 200);
+    }
+    all_is_well(&server);
+    assert_eq!(server.get("/94.tar").status, 200);
+}
+
+fn slow_readers_of_files_just_fetched_stop_nobody(io: Io) {
+    let origin = origin();
+    let server = launch(io, &origin).start();
+    server.put("hit.tgz", b"hit");
+    let mut crowd = silent(&server, 60, |n| format!("/big-{n}.tar"));
+    for client in &mut crowd {
+        assert_eq!(client.head("GET").status, 200);
+    }
+    wait_until("all are stored", || (0..60).all(|n| server.path(&format!("big-{n}.tar")).exists()));
+    all_is_well(&server);
+}
+
+fn fills_that_do_not_end_stop_no_pass(io: Io) {
+    let origin = origin();
+    let server = launch(io, &origin).start();
+    server.put("hit.tgz", b"hit");
+    let crowd = silent(&server, 60, |n| format!("/held-{n}.tgz"));
+    wait_until("as many as may are at the origin", || origin.count() >= 9);
+    for _ in 0..4 {
+        server.get("/hit.tgz").expect(200, b"hit");
+        server.get("/pass").expect(200, b"body");
+    }
+    drop(crowd);
+}
