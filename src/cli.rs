@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use argh::FromArgs;
 
 use crate::config::Config;
+use crate::fd_budget::Descriptors;
 use argv::normalise;
 use options::{DEFAULT_PORT, usage_text};
 use settings::{Flags, env_port};
@@ -64,7 +65,12 @@ pub fn parse<A: Into<OsString>>(
     }
     let print_only = flags.print_config;
     let config = flags.into_config(env, default_port)?;
-    Ok(if print_only { Request::Print(print::text(&config)) } else { Request::Serve(Box::new(config)) })
+    if !print_only {
+        return Ok(Request::Serve(Box::new(config)));
+    }
+    let shares = Descriptors::of_process(config.workers, &config.limits);
+    let shares = shares.map_or_else(|error| error, |(descriptors, _)| format!("descriptors: {descriptors}"));
+    Ok(Request::Print(format!("{}# {shares}\n", print::text(&config))))
 }
 
 /// The text of `--help`, without a newline at its end. It shows the host and port the environment sets.

@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use crate::config::{Limits, Workers};
 use crate::rt::budget::{Budget, Permit, Share};
+use crate::sys::process;
 
+/// Descriptors where the system does not tell how many there may be.
+const USUAL: u64 = 1024;
 /// Descriptors that are not for sharing: the program's streams, its log, the cache directory, those that its
 /// own threads open for a moment; and of each worker the ring, its wake-ups, its listener, and the poller of
 /// idle connections (13 with io_uring, 12 with epoll).
@@ -124,7 +127,7 @@ pub struct Place {
 
 /// How many workers there will be: as many as are wanted, or one for each of the `cores` as far as there
 /// are `descriptors` for them. An error where these are too few.
-pub fn workers(wanted: Workers, cores: usize, descriptors: u64) -> Result<usize, String> {
+fn workers(wanted: Workers, cores: usize, descriptors: u64) -> Result<usize, String> {
     let each = WORKERS + LEAST;
     let most = usize::try_from(descriptors.saturating_sub(OWN) / each).unwrap_or(usize::MAX);
     let count = match wanted {
@@ -139,6 +142,13 @@ pub fn workers(wanted: Workers, cores: usize, descriptors: u64) -> Result<usize,
 }
 
 impl Descriptors {
+    /// Those that the system lets this process have, and how many workers there are to be.
+    pub fn of_process(wanted: Workers, limits: &Limits) -> Result<(Self, usize), String> {
+        let descriptors = process::raise_descriptor_limit().unwrap_or(USUAL);
+        let count = workers(wanted, process::allowed_cpus().len(), descriptors)?;
+        Ok((Self::of(descriptors, count, limits), count))
+    }
+
     /// So many `descriptors`, with what the operator wants as far as there is room for it.
     pub fn of(descriptors: u64, workers: usize, limits: &Limits) -> Self {
         let shared = descriptors.saturating_sub(OWN + WORKERS * workers as u64);

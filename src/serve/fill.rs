@@ -55,10 +55,12 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     let is_fresh = left.is_none();
     let begun = match left {
         Some(left) => Ok(left),
-        None => storable(&answer, permit.key(), &context.shared.config).and_then(|end| {
-            let partial = context.shared.store.begin(permit.key())?;
-            Ok((partial, Start { end, ..Start::default() }))
-        }),
+        None => match storable(&answer, permit.key(), &context.shared.config) {
+            Ok(end) => super::begin(context, permit.key())
+                .await
+                .map(|partial| (partial, Start { end, ..Start::default() })),
+            Err(why) => Err(why),
+        },
     };
     let (mut partial, start) = match begun {
         Ok(begun) => begun,

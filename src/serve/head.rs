@@ -158,7 +158,12 @@ pub fn part_request(origin: &Origin, request: &RequestHead, span: Span, validato
     let mut fields = fill_fields(origin, request);
     fields.push(b"Range", format!("bytes={}-{}", span.first, span.end - 1).as_bytes());
     fields.push(b"If-Range", validator);
-    OriginRequest { method: Method::Get, target: origin.target(&form::of_file(request)), fields, errand: Errand::Pass }
+    OriginRequest {
+        method: Method::Get,
+        target: origin.target(&form::of_file(request)),
+        fields,
+        errand: Errand::Pass,
+    }
 }
 
 /// The request that fills the cache: for the whole, uncoded file, whatever this client asked of it.

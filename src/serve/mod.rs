@@ -25,7 +25,7 @@ pub mod warm;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Side};
@@ -40,9 +40,10 @@ use crate::rt::bell::Bell;
 use crate::rt::{Runtime, timeout};
 use crate::stop::Stop;
 use crate::store::inflight::Turn;
+use crate::store::partial::Partial;
 use crate::store::sets::Sets;
 use crate::store::{Entry, Found, Store};
-use crate::upstream::Upstream;
+use crate::upstream::{EXHAUSTED, Upstream};
 use buffers::Buffers;
 use client::Client;
 use head::OriginRequest;
@@ -215,8 +216,6 @@ const LOOKS: usize = 8;
 
 /// A file up to this size is sent from memory where there is no descriptor for it to be kept open.
 const BORROWED: u64 = 64 * 1024;
-/// The time after which the system is asked again that had no descriptor left.
-const EXHAUSTED: Duration = Duration::from_millis(20);
 
 /// What the cache has. A file has its share of the descriptors, for which others wait in line.
 async fn look_up<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Found {
@@ -234,7 +233,7 @@ async fn look_up_unless<R: Runtime>(
     let held = descriptors.try_take(Purpose::File, 1);
     let entry = match open(context, key).await {
         Found::File(entry) => entry,
-        other => return other,
+        other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => return other,
     };
     if held.is_some() || borrowed(&entry) {
         return Found::File(Entry { held, ..entry });
@@ -246,7 +245,7 @@ async fn look_up_unless<R: Runtime>(
     };
     match open(context, key).await {
         Found::File(entry) => Found::File(Entry { held: Some(held), ..entry }),
-        other => other,
+        other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => other,
     }
 }
 
@@ -258,6 +257,16 @@ async fn open<R: Runtime>(context: &Context<R>, key: &Key) -> Found {
     }
     exhausted(context).await;
     lookup::find(&context.shared, key.as_str()).await
+}
+
+/// Begins to store a file; where the system has no descriptor left, once more after that.
+async fn begin<R: Runtime>(context: &Context<R>, key: &Key) -> Result<Partial, Why> {
+    let begun = context.shared.store.begin(key);
+    if !matches!(begun, Err(Why::Descriptors)) {
+        return begun;
+    }
+    exhausted(context).await;
+    context.shared.store.begin(key)
 }
 
 /// The system has no descriptor left: all that is only kept for speed goes, here and at the other workers.

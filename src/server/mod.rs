@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Pinning};
-use crate::fd_budget::{self, Descriptors};
+use crate::fd_budget::Descriptors;
 use crate::observe::log::Log;
 use crate::serve::Shared;
 use crate::serve::redirect::Name;
@@ -43,9 +43,7 @@ type Worker = JoinHandle<Result<(), String>>;
 pub fn run(config: Config) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     process::keep_memory();
-    let descriptors = process::raise_descriptor_limit().unwrap_or(1024);
-    let count = fd_budget::workers(config.workers, process::allowed_cpus().len(), descriptors)?;
-    let descriptors = Descriptors::of(descriptors, count, &config.limits);
+    let (descriptors, count) = Descriptors::of_process(config.workers, &config.limits)?;
     // Rights are given up before the first thread, which would keep them. What goes wrong with it is
     // told in its turn.
     let landed = land(&config, count, descriptors.commits);
@@ -54,7 +52,6 @@ pub fn run(config: Config) -> Result<(), String> {
     log.debug(format_args!("starting server"));
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
-    log.debug(format_args!("descriptors: {descriptors}"));
     let trust = load_trust(&config, &log)?;
     let Landed { store, cpus, mut listening, said } = landed?;
     store.start().map_err(|error| format!("cannot start a thread: {error}"))?;

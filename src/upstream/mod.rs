@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::future::{Future, pending};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
@@ -31,6 +31,8 @@ pub use tls::Trust;
 const MAX_INTERIM: usize = 16;
 /// Bytes read from the origin at a time while its head is incomplete: a head and a small body.
 const HEAD_READ: usize = 72 * 1024;
+/// The time after which the system is asked again that had no descriptor left.
+pub const EXHAUSTED: Duration = Duration::from_millis(20);
 
 /// Without TLS there is nothing to trust.
 #[cfg(not(feature = "tls"))]
@@ -233,8 +235,15 @@ impl<R: Runtime> Upstream<R> {
     }
 
     async fn connect(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
-        let connecting = connect::connect::<R>(to, self.limits.connect_time, self.trust.as_ref());
-        let (transport, to) = (Rc::new(connecting.await?), Arc::clone(to));
+        let connect = || connect::connect::<R>(to, self.limits.connect_time, self.trust.as_ref());
+        let mut connected = connect().await;
+        if matches!(&connected, Err(error) if error.side == Side::Us && error.kind == Kind::Io) {
+            // The system has no descriptor left: once more without what is open for speed only.
+            self.descriptors.budget().alarm();
+            R::sleep(EXHAUSTED).await;
+            connected = connect().await;
+        }
+        let (transport, to) = (Rc::new(connected?), Arc::clone(to));
         Ok(Connection { transport, input: Vec::new(), reused: false, doubtful: false, to, place: None })
     }
 

@@ -193,7 +193,7 @@ async fn keep<R: Runtime>(
         && came.answer.status == 200
         && head.variant.is_only_one()
         && coding_is_in_name(&came.answer, wanted.key.file_name());
-    if plain && let Ok(partial) = wanted.exchange.context.shared.store.begin(wanted.key) {
+    if plain && let Ok(partial) = super::super::begin(wanted.exchange.context, wanted.key).await {
         let length = match framing {
             ResponseBody::Length(length) => Some(length),
             ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
