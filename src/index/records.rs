@@ -139,10 +139,12 @@ impl Record {
 
     /// Names of fields count in any case (deb822(5)).
     fn note_apt(&mut self, field: &str, value: &str) {
-        const SUMS: [(&str, Proof); 4] = [
+        // The last is what opkg calls it.
+        const SUMS: [(&str, Proof); 5] = [
             ("MD5sum", Proof::Md5),
             ("SHA1", Proof::Sha1),
             ("SHA256", Proof::Sha256),
+            ("SHA256sum", Proof::Sha256),
             ("SHA512", Proof::Sha512),
         ];
         if field.eq_ignore_ascii_case("Filename") {

@@ -22,6 +22,12 @@ const APT_INDEXES: &[&str] = &[
     r"/dep11/(?:Components|icons)-[^/]+$",
 ];
 
+/// The indexes of a feed of OpenWrt, or of the modules of one kernel, in both formats of packages.
+const OPENWRT_FEED: &str = r"/(?:Packages(?:\.(?:gz|sig|asc|manifest))?|packages\.adb|index\.json)$";
+/// What lies beside the images of a target.
+const OPENWRT_TARGET: &str =
+    r"/(?:sha256sums(?:\.(?:asc|sig))?|profiles\.json|(?:config|feeds|version)\.buildinfo)$";
+
 /// Every preset, in the order of the documentation.
 pub const PRESETS: &[Preset] = &[
     Preset {
@@ -124,6 +130,26 @@ pub const PRESETS: &[Preset] = &[
         ..PLAIN
     },
     Preset {
+        name: "openwrt",
+        // Of releases; what is in a snapshot is built anew under its name.
+        immutable: &[
+            r"/(?:packages-)?[0-9]{2}\.[0-9]{2}(?:\.[0-9]+)?(?:-rc[0-9]+)?/(?:.+/)?[^/]+\.(?:ipk|apk)$",
+            r"/[0-9]{2}\.[0-9]{2}(?:\.[0-9]+)?(?:-rc[0-9]+)?/targets/[^/]+/[^/]+/openwrt-[^/]+$",
+        ],
+        revalidate: &[
+            OPENWRT_FEED,
+            OPENWRT_TARGET,
+            r"/(?:snapshots|[0-9]{2}\.[0-9]{2}-SNAPSHOT)/.+\.(?:ipk|apk)$",
+            r"/(?:snapshots|[0-9]{2}\.[0-9]{2}-SNAPSHOT)/targets/[^/]+/[^/]+/openwrt-[^/]+$",
+            // Where the URL has the version in it.
+            r"^/(?:packages|targets)/.+\.(?:ipk|apk)$",
+            r"/\.(?:versions|overview)\.json$",
+        ],
+        sets: &[side_by_side(&[OPENWRT_FEED]), side_by_side(&[OPENWRT_TARGET])],
+        index: Some(PackageIndex { paths: &[r"/Packages(?:\.gz)?$"], form: Form::AptPackages }),
+        ..PLAIN
+    },
+    Preset {
         name: "freebsd",
         // Only names with a hash: others are built anew with the same version.
         immutable: &[r"/All/Hashed/[^/]+~[0-9a-zA-Z]+\.(?:pkg|txz)$"],
@@ -166,8 +192,14 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "nix",
-        immutable: &[r"/nar/[^/]+\.nar(?:\.(?:xz|zst|bz2|br|lzip|lz4))?$", r"/[0-9a-z]{32}\.narinfo$"],
-        revalidate: &[r"/nix-cache-info$"],
+        // Those of Guix have the name of what is in them.
+        immutable: &[
+            r"/nar/[^/]+\.nar(?:\.(?:xz|zst|bz2|br|lzip|lz4))?$",
+            r"/nar/(?:(?:gzip|lzip|zstd|none)/)?[0-9a-z]{32}-[^/]+$",
+            r"/file/[^/]+/sha256/[0-9a-z]{52}$",
+        ],
+        // A narinfo names a nar, which may be packed anew under another name.
+        revalidate: &[r"/nix-cache-info$", r"/[0-9a-z]{32}\.narinfo$"],
         ..PLAIN
     },
     Preset {
@@ -220,17 +252,20 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "maven",
         // The directory above the file is the version; none that ends in "-SNAPSHOT", which no other
-        // version shares the last letter with.
+        // version shares the last letter with. Types that others have too must look like an artifact: a
+        // version with a number, and a number behind a hyphen.
         immutable: &[
-            r"/[^/]*[^/T]/[^/]+\.(?:jar|pom|module|war|ear|aar|klib)(?:\.(?:asc|md5|sha1|sha256|sha512))*$",
+            r"/[^/]*[^/T]/[^/]+\.(?:jar|pom|module|war|ear|aar|klib|rar|nbm|hpi|jpi|kar)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
+            r"/(?:[^/]*[0-9]|[^/]*[0-9][^/]*[^/T])/[^/]+-[0-9][^/]*\.(?:zip|tar\.(?:gz|bz2|xz|zst)|tgz|exe|so|dll|dylib|jnilib|xml|json|swc)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
         ],
         revalidate: &[
-            r"/maven-metadata\.xml(?:\.(?:md5|sha1|sha256|sha512))?$",
-            r"/[^/]*T/[^/]+\.(?:jar|pom|module|war|ear|aar|klib)(?:\.(?:asc|md5|sha1|sha256|sha512))*$",
-            r"/archetype-catalog\.xml$",
+            r"/maven-metadata\.xml(?:\.(?:asc|md5|sha1|sha256|sha512))*$",
+            r"/[^/]*T/[^/]+\.(?:jar|pom|module|war|ear|aar|klib|rar|nbm|hpi|jpi|kar)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
+            r"/[^/]*[0-9][^/]*T/[^/]+-[0-9][^/]*\.(?:zip|tar\.(?:gz|bz2|xz|zst)|tgz|exe|so|dll|dylib|jnilib|xml|json|swc)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
+            r"/archetype-catalog\.xml(?:\.(?:md5|sha1|sha256|sha512))?$",
         ],
         // A document and its checksums.
-        sets: &[side_by_side(&[r"/maven-metadata\.xml(?:\.(?:md5|sha1|sha256|sha512))?$"])],
+        sets: &[side_by_side(&[r"/maven-metadata\.xml(?:\.(?:asc|md5|sha1|sha256|sha512))*$"])],
         ..PLAIN
     },
     Preset {
@@ -252,6 +287,8 @@ pub const PRESETS: &[Preset] = &[
         ],
         revalidate: &[
             r"/(?:current_)?repodata(?:_from_packages)?\.json(?:\.(?:bz2|zst|xz))?$",
+            // Grows at its end: clients ask for the rest of it.
+            r"/(?:current_)?repodata(?:_from_packages)?\.jlap$",
             r"/repodata_shards\.msgpack\.zst$",
             r"/(?:run_exports|channeldata|patch_instructions)\.json(?:\.(?:bz2|zst|xz))?$",
         ],

@@ -12,15 +12,17 @@ const METALINK: &str = "application/metalink";
 const JSON: [&str; 2] = ["application/json", "text/json"];
 
 /// Packages, archives and images.
-const ARCHIVES: [&str; 33] = [
+const ARCHIVES: [&str; 42] = [
     "deb", "udeb", "ddeb", "rpm", "drpm", "whl", "egg", "tar", "tgz", "tbz", "tbz2", "txz", "tzst", "tlz",
     "zip", "jar", "war", "ear", "aar", "klib", "apk", "ipk", "crate", "gem", "conda", "nupkg", "xbps", "pkg",
-    "nar", "cpio", "iso", "img", "msi",
+    "nar", "cpio", "iso", "img", "msi", "adb", "rar", "nbm", "hpi", "jpi", "kar", "exe", "dll", "so",
 ];
 /// Compressed files: what they are stands before it.
 const COMPRESSED: [&str; 10] = ["gz", "bz2", "xz", "zst", "lzma", "lz", "lzip", "lz4", "br", "rz"];
-/// Signatures and checksums.
-const PROOFS: [&str; 8] = ["sig", "sig2", "asc", "md5", "sha1", "sha224", "sha256", "sha512"];
+/// Signatures, checksums, and what a nar is described by.
+const PROOFS: [&str; 9] = ["sig", "sig2", "asc", "md5", "sha1", "sha224", "sha256", "sha512", "narinfo"];
+/// Where nars of Guix are, which have no ending.
+const NARS: [&str; 5] = ["nar", "nar/gzip", "nar/lzip", "nar/zstd", "nar/none"];
 /// What is a page by its name.
 const NAMED_PAGES: [&str; 4] = ["html", "htm", "xhtml", "shtml"];
 /// Digits of the shortest checksum that stands for a name.
@@ -55,6 +57,9 @@ fn is_page(media: &str) -> bool {
 fn told(path: &str) -> Told {
     let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
     let lower = name.to_ascii_lowercase();
+    if NARS.iter().any(|nars| directory == *nars || directory.ends_with(&format!("/{nars}"))) {
+        return Told::Archive;
+    }
     let Some((stem, extension)) = lower.rsplit_once('.') else {
         let is_hash = lower.len() >= SHORTEST_HASH && lower.bytes().all(|byte| byte.is_ascii_hexdigit());
         // The registry of crates has them under this name.
@@ -103,6 +108,12 @@ mod tests {
             ("x.tar.gz", "application/json", true),
             ("x.pkg.tar.zst", "text/html", true),
             ("nar/x.nar.xz", "text/html", true),
+            ("guix/nar/lzip/d2lm5gy0ipz2mhkh8ddsvp8sf3nzf3bc-hello-2.12.1", page, true),
+            ("nar/d2lm5gy0ipz2mhkh8ddsvp8sf3nzf3bc-hello", page, true),
+            ("xnar/hello", page, false),
+            ("p4pclmv1gyja5kzc26npqpia1qqxrf0l.narinfo", page, true),
+            ("p4pclmv1gyja5kzc26npqpia1qqxrf0l.narinfo", "text/x-nix-narinfo", false),
+            ("base/packages.adb", page, true),
             ("x.pkg.tar.zst.sig", "text/html", true),
             ("x.iso.sha256", "text/html", true),
             ("APKINDEX.tar.gz", "text/html", true),

@@ -10,7 +10,81 @@ on_both!(
     a_package_with_another_size_than_in_apts_index_is_dropped,
     an_index_reaches_nothing_beyond_its_repository,
     npm_documents_and_archives_are_both_kept,
+    what_never_changes_is_asked_for_once_and_what_does_is_checked,
 );
+
+/// Preset, what never changes under its name there, and what does.
+const CLASSES: &[(&str, &[&str], &[&str])] = &[
+    (
+        "nix",
+        &[
+            "/nar/lzip/d2lm5gy0ipz2mhkh8ddsvp8sf3nzf3bc-hello-2.12.1",
+            "/nar/zstd/d2lm5gy0ipz2mhkh8ddsvp8sf3nzf3bc-x",
+        ],
+        &["/p4pclmv1gyja5kzc26npqpia1qqxrf0l.narinfo", "/nix-cache-info"],
+    ),
+    (
+        "openwrt",
+        &[
+            "/releases/23.05.3/packages/x86_64/base/bash_5.2.15-1_x86_64.ipk",
+            "/releases/25.12.0/packages/x86_64/base/bash-5.2.37-r1.apk",
+        ],
+        &[
+            "/releases/23.05.3/packages/x86_64/base/Packages.gz",
+            "/releases/25.12.0/packages/x86_64/base/packages.adb",
+            "/releases/23.05.3/targets/x86/64/kmods/5.15.150-1-5b8f/Packages.sig",
+            "/snapshots/packages/x86_64/base/bash-5.2.37-r1.apk",
+        ],
+    ),
+    (
+        "maven",
+        &[
+            "/maven2/a/b/1.0/b-1.0-linux-x86_64.exe",
+            "/maven2/a/b/1.0/b-1.0.so",
+            "/maven2/a/b/1.0/b-1.0.dll.sha256",
+            "/maven2/a/b/1.0/b-1.0-bin.tar.gz",
+            "/maven2/a/b/1.0/b-1.0-src.zip.asc",
+        ],
+        &["/maven2/a/b/1.1-SNAPSHOT/b-1.1-SNAPSHOT-bin.zip", "/maven2/a/b/maven-metadata.xml"],
+    ),
+    (
+        "conda",
+        &["/conda-forge/linux-64/numpy-1.26.4-py312heda63a1_0.conda"],
+        &[
+            "/conda-forge/linux-64/repodata.jlap",
+            "/conda-forge/linux-64/repodata_shards.msgpack.zst",
+            "/conda-forge/linux-64/current_repodata.json",
+        ],
+    ),
+];
+
+fn what_never_changes_is_asked_for_once_and_what_does_is_checked(io: Io) {
+    for (preset, immutable, checked) in CLASSES {
+        let origin = Origin::start(|request, reply| {
+            if request.field("If-None-Match").is_some() {
+                reply.write("HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n");
+            } else {
+                reply.answer("200 OK", "ETag: \"1\"\r\n", request.target.as_bytes());
+            }
+        });
+        let server = Launch::new(io, &origin).args(["--preset", preset]).start();
+        for path in immutable.iter().chain(*checked) {
+            server.get(path).expect(200, path.as_bytes());
+            server.expect_cached(&path[1..], path.as_bytes());
+            let before = origin.count();
+            if immutable.contains(path) {
+                server.get(path).expect(200, path.as_bytes());
+                assert_eq!(origin.count(), before, "{preset} {path}");
+                continue;
+            }
+            // What has just come is new enough for a moment, in an index set.
+            wait_until(&format!("{preset} {path} is checked"), || {
+                server.get(path).expect(200, path.as_bytes());
+                origin.count() > before
+            });
+        }
+    }
+}
 
 fn npm_documents_and_archives_are_both_kept(io: Io) {
     let origin = Origin::start(|request, reply| {
