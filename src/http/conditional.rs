@@ -40,6 +40,22 @@ pub fn is_plain(fields: &Fields) -> bool {
     })
 }
 
+/// The same, and is nothing said about caches either? By the lengths of the names, which tell most apart.
+pub fn is_bare(fields: &Fields) -> bool {
+    fields.iter().all(|(name, _)| {
+        let said: &[&[u8]] = match name.len() {
+            5 => &[b"range"],
+            6 => &[b"pragma"],
+            8 => &[b"if-match", b"if-range"],
+            13 => &[b"cache-control", b"if-none-match"],
+            17 => &[b"if-modified-since"],
+            19 => &[b"if-unmodified-since"],
+            _ => &[],
+        };
+        !said.iter().any(|said| name.eq_ignore_ascii_case(said))
+    })
+}
+
 /// Evaluates the conditions of a GET or HEAD in the order of RFC 9110 section 13.2.2.
 ///
 /// Other methods proceed. A date that cannot be read, or that stands on several lines, is no condition.

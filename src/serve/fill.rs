@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::follow::Role;
+use super::head::OriginRequest;
 use super::rebuilt::Replaced;
 use super::resume::{self, NoRest, Opened, Rest, Start};
 use super::storable::storable;
@@ -52,7 +53,6 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
             return client.send_error(&error, exchange.keep(), true).await;
         }
     };
-    let is_fresh = left.is_none();
     let begun = match left {
         Some(left) => Ok(left),
         None => match storable(&answer, permit.key(), &context.shared.config) {
@@ -62,7 +62,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
             Err(why) => Err(why),
         },
     };
-    let (mut partial, start) = match begun {
+    let (partial, start) = match begun {
         Ok(begun) => begun,
         Err(why)
             if form::differs(exchange.request)
@@ -79,11 +79,33 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
             return pass::hand_on(exchange, client, answer, body).await;
         }
     };
+    exchange.outcome.set(Some(Outcome::Miss));
+    take(exchange, client, permit, Taken { asked, answer, body, partial, start }).await
+}
+
+/// A response that is to be stored.
+pub(super) struct Taken<R: Runtime> {
+    /// The request for the whole, without conditions.
+    pub(super) asked: OriginRequest,
+    pub(super) answer: ResponseHead,
+    pub(super) body: OriginBody<R>,
+    pub(super) partial: Partial,
+    pub(super) start: Start,
+}
+
+/// Stores a response, and serves this client from the file.
+pub(super) async fn take<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    permit: Permit,
+    Taken { asked, answer, mut body, mut partial, start }: Taken<R>,
+) -> Reply {
+    let context = exchange.context;
+    let is_fresh = start.stored == 0;
     if exchange.log.is_on() {
         let path = context.shared.store.display(permit.key());
         exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
     }
-    exchange.outcome.set(Some(Outcome::Miss));
     let fill = Arc::clone(permit.fill());
     partial.hold(body.take_naming(), &fill);
     let at_hand = start.end.filter(|_| is_fresh).and_then(|_| body.at_hand(AT_HAND));

@@ -37,13 +37,15 @@ pub struct Rest {
 
 /// Answers a plain GET of a file that is ready, without waiting.
 pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> AtOnce {
+    let request = exchange.request;
+    let is_get = request.method == Method::Get && exchange.keep();
     // For whom one in absolute form is must be found out first.
-    if !exchange.request.is_origin_form() || !is_plain(exchange) {
+    if !is_get || !request.is_origin_form() || !conditional::is_bare(&request.fields) {
         return AtOnce::No;
     }
     let asked = if R::RECEIVES_AHEAD { Asked::BeforeThisRound } else { Asked::JustNow };
     let context = exchange.context;
-    let file = context.files.find(exchange.request.path(), &context.shared.store, asked);
+    let file = context.files.find(request.path(), &context.shared.store, asked);
     file.map_or(AtOnce::No, |file| send_plain(client, file))
 }
 

@@ -17,6 +17,7 @@ pub mod ready;
 pub mod rebuilt;
 pub mod redirect;
 pub mod resume;
+pub mod revalidate;
 pub mod splice;
 mod storable;
 pub mod upload;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub store: Store,
     /// Index sets, and what their clients have seen of them.
     pub sets: Sets<Member>,
+    /// Files that clients have had checked.
+    pub revalidated: revalidate::Revalidated,
     /// The way to stdout and stderr.
     pub log: Arc<Log>,
     /// Who has how many descriptors.
@@ -187,13 +190,16 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     {
         return reply;
     }
-    if matches!(request.method, Method::Get | Method::Head)
+    let is_check = revalidate::is_wanted(exchange);
+    if !is_check
+        && matches!(request.method, Method::Get | Method::Head)
         && let Some(file) =
             exchange.context.files.find(request.path(), &exchange.context.shared.store, Asked::JustNow)
     {
         return hit(exchange, client, file).await;
     }
     match route::decide(request, &exchange.context.classes) {
+        Route::Cache(key) if is_check => Box::pin(revalidate::serve(exchange, client, key)).await,
         Route::Cache(key) => cached(exchange, client, key).await,
         // Boxed: it has much to remember, and most requests are of the other class.
         Route::Check(key) => Box::pin(kept::serve(exchange, client, &key, arrived)).await,

@@ -22,6 +22,7 @@ use crate::fd_budget::Descriptors;
 use crate::observe::log::Log;
 use crate::serve::Shared;
 use crate::serve::redirect::Name;
+use crate::serve::revalidate::Revalidated;
 use crate::store::sets::Sets;
 use crate::store::{Bounds, Store};
 use crate::sys::process::{self, Signals, Told};
@@ -60,6 +61,7 @@ pub fn run(config: Config) -> Result<(), String> {
         config,
         store,
         sets: Sets::default(),
+        revalidated: Revalidated::default(),
         log: Arc::clone(&log),
         descriptors,
         stop: Arc::default(),

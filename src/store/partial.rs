@@ -187,6 +187,11 @@ impl Partial {
         &self.file
     }
 
+    /// Its device and inode, which the whole file will have too.
+    pub fn id(&self) -> (u64, u64) {
+        self.id
+    }
+
     /// The device it lies on.
     pub(super) fn device(&self) -> u64 {
         self.id.0

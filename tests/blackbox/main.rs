@@ -33,6 +33,7 @@ mod limits;
 mod location;
 mod miss_fast;
 mod names;
+mod no_cache;
 mod odd_origins;
 mod origin_reuse;
 mod parity_cli;

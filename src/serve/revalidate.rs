@@ -1,0 +1,397 @@
+//! A request with `no-cache` for a file of the immutable class, under a preset: the origin is asked whether the file is
+//! still the same, and only a response that shows that it is not takes its place.
+//!
+//! One request asks for all that come meanwhile, and once in a while for each file, whatever clients send. Without a
+//! preset nothing of this happens: such a request is a hit.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use super::client::Client;
+use super::follow::{self, Role};
+use super::head::{self, OriginRequest};
+use super::redirect::{self, Follow};
+use super::resume::Start;
+use super::storable::storable;
+use super::{Exchange, LOOKS, Reply, cached, fill, look_up, may_fill, present};
+use crate::error::{Error, Kind, Side};
+use crate::http::caching::directives::RequestDirectives;
+use crate::http::date;
+use crate::http::fields::Fields;
+use crate::http::request::Method;
+use crate::http::response::ResponseHead;
+use crate::key::Key;
+use crate::outcome::{Outcome, Why};
+use crate::rt::mailbox::Waiter;
+use crate::rt::{Runtime, blocking, timeout};
+use crate::store::fill::Fill;
+use crate::store::inflight::{Permit, Turn};
+use crate::store::{Entry, Found};
+use crate::upstream::body::OriginBody;
+
+/// A file is not asked about again for so long.
+const PAUSE: Duration = Duration::from_secs(10);
+/// The same after a new one has come: an origin that sends a whole file each time is asked for few.
+const PAUSE_AFTER_NEW: Duration = Duration::from_secs(60);
+/// How long the origin may take to answer; then the file that is there is served.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Files remembered. With as many asked about lately, no other is.
+const FILES: usize = 4096;
+
+/// When the origin was asked about which files.
+#[derive(Debug, Default)]
+pub struct Revalidated(Mutex<HashMap<Key, Seen>>);
+
+#[derive(Debug)]
+struct Seen {
+    /// The next time it may be asked.
+    due: Instant,
+    /// The entity tag of a file that came so.
+    tag: Option<Tag>,
+}
+
+#[derive(Debug)]
+struct Tag {
+    text: Box<[u8]>,
+    /// The file: device and inode.
+    of: (u64, u64),
+}
+
+impl Revalidated {
+    fn files(&self) -> MutexGuard<'_, HashMap<Key, Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_due(&self, key: &Key, now: Instant) -> bool {
+        self.files().get(key).is_none_or(|seen| seen.due <= now)
+    }
+
+    /// Takes the turn of a file that is due; false if it is not, or too many are remembered.
+    fn begin(&self, key: &Key, now: Instant) -> bool {
+        let mut files = self.files();
+        if files.len() >= FILES && !files.contains_key(key) {
+            files.retain(|_, seen| seen.due > now);
+        }
+        let has_room = files.len() < FILES;
+        match files.entry(key.clone()) {
+            MapEntry::Occupied(mut seen) if seen.get().due <= now => seen.get_mut().due = now + PAUSE,
+            MapEntry::Vacant(place) if has_room => drop(place.insert(Seen { due: now + PAUSE, tag: None })),
+            MapEntry::Occupied(_) | MapEntry::Vacant(_) => return false,
+        }
+        true
+    }
+
+    /// A new file comes.
+    fn note_new(&self, key: &Key, tag: Option<&[u8]>, id: (u64, u64)) {
+        if let Some(seen) = self.files().get_mut(key) {
+            seen.due = Instant::now() + PAUSE_AFTER_NEW;
+            seen.tag = tag.map(|text| Tag { text: text.into(), of: id });
+        }
+    }
+
+    fn tag(&self, key: &Key, id: (u64, u64)) -> Option<Box<[u8]>> {
+        let files = self.files();
+        let tag = files.get(key)?.tag.as_ref()?;
+        (tag.of == id).then(|| tag.text.clone())
+    }
+}
+
+/// What is known of the file that is there.
+struct Known {
+    size: u64,
+    /// Seconds since 1970.
+    modified: u64,
+    etag: Option<Box<[u8]>>,
+}
+
+impl Known {
+    /// Adds what the origin is to compare.
+    fn add_to(&self, asked: &mut OriginRequest) {
+        if let Some(tag) = &self.etag {
+            asked.fields.push(b"If-None-Match", tag);
+        }
+        asked.fields.push(b"If-Modified-Since", &date::format(self.modified));
+    }
+
+    /// Is this 304 about it? One that tells another date or tag is about another file.
+    fn is_meant_by(&self, told: &Fields) -> bool {
+        self.is_tag(told).unwrap_or(true) && self.is_date(told).unwrap_or(true)
+    }
+
+    /// Is a 200 with this head the file that is there, sent by an origin that does not look at conditions? Where
+    /// nothing but a length is told, that decides.
+    fn is_same(&self, told: &ResponseHead) -> bool {
+        let length = told.fields.only("content-length").and_then(|text| std::str::from_utf8(text).ok());
+        let is_length =
+            length.and_then(|text| text.parse().ok()).is_some_and(|length: u64| length == self.size);
+        let has_validator = told.fields.contains("etag") || told.fields.contains("last-modified");
+        let is_said = match (self.is_tag(&told.fields), self.is_date(&told.fields)) {
+            (Some(tag), date) => tag && date.unwrap_or(true),
+            (None, Some(date)) => date,
+            (None, None) => !has_validator,
+        };
+        is_length && is_said
+    }
+
+    /// Is it the tag that is told? Unknown where one of the two is.
+    fn is_tag(&self, told: &Fields) -> Option<bool> {
+        let opaque = |tag: &'_ [u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+        Some(opaque(told.get("etag")?) == opaque(self.etag.as_deref()?))
+    }
+
+    /// Is it the date that is told? Unknown where none is.
+    fn is_date(&self, told: &Fields) -> Option<bool> {
+        Some(date::parse(told.only("last-modified")?) == Some(self.modified))
+    }
+}
+
+/// Is this a request that is to be asked about at the origin, should its path be of the immutable class?
+pub fn is_wanted<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
+    let (request, config) = (exchange.request, &exchange.context.shared.config);
+    let is_general = || matches!(may_fill(exchange), Ok(()) | Err(Why::HeadOnMiss));
+    if config.presets.is_empty()
+        || config.offline
+        || !matches!(request.method, Method::Get | Method::Head)
+        || !(request.fields.contains("cache-control") || request.fields.contains("pragma"))
+    {
+        return false;
+    }
+    let directives = RequestDirectives::of(&request.fields);
+    directives.no_cache && !directives.only_if_cached && is_general() && !head::has_looped(request)
+}
+
+/// Answers such a request.
+pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: Key) -> Reply {
+    let shared = &exchange.context.shared;
+    for _ in 0..LOOKS {
+        if !shared.revalidated.is_due(&key, Instant::now()) {
+            // One that has been asked about just now may be coming anew.
+            let Some(fill) = shared.store.inflight.get(&key) else { break };
+            match join(exchange, client, fill).await {
+                Some(reply) => return reply,
+                None => continue,
+            }
+        }
+        let endings = shared.store.inflight.endings();
+        let entry = match look_up(exchange, &key).await {
+            Found::File(entry) => entry,
+            // What is not there is fetched anyway.
+            found @ (Found::Directory | Found::Unusable(_)) => {
+                return present(exchange, client, key, found).await;
+            }
+            Found::Absent => break,
+        };
+        let reply = match shared.store.inflight.enter(&key) {
+            Turn::Full => break,
+            Turn::Follow(fill) => join(exchange, client, fill).await,
+            Turn::Lead(permit) if shared.store.inflight.endings() == endings => {
+                match lead(exchange, client, permit, entry).await {
+                    None => break,
+                    reply => reply,
+                }
+            }
+            // What was found may be old by now.
+            Turn::Lead(permit) => {
+                permit.withdraw();
+                None
+            }
+        };
+        if let Some(reply) = reply {
+            return reply;
+        }
+    }
+    cached(exchange, client, key).await
+}
+
+/// Waits for what another request's exchange with the origin comes to. `None`: look again.
+async fn join<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    fill: Arc<Fill>,
+) -> Option<Reply> {
+    let Ok(waiter) = Waiter::new() else { return Some(client.send_empty(500, false).await) };
+    if fill.is_whole() {
+        // It will be the file in a moment, and then that is asked about.
+        fill.left(&waiter).await;
+        return None;
+    }
+    // Joined before the response is waited for, so that nothing passes by meanwhile.
+    let follower = fill.follow(0);
+    fill.answer(&waiter).await.ok()?;
+    exchange.outcome.set(Some(Outcome::Follow));
+    follow::serve(exchange, client, &fill, follower, Role::Follower).await
+}
+
+/// Asks the origin. `None`: the file that is there is the answer.
+async fn lead<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    permit: Permit,
+    entry: Entry,
+) -> Option<Reply> {
+    let (context, shared) = (exchange.context, &exchange.context.shared);
+    if !shared.revalidated.begin(permit.key(), Instant::now()) {
+        permit.withdraw();
+        return None;
+    }
+    let asked = head::fill_request(&context.upstream.origin, exchange.request);
+    let known = known(exchange, permit.key(), entry).await;
+    let path = || shared.store.display(permit.key());
+    match ask(exchange, &asked, &known).await {
+        Ok(Some((answer, body))) => take(exchange, client, permit, asked, (answer, body)).await,
+        Ok(None) => {
+            exchange.log.debug(format_args!("{} is unchanged", path()));
+            permit.withdraw();
+            None
+        }
+        Err(error) => {
+            exchange.log.debug(format_args!("{} is served as it is - {error}", path()));
+            permit.withdraw();
+            None
+        }
+    }
+}
+
+/// What is known of the file: its date is the origin's, and it may have a head of the origin's.
+async fn known<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Entry) -> Known {
+    let (theirs, of, info) = (Arc::clone(&exchange.context.shared), key.clone(), entry.info);
+    let heads = &exchange.context.shared.store.heads;
+    let head = match heads.known(key, &info) {
+        Some(known) => known.head,
+        None => {
+            let read = move || theirs.store.heads.read(&of, &entry.file, &info).head;
+            // A job that panicked has read nothing.
+            blocking::run(&blocking::READS, read).await.ok().flatten()
+        }
+    };
+    let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let modified = head.as_ref().and_then(|head| head.modified()).unwrap_or(since);
+    let tag = exchange.context.shared.revalidated.tag(key, info.id);
+    let etag = tag.or_else(|| head.as_ref().and_then(|head| head.etag()).map(Box::from));
+    Known { size: info.size, modified, etag }
+}
+
+/// The origin's response, if it is another file; `None` if it is the same.
+async fn ask<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    asked: &OriginRequest,
+    known: &Known,
+) -> Result<Option<(ResponseHead, OriginBody<R>)>, Error> {
+    exchange.log.debug(format_args!("checking with {}", exchange.origin_url(asked)));
+    let mut conditional = asked.clone();
+    known.add_to(&mut conditional);
+    let (mut answer, mut body) = answer(exchange, &conditional).await?;
+    if answer.status == 304 {
+        if known.is_meant_by(&answer.fields) {
+            return Ok(None);
+        }
+        // About another file than the one that is there: ask for the whole.
+        (answer, body) = self::answer(exchange, asked).await?;
+    }
+    if answer.status != 200 {
+        return Err(Error::with(Side::Origin, Kind::Unavailable, answer.status));
+    }
+    Ok(if known.is_same(&answer) { None } else { Some((answer, body)) })
+}
+
+async fn answer<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    asked: &OriginRequest,
+) -> Result<(ResponseHead, OriginBody<R>), Error> {
+    let answered = redirect::ask(exchange, pending(), asked, Follow::Maybe);
+    let late = || Err(Error::new(Side::Origin, Kind::Timeout));
+    timeout::<R, _>(PATIENCE, Box::pin(answered)).await.unwrap_or_else(|_| late())
+}
+
+/// Another file: it is stored, and gets the name when it is whole. What cannot be stored leaves the one that is there.
+async fn take<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    permit: Permit,
+    asked: OriginRequest,
+    (answer, body): (ResponseHead, OriginBody<R>),
+) -> Option<Reply> {
+    let shared = &exchange.context.shared;
+    let begun = storable(&answer, permit.key(), &shared.config)
+        .and_then(|end| Ok((shared.store.begin(permit.key())?, Start { end, ..Start::default() })));
+    let (partial, start) = match begun {
+        Ok(begun) => begun,
+        Err(why) => {
+            let path = shared.store.display(permit.key());
+            exchange.log.debug(format_args!("{path} is served as it is - {}", why.as_str()));
+            permit.withdraw();
+            return None;
+        }
+    };
+    shared.revalidated.note_new(permit.key(), answer.fields.get("etag"), partial.id());
+    exchange.outcome.set(Some(Outcome::Renewed));
+    Some(fill::take(exchange, client, permit, fill::Taken { asked, answer, body, partial, start }).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::Version;
+
+    fn key(number: usize) -> Key {
+        Key::beneath("", &number.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_file_has_its_turn_once_in_a_while_and_there_are_no_more_than_so_many() {
+        let (files, now) = (Revalidated::default(), Instant::now());
+        assert!(files.is_due(&key(0), now) && files.begin(&key(0), now));
+        assert!(!files.is_due(&key(0), now) && !files.begin(&key(0), now));
+        files.note_new(&key(0), Some(b"\"x\""), (1, 2));
+        assert_eq!(files.tag(&key(0), (1, 2)).as_deref(), Some(&b"\"x\""[..]));
+        assert!(files.tag(&key(0), (1, 3)).is_none());
+        assert!(!files.begin(&key(0), now + PAUSE));
+        for number in 1..FILES {
+            assert!(files.begin(&key(number), now));
+        }
+        assert!(!files.begin(&key(FILES), now) && files.begin(&key(FILES), now + PAUSE));
+        assert!(files.files().len() <= FILES);
+    }
+
+    fn fields(lines: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::new();
+        for (name, value) in lines {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        fields
+    }
+
+    fn response(fields: Fields) -> ResponseHead {
+        let (reason, version) = (b"OK".as_slice().into(), Version::Http11);
+        ResponseHead { status: 200, reason, version, fields, source: None }
+    }
+
+    #[test]
+    fn what_tells_of_another_file_and_what_does_not() {
+        let known = Known { size: 5, modified: 0, etag: Some(b"\"a\"".as_slice().into()) };
+        let (date, later) = ("Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:01 GMT");
+        for (lines, same) in [
+            (&[][..], true),
+            (&[("ETag", "W/\"a\"")][..], true),
+            (&[("ETag", "\"b\"")], false),
+            (&[("Last-Modified", date)], true),
+            (&[("ETag", "\"a\""), ("Last-Modified", later)], false),
+        ] {
+            assert_eq!(known.is_meant_by(&fields(lines)), same, "{lines:?}");
+            let head = |length| {
+                let mut fields = fields(lines);
+                fields.push(b"Content-Length", length);
+                response(fields)
+            };
+            assert_eq!(known.is_same(&head(b"5")), same, "{lines:?}");
+            assert!(!known.is_same(&head(b"6")), "{lines:?}");
+        }
+        // A tag alone says nothing of a file whose tag is not known.
+        let untagged = Known { etag: None, ..known };
+        let head = response(fields(&[("ETag", "\"a\""), ("Content-Length", "5")]));
+        assert!(!untagged.is_same(&head) && untagged.is_meant_by(&head.fields));
+    }
+}
