@@ -1,36 +1,48 @@
 //! Resolving the origin's name and connecting to one of its addresses.
 
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::or;
 
 use super::Trust;
+use super::addresses;
 use super::transport::Transport;
 use crate::config::Origin;
 use crate::error::{Error, Kind, Side};
+use crate::rt::budget::Permit;
 use crate::rt::{Runtime, Socket, blocking, timeout};
 use crate::sys::{is_exhausted, socket};
 
-/// Addresses tried of those a name has.
-const MAX_ADDRESSES: usize = 8;
+/// Addresses looked at of those a name has.
+const MAX_FOUND: usize = 64;
+/// An address that has not answered for so long does not hold up the next one (RFC 8305 section 5).
+const NEXT_AFTER: Duration = Duration::from_millis(250);
+/// Attempts at a time, as far as there are descriptors for them.
+const AT_ONCE: usize = 3;
+/// With so many under way the oldest has this long before it gives up its turn: time for a lost SYN to be sent
+/// again.
+const TURN: Duration = Duration::from_secs(2);
 
-/// Connects within `limit`, trying the addresses of the name in turn.
+/// Connects within `limit` to the first address of the name that answers. `spare` gives what one more attempt at
+/// a time takes, if it is there.
 pub async fn connect<R: Runtime>(
     origin: &Origin,
     limit: Duration,
     trust: Option<&Trust>,
+    spare: impl Fn() -> Option<Permit>,
 ) -> Result<Transport<R>, Error> {
     let connecting = async {
-        let addresses = resolve(origin).await?;
-        let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-        let mut refused = Error::with(Side::Origin, Kind::Resolve, &origin.host);
-        for address in addresses {
-            match connect_to::<R>(address, share).await {
-                Ok(socket) => return secure(socket, origin, trust).await,
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
+        let socket = match resolve(origin).await?.as_slice() {
+            [] => return Err(Error::with(Side::Origin, Kind::Resolve, &origin.host)),
+            [only] => connect_to::<R>(*only).await?,
+            several => race::<R>(several, limit, spare).await?,
+        };
+        secure(socket, origin, trust).await
     };
     timeout::<R, _>(limit, connecting).await.map_err(Error::timeout(Side::Origin))?
 }
@@ -44,13 +56,111 @@ async fn resolve(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
         return Err(refused(&"too many look-ups wait"));
     }
     let name = (origin.host.clone(), origin.port);
-    let look_up = move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>());
+    let look_up = move || name.to_socket_addrs().map(|all| all.take(MAX_FOUND).collect::<Vec<_>>());
     let found = blocking::run(&blocking::RESOLVER, look_up);
     let found = found.await.and_then(|found| found);
-    found.map_err(|error| refused(&error))
+    found.map(addresses::in_order).map_err(|error| refused(&error))
 }
 
-async fn connect_to<R: Runtime>(address: SocketAddr, limit: Duration) -> Result<R::Socket, Error> {
+/// One address that is being connected to.
+struct Attempt<'a, S> {
+    address: SocketAddr,
+    began: Instant,
+    connecting: Pin<Box<dyn Future<Output = Result<S, Error>> + 'a>>,
+}
+
+/// What comes next in a race.
+enum Event<S> {
+    /// The attempt at this place has ended.
+    Ended(usize, Result<S, Error>),
+    /// It is time for the next address.
+    Due,
+}
+
+/// Tries one address after the other, without waiting long for any: the first that answers is the one, and all
+/// other attempts are closed. The caller bounds the time.
+async fn race<R: Runtime>(
+    tried: &[SocketAddr],
+    limit: Duration,
+    spare: impl Fn() -> Option<Permit>,
+) -> Result<R::Socket, Error> {
+    let mut waiting = tried.iter().copied().peekable();
+    let mut running: Vec<Attempt<'_, R::Socket>> = Vec::new();
+    // The request has one descriptor for this: each further attempt at a time takes one.
+    let mut spares: Vec<Permit> = Vec::new();
+    let in_turns = tried.len().div_ceil(AT_ONCE).max(1);
+    let turn = TURN.min(limit / u32::try_from(in_turns).unwrap_or(u32::MAX));
+    loop {
+        let left = running.first().map_or(turn, |oldest| turn.saturating_sub(oldest.began.elapsed()));
+        let mut pause = NEXT_AFTER;
+        if waiting.peek().is_some() && running.len() > spares.len() && running.len() < AT_ONCE {
+            spares.extend(spare());
+        }
+        if waiting.peek().is_some() && running.len() > spares.len() {
+            pause = left;
+            if left.is_zero() {
+                addresses::note(running.remove(0).address);
+            }
+        }
+        if running.len() <= spares.len()
+            && let Some(address) = waiting.next()
+        {
+            let connecting = Box::pin(connect_to::<R>(address));
+            running.push(Attempt { address, began: Instant::now(), connecting });
+        }
+        match next_event::<R>(&mut running, waiting.peek().map(|_| pause)).await {
+            Event::Due => {}
+            Event::Ended(at, Ok(socket)) => {
+                let winner = running.remove(at);
+                addresses::forget(winner.address);
+                note_overtaken(&running, winner.began);
+                return Ok(socket);
+            }
+            Event::Ended(at, Err(error)) => {
+                let failed = running.remove(at);
+                // A lack of our own says nothing of the address.
+                if error.side == Side::Origin {
+                    addresses::note(failed.address);
+                }
+                if running.is_empty() && waiting.peek().is_none() {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Those that one has overtaken which began later.
+fn note_overtaken<S>(running: &[Attempt<'_, S>], winner_began: Instant) {
+    for attempt in running.iter().filter(|attempt| attempt.began < winner_began) {
+        addresses::note(attempt.address);
+    }
+}
+
+/// Waits for the end of an attempt, or for the `pause` before the next one to pass.
+async fn next_event<R: Runtime>(
+    running: &mut [Attempt<'_, R::Socket>],
+    pause: Option<Duration>,
+) -> Event<R::Socket> {
+    let ended = poll_fn(|context| {
+        for (at, attempt) in running.iter_mut().enumerate() {
+            if let Poll::Ready(result) = attempt.connecting.as_mut().poll(context) {
+                return Poll::Ready(Event::Ended(at, result));
+            }
+        }
+        Poll::Pending
+    });
+    let due = async {
+        match pause {
+            Some(pause) => R::sleep(pause).await,
+            None => pending().await,
+        }
+        Event::Due
+    };
+    or(ended, due).await
+}
+
+async fn connect_to<R: Runtime>(address: SocketAddr) -> Result<R::Socket, Error> {
     let refused = |error: io::Error| {
         if is_exhausted(&error) {
             return Error::with(Side::Us, Kind::Io, error);
@@ -58,8 +168,7 @@ async fn connect_to<R: Runtime>(address: SocketAddr, limit: Duration) -> Result<
         Error::with(Side::Origin, Kind::Connect, error)
     };
     let socket = socket::connect(address).and_then(R::socket).map_err(refused)?;
-    let ready = timeout::<R, _>(limit, socket.writable()).await;
-    ready.map_err(Error::timeout(Side::Origin))?.map_err(refused)?;
+    socket.writable().await.map_err(refused)?;
     socket::take_error(&socket).map_err(refused)?;
     Ok(socket)
 }

@@ -1,5 +1,6 @@
 //! The origin: connections to it, and exchanges over them. Knows nothing of the cache.
 
+mod addresses;
 pub mod body;
 pub mod connect;
 #[cfg(feature = "tls")]
@@ -235,7 +236,8 @@ impl<R: Runtime> Upstream<R> {
     }
 
     async fn connect(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
-        let connect = || connect::connect::<R>(to, self.limits.connect_time, self.trust.as_ref());
+        let spare = || self.descriptors.try_take(Purpose::Idle, 1);
+        let connect = || connect::connect::<R>(to, self.limits.connect_time, self.trust.as_ref(), spare);
         let mut connected = connect().await;
         if matches!(&connected, Err(error) if error.side == Side::Us && error.kind == Kind::Io) {
             // The system has no descriptor left: once more without what is open for speed only.

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 mod cache_status;
 mod coding_names;
 mod cold;

@@ -171,6 +171,14 @@ impl Origin {
         Self::listen(Box::new(script), None, false)
     }
 
+    /// The same at this address and port.
+    pub(crate) fn start_at(
+        addr: SocketAddr,
+        script: impl Fn(&Request, &mut Reply<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        Self::around(TcpListener::bind(addr).unwrap(), Box::new(script), None, false)
+    }
+
     /// The same behind TLS.
     pub(crate) fn start_tls(
         config: Arc<rustls::ServerConfig>,
@@ -200,7 +208,15 @@ impl Origin {
     }
 
     fn listen(script: Box<Script>, tls: Option<Arc<rustls::ServerConfig>>, at_heads: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::around(TcpListener::bind("127.0.0.1:0").unwrap(), script, tls, at_heads)
+    }
+
+    fn around(
+        listener: TcpListener,
+        script: Box<Script>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        at_heads: bool,
+    ) -> Self {
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             seen: Mutex::new(Vec::new()),

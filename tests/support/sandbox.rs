@@ -20,6 +20,8 @@ pub(crate) enum Limit {
     Closed(i32),
     /// This system call fails with EPERM, as under a container's filter.
     Refuse(libc::c_long),
+    /// This file is what it finds as /etc/hosts.
+    Hosts(&'static std::ffi::CStr),
     /// A change of the user takes no capabilities (capabilities(7), SECBIT_NO_SETUID_FIXUP).
     KeepCapabilities,
 }
@@ -53,6 +55,7 @@ impl Limit {
                 check(unsafe { libc::close(descriptor) })
             }
             Self::Refuse(call) => refuse(call),
+            Self::Hosts(file) => cover_hosts(file),
             Self::KeepCapabilities => {
                 const NO_SETUID_FIXUP: libc::c_int = 1 << 2;
                 // SAFETY: no pointer is passed.
@@ -91,6 +94,20 @@ fn refuse(call: libc::c_long) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
     // SAFETY: `filter` and the program it points to are alive during the call.
     check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) })
+}
+
+/// Puts the file over /etc/hosts, in mounts of the child's own: as root, or in a user namespace.
+fn cover_hosts(file: &std::ffi::CStr) -> io::Result<()> {
+    let none = std::ptr::null();
+    // SAFETY: unshare takes flags only; the child has one thread.
+    let own = check(unsafe { libc::unshare(libc::CLONE_NEWNS) })
+        .or_else(|_| check(unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWUSER) }));
+    own?;
+    let all = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the strings end with a NUL, and these flags want no type and no data.
+    check(unsafe { libc::mount(none, c"/".as_ptr(), none, all, none.cast()) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::mount(file.as_ptr(), c"/etc/hosts".as_ptr(), none, libc::MS_BIND, none.cast()) })
 }
 
 /// Whether this process may create an io_uring at all.
