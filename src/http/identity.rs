@@ -9,6 +9,7 @@
 use super::date;
 use super::fields::Fields;
 use super::head::digits;
+use super::message::MOST_BYTES;
 use super::multipart;
 use super::request::Method;
 use super::response::{ResponseBody, ResponseHead, is_origin_failure};
@@ -184,7 +185,8 @@ pub fn drop_no_codings(fields: &mut Fields) {
     }
 }
 
-/// The first byte and the length of the whole, of a Content-Range that goes to the end.
+/// The first byte and the length of the whole, of a Content-Range that goes to the end. A length that no file can have is
+/// none.
 fn to_the_end(value: &[u8]) -> Option<(u64, u64)> {
     let (unit, rest) = value.split_at_checked(b"bytes ".len())?;
     let dash = rest.iter().position(|&byte| byte == b'-')?;
@@ -193,7 +195,8 @@ fn to_the_end(value: &[u8]) -> Option<(u64, u64)> {
     let first = number(rest.get(..dash))?;
     let last = number(rest.get(dash + 1..slash))?;
     let total = number(rest.get(slash + 1..))?;
-    let fits = unit.eq_ignore_ascii_case(b"bytes ") && first <= last && last.checked_add(1) == Some(total);
+    let ends = last.checked_add(1) == Some(total) && total <= MOST_BYTES;
+    let fits = unit.eq_ignore_ascii_case(b"bytes ") && first <= last && ends;
     fits.then_some((first, total))
 }
 

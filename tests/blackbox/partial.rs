@@ -20,6 +20,7 @@ on_both!(
     a_partial_stays_while_the_origin_is_down,
     a_partial_of_another_query_is_begun_anew,
     a_partial_is_gone_on_with_in_whatever_form_its_file_is_asked_for,
+    a_rest_of_a_length_that_no_file_can_have_is_not_gone_on_with,
     a_partial_that_another_program_wrote_over_is_begun_anew,
     after_a_power_cut_only_what_was_synced_is_used,
     a_partial_with_a_second_name_is_not_written_to,
@@ -287,6 +288,47 @@ fn a_partial_is_gone_on_with_in_whatever_form_its_file_is_asked_for(io: Io) {
         second.expect_cached("x.tgz", &body);
         let rest = &origin.requests()[1];
         assert_eq!((rest.target.as_str(), asked_from(rest)), ("/x.tgz", Some(HALF)), "{target}");
+    }
+}
+
+fn a_rest_of_a_length_that_no_file_can_have_is_not_gone_on_with(io: Io) {
+    let body = bytes(LENGTH, 8);
+    for total in [1_u64 << 63, u64::MAX] {
+        let (of, gate) = (body.clone(), Gate::default());
+        let held = gate.clone();
+        let origin = Origin::start(move |request, reply| match request.field("Range") {
+            _ if request.index == 0 => {
+                reply.write("HTTP/1.1 200 OK\r\nETag: \"one\"\r\nTransfer-Encoding: chunked\r\n\r\n");
+                reply.write(format!("{HALF:x}\r\n"));
+                reply.write(&of[..HALF]);
+                reply.write("\r\n");
+                held.wait();
+            }
+            Some(range) => {
+                let from: u64 =
+                    range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+                let told = format!("ETag: \"one\"\r\nContent-Range: bytes {from}-{}/{total}\r\n", total - 1);
+                reply.write(format!(
+                    "HTTP/1.1 206 Partial Content\r\n{told}Transfer-Encoding: chunked\r\n\r\n4\r\nrest\r\n"
+                ));
+                reply.close();
+            }
+            None => reply.answer("200 OK", "ETag: \"one\"\r\n", &of),
+        });
+        let mut first = Server::start(io, &origin);
+        if !takes_records(first.outside()) {
+            return;
+        }
+        let mut client = first.client();
+        client.ask("GET", "/x.tgz", "").head("GET");
+        client.raw(HALF);
+        within("the record", || record(&first.path("x.tgz.in-progress")));
+        first.kill();
+        let second = Launch::new(io, &origin).cache(first.cache_dir()).start();
+        second.get("/x.tgz").expect(200, &body);
+        second.expect_cached("x.tgz", &body);
+        assert!(origin.requests()[1].field("Range").is_some(), "the rest was not asked for");
+        gate.open();
     }
 }
 
