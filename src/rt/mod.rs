@@ -9,6 +9,7 @@ pub mod budget;
 #[cfg(test)]
 mod contract;
 mod deadline;
+pub mod gather;
 pub mod mailbox;
 pub mod poll;
 pub mod round;

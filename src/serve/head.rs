@@ -189,8 +189,8 @@ fn whole_request(
     kept: Option<&StoredHead>,
 ) -> OriginRequest {
     let mut fields = fill_fields(origin, request);
-    if let Some(tag) = kept.and_then(StoredHead::etag) {
-        fields.push(b"If-None-Match", tag);
+    if let Some(tags) = kept.and_then(StoredHead::tags) {
+        fields.push(b"If-None-Match", &tags);
     }
     if let Some(date) = kept.and_then(|kept| kept.fields.get("last-modified")) {
         fields.push(b"If-Modified-Since", date);

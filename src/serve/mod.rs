@@ -48,7 +48,7 @@ use crate::upstream::{EXHAUSTED, Upstream};
 use buffers::Buffers;
 use client::Client;
 use head::OriginRequest;
-use kept::set::Member;
+use kept::member::Member;
 use ready::{Asked, Ready, ReadyFiles};
 use splice::Pipes;
 
@@ -277,6 +277,7 @@ async fn begin<R: Runtime>(context: &Context<R>, key: &Key) -> Result<Partial, W
 
 /// The system has no descriptor left: all that is only kept for speed goes, here and at the other workers.
 async fn exhausted<R: Runtime>(context: &Context<R>) {
+    context.shared.sets.close_idle();
     context.shared.descriptors.budget().alarm();
     R::sleep(EXHAUSTED).await;
 }

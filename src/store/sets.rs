@@ -1,13 +1,17 @@
 //! Index sets: files that belong together, of which no client may see two states of the origin.
 //!
-//! A *generation* holds the members of a set as they were together at the origin, each open, so that it stays readable
-//! whatever happens to the names. A set has a current generation; a client is pinned to the one it began with, and
-//! begins anew when it asks for a member a second time. Who is who is told by the connection, and, where that is new,
-//! by the address for a short time.
+//! A *generation* holds the members of a set as they were together at the origin. A set has a current generation; a
+//! client is pinned to the one it began with, and begins anew when it asks for a member a second time. Who is who is
+//! told by the connection, and, where that is new, by the address for a short time.
+//!
+//! A set takes its place with the first member that a client gets of it: names that the origin does not have take none.
+//! A set with live pins keeps its place, unless one client address alone holds more than its share of them.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod pins;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -15,20 +19,22 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::key::Key;
 use crate::rt::mailbox::{Waiter, Waiters};
+pub use pins::Who;
+use pins::{Pin, Pins, SHARE};
 
-/// Sets at a time. One that nobody has asked about for longest goes when there is another.
+/// Sets at a time.
 const SETS: usize = 256;
 /// Members of a generation. A distribution with all its languages and architectures has some hundred.
 const MEMBERS: usize = 256;
-/// Generations of a set that clients may still be pinned to. The oldest loses its members when there are more.
+/// Generations of a set that clients may still be pinned to. Where the origin has changed more often than that while
+/// they were, the one whose clients have been silent for longest loses its members.
 const GENERATIONS: usize = 64;
-/// Pins at a time, over all sets.
-const PINS: usize = 16_384;
-/// How long a new connection of the same address counts as the same client, from its last request on. Package
-/// managers open several connections, or one for each file, within seconds.
-const SAME_ADDRESS: Duration = Duration::from_secs(30);
-/// How long the silence of a connection may last before it is another's. Longer than connections may idle.
-const SAME_CONNECTION: Duration = Duration::from_secs(600);
+/// Sets that are asked about for the first time are counted anew after so many.
+const FORMING: usize = 64;
+/// After the second time in a row that an origin has contradicted itself, so long nobody looks for a new generation;
+/// twice as long each time after that, up to the other.
+const REST: Duration = Duration::from_secs(1);
+const MOST_REST: Duration = Duration::from_secs(16);
 
 /// Which set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,23 +45,6 @@ pub struct SetId {
     pub root: String,
 }
 
-/// Whose request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Who(pub SocketAddr);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Name {
-    Connection(SocketAddr),
-    Address(IpAddr),
-}
-
-impl Who {
-    /// What this client may be known by, the surest first, and how long.
-    fn names(self) -> [(Name, Duration); 2] {
-        [(Name::Connection(self.0), SAME_CONNECTION), (Name::Address(self.0.ip()), SAME_ADDRESS)]
-    }
-}
-
 /// All sets, and who is pinned to what. `M` is what is held of a member.
 #[derive(Debug)]
 pub struct Sets<M> {
@@ -64,22 +53,19 @@ pub struct Sets<M> {
 
 #[derive(Debug)]
 struct Table<M> {
+    /// Those that have a place, and when they were last asked about.
     sets: HashMap<SetId, (Arc<Set<M>>, Instant)>,
-    pins: HashMap<(Name, SetId), Pin<M>>,
-}
-
-#[derive(Debug)]
-struct Pin<M> {
-    generation: Arc<Generation<M>>,
-    /// Members that the client has had of it.
-    seen: HashSet<Key>,
-    used: Instant,
+    /// Those that somebody asks about, without a place.
+    forming: HashMap<SetId, Weak<Set<M>>>,
+    pins: Pins<M>,
 }
 
 /// Members as they were together at the origin.
 #[derive(Debug)]
 pub struct Generation<M> {
     members: Mutex<BTreeMap<Key, M>>,
+    /// When a client last had one of them.
+    used: Mutex<Instant>,
 }
 
 /// One set.
@@ -92,7 +78,7 @@ pub struct Set<M> {
 struct State<M> {
     current: Option<Arc<Generation<M>>>,
     /// Those before it, the newest last.
-    earlier: VecDeque<Weak<Generation<M>>>,
+    earlier: Vec<Weak<Generation<M>>>,
     /// Somebody asks the origin about it.
     busy: bool,
     waiters: Waiters,
@@ -100,6 +86,8 @@ struct State<M> {
     failed: Option<(Instant, Error)>,
     /// Since when what the origin has does not fit together.
     unfit: Option<Instant>,
+    /// How often in a row the origin has contradicted itself, and when the last time was.
+    unsettled: Option<(u32, Instant)>,
 }
 
 /// The right to ask the origin about a set, for one at a time. Given back on drop.
@@ -108,7 +96,8 @@ pub struct Turn<M>(Arc<Set<M>>);
 
 impl<M> Default for Sets<M> {
     fn default() -> Self {
-        Self { table: Mutex::new(Table { sets: HashMap::new(), pins: HashMap::new() }) }
+        let table = Table { sets: HashMap::new(), forming: HashMap::new(), pins: Pins::default() };
+        Self { table: Mutex::new(table) }
     }
 }
 
@@ -117,62 +106,107 @@ impl<M: Clone> Sets<M> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The set of this name.
+    /// The set of this name. A new one has no place yet.
     pub fn get(&self, id: &SetId) -> Arc<Set<M>> {
-        let (mut table, now) = (self.table(), Instant::now());
+        let mut table = self.table();
         if let Some((set, used)) = table.sets.get_mut(id) {
-            *used = now;
+            *used = Instant::now();
             return Arc::clone(set);
         }
-        if table.sets.len() >= SETS {
-            let oldest = table.sets.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| id.clone());
-            table.sets.retain(|id, _| Some(id) != oldest.as_ref());
-            table.pins.retain(|(_, id), _| Some(id) != oldest.as_ref());
+        if let Some(set) = table.forming.get(id).and_then(Weak::upgrade) {
+            return set;
+        }
+        if table.forming.len() % FORMING == FORMING - 1 {
+            table.forming.retain(|_, set| set.strong_count() > 0);
         }
         let set = Arc::new(Set::default());
-        table.sets.insert(id.clone(), (Arc::clone(&set), now));
+        table.forming.insert(id.clone(), Arc::downgrade(&set));
         set
     }
 
     /// The generation that this client is to see, unless it begins anew: it is not known, or has had this member.
     pub fn pinned(&self, who: Who, id: &SetId, key: &Key) -> Option<Arc<Generation<M>>> {
-        let (table, now) = (self.table(), Instant::now());
-        let pin = table.pin(who, id, now)?;
+        let table = self.table();
+        let pin = table.pins.get(who, id, Instant::now())?;
         (!pin.seen.contains(key)).then(|| Arc::clone(&pin.generation))
     }
 
-    /// The client gets `key` from this generation. If it `begins`, what it has had before does not count any more.
-    pub fn pin(&self, who: Who, id: &SetId, key: &Key, generation: &Arc<Generation<M>>, begins: bool) {
+    /// The members that this client has had of the generation that it is pinned to.
+    pub fn seen(&self, who: Who, id: &SetId) -> HashSet<Key> {
+        let table = self.table();
+        table.pins.get(who, id, Instant::now()).map(|pin| pin.seen.clone()).unwrap_or_default()
+    }
+
+    /// The client gets `key` from this generation of the set. If it `begins`, what it has had before does not count any
+    /// more. Where there is no room for the set or the client, nothing is remembered.
+    pub fn pin(
+        &self,
+        who: Who,
+        id: &SetId,
+        key: &Key,
+        (set, generation): (&Arc<Set<M>>, &Arc<Generation<M>>),
+        begins: bool,
+    ) {
         let (mut table, now) = (self.table(), Instant::now());
-        let known = table.pin(who, id, now).filter(|pin| !begins && Arc::ptr_eq(&pin.generation, generation));
+        generation.note_use(now);
+        if !table.has_place(id, set, now) {
+            return;
+        }
+        let goes_on = |pin: &&Pin<M>| !begins && Arc::ptr_eq(&pin.generation, generation);
+        let known = table.pins.get(who, id, now).filter(goes_on);
         let mut seen = known.map(|pin| pin.seen.clone()).unwrap_or_default();
         seen.insert(key.clone());
-        table.make_room(now);
-        for (name, _) in who.names() {
-            let pin = Pin { generation: Arc::clone(generation), seen: seen.clone(), used: now };
-            table.pins.insert((name, id.clone()), pin);
-        }
+        table.pins.put(who, id, generation, &seen, now);
+    }
+
+    /// The client, pinned to one generation, goes on with another in which all that it has had is the same.
+    pub fn carry(&self, who: Who, id: &SetId, from: &Arc<Generation<M>>, to: &Arc<Generation<M>>) {
+        self.table().pins.carry(who, id, from, to);
+    }
+
+    /// Closes what is kept open for clients that do not go on: descriptors have run out.
+    pub fn close_idle(&self) {
+        self.table().pins.purge(Instant::now());
     }
 }
 
 impl<M> Table<M> {
-    fn pin(&self, who: Who, id: &SetId, now: Instant) -> Option<&Pin<M>> {
-        who.names().into_iter().find_map(|(name, time)| {
-            let pin = self.pins.get(&(name, id.clone()))?;
-            (now.saturating_duration_since(pin.used) < time).then_some(pin)
-        })
+    /// Has the set a place, or gets one now?
+    fn has_place(&mut self, id: &SetId, set: &Arc<Set<M>>, now: Instant) -> bool {
+        if let Some((known, used)) = self.sets.get_mut(id) {
+            *used = now;
+            return Arc::ptr_eq(known, set);
+        }
+        if self.sets.len() >= SETS {
+            let Some(gone) = self.dispensable(now) else { return false };
+            self.sets.remove(&gone);
+            self.pins.forget(&gone);
+        }
+        self.forming.remove(id);
+        self.sets.insert(id.clone(), (Arc::clone(set), now));
+        true
     }
 
-    /// Drops pins that are too old, or, where there are too many, those that are older than others.
-    fn make_room(&mut self, now: Instant) {
-        let mut time = SAME_CONNECTION;
-        while self.pins.len() + 2 > PINS {
-            self.pins.retain(|(name, _), pin| {
-                let most = if matches!(name, Name::Address(_)) { time.min(SAME_ADDRESS) } else { time };
-                now.saturating_duration_since(pin.used) < most
-            });
-            time /= 2;
+    /// The set to do without: of those that no client goes on with, or else of those that only the address with the
+    /// most goes on with, the one that was asked about longest ago. `None`: all are needed.
+    fn dispensable(&self, now: Instant) -> Option<SetId> {
+        let holders = self.pins.holders(now);
+        let oldest = |which: &dyn Fn(Option<&Option<IpAddr>>) -> bool| {
+            let sets = self.sets.iter().filter(|(id, _)| which(holders.get(id)));
+            sets.min_by_key(|(_, (_, used))| *used).map(|(id, _)| id.clone())
+        };
+        if let Some(unheld) = oldest(&|holder| holder.is_none()) {
+            return Some(unheld);
         }
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for holder in holders.values().flatten() {
+            *counts.entry(*holder).or_default() += 1;
+        }
+        let (greediest, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        if count <= SETS / SHARE {
+            return None;
+        }
+        oldest(&|holder| holder == Some(&Some(greediest)))
     }
 }
 
@@ -180,11 +214,12 @@ impl<M> Default for Set<M> {
     fn default() -> Self {
         let state = State {
             current: None,
-            earlier: VecDeque::new(),
+            earlier: Vec::new(),
             busy: false,
             waiters: Waiters::default(),
             failed: None,
             unfit: None,
+            unsettled: None,
         };
         Self { state: Mutex::new(state) }
     }
@@ -230,6 +265,22 @@ impl<M: Clone> Set<M> {
         self.state().unfit.is_some_and(|since| since.elapsed() >= time)
     }
 
+    /// The origin contradicts itself: nothing comes together.
+    pub fn note_unsettled(&self) {
+        let mut state = self.state();
+        let times = state.unsettled.map_or(0, |(times, _)| times);
+        state.unsettled = Some((times.saturating_add(1), Instant::now()));
+    }
+
+    /// Is it of no use to look for a new generation, because none has come together lately?
+    pub fn rests(&self) -> bool {
+        let state = self.state();
+        state.unsettled.is_some_and(|(times, at)| {
+            let rest = REST.saturating_mul(1 << times.saturating_sub(2).min(16)).min(MOST_REST);
+            times > 1 && at.elapsed() < rest
+        })
+    }
+
     /// How the origin failed, if it did since.
     pub fn failed_since(&self, time: Instant) -> Option<Error> {
         self.state().failed.as_ref().filter(|(at, _)| *at > time).map(|(_, error)| error.clone())
@@ -240,13 +291,17 @@ impl<M: Clone> Turn<M> {
     /// From now on clients that begin get this.
     pub fn switch(&self, generation: Arc<Generation<M>>) {
         let mut state = self.0.state();
+        state.unsettled = None;
         if let Some(earlier) = state.current.replace(generation) {
-            state.earlier.push_back(Arc::downgrade(&earlier));
+            state.earlier.push(Arc::downgrade(&earlier));
         }
         state.earlier.retain(|earlier| earlier.strong_count() > 0);
         while state.earlier.len() > GENERATIONS {
-            if let Some(oldest) = state.earlier.pop_front().and_then(|oldest| oldest.upgrade()) {
-                oldest.members().clear();
+            let used = |earlier: &Weak<Generation<M>>| earlier.upgrade().map(|earlier| earlier.last_use());
+            let silent = state.earlier.iter().enumerate().min_by_key(|(_, earlier)| used(earlier));
+            let Some((at, _)) = silent else { return };
+            if let Some(silent) = state.earlier.remove(at).upgrade() {
+                silent.members().clear();
             }
         }
     }
@@ -265,10 +320,20 @@ impl<M> Drop for Turn<M> {
     }
 }
 
+impl<M> Generation<M> {
+    fn note_use(&self, now: Instant) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
 impl<M: Clone> Generation<M> {
     /// One with these members.
     pub fn new(members: BTreeMap<Key, M>) -> Arc<Self> {
-        Arc::new(Self { members: Mutex::new(members) })
+        Arc::new(Self { members: Mutex::new(members), used: Mutex::new(Instant::now()) })
+    }
+
+    fn last_use(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn members(&self) -> MutexGuard<'_, BTreeMap<Key, M>> {
@@ -305,78 +370,4 @@ impl<M: Clone> Generation<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(name: &str) -> Key {
-        Key::beneath("", name).unwrap()
-    }
-
-    fn id(root: &str) -> SetId {
-        SetId { rule: 0, root: root.to_owned() }
-    }
-
-    fn who(port: u16) -> Who {
-        Who(SocketAddr::from(([10, 0, 0, 1], port)))
-    }
-
-    fn generation(members: &[(&str, u8)]) -> Arc<Generation<u8>> {
-        Generation::new(members.iter().map(|&(name, value)| (key(name), value)).collect())
-    }
-
-    #[test]
-    fn a_client_stays_with_its_generation_until_it_asks_for_a_member_again() {
-        let sets = Sets::default();
-        let old = generation(&[("a", 1), ("b", 1)]);
-        assert!(sets.pinned(who(1), &id("x"), &key("a")).is_none());
-        sets.pin(who(1), &id("x"), &key("a"), &old, true);
-        let pinned = |port, name: &str| sets.pinned(who(port), &id("x"), &key(name));
-        assert!(Arc::ptr_eq(&pinned(1, "b").unwrap(), &old));
-        assert!(pinned(1, "a").is_none());
-        sets.pin(who(1), &id("x"), &key("b"), &old, false);
-        assert!(pinned(1, "a").is_none() && pinned(1, "b").is_none() && pinned(1, "c").is_some());
-        // Anew: what was had before counts no more.
-        sets.pin(who(1), &id("x"), &key("a"), &old, true);
-        assert!(pinned(1, "b").is_some());
-        assert!(sets.pinned(who(1), &id("y"), &key("b")).is_none());
-    }
-
-    #[test]
-    fn a_connection_goes_before_its_address_and_a_new_one_is_taken_for_the_same_client() {
-        let sets = Sets::default();
-        let (old, new) = (generation(&[]), generation(&[]));
-        sets.pin(who(1), &id("x"), &key("a"), &old, true);
-        sets.pin(who(2), &id("x"), &key("a"), &new, true);
-        let pinned = |port, name: &str| sets.pinned(who(port), &id("x"), &key(name));
-        assert!(Arc::ptr_eq(&pinned(1, "b").unwrap(), &old));
-        assert!(Arc::ptr_eq(&pinned(2, "b").unwrap(), &new));
-        assert!(Arc::ptr_eq(&pinned(3, "b").unwrap(), &new));
-        assert!(pinned(3, "a").is_none());
-        let later = Instant::now() + SAME_ADDRESS;
-        assert!(sets.table().pin(who(3), &id("x"), later).is_none());
-        assert!(sets.table().pin(who(1), &id("x"), later).is_some());
-    }
-
-    #[test]
-    fn sets_pins_and_generations_are_bounded() {
-        let sets = Sets::default();
-        for number in 0..SETS + 10 {
-            sets.get(&id(&number.to_string()));
-        }
-        assert_eq!(sets.table().sets.len(), SETS);
-        let old = generation(&[]);
-        for port in 0..20_000 {
-            sets.pin(who(port), &id("x"), &key("a"), &old, true);
-        }
-        assert!(sets.table().pins.len() <= PINS);
-        let set = Arc::new(Set::default());
-        let turn = Turn(Arc::clone(&set));
-        let all: Vec<_> = (0..GENERATIONS + 3).map(|_| generation(&[("a", 1)])).collect();
-        for generation in &all {
-            turn.switch(Arc::clone(generation));
-        }
-        let full = all.iter().filter(|generation| generation.get(&key("a")).is_some()).count();
-        assert_eq!(full, GENERATIONS + 1);
-        assert!(set.is_current(all.last().unwrap()));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::sandbox::Limit;
 use crate::support::{Client, Gate, Io, Launch, Origin, Reply, Response, Server, on_both, wait_until};
 
 on_both!(
@@ -29,6 +30,15 @@ on_both!(
     an_origin_that_changes_file_by_file_is_waited_for,
     a_rebuilt_pkgsrc_package_is_dropped_when_the_index_changes,
     a_large_member_streams_to_the_first_client,
+    machines_with_the_same_files_and_other_validators_are_one_state,
+    machines_in_different_states_are_never_mixed,
+    machines_in_different_states_give_a_new_client_no_mix,
+    requests_for_names_that_do_not_exist_do_not_end_what_another_client_has_begun,
+    requests_for_many_sets_do_not_end_what_another_client_has_begun,
+    an_origin_that_changes_often_does_not_end_what_a_client_has_begun,
+    many_index_files_leave_descriptors_for_others,
+    a_member_that_somebody_has_replaced_on_the_disk_is_asked_for_again,
+    a_set_without_anchors_is_checked_several_files_at_a_time,
 );
 
 /// What an origin serves: all its index files are of one state, which changes at once.
@@ -537,4 +547,238 @@ fn a_large_member_streams_to_the_first_client(io: Io) {
     client.finish(&mut response);
     response.expect(200, b"firstlater");
     wait_until("it is a file", || server.path(PACKAGES.trim_start_matches('/')).exists());
+}
+
+/// Two machines behind one name, which answer in turn. Each has its own tags, and its own state.
+#[derive(Clone, Default)]
+struct Twins {
+    states: Arc<[AtomicU64; 2]>,
+    /// Requests with bodies in their answers.
+    sent: Arc<AtomicUsize>,
+}
+
+impl Twins {
+    fn say(&self, one: u64, other: u64) {
+        for (state, now) in self.states.iter().zip([one, other]) {
+            state.store(now, Ordering::SeqCst);
+        }
+    }
+
+    /// The tags are of the machine, or there are only dates, which differ as well.
+    fn origin(&self, dates: bool) -> Origin {
+        let (theirs, turns) = (self.clone(), AtomicUsize::new(0));
+        Origin::start(move |request, reply| {
+            let machine = turns.fetch_add(1, Ordering::SeqCst) % 2;
+            let state = theirs.states[machine].load(Ordering::SeqCst);
+            let (field, value) = if dates {
+                ("Last-Modified", format!("Sat, 16 May 2015 20:31:{:02} GMT", 10 * machine + state as usize))
+            } else {
+                ("ETag", format!("\"{machine}-{state}\""))
+            };
+            let asked = request.field(if dates { "If-Modified-Since" } else { "If-None-Match" });
+            if asked
+                .is_some_and(|asked| asked == value || !dates && asked.split(", ").any(|tag| tag == value))
+            {
+                reply.write(format!("HTTP/1.1 304 Not Modified\r\n{field}: {value}\r\n\r\n"));
+                return;
+            }
+            theirs.sent.fetch_add(1, Ordering::SeqCst);
+            let body = States::body(&request.target, state);
+            reply.answer("200 OK", &format!("{field}: {value}\r\n"), &body);
+        })
+    }
+}
+
+fn machines_with_the_same_files_and_other_validators_are_one_state(io: Io) {
+    for (preset, paths) in [
+        ("apt", &[IN_RELEASE, PACKAGES, SOURCES][..]),
+        ("pkgsrc", &["/All/pkg_summary.gz", "/All/pkg_summary.xz", "/All/pkg_summary.bz2"]),
+    ] {
+        for dates in [false, true] {
+            let twins = Twins::default();
+            let origin = twins.origin(dates);
+            let server = launch(io, &origin, preset);
+            // An odd number of clients' requests, and an even one.
+            for count in [2, 3, 2, 3, 2, 3] {
+                let mut client = server.client();
+                assert_eq!(update(&mut client, &paths[..count]), Some(0), "{preset} {dates}");
+            }
+            let (asked, sent) = (origin.count(), twins.sent.load(Ordering::SeqCst));
+            for _ in 0..10 {
+                assert_eq!(update(&mut server.client(), paths), Some(0), "{preset} {dates}");
+            }
+            assert!(origin.count() - asked <= 12, "{} requests for ten clients", origin.count() - asked);
+            if !dates {
+                assert_eq!(twins.sent.load(Ordering::SeqCst), sent, "unchanged files were sent again");
+            }
+        }
+    }
+}
+
+fn machines_in_different_states_are_never_mixed(io: Io) {
+    for (preset, paths) in [
+        ("apt", &[IN_RELEASE, PACKAGES, SOURCES, TRANSLATION][..]),
+        ("pkgsrc", &["/All/pkg_summary.gz", "/All/pkg_summary.xz", "/All/pkg_summary.bz2"]),
+    ] {
+        // What all have had of one state before.
+        let twins = Twins::default();
+        let origin = twins.origin(false);
+        let server = launch(io, &origin, preset);
+        assert_eq!(update(&mut server.client(), paths), Some(0));
+        let mut begun = server.client();
+        assert_eq!(state(&begun.get(paths[0])), 0);
+        twins.say(0, 1);
+        let asked = origin.count();
+        for _ in 0..12 {
+            assert_eq!(update(&mut server.client(), paths), Some(0), "{preset}");
+        }
+        // One who has begun goes on, and is never sent away.
+        assert!(paths[1..].iter().all(|path| state(&begun.get(path)) == 0));
+        assert!(origin.count() - asked <= 60, "{} requests for twelve clients", origin.count() - asked);
+        twins.say(1, 1);
+        wait_until("the machines are one again", || update(&mut server.client(), paths) == Some(1));
+    }
+}
+
+fn machines_in_different_states_give_a_new_client_no_mix(io: Io) {
+    for paths in [
+        &[IN_RELEASE, PACKAGES][..],
+        &[IN_RELEASE, PACKAGES, SOURCES],
+        &[PACKAGES, SOURCES, TRANSLATION, IN_RELEASE],
+    ] {
+        let twins = Twins::default();
+        twins.say(1, 2);
+        let origin = twins.origin(false);
+        let server = launch(io, &origin, "apt");
+        for _ in 0..6 {
+            // Begin again, or all of one state.
+            update(&mut server.client(), paths);
+        }
+        twins.say(2, 2);
+        wait_until("the machines are one again", || update(&mut server.client(), paths) == Some(2));
+    }
+}
+
+/// A client of another address than those of `Server::client`.
+fn client_from(server: &Server, host: u8) -> Client {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+    socket.connect(&server.addr().into()).unwrap();
+    Client::over(socket.into())
+}
+
+/// One client has begun with the first state; another does what it likes; then the origin changes.
+fn undisturbed_by(io: Io, disturb: impl Fn(&mut Client, &States)) {
+    const REPOMD: &str = "/el9/repodata/repomd.xml";
+    const PRIMARY: &str = "/el9/repodata/primary.xml.gz";
+    let states = States::default();
+    let theirs = states.clone();
+    let origin = Origin::start(move |request, reply| {
+        if request.target.starts_with("/none") {
+            return reply.answer("404 Not Found", "", b"no such file");
+        }
+        theirs.serve(request, reply);
+    });
+    let server = launch(io, &origin, "rpm");
+    assert_eq!(update(&mut client_from(&server, 2), &[REPOMD, PRIMARY]), Some(0));
+    let mut begun = client_from(&server, 3);
+    assert_eq!(state(&begun.get(REPOMD)), 0);
+    disturb(&mut client_from(&server, 4), &states);
+    states.next();
+    assert_eq!(update(&mut client_from(&server, 4), &[REPOMD, PRIMARY]), Some(states.now()));
+    assert_eq!(state(&begun.get(PRIMARY)), 0);
+}
+
+fn requests_for_names_that_do_not_exist_do_not_end_what_another_client_has_begun(io: Io) {
+    undisturbed_by(io, |other, _| {
+        for number in 0..320 {
+            assert_eq!(other.get(&format!("/none{number}/repodata/repomd.xml")).status, 404);
+        }
+    });
+}
+
+fn requests_for_many_sets_do_not_end_what_another_client_has_begun(io: Io) {
+    undisturbed_by(io, |other, _| {
+        for number in 0..320 {
+            assert_eq!(state(&other.get(&format!("/some{number}/repodata/repomd.xml"))), 0);
+        }
+    });
+}
+
+fn an_origin_that_changes_often_does_not_end_what_a_client_has_begun(io: Io) {
+    undisturbed_by(io, |other, states| {
+        for _ in 0..40 {
+            states.next();
+            update(other, &["/el9/repodata/repomd.xml", "/el9/repodata/primary.xml.gz"]);
+        }
+    });
+}
+
+/// Index files of four sets without anchors, by the names that a client asks for.
+fn many_members() -> Vec<String> {
+    let name = |number: usize| format!("/debian/dists/d{}/main/i18n/Translation-x{number}.xz", number % 4);
+    (0..320).map(name).collect()
+}
+
+fn many_index_files_leave_descriptors_for_others(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = Launch::new(io, &origin)
+        .args(["--preset", "apt", "--workers", "1"])
+        .limit(Limit::Descriptors(256, 256))
+        .start();
+    let mut client = server.client();
+    for path in many_members() {
+        assert_eq!(state(&client.get(&path)), 0, "{path}");
+    }
+    wait_until("they are closed", || server.descriptors() < 200);
+    // A miss, and what was asked for before.
+    server.get("/debian/pool/main/a.deb").expect(200, &States::body("/debian/pool/main/a.deb", 0));
+    states.next();
+    for path in many_members().iter().take(50) {
+        let response = server.client().get(path);
+        assert!(response.status == 503 || state(&response) <= 1, "{path}");
+    }
+    server.get("/debian/pool/main/b.deb").expect(200, &States::body("/debian/pool/main/b.deb", 1));
+}
+
+fn a_member_that_somebody_has_replaced_on_the_disk_is_asked_for_again(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    let mut begun = server.client();
+    assert_eq!(state(&begun.get(IN_RELEASE)), 0);
+    server.expect_cached(PACKAGES.trim_start_matches('/'), &States::body(PACKAGES, 0));
+    std::fs::remove_file(server.path(PACKAGES.trim_start_matches('/'))).unwrap();
+    assert_eq!(state(&begun.get(PACKAGES)), 0);
+    std::fs::remove_file(server.path(IN_RELEASE.trim_start_matches('/'))).unwrap();
+    server.put(PACKAGES.trim_start_matches('/'), b"state 9 of what the operator has put here");
+    assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+}
+
+fn a_set_without_anchors_is_checked_several_files_at_a_time(io: Io) {
+    let (states, busy, most) =
+        (States::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (theirs, now, high, slow) =
+        (states.clone(), busy, Arc::clone(&most), Arc::new(AtomicBool::new(false)));
+    let is_slow = Arc::clone(&slow);
+    let origin = Origin::start(move |request, reply| {
+        high.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        if is_slow.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(30));
+        }
+        now.fetch_sub(1, Ordering::SeqCst);
+        theirs.serve(request, reply);
+    });
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    let paths: Vec<_> = many_members().into_iter().filter(|path| path.contains("/d0/")).take(40).collect();
+    for path in &paths[..39] {
+        assert_eq!(state(&client.get(path)), 0);
+    }
+    slow.store(true, Ordering::SeqCst);
+    assert_eq!(state(&client.get(&paths[39])), 0);
+    let most = most.load(Ordering::SeqCst);
+    assert!((4..=16).contains(&most), "{most} at a time");
 }

@@ -102,7 +102,7 @@ pub fn decode(record: &[u8]) -> Option<Record> {
         let name = rest.line().filter(|name| !name.is_empty() && !name.contains(&b':'))?;
         fields.push(name, rest.line()?);
     }
-    let head = StoredHead { status, reason, fields, times, variant, invalid };
+    let head = StoredHead { status, reason, fields, times, variant, invalid, other_tags: Vec::new() };
     rest.0.is_empty().then_some(Record { head, body, key })
 }
 
@@ -186,6 +186,7 @@ mod tests {
                 times: Times { asked, came },
                 variant: Variant(variant.into_iter().map(|(n, v)| (n, v.map(String::into_bytes))).collect()),
                 invalid,
+                other_tags: Vec::new(),
             }
         }
     }

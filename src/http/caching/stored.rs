@@ -13,6 +13,9 @@ const NOT_KEPT: [&str; 3] = ["content-length", "server", "proxy-authentication-i
 /// Fields that describe the body that is kept, so a 304 does not change them (RFC 9111 section 3.2).
 const OF_THE_BODY: [&str; 3] = ["content-encoding", "content-range", "content-length"];
 
+/// Tags remembered beside the newest. More machines than that behind one name need not be told apart.
+const OTHER_TAGS: usize = 3;
+
 /// When an answer was asked for and when it came, in seconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Times {
@@ -37,6 +40,9 @@ pub struct StoredHead {
     pub variant: Variant,
     /// An unsafe request has been there since (RFC 9111 section 4.4): it is to be checked.
     pub invalid: bool,
+    /// Other entity tags that the origin has given to the same bytes: its machines need not agree on them. Remembered
+    /// by this process only.
+    pub other_tags: Vec<Box<[u8]>>,
 }
 
 impl StoredHead {
@@ -60,7 +66,15 @@ impl StoredHead {
             fields.remove("date");
             fields.push(b"Date", &date::format(times.came));
         }
-        Self { status: answer.status, reason: answer.reason.clone(), fields, times, variant, invalid: false }
+        Self {
+            status: answer.status,
+            reason: answer.reason.clone(),
+            fields,
+            times,
+            variant,
+            invalid: false,
+            other_tags: Vec::new(),
+        }
     }
 
     /// What can be said of a file of which nothing is known but its date: always to be checked.
@@ -75,6 +89,7 @@ impl StoredHead {
             times: Times::default(),
             variant: Variant::default(),
             invalid: true,
+            other_tags: Vec::new(),
         }
     }
 
@@ -106,7 +121,10 @@ impl StoredHead {
     /// Is this 304 about this answer (RFC 9111 section 4.3.4)? One that names another tag is not.
     pub fn is_meant_by(&self, not_modified: &Fields) -> bool {
         match (not_modified.get("etag"), self.etag()) {
-            (Some(told), Some(kept)) => opaque(told) == opaque(kept),
+            (Some(told), Some(kept)) => {
+                let mut others = self.other_tags.iter();
+                opaque(told) == opaque(kept) || others.any(|tag| opaque(told) == opaque(tag))
+            }
             _ => true,
         }
     }
@@ -152,7 +170,33 @@ impl StoredHead {
         for (name, value) in news.fields.iter().filter(|(name, _)| !is_of_body(name)) {
             fields.push(name, value);
         }
-        Self { fields, times, invalid: false, ..self.clone() }
+        let updated = Self { fields, times, invalid: false, ..self.clone() };
+        updated.with_tags_of(self).unwrap_or(updated)
+    }
+
+    /// The head of the same bytes with all tags that both are known by, if that is more.
+    #[must_use]
+    pub fn with_tags_of(&self, other: &Self) -> Option<Self> {
+        let own = self.etag()?;
+        let mut tags: Vec<Box<[u8]>> = Vec::new();
+        let theirs = other.etag().into_iter().chain(other.other_tags.iter().map(|tag| &**tag));
+        for tag in theirs.chain(self.other_tags.iter().map(|tag| &**tag)) {
+            if opaque(tag) != opaque(own) && tags.iter().all(|known| opaque(known) != opaque(tag)) {
+                tags.push(tag.into());
+            }
+        }
+        tags.truncate(OTHER_TAGS);
+        (tags != self.other_tags).then(|| Self { other_tags: tags, ..self.clone() })
+    }
+
+    /// The tags that the origin may vouch for it by, for If-None-Match (RFC 9110 section 13.1.2).
+    pub fn tags(&self) -> Option<Vec<u8>> {
+        let mut tags = self.etag()?.to_vec();
+        for tag in &self.other_tags {
+            tags.extend_from_slice(b", ");
+            tags.extend_from_slice(tag);
+        }
+        Some(tags)
     }
 
     /// The same, to be checked before it is used.
@@ -262,6 +306,24 @@ mod tests {
         }
         assert!(stored(&[("ETag", "\"a\"")]).is_meant_by(&Fields::new()));
         assert!(stored(&[]).is_meant_by(&Fields::from_iter([("ETag", "\"b\"")])));
+    }
+
+    #[test]
+    fn rfc9110_13_1_2_tags_of_the_same_bytes_are_asked_with_together_and_each_vouches() {
+        let (one, other) = (stored(&[("ETag", "\"a\"")]), stored(&[("ETag", "\"b\"")]));
+        let both = other.with_tags_of(&one).unwrap();
+        assert_eq!(both.tags().unwrap(), b"\"b\", \"a\"");
+        assert!(both.with_tags_of(&one).is_none() && both.with_tags_of(&other).is_none());
+        let told = |tag: &str| Fields::from_iter([("ETag", tag)]);
+        assert!(both.is_meant_by(&told("\"a\"")) && both.is_meant_by(&told("\"b\"")));
+        assert!(!both.is_meant_by(&told("\"c\"")));
+        let vouched = both.updated(&told("\"a\""), NOW, false);
+        assert_eq!(vouched.tags().unwrap(), b"\"a\", \"b\"");
+        let many = (0..9).fold(one, |head, number| {
+            stored(&[("ETag", &format!("\"{number}\""))]).with_tags_of(&head).unwrap()
+        });
+        assert_eq!(many.tags().unwrap(), b"\"8\", \"7\", \"6\", \"5\"");
+        assert!(stored(&[]).with_tags_of(&many).is_none() && stored(&[]).tags().is_none());
     }
 
     #[test]

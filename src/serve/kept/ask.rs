@@ -11,6 +11,7 @@ use super::super::rebuilt::{self, Replaced};
 use super::super::redirect::{self, Follow};
 use super::super::resume::{Rest, Start};
 use super::super::storable::{coding_is_in_name, contradicts_name};
+use super::super::Shared;
 use super::{Body, Kept, Wanted, may_use};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::storable::{NotKept, is_useful, may_keep};
@@ -19,6 +20,7 @@ use crate::http::caching::vary::Variant;
 use crate::http::date;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
+use crate::key::Key;
 use crate::outcome::{self, Outcome, Why};
 use crate::rt::{Runtime, blocking};
 use crate::store::Store;
@@ -139,16 +141,26 @@ pub(super) async fn update<R: Runtime>(
     head: StoredHead,
     checked: Option<Instant>,
 ) -> Kept {
-    let shared = &wanted.exchange.context.shared;
+    with_head(&wanted.exchange.context.shared, wanted.key, kept, head, checked).await
+}
+
+/// The same, for what no request is about.
+pub(super) async fn with_head(
+    shared: &Arc<Shared>,
+    key: &Key,
+    kept: Kept,
+    head: StoredHead,
+    checked: Option<Instant>,
+) -> Kept {
     let head = Arc::new(head);
     let checked = checked.or(kept.checked);
     match kept.body {
         Body::Memory(_) => {
-            shared.store.memory.update(wanted.key, &kept.head, Arc::clone(&head), checked);
-            shared.store.documents.update(wanted.key, &head);
+            shared.store.memory.update(key, &kept.head, Arc::clone(&head), checked);
+            shared.store.documents.update(key, &head);
         }
         Body::File(ref entry) | Body::Document(ref entry) => {
-            let (theirs, key, new) = (Arc::clone(shared), wanted.key.clone(), Arc::clone(&head));
+            let (theirs, key, new) = (Arc::clone(shared), key.clone(), Arc::clone(&head));
             let of = Arc::clone(entry);
             let write = move || {
                 let heads = &theirs.store.heads;

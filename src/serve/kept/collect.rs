@@ -2,17 +2,19 @@
 //!
 //! A member that stayed the same from before the others came until after that was there with all of them at one time.
 //! So it is enough to ask at the end about those that tell of every change, the anchors, where a set has such;
-//! without them it takes all.
+//! without them it takes all. One of them is asked about once more: where two machines answer in turn, the second
+//! answer is the other one's. An origin whose members go back to what they were before is several machines in different
+//! states, of which no generation can be made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::{Context, Exchange, LOOKS};
 use super::ask::{self, Asked};
-use super::set::{Member, What};
-use super::{Body, Kept, Wanted, find};
+use super::member::{self, Member, Named, Print, What, is_same};
+use super::{Kept, Wanted, find};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
@@ -22,12 +24,14 @@ use crate::index::release;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::preset::Place;
+use crate::rt::gather::gather;
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, blocking, spawn_guarded};
 use crate::store::inflight;
 use crate::store::sets::{Generation, Set, Turn};
-use crate::sys::file;
 
+/// Members asked about at a time, each with a place of the worker's at the origin.
+const AT_ONCE: usize = 16;
 /// Rounds after which an origin that changes all the time is left alone.
 const ROUNDS: u32 = 8;
 /// Rounds that find what does not fit together.
@@ -37,9 +41,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// So long the last state that fits is kept where the origin contradicts itself; then it is taken as it is. Mirrors
 /// that take one file after the other need minutes.
 pub(super) const UNFIT: Duration = Duration::from_secs(600);
-/// Bytes compared at a time.
-const PIECE: usize = 64 * 1024;
-
 /// What is needed to ask about a set, for a client or after it has gone.
 pub(super) struct Errand<R: Runtime> {
     pub(super) context: Rc<Context<R>>,
@@ -70,84 +71,40 @@ impl<R: Runtime> Clone for Errand<R> {
 
 /// A member as the origin has it now.
 pub(super) enum Renewed {
-    /// This.
-    Now(Member),
+    /// What it was.
+    Same(Member),
+    /// Another than before. Its bytes then and now, where they can be read: no descriptor, as there may be many.
+    Other { now: Member, before: Option<Print>, bytes: Option<Print> },
     /// The origin has none, or none that can be kept.
     Gone,
     /// Nobody knows.
     Failed(Error),
 }
 
-/// Are these the same bytes? One that is still on its way is like nothing but itself.
-pub(super) async fn is_same(one: &Member, other: &Member) -> bool {
-    if let (What::Coming(one), What::Coming(other)) = (&one.what, &other.what)
-        && Arc::ptr_eq(one, other)
-    {
-        return true;
-    }
-    let (Some(one), Some(other)) = (come(one).await, come(other).await) else { return false };
-    let (Body::File(a), Body::File(b)) = (&one.body, &other.body) else { return false };
-    if a.info.id == b.info.id || a.info.size != b.info.size {
-        return a.info.id == b.info.id;
-    }
-    if let (Some(a), Some(b)) = (one.head.etag(), other.head.etag()) {
-        return a == b;
-    }
-    // An origin that cannot say whether something has changed sends it anew each time.
-    blocking::run(&blocking::READS, move || same_bytes(&one, &other)).await.unwrap_or(false)
-}
+/// The states that members have been in while a generation comes together.
+#[derive(Default)]
+pub(super) struct Seen(HashMap<Key, Vec<Print>>);
 
-/// The member, as soon as it is there.
-async fn come(member: &Member) -> Option<Arc<Kept>> {
-    match &member.what {
-        What::Whole(kept) => Some(Arc::clone(kept)),
-        What::Coming(fill) => Kept::of_fill(fill, &Waiter::new().ok()?).await.map(Arc::new),
-    }
-}
-
-fn same_bytes(one: &Kept, other: &Kept) -> bool {
-    let (Body::File(one), Body::File(other)) = (&one.body, &other.body) else { return false };
-    let (mut a, mut b) = (vec![0; PIECE], vec![0; PIECE]);
-    let mut at = 0;
-    while at < one.info.size {
-        let Ok(count @ 1..) = file::read_at(&one.file, &mut a, at) else { return false };
-        let mut read = 0;
-        while read < count {
-            match file::read_at(&other.file, &mut b[read..count], at + read as u64) {
-                Ok(more @ 1..) => read += more,
-                Ok(_) | Err(_) => return false,
-            }
+impl Seen {
+    /// It has changed; whether it is what it has been before.
+    fn goes_back(&mut self, key: &Key, before: Option<Print>, now: Option<Print>) -> bool {
+        let states = self.0.entry(key.clone()).or_default();
+        if states.is_empty() {
+            states.extend(before);
         }
-        if a[..count] != b[..count] {
-            return false;
-        }
-        at += count as u64;
-    }
-    true
-}
-
-impl Member {
-    /// Its bytes, where that is known.
-    async fn size(&self) -> Option<u64> {
-        match &self.what {
-            What::Whole(kept) => Some(kept.size()),
-            What::Coming(fill) => fill.answer(&Waiter::new().ok()?).await.ok()?.length,
-        }
+        let is_known = now.is_some_and(|now| states.contains(&now));
+        states.extend(now);
+        is_known
     }
 }
 
 /// The text of a Release file; empty if it cannot be read or is none.
 fn read(kept: &Kept) -> String {
-    let Body::File(entry) = &kept.body else { return String::new() };
-    let mut bytes = vec![0; usize::try_from(entry.info.size).unwrap_or(usize::MAX).min(release::MOST)];
-    let mut at = 0;
-    while at < bytes.len() {
-        match file::read_at(&entry.file, &mut bytes[at..], at as u64) {
-            Ok(count @ 1..) => at += count,
-            Ok(_) | Err(_) => return String::new(),
-        }
+    let mut bytes = vec![0; usize::try_from(kept.size()).unwrap_or(usize::MAX).min(release::MOST)];
+    match kept.read_at(&mut bytes, 0) {
+        Ok(count) if count == bytes.len() => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(_) | Err(_) => String::new(),
     }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl<R: Runtime> Errand<R> {
@@ -186,10 +143,6 @@ impl<R: Runtime> Errand<R> {
         let directives = RequestDirectives { no_cache: true, ..RequestDirectives::default() };
         let wanted =
             Wanted { exchange: &exchange, key, directives, policy: self.policy, arrived: Instant::now() };
-        let now = |kept| {
-            let what = What::Whole(Arc::new(kept));
-            Renewed::Now(Member { target: Arc::clone(&known.target), what })
-        };
         for _ in 0..LOOKS {
             let permit = match self.context.shared.store.inflight.enter(key) {
                 inflight::Turn::Lead(permit) => permit,
@@ -200,13 +153,19 @@ impl<R: Runtime> Errand<R> {
                 inflight::Turn::Full => break,
             };
             let Ok(kept) = find::find(&exchange, key).await else { return Renewed::Gone };
-            return match ask::ask(&wanted, permit, kept).await {
-                Asked::Kept(kept, _) if kept.is_file() => now(kept),
+            let held = self.hold(key, kept.as_ref());
+            let before = known.as_file(kept.as_ref()).await;
+            let renewed = match ask::ask(&wanted, permit, kept).await {
+                Asked::Kept(kept, _) if kept.is_file() => self.renewed(key, known, before, kept).await,
                 Asked::Kept(..) => Renewed::Gone,
                 Asked::Filling { fill, follower, .. } => {
                     drop(follower);
                     fill.left(&waiter).await;
-                    Kept::of_fill(&fill, &waiter).await.map_or(failed(Kind::Abandoned), now)
+                    match Kept::of_fill(&fill, &waiter).await {
+                        // The name leads to this one now.
+                        Some(kept) => return self.renewed(key, known, before, kept).await,
+                        None => failed(Kind::Abandoned),
+                    }
                 }
                 Asked::NotKept(answer, _) if is_origin_failure(answer.status) => {
                     Renewed::Failed(Error::with(Side::Origin, Kind::Unavailable, answer.status))
@@ -214,8 +173,57 @@ impl<R: Runtime> Errand<R> {
                 Asked::NotKept(..) => Renewed::Gone,
                 Asked::Failed(error, _) => Renewed::Failed(error),
             };
+            self.let_go(key, held.as_deref());
+            return renewed;
         }
         failed(Kind::Abandoned)
+    }
+
+    /// What has come for a member: is it what there was `before`?
+    pub(super) async fn renewed(
+        &self,
+        key: &Key,
+        known: &Member,
+        before: Option<Arc<Kept>>,
+        now: Kept,
+    ) -> Renewed {
+        let bytes = Arc::new(now);
+        let same = match &before {
+            Some(before) => is_same(before, &bytes).await,
+            None => known.has_tag_of(&bytes),
+        };
+        let member = |kept: &Kept| {
+            let what = Named::of(kept)?;
+            Some(Member { target: Arc::clone(&known.target), what })
+        };
+        let learnt = match &before {
+            Some(before) if same => member::learn(&self.context.shared, key, &bytes, before).await,
+            Some(_) | None => None,
+        };
+        match member(learnt.as_ref().unwrap_or(&bytes)) {
+            Some(now) if same => Renewed::Same(now),
+            Some(now) => {
+                let print = match &before {
+                    Some(before) => Print::of(before).await,
+                    None => None,
+                };
+                Renewed::Other { now, before: print, bytes: Print::of(&bytes).await }
+            }
+            None => Renewed::Gone,
+        }
+    }
+
+    /// Opens the member of the current generation: its name may lead to another file afterwards. `kept` is what it
+    /// leads to.
+    pub(super) fn hold(&self, key: &Key, kept: Option<&Kept>) -> Option<Arc<Kept>> {
+        member::hold(&self.context.shared, &self.set.current()?, key, kept)
+    }
+
+    /// Its name leads to it still.
+    pub(super) fn let_go(&self, key: &Key, held: Option<&Kept>) {
+        if let (Some(generation), Some(held)) = (self.set.current(), held) {
+            member::let_go(&generation, key, held);
+        }
     }
 
     /// Puts a member that is on its way into its generation as soon as it is there.
@@ -227,12 +235,15 @@ impl<R: Runtime> Errand<R> {
         spawn_guarded::<R>(busy, async move {
             let Ok(waiter) = Waiter::new() else { return };
             fill.left(&waiter).await;
-            match Kept::of_fill(&fill, &waiter).await {
-                Some(kept) => generation.put(&key, Member { target, what: What::Whole(Arc::new(kept)) }),
-                None => generation.remove_if(
-                    &key,
-                    |member| matches!(&member.what, What::Coming(coming) if Arc::ptr_eq(coming, &fill)),
-                ),
+            let kept = Kept::of_fill(&fill, &waiter).await;
+            let this =
+                |member: &Member| matches!(&member.what, What::Coming(coming) if Arc::ptr_eq(coming, &fill));
+            match kept.as_ref().and_then(Named::of) {
+                Some(what) if generation.get(&key).is_some_and(|known| this(&known)) => {
+                    generation.put(&key, Member { target, what });
+                }
+                Some(_) => {}
+                None => generation.remove_if(&key, this),
             }
         });
     }
@@ -255,17 +266,21 @@ impl<R: Runtime> Errand<R> {
     }
 
     async fn collected(&self, mut members: BTreeMap<Key, Member>) -> Result<BTreeMap<Key, Member>, Error> {
-        let mut unfit = 0;
+        // One file fits itself.
+        if members.len() == 1 {
+            return Ok(members);
+        }
+        let (mut unfit, mut seen) = (0, self.changed(&members).await);
         for round in 1..=ROUNDS {
             let (first, rest): (Vec<Key>, Vec<Key>) =
                 members.keys().cloned().partition(|key| self.is_anchor(key));
-            for key in first.into_iter().chain(rest) {
-                self.update(&mut members, &key).await?;
+            for keys in [first, rest] {
+                self.update(&mut members, &mut seen, keys).await?;
             }
-            let mut calm = true;
-            for key in self.telling(&members) {
-                calm &= self.update(&mut members, &key).await?;
-            }
+            let telling = self.telling(&members);
+            let again = telling.first().cloned().into_iter().collect();
+            let calm = self.update(&mut members, &mut seen, telling).await?
+                && self.update(&mut members, &mut seen, again).await?;
             if calm {
                 // Where the origin refuses all of them, that is no new state.
                 if members.is_empty() {
@@ -277,6 +292,7 @@ impl<R: Runtime> Errand<R> {
                 // An origin that changes file by file is not through yet; most need more than a moment.
                 unfit += 1;
                 if unfit == PATIENT_ROUNDS {
+                    self.set.note_unsettled();
                     break;
                 }
             }
@@ -285,14 +301,34 @@ impl<R: Runtime> Errand<R> {
         Err(Error::new(Side::Us, Kind::Superseded))
     }
 
+    /// What has changed already since the current generation.
+    async fn changed(&self, members: &BTreeMap<Key, Member>) -> Seen {
+        let (mut seen, exchange) = (Seen::default(), Exchange::new(&self.context, &self.request, &self.log));
+        let Some(current) = self.set.current() else { return seen };
+        for (key, member) in members {
+            let Some(known) = current.get(key).filter(|known| !known.is_as(member)) else { continue };
+            let (before, now) = (known.open(&exchange, key).await, member.open(&exchange, key).await);
+            if let (Some(before), Some(now)) = (before, now)
+                && !is_same(&before, &now).await
+            {
+                seen.goes_back(key, Print::of(&before).await, Print::of(&now).await);
+            }
+        }
+        seen
+    }
+
     /// Have the members the sizes that the Release file among them lists, if there is one?
     pub(super) async fn fits(&self, members: &BTreeMap<Key, Member>) -> bool {
         let name = |key: &Key| key.as_str().strip_prefix(&self.root).unwrap_or_default().to_owned();
         let is_release = |(key, _): &(&Key, &Member)| matches!(&*name(key), "InRelease" | "Release");
-        let Some((_, release)) = members.iter().find(is_release).filter(|_| self.release) else {
+        let Some(release) = members.iter().find(is_release).filter(|_| self.release) else {
             return true;
         };
-        let Some(release) = come(release).await else { return true };
+        let (key, release) = release;
+        let Some(release) = release.open(&Exchange::new(&self.context, &self.request, &self.log), key).await
+        else {
+            return true;
+        };
         let mut sizes = Vec::with_capacity(members.len());
         for (key, member) in members {
             sizes.extend(member.size().await.map(|size| (name(key), size)));
@@ -307,20 +343,48 @@ impl<R: Runtime> Errand<R> {
         fits
     }
 
-    /// Brings one member up to date; whether it is what it was.
-    async fn update(&self, members: &mut BTreeMap<Key, Member>, key: &Key) -> Result<bool, Error> {
-        let Some(known) = members.get(key) else { return Ok(true) };
-        match self.renew(key, known).await {
-            Renewed::Now(now) => {
-                let same = is_same(known, &now).await;
-                members.insert(key.clone(), now);
-                Ok(same)
+    /// Brings members up to date; whether all are what they were. An error where one goes back to what it was before.
+    async fn update(
+        &self,
+        members: &mut BTreeMap<Key, Member>,
+        seen: &mut Seen,
+        keys: Vec<Key>,
+    ) -> Result<bool, Error> {
+        let mut calm = true;
+        for (key, renewed) in self.renew_all(members, keys).await {
+            match renewed {
+                Renewed::Same(now) => drop(members.insert(key, now)),
+                Renewed::Other { now, bytes, before } => {
+                    if seen.goes_back(&key, before, bytes) {
+                        let is_back = "an index file is again what it was before";
+                        self.log.debug(format_args!("{is_back}: {}", key.as_str()));
+                        self.set.note_unsettled();
+                        return Err(Error::new(Side::Us, Kind::Superseded));
+                    }
+                    members.insert(key, now);
+                    calm = false;
+                }
+                Renewed::Gone => {
+                    members.remove(&key);
+                    calm = false;
+                }
+                Renewed::Failed(error) => return Err(error),
             }
-            Renewed::Gone => {
-                members.remove(key);
-                Ok(false)
-            }
-            Renewed::Failed(error) => Err(error),
         }
+        Ok(calm)
+    }
+
+    /// Asks for some of the members, several at a time, until one fails.
+    pub(super) async fn renew_all(
+        &self,
+        members: &BTreeMap<Key, Member>,
+        keys: Vec<Key>,
+    ) -> Vec<(Key, Renewed)> {
+        let known = keys.into_iter().filter_map(|key| members.get(&key).map(|known| (key, known)));
+        let renew = |(key, known)| async move {
+            let renewed = self.renew(&key, known).await;
+            (key, renewed)
+        };
+        gather(AT_ONCE, known.map(renew), |(_, renewed)| matches!(renewed, Renewed::Failed(_))).await
     }
 }

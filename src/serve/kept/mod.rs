@@ -4,12 +4,14 @@
 //! used; if not, the origin is asked once for all who want the same (`ask`), and what is kept by
 //! then, or comes, is the answer (`answer`). What the rules are is in [`crate::http::caching`].
 
+mod admit;
 mod answer;
 mod ask;
 mod collect;
 mod find;
 pub mod head_request;
 pub mod invalidate;
+pub mod member;
 pub mod set;
 
 use std::rc::Rc;
@@ -37,7 +39,7 @@ use crate::sys::clock;
 use ask::Asked;
 
 /// A stored answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Kept {
     head: Arc<StoredHead>,
     body: Body,
@@ -46,7 +48,7 @@ pub struct Kept {
 }
 
 /// Where its body is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Body {
     File(Arc<Entry>),
     /// Beside the tree: it may be one of several variants.

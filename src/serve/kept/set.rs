@@ -5,7 +5,6 @@
 //! generation; what nobody has asked for yet joins it, if the origin has not changed since.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +12,9 @@ use super::super::client::Client;
 use super::super::follow::{self, Role};
 use super::super::{LOOKS, Reply, pass};
 use super::ask::{self, Asked};
-use super::collect::{self, Errand, Renewed};
-use super::{Body, Kept, Wanted, answer, find, may_use, why_stale};
+use super::collect::Errand;
+use super::member::{Member, Named, What, is_same};
+use super::{Kept, Wanted, answer, find, may_use, why_stale};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::reuse::{self, Reuse};
 use crate::http::request::Method;
@@ -23,36 +23,17 @@ use crate::key::Key;
 use crate::outcome::{self, Stale, Why};
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, timeout};
-use crate::store::Entry;
-use crate::store::fill::Fill;
 use crate::store::inflight;
 use crate::store::sets::{Generation, SetId, Turn, Who};
-use crate::sys::{clock, file, socket};
+use crate::sys::{clock, socket};
 use crate::upstream::body::OriginBody;
 
 /// How long a client waits for a new generation before it gets the one that there is. Below the patience of package
 /// managers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is held of a member.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// How the origin is asked for it.
-    pub(super) target: Arc<[u8]>,
-    pub(super) what: What,
-}
-
-/// How far it is.
-#[derive(Clone, Debug)]
-pub(super) enum What {
-    /// There.
-    Whole(Arc<Kept>),
-    /// On its way.
-    Coming(Arc<Fill>),
-}
-
 /// Whether the set has to do with the request, and with what it is answered.
-enum Step<R: Runtime> {
+pub(super) enum Step<R: Runtime> {
     /// With a member of a generation. The client `begins` with it.
     Member { generation: Arc<Generation<Member>>, member: Member, begins: bool, how: outcome::Kept },
     /// Look again.
@@ -68,9 +49,9 @@ enum Step<R: Runtime> {
 }
 
 /// One request for a member.
-struct Visit<'a, 'b, 'c, R: Runtime> {
+pub(super) struct Visit<'a, 'b, 'c, R: Runtime> {
     wanted: &'a Wanted<'b, 'c, R>,
-    errand: Errand<R>,
+    pub(super) errand: Errand<R>,
     id: SetId,
     who: Who,
 }
@@ -81,7 +62,8 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
     let exchange = wanted.exchange;
     if exchange.request.method == Method::Head {
         let (generation, member) = visit.at_hand()?;
-        let What::Whole(kept) = member.what else { return None };
+        let (What::Named(_) | What::Open(_)) = member.what else { return None };
+        let kept = member.open(exchange, wanted.key).await?;
         // Who looks before it reads goes on with what it has seen.
         visit.pin(&generation, visit.pinned().is_none());
         return Some(answer::send(wanted, client, &kept, outcome::Kept::Hit).await);
@@ -91,17 +73,8 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
             Step::Again => {}
             Step::Apart => return None,
             Step::Member { generation, member, begins, how } => {
-                visit.pin(&generation, begins);
-                match member.what {
-                    What::Whole(kept) => return Some(answer::send(wanted, client, &kept, how).await),
-                    What::Coming(fill) => {
-                        wanted.debug("download in progress - response follows it");
-                        let follower = fill.follow(0);
-                        let reply = follow::serve(exchange, client, &fill, follower, Role::Follower).await;
-                        if reply.is_some() {
-                            return reply;
-                        }
-                    }
+                if let Some(reply) = visit.answer(client, &generation, &member, begins, how).await {
+                    return Some(reply);
                 }
             }
             Step::Alone(kept, how) => return Some(answer::send(wanted, client, &kept, how).await),
@@ -134,7 +107,31 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         Some(Self { wanted, errand, id, who })
     }
 
-    fn key(&self) -> &Key {
+    /// Answers with a member. `None`: it is not there any more.
+    async fn answer(
+        &self,
+        client: &mut Client<R>,
+        generation: &Arc<Generation<Member>>,
+        member: &Member,
+        begins: bool,
+        how: outcome::Kept,
+    ) -> Option<Reply> {
+        let exchange = self.wanted.exchange;
+        if let What::Coming(fill) = &member.what {
+            self.pin(generation, begins);
+            self.wanted.debug("download in progress - response follows it");
+            return follow::serve(exchange, client, fill, fill.follow(0), Role::Follower).await;
+        }
+        let Some(kept) = member.open(exchange, self.key()).await else {
+            // Somebody has removed or replaced the file: as if nobody had asked for it yet.
+            generation.remove_if(self.key(), |known| known.is_as(member));
+            return None;
+        };
+        self.pin(generation, begins);
+        Some(answer::send(self.wanted, client, &kept, how).await)
+    }
+
+    pub(super) fn key(&self) -> &Key {
         self.wanted.key
     }
 
@@ -143,7 +140,13 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
     }
 
     fn pin(&self, generation: &Arc<Generation<Member>>, begins: bool) {
-        self.errand.context.shared.sets.pin(self.who, &self.id, self.key(), generation, begins);
+        self.errand.context.shared.sets.pin(
+            self.who,
+            &self.id,
+            self.key(),
+            (&self.errand.set, generation),
+            begins,
+        );
     }
 
     /// The member as this client would get it, without a word of the origin.
@@ -158,25 +161,58 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             Some(generation) => match generation.get(self.key()) {
                 Some(member) => Step::Member { generation, member, begins: false, how: outcome::Kept::Hit },
                 None if self.errand.set.is_current(&generation) => self.ask(Some(generation)).await,
-                None => Step::Failed(Error::new(Side::Us, Kind::Superseded), None),
+                None => self.carry_over(&generation).await,
             },
-            None => match self.good() {
+            None => match self.at_once() {
                 Some(step) => step,
                 None => self.ask(None).await,
             },
         }
     }
 
+    /// The client's generation has not got it, and is not current. Where all that the client has had is the same in the
+    /// current one, it goes on with that.
+    async fn carry_over(&self, from: &Arc<Generation<Member>>) -> Step<R> {
+        let superseded = Step::Failed(Error::new(Side::Us, Kind::Superseded), None);
+        let (exchange, shared) = (self.wanted.exchange, &self.errand.context.shared);
+        let Some(to) = self.errand.set.current() else { return superseded };
+        for key in shared.sets.seen(self.who, &self.id) {
+            let (Some(one), Some(other)) = (from.get(&key), to.get(&key)) else { return superseded };
+            let (Some(one), Some(other)) = (one.open(exchange, &key).await, other.open(exchange, &key).await)
+            else {
+                return superseded;
+            };
+            if !is_same(&one, &other).await {
+                return superseded;
+            }
+        }
+        shared.sets.carry(self.who, &self.id, from, &to);
+        Step::Again
+    }
+
+    /// What a client that begins gets without a word of the origin: what is fresh, or what there is while no new
+    /// generation comes together.
+    fn at_once(&self) -> Option<Step<R>> {
+        self.good().or_else(|| {
+            let generation = self.errand.set.current().filter(|_| self.errand.set.rests())?;
+            let member = generation.get(self.key())?;
+            let how = outcome::Kept::Stale(Stale::WhileRevalidate);
+            Some(Step::Member { generation, member, begins: true, how })
+        })
+    }
+
     /// The member in the current generation, if it is fresh.
     fn good(&self) -> Option<Step<R>> {
         let generation = self.errand.set.current()?;
         let member = generation.get(self.key())?;
-        let how = match &member.what {
-            What::Coming(_) => outcome::Kept::Fetched,
-            What::Whole(kept) if kept.is_checked_since(self.wanted.arrived) => outcome::Kept::Revalidated,
-            What::Whole(kept) => {
+        let how = match member.told() {
+            None => outcome::Kept::Fetched,
+            Some((_, checked)) if checked.is_some_and(|checked| checked > self.wanted.arrived) => {
+                outcome::Kept::Revalidated
+            }
+            Some((head, _)) => {
                 let (now, wanted) = (clock::unix_secs(), self.wanted);
-                let verdict = reuse::decide(&kept.head, &wanted.directives, now, &wanted.policy);
+                let verdict = reuse::decide(head, &wanted.directives, now, &wanted.policy);
                 (verdict == Reuse::Fresh).then_some(outcome::Kept::Hit)?
             }
         };
@@ -202,14 +238,14 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         // Somebody else has asked meanwhile.
         let done = match &pinned {
             Some(generation) => had.is_some() || !self.errand.set.is_current(generation),
-            None => self.good().is_some(),
+            None => self.at_once().is_some(),
         };
         if done {
             return Step::Again;
         }
         if let Some(error) = self.errand.set.failed_since(self.wanted.arrived) {
             let kept = find::find(self.wanted.exchange, self.key()).await.ok().flatten();
-            return self.without_origin(&turn, error, current, had, kept);
+            return self.without_origin(&turn, error, current, had, kept).await;
         }
         if self.wanted.directives.only_if_cached {
             return Step::Failed(Error::new(Side::Origin, Kind::NotCached), None);
@@ -238,45 +274,46 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             inflight::Turn::Full => return Step::Apart,
         };
         let Ok(kept) = find::find(exchange, self.key()).await else { return Step::Apart };
-        let (what, how) = match ask::ask(wanted, permit, kept).await {
-            Asked::Kept(kept, how) if kept.is_file() => (What::Whole(Arc::new(kept)), how),
-            Asked::Kept(kept, how) => return Step::Alone(kept, how),
-            Asked::Filling { fill, .. } => (What::Coming(fill), outcome::Kept::Fetched),
+        let held = self.errand.hold(self.key(), kept.as_ref());
+        let before = match &had {
+            Some(had) => had.as_file(kept.as_ref()).await,
+            None => None,
+        };
+        let come = ask::ask(wanted, permit, kept).await;
+        if !matches!(come, Asked::Filling { .. }) {
+            self.errand.let_go(self.key(), held.as_deref());
+        }
+        match come {
+            Asked::Kept(kept, how) => match Named::of(&kept) {
+                None => Step::Alone(kept, how),
+                Some(_) if had.is_some() => self.compared(turn, current, had, before, kept, how).await,
+                Some(what) => self.first(turn, current, self.member(what), begins, how).await,
+            },
+            Asked::Filling { fill, .. } if had.is_some() => {
+                fill.left(waiter).await;
+                let Some(kept) = Kept::of_fill(&fill, waiter).await else {
+                    self.errand.let_go(self.key(), held.as_deref());
+                    let error = Error::new(Side::Origin, Kind::Abandoned);
+                    return Step::Failed(error, current.zip(before));
+                };
+                self.compared(turn, current, had, before, kept, outcome::Kept::Fetched).await
+            }
+            Asked::Filling { fill, .. } => {
+                let member = self.member(What::Coming(fill));
+                self.first(turn, current, member, begins, outcome::Kept::Fetched).await
+            }
             // A refusal says nothing of the others, and discards nothing: it is this client's.
-            Asked::NotKept(answer, body) => return Step::Relay(answer, body),
+            Asked::NotKept(answer, body) => Step::Relay(answer, body),
             Asked::Failed(error, kept) => {
                 turn.fail(error.clone());
-                return self.without_origin(&turn, error, current, had, kept);
-            }
-        };
-        let member = Member { target: self.errand.target(), what };
-        match (current, had) {
-            (None, _) => {
-                let generation = Generation::new(BTreeMap::from([(self.key().clone(), member.clone())]));
-                turn.switch(Arc::clone(&generation));
-                self.errand.settle(&generation, self.key(), &member);
-                Step::Member { generation, member, begins, how }
-            }
-            (Some(generation), None) => self.admit(turn, generation, member, begins, how).await,
-            (Some(generation), Some(had)) => {
-                if collect::is_same(&had, &member).await {
-                    if is_as_left(&generation) {
-                        return self.admit(turn, generation, member, begins, how).await;
-                    }
-                    generation.put(self.key(), member.clone());
-                    return Step::Member { generation, member, begins, how };
-                }
-                let mut members = generation.all();
-                members.insert(self.key().clone(), member);
-                self.errand.collect(turn, members);
-                Step::Again
+                self.without_origin(&turn, error, current, had, kept).await
             }
         }
     }
 
     /// The origin could not be asked. A set that is as an earlier process has left it has what is on the disk: that was
     /// all there was then, and the origin is asked about all of it as soon as it can be.
-    fn without_origin(
+    async fn without_origin(
         &self,
         turn: &Turn<Member>,
         error: Error,
@@ -284,56 +321,23 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         had: Option<Member>,
         kept: Option<Kept>,
     ) -> Step<R> {
-        let left = kept.filter(|kept| kept.is_file() && may_use(self.wanted, kept, &error));
-        let is_left = had.is_none() && current.as_ref().is_none_or(is_as_left);
-        let Some(left) = left.filter(|_| is_left) else {
-            return Step::Failed(error, current.zip(whole(had)));
+        if let Some(had) = had {
+            let open = had.open(self.wanted.exchange, self.key()).await;
+            return Step::Failed(error, current.zip(open));
+        }
+        let left = kept.filter(|kept| may_use(self.wanted, kept, &error));
+        let left = left.map(|kept| Kept { checked: None, ..kept });
+        let left = left.and_then(|kept| Some((Named::of(&kept)?, kept)));
+        let Some((what, kept)) = left.filter(|_| current.as_ref().is_none_or(is_as_left)) else {
+            return Step::Failed(error, None);
         };
-        let kept = Arc::new(Kept { checked: None, ..left });
-        let member = Member { target: self.errand.target(), what: What::Whole(Arc::clone(&kept)) };
         let generation = current.unwrap_or_else(|| {
             let generation = Generation::new(BTreeMap::new());
             turn.switch(Arc::clone(&generation));
             generation
         });
-        generation.put(self.key(), member);
-        Step::Failed(error, Some((generation, kept)))
-    }
-
-    /// Adds a member that has just come to the current generation, if that is still what the origin has.
-    async fn admit(
-        &self,
-        turn: Turn<Member>,
-        generation: Arc<Generation<Member>>,
-        member: Member,
-        begins: bool,
-        how: outcome::Kept,
-    ) -> Step<R> {
-        let mut members = generation.all();
-        let all = is_as_left(&generation).then(|| members.keys().cloned().collect());
-        for key in all.unwrap_or_else(|| self.errand.telling(&members)) {
-            let Some(known) = members.get(&key) else { continue };
-            match self.errand.renew(&key, known).await {
-                Renewed::Now(now) if collect::is_same(known, &now).await => generation.put(&key, now),
-                Renewed::Failed(error) => {
-                    turn.fail(error.clone());
-                    return Step::Failed(error, None);
-                }
-                Renewed::Now(_) | Renewed::Gone => {
-                    members.insert(self.key().clone(), member);
-                    self.errand.collect(turn, members);
-                    return Step::Again;
-                }
-            }
-        }
-        members.insert(self.key().clone(), member.clone());
-        if !self.errand.fits(&members).await && !self.errand.set.is_unfit_for(collect::UNFIT) {
-            self.errand.collect(turn, members);
-            return Step::Again;
-        }
-        generation.put(self.key(), member.clone());
-        self.errand.settle(&generation, self.key(), &member);
-        Step::Member { generation, member, begins, how }
+        generation.put(self.key(), self.member(what));
+        Step::Failed(error, Some((generation, Arc::new(kept))))
     }
 
     async fn failed(
@@ -361,35 +365,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
 }
 
 /// Has it members that no origin has vouched for since the process began?
-fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
-    let unchecked = |member: &Member| matches!(&member.what, What::Whole(kept) if kept.checked.is_none());
+pub(super) fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
+    let unchecked = |member: &Member| member.told().is_some_and(|(_, checked)| checked.is_none());
     generation.all().values().any(unchecked)
-}
-
-fn whole(member: Option<Member>) -> Option<Arc<Kept>> {
-    match member?.what {
-        What::Whole(kept) => Some(kept),
-        What::Coming(_) => None,
-    }
-}
-
-impl Kept {
-    /// Is it a file, and the only variant? (What has others is in memory.)
-    pub(super) fn is_file(&self) -> bool {
-        matches!(self.body, Body::File(_))
-    }
-
-    /// What a fill that is whole has brought.
-    pub(super) async fn of_fill(fill: &Fill, waiter: &Waiter) -> Option<Self> {
-        if !fill.is_whole() {
-            return None;
-        }
-        let answer = fill.answer(waiter).await.ok()?;
-        let kept = answer.kept.as_ref()?;
-        // Not by its name: another may have it by now.
-        let file = answer.file.as_fd().try_clone_to_owned().ok()?;
-        let info = file::info(&file).ok()?;
-        let body = Body::File(Arc::new(Entry::new(file, info)));
-        Some(Self { head: Arc::clone(&kept.head), body, checked: Some(kept.checked) })
-    }
 }

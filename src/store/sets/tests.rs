@@ -1,0 +1,148 @@
+//! Tests of [`super`].
+
+use std::net::SocketAddr;
+
+use super::pins::{PINS, SAME_ADDRESS};
+use super::*;
+
+fn key(name: &str) -> Key {
+    Key::beneath("", name).unwrap()
+}
+
+fn id(root: &str) -> SetId {
+    SetId { rule: 0, root: root.to_owned() }
+}
+
+fn who(port: u16) -> Who {
+    Who(SocketAddr::from(([10, 0, 0, 1], port)))
+}
+
+fn at(host: u8, port: u16) -> Who {
+    Who(SocketAddr::from(([10, 0, 0, host], port)))
+}
+
+fn generation(members: &[(&str, u8)]) -> Arc<Generation<u8>> {
+    Generation::new(members.iter().map(|&(name, value)| (key(name), value)).collect())
+}
+
+/// A client begins with a set.
+fn begin(sets: &Sets<u8>, who: Who, root: &str) -> (Arc<Set<u8>>, Arc<Generation<u8>>) {
+    let (set, generation) = (sets.get(&id(root)), generation(&[("a", 1)]));
+    sets.pin(who, &id(root), &key("a"), (&set, &generation), true);
+    (set, generation)
+}
+
+fn is_pinned(sets: &Sets<u8>, who: Who, root: &str) -> bool {
+    sets.pinned(who, &id(root), &key("b")).is_some()
+}
+
+#[test]
+fn a_client_stays_with_its_generation_until_it_asks_for_a_member_again() {
+    let sets = Sets::default();
+    assert!(sets.pinned(who(1), &id("x"), &key("a")).is_none());
+    let (set, old) = begin(&sets, who(1), "x");
+    let pinned = |port, name: &str| sets.pinned(who(port), &id("x"), &key(name));
+    assert!(Arc::ptr_eq(&pinned(1, "b").unwrap(), &old));
+    assert!(pinned(1, "a").is_none());
+    sets.pin(who(1), &id("x"), &key("b"), (&set, &old), false);
+    assert!(pinned(1, "a").is_none() && pinned(1, "b").is_none() && pinned(1, "c").is_some());
+    // Anew: what was had before counts no more.
+    sets.pin(who(1), &id("x"), &key("a"), (&set, &old), true);
+    assert!(pinned(1, "b").is_some());
+    assert!(sets.pinned(who(1), &id("y"), &key("b")).is_none());
+}
+
+#[test]
+fn a_connection_goes_before_its_address_and_a_new_one_is_taken_for_the_same_client() {
+    let sets = Sets::default();
+    let ((_, old), (_, new)) = (begin(&sets, who(1), "x"), begin(&sets, who(2), "x"));
+    let pinned = |port, name: &str| sets.pinned(who(port), &id("x"), &key(name));
+    assert!(Arc::ptr_eq(&pinned(1, "b").unwrap(), &old));
+    assert!(Arc::ptr_eq(&pinned(2, "b").unwrap(), &new));
+    assert!(Arc::ptr_eq(&pinned(3, "b").unwrap(), &new));
+    assert!(pinned(3, "a").is_none());
+    let later = Instant::now() + SAME_ADDRESS;
+    assert!(sets.table().pins.get(who(3), &id("x"), later).is_none());
+    assert!(sets.table().pins.get(who(1), &id("x"), later).is_some());
+}
+
+#[test]
+fn what_was_only_asked_about_takes_no_place() {
+    let sets: Sets<u8> = Sets::default();
+    let asked = sets.get(&id("x"));
+    assert!(Arc::ptr_eq(&asked, &sets.get(&id("x"))));
+    for number in 0..10_000 {
+        sets.get(&id(&number.to_string()));
+    }
+    assert!(sets.table().sets.is_empty() && sets.table().forming.len() <= FORMING);
+}
+
+#[test]
+fn what_one_client_begins_does_not_take_the_place_of_what_another_goes_on_with() {
+    let sets = Sets::default();
+    begin(&sets, at(1, 1), "mine");
+    for number in 0..2 * SETS {
+        begin(&sets, at(2, 1), &number.to_string());
+        assert!(is_pinned(&sets, at(2, 1), &number.to_string()));
+    }
+    assert!(is_pinned(&sets, at(1, 1), "mine"));
+    assert_eq!(sets.table().sets.len(), SETS);
+    // Many clients, none of which has more than its share.
+    for number in 0..2 * SETS {
+        begin(&sets, at(3 + u8::try_from(number % 8).unwrap(), 1), &format!("many{number}"));
+    }
+    assert!(is_pinned(&sets, at(1, 1), "mine"));
+    assert_eq!(sets.table().sets.len(), SETS);
+}
+
+#[test]
+fn a_set_that_nobody_goes_on_with_makes_room() {
+    let sets = Sets::default();
+    for number in 0..SETS {
+        begin(&sets, at(1, 1), &number.to_string());
+    }
+    sets.table().pins.forget(&id("7"));
+    let later = begin(&sets, at(2, 1), "later").0;
+    assert!(Arc::ptr_eq(&later, &sets.get(&id("later"))) && is_pinned(&sets, at(2, 1), "later"));
+    assert!(!sets.table().sets.contains_key(&id("7")));
+}
+
+#[test]
+fn pins_are_bounded_and_those_of_one_address_go_first() {
+    let sets = Sets::default();
+    begin(&sets, at(1, 1), "x");
+    for port in 0..20_000 {
+        begin(&sets, at(2, port), "x");
+        assert!(sets.table().pins.len() <= PINS);
+    }
+    assert!(is_pinned(&sets, at(1, 1), "x") && is_pinned(&sets, at(2, 19_999), "x"));
+    assert!(!is_pinned(&sets, at(3, 1), "x"));
+}
+
+#[test]
+fn generations_are_bounded_and_the_one_whose_clients_are_silent_goes_first() {
+    let sets = Sets::default();
+    let (set, _) = begin(&sets, who(1), "x");
+    let turn = Turn(Arc::clone(&set));
+    let all: Vec<_> = (0..GENERATIONS + 3).map(|_| generation(&[("a", 1)])).collect();
+    for generation in &all {
+        turn.switch(Arc::clone(generation));
+        generation.note_use(Instant::now());
+        all[0].note_use(Instant::now());
+    }
+    let full = |generation: &Arc<Generation<u8>>| generation.get(&key("a")).is_some();
+    assert_eq!(all.iter().filter(|generation| full(generation)).count(), GENERATIONS + 1);
+    assert!(full(&all[0]) && !full(&all[1]) && set.is_current(all.last().unwrap()));
+}
+
+#[test]
+fn a_set_that_does_not_come_together_rests_after_the_second_time() {
+    let set: Arc<Set<u8>> = Arc::default();
+    let turn = Turn(Arc::clone(&set));
+    set.note_unsettled();
+    assert!(!set.rests());
+    set.note_unsettled();
+    assert!(set.rests());
+    turn.switch(generation(&[]));
+    assert!(!set.rests());
+}
