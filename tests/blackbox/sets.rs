@@ -571,7 +571,10 @@ impl Twins {
             let machine = turns.fetch_add(1, Ordering::SeqCst) % 2;
             let state = theirs.states[machine].load(Ordering::SeqCst);
             let (field, value) = if dates {
-                ("Last-Modified", format!("Sat, 16 May 2015 20:31:{:02} GMT", 10 * machine + state as usize))
+                (
+                    "Last-Modified",
+                    format!("Sat, 16 May 2015 20:31:{:02} GMT", 10 * u64::try_from(machine).unwrap() + state),
+                )
             } else {
                 ("ETag", format!("\"{machine}-{state}\""))
             };

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::super::Shared;
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
 use super::super::rebuilt::{self, Replaced};
 use super::super::redirect::{self, Follow};
 use super::super::resume::{Rest, Start};
 use super::super::storable::{coding_is_in_name, contradicts_name};
-use super::super::Shared;
 use super::{Body, Kept, Wanted, may_use};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::storable::{NotKept, is_useful, may_keep};
