@@ -2,13 +2,14 @@
 //! an error that calls itself 200. Under a preset they are passed on and not kept.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::support::{Io, Launch, Origin, on_both, wait_until};
 
 on_both!(
     a_login_page_is_not_kept_as_a_package,
     a_login_page_does_not_take_the_place_of_an_index,
+    a_login_page_in_an_index_set_leaves_the_set_as_it_was,
     a_package_under_a_careless_type_is_kept,
     a_page_that_is_a_page_by_its_name_is_kept,
     without_a_preset_every_type_is_kept,
@@ -103,6 +104,41 @@ fn a_login_page_does_not_take_the_place_of_an_index(io: Io) {
     portal.store(false, Ordering::SeqCst);
     server.get(path).expect(200, b"index");
     assert!(origin.requests().last().unwrap().field("If-None-Match").is_some(), "what is kept is checked");
+}
+
+fn a_login_page_in_an_index_set_leaves_the_set_as_it_was(io: Io) {
+    const PACKAGES: &str = "/debian/dists/sid/main/binary-amd64/Packages.xz";
+    const IN_RELEASE: &str = "/debian/dists/sid/InRelease";
+    let phase = Arc::new(AtomicUsize::new(1));
+    let now = Arc::clone(&phase);
+    let origin = Origin::start(move |request, reply| match now.load(Ordering::SeqCst) {
+        3 => reply.reset(),
+        2 if request.target == PACKAGES => {
+            reply.answer("200 OK", "Content-Type: text/html\r\n", b"who are you?");
+        }
+        state => {
+            let tag = format!("\"{state}\"");
+            if request.field("If-None-Match") == Some(&tag) {
+                reply.write(format!("HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n"));
+            } else {
+                reply.answer("200 OK", &format!("ETag: {tag}\r\n"), state.to_string().as_bytes());
+            }
+        }
+    });
+    let args = ["--preset", "apt", "--stale-if-error", "forever"];
+    let server = Launch::new(io, &origin).args(args).debug().start();
+    for target in [IN_RELEASE, PACKAGES] {
+        server.get(target).expect(200, b"1");
+        server.expect_cached(&target[1..], b"1");
+    }
+    phase.store(2, Ordering::SeqCst);
+    server.get(IN_RELEASE).expect(200, b"1");
+    server.err.wait_for("an index set stays as it was - ");
+    // In the outage after that everything there was is there, and of one state.
+    phase.store(3, Ordering::SeqCst);
+    for target in [IN_RELEASE, PACKAGES] {
+        server.get(target).expect(200, b"1");
+    }
 }
 
 fn a_package_under_a_careless_type_is_kept(io: Io) {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::storable::contradicts_name;
 use super::super::{Context, Exchange, LOOKS};
 use super::ask::{self, Asked};
 use super::member::{self, Member, Named, Print, What, is_same};
@@ -23,6 +24,7 @@ use crate::http::response::is_origin_failure;
 use crate::index::release;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
+use crate::outcome::Why;
 use crate::preset::Place;
 use crate::rt::gather::gather;
 use crate::rt::mailbox::Waiter;
@@ -169,6 +171,11 @@ impl<R: Runtime> Errand<R> {
                 }
                 Asked::NotKept(answer, _) if is_origin_failure(answer.status) => {
                     Renewed::Failed(Error::with(Side::Origin, Kind::Unavailable, answer.status))
+                }
+                // A login page in its place does not say that it is gone.
+                Asked::NotKept(answer, _) if contradicts_name(&answer, key, &self.context.shared.config) => {
+                    let why = Why::ContentType.as_str();
+                    Renewed::Failed(Error::with(Side::Origin, Kind::Protocol, why))
                 }
                 Asked::NotKept(..) => Renewed::Gone,
                 Asked::Failed(error, _) => Renewed::Failed(error),
