@@ -49,8 +49,8 @@ pub struct Limits {
     pub idle_origin_connections: usize,
     /// How long they are kept: below the 5 s after which common origins close, so that few are found dead.
     pub origin_idle_time: Duration,
-    /// Whole files that may wait for their names, each with a descriptor open. A disk that takes a
-    /// tenth of a second for a batch has room for ten thousand a second.
+    /// Whole files that may wait for their names, each with a descriptor open; with so many the next misses wait. A
+    /// disk that takes a tenth of a second for a batch has room for some thousands a second.
     pub pending_commits: usize,
 }
 

@@ -10,6 +10,7 @@ use super::head::OriginRequest;
 use super::rebuilt::Replaced;
 use super::resume::{self, NoRest, Opened, Rest, Start};
 use super::storable::storable;
+use super::unstored::unstored;
 use super::{Context, Exchange, Reply, Shared, follow, form, head, pass, rebuilt, splice};
 use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
@@ -17,13 +18,13 @@ use crate::http::date;
 use crate::http::response::ResponseHead;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
-use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, blocking, share, spawn_guarded};
 use crate::store::commit::Whole;
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
 use crate::store::pace::Pace;
 use crate::store::partial::{Partial, append};
+use crate::store::room::Room;
 use crate::sys::file;
 use crate::upstream::body::OriginBody;
 
@@ -32,9 +33,14 @@ const LONG: u64 = 32 * 1024 * 1024;
 /// A body up to this size that has come with its head is sent to its client from memory.
 pub(super) const AT_HAND: usize = 256 * 1024;
 
-/// Fetches the file and serves this client from it like any other. The fetch is a task of its
-/// own: it goes on when the client leaves.
-pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, permit: Permit) -> Reply {
+/// Fetches the file and serves this client from it like any other. The fetch is a task of its own: it goes
+/// on when the client leaves.
+pub(super) async fn fetch<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    permit: Permit,
+    room: Room,
+) -> Reply {
     let context = exchange.context;
     let asked = head::fill_request(&context.upstream.origin, exchange.request);
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url(&asked)));
@@ -80,7 +86,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
         }
     };
     exchange.outcome.set(Some(Outcome::Miss));
-    take(exchange, client, permit, Taken { asked, answer, body, partial, start }).await
+    take(exchange, client, permit, Taken { asked, answer, body, partial, room: Some(room), start }).await
 }
 
 /// A response that is to be stored.
@@ -90,6 +96,7 @@ pub(super) struct Taken<R: Runtime> {
     pub(super) answer: ResponseHead,
     pub(super) body: OriginBody<R>,
     pub(super) partial: Partial,
+    pub(super) room: Option<Room>,
     pub(super) start: Start,
 }
 
@@ -98,7 +105,7 @@ pub(super) async fn take<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
     permit: Permit,
-    Taken { asked, answer, mut body, mut partial, start }: Taken<R>,
+    Taken { asked, answer, mut body, mut partial, room, start }: Taken<R>,
 ) -> Reply {
     let context = exchange.context;
     let is_fresh = start.stored == 0;
@@ -123,7 +130,8 @@ pub(super) async fn take<R: Runtime>(
     let follower = fill.follow(0);
     let rest = Rest::new(asked, identity);
     let (context, log) = (Rc::clone(context), exchange.log.clone());
-    begin(Fetch { context, permit, partial, body, start, rest, replaced: None, log }, at_hand.as_deref());
+    let fetch = Fetch { context, permit, partial, room, body, start, rest, replaced: None, log };
+    begin(fetch, at_hand.as_deref());
     match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
         Some(reply) => reply,
         None => client.send_empty(500, false).await,
@@ -135,6 +143,9 @@ pub(super) struct Fetch<R: Runtime> {
     pub(super) context: Rc<Context<R>>,
     pub(super) permit: Permit,
     pub(super) partial: Partial,
+    /// Its place in the line for a name. Not kept while a body is on its way, which may take long: those
+    /// are as many as may be at the origin.
+    pub(super) room: Option<Room>,
     pub(super) body: OriginBody<R>,
     pub(super) start: Start,
     pub(super) rest: Rest,
@@ -144,7 +155,8 @@ pub(super) struct Fetch<R: Runtime> {
 }
 
 /// Stores a body that is at hand, or starts to fetch one that is not.
-pub(super) fn begin<R: Runtime>(fetch: Fetch<R>, at_hand: Option<&[u8]>) {
+pub(super) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
+    fetch.room = fetch.room.filter(|_| at_hand.is_some());
     let busy = fetch.context.shared.stop.busy();
     let pace = &fetch.context.shared.store.pace;
     let bytes = match at_hand {
@@ -367,7 +379,9 @@ async fn leave(partial: Partial, stored: u64) {
 /// Puts the whole file in line for its name. Clients have all its bytes by now or get them from the
 /// open file.
 fn commit<R: Runtime>(fetch: Fetch<R>, size: u64) {
-    let Fetch { context, permit, partial, replaced, log, .. } = fetch;
+    let Fetch { context, permit, partial, room, replaced, log, .. } = fetch;
+    let committer = &context.shared.store.committer;
+    let room = room.unwrap_or_else(|| committer.rooms.take_anyway());
     permit.fill().complete();
     let modified = permit.fill().modified();
     let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
@@ -387,7 +401,7 @@ fn commit<R: Runtime>(fetch: Fetch<R>, size: u64) {
         }
         drop(busy);
     });
-    context.shared.store.committer.add(Whole { permit, partial, size, modified, dated: None, report });
+    committer.add(Whole { permit, partial, size, modified, room, dated: None, report });
 }
 
 /// Stores the body, `piece` being its beginning; how long the file is.
@@ -421,30 +435,4 @@ async fn transfer<R: Runtime>(
         progress.turn::<R>().await?;
     }
     Ok(())
-}
-
-/// After a disk error: the rest of the body goes to those who follow, through memory, paced by the
-/// slowest. New requests start anew.
-async fn unstored<R: Runtime>(
-    permit: Permit,
-    partial: Partial,
-    body: &mut OriginBody<R>,
-    mut piece: Vec<u8>,
-    error: &io::Error,
-    log: &RequestLog,
-) {
-    log.debug(format_args!("failed to save local file {error}"));
-    drop(partial);
-    permit.leave();
-    let Ok(waiter) = Waiter::new() else { return };
-    loop {
-        if !piece.is_empty() && !permit.fill().hand_over(std::mem::take(&mut piece), &waiter).await {
-            return;
-        }
-        match body.next(&mut piece).await {
-            Ok(true) => {}
-            Ok(false) => return permit.fill().complete(),
-            Err(error) => return permit.fail(error),
-        }
-    }
 }

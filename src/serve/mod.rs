@@ -1,6 +1,7 @@
 //! Answering one request: the only place where HTTP, the cache and the origin meet.
 
 mod authority;
+pub mod backpressure;
 pub mod buffers;
 pub mod client;
 pub mod far;
@@ -20,6 +21,7 @@ pub mod resume;
 pub mod revalidate;
 pub mod splice;
 mod storable;
+mod unstored;
 pub mod upload;
 pub mod warm;
 
@@ -312,11 +314,11 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
                 }
             }
             Turn::Lead(permit) if store.inflight.endings() == endings => {
-                return fill::lead(exchange, client, permit).await;
+                return backpressure::lead(exchange, client, permit).await;
             }
             // A fill has ended between the look-up and the turn.
             Turn::Lead(permit) => match look_up(exchange, &key).await {
-                Found::Absent => return fill::lead(exchange, client, permit).await,
+                Found::Absent => return backpressure::lead(exchange, client, permit).await,
                 Found::File(_) | Found::Directory | Found::Unusable(_) => permit.withdraw(),
             },
         }

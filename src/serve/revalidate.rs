@@ -16,7 +16,7 @@ use super::head::{self, OriginRequest};
 use super::redirect::{self, Follow};
 use super::resume::Start;
 use super::storable::storable;
-use super::{Exchange, LOOKS, Reply, cached, fill, look_up, may_fill, present};
+use super::{Exchange, LOOKS, Reply, backpressure, cached, fill, look_up, may_fill, present};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::date;
@@ -315,9 +315,14 @@ async fn take<R: Runtime>(
     (answer, body): (ResponseHead, OriginBody<R>),
 ) -> Option<Reply> {
     let shared = &exchange.context.shared;
-    let begun = storable(&answer, permit.key(), &shared.config)
-        .and_then(|end| Ok((shared.store.begin(permit.key())?, Start { end, ..Start::default() })));
-    let (partial, start) = match begun {
+    let begun = match storable(&answer, permit.key(), &shared.config) {
+        Ok(end) => {
+            let room = backpressure::room(exchange.context).await.ok_or(Why::DiskBehind);
+            room.and_then(|room| Ok((shared.store.begin(permit.key())?, room, end)))
+        }
+        Err(why) => Err(why),
+    };
+    let (partial, room, end) = match begun {
         Ok(begun) => begun,
         Err(why) => {
             let path = shared.store.display(permit.key());
@@ -328,7 +333,10 @@ async fn take<R: Runtime>(
     };
     shared.revalidated.note_new(permit.key(), answer.fields.get("etag"), partial.id());
     exchange.outcome.set(Some(Outcome::Renewed));
-    Some(fill::take(exchange, client, permit, fill::Taken { asked, answer, body, partial, start }).await)
+    let (room, start) = (Some(room), Start { end, ..Start::default() });
+    Some(
+        fill::take(exchange, client, permit, fill::Taken { asked, answer, body, partial, room, start }).await,
+    )
 }
 
 #[cfg(test)]

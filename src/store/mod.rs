@@ -14,6 +14,7 @@ mod model;
 pub mod pace;
 pub mod partial;
 pub mod record;
+pub mod room;
 pub mod sets;
 mod sweep;
 mod temporary;
@@ -66,7 +67,7 @@ pub struct Store {
 /// What the store may take, and how it keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Whole files that wait for their names; with so many no more are begun.
+    /// Whole files that wait for their names; with so many the next ones wait before they are begun.
     pub pending: usize,
     /// Files that are being fetched.
     pub fills: Option<usize>,
@@ -247,11 +248,8 @@ impl Store {
         sweep::start(Arc::clone(&self.root), age, is_cached, removed)
     }
 
-    /// Creates and locks the in-progress file of `key`.
+    /// Creates and locks the in-progress file of `key`. Whoever begins one has room for it, see [`room`].
     pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
-        if self.committer.is_full() {
-            return Err(Why::DiskBehind);
-        }
         Partial::begin(&self.root, &self.parents, &self.keeping, key)
     }
 }

@@ -7,7 +7,7 @@
 //! have gone to another file, so the two are compared after the lock is had.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fill::Fill;
@@ -233,15 +233,16 @@ impl Partial {
         }
     }
 
-    /// Last step, beside the sync of its directory: that of the directories made for it. Blocks.
-    pub(super) fn sync_new_parents(&self) -> io::Result<()> {
-        let Some(NewParents { path, .. }) = &self.new_parents else { return Ok(()) };
-        for (end, _) in path.rmatch_indices('/').chain([(0, "")]) {
-            let directory = self.root.open_directory(&path[..end])?;
-            // Each by itself: they may lie on another file system.
-            file::sync_many(&[directory.as_fd()], false).into_iter().collect::<io::Result<()>>()?;
-        }
-        Ok(())
+    /// The paths of the directories that directories were made in for it: their sync is the last step,
+    /// beside that of its own.
+    pub(super) fn new_parents(&self) -> Vec<&str> {
+        let Some(NewParents { path, .. }) = &self.new_parents else { return Vec::new() };
+        path.rmatch_indices('/').map(|(end, _)| &path[..end]).chain([""]).collect()
+    }
+
+    /// Opens a directory of the same cache. Blocks.
+    pub(super) fn open_beside(&self, path: &str) -> io::Result<OwnedFd> {
+        self.root.open_directory(path)
     }
 
     fn still_named(&self) -> bool {

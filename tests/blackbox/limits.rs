@@ -10,6 +10,8 @@ use crate::support::sandbox::Limit;
 use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
+    a_burst_of_misses_is_stored_whole_and_asked_for_once,
+    a_burst_of_checked_misses_is_stored_whole_and_asked_for_once,
     heads_have_the_limits_that_flags_and_variables_set,
     an_origins_head_has_the_same_limits,
     a_head_that_trickles_is_408_after_the_head_timeout,
@@ -431,4 +433,44 @@ fn a_flood_beyond_the_descriptors_costs_no_cpu_and_service_goes_on(io: Io) {
     server.expect_cached("4.tgz", b"body");
     assert!(server.descriptors() < 256);
     assert_eq!(server.err.all(), [""; 0]);
+}
+
+/// Far more misses than may wait for their names at a time, each from a client that asks as fast as it is
+/// answered. A disk that is behind slows them down, and no more.
+fn burst(io: Io, ending: &str, args: &[&str]) {
+    const CLIENTS: usize = 32;
+    const EACH: usize = 20;
+    let body = bytes(16 << 10, 1);
+    let origin = Origin::fixed(&body);
+    let server = Launch::new(io, &origin)
+        .args(args)
+        .limit(Limit::Descriptors(256, 256))
+        .args(["--workers", "1"])
+        .start();
+    let path = |client: usize, number: usize| format!("{client}-{number}.{ending}");
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (server, body) = (&server, &body);
+            scope.spawn(move || {
+                let mut connection = server.client();
+                for number in 0..EACH {
+                    connection.get(&format!("/{}", path(client, number))).expect(200, body);
+                }
+            });
+        }
+    });
+    for client in 0..CLIENTS {
+        for number in 0..EACH {
+            server.expect_cached(&path(client, number), &body);
+        }
+    }
+    assert_eq!(origin.count(), CLIENTS * EACH);
+}
+
+fn a_burst_of_misses_is_stored_whole_and_asked_for_once(io: Io) {
+    burst(io, "tgz", &[]);
+}
+
+fn a_burst_of_checked_misses_is_stored_whole_and_asked_for_once(io: Io) {
+    burst(io, "idx", &["--revalidate", r"\.idx$"]);
 }

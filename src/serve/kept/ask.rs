@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::Shared;
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
 use super::super::rebuilt::{self, Replaced};
 use super::super::redirect::{self, Follow};
 use super::super::resume::{Rest, Start};
 use super::super::storable::{coding_is_in_name, contradicts_name};
+use super::super::{Shared, backpressure};
 use super::{Body, Kept, Wanted, may_use};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::storable::{NotKept, is_useful, may_keep};
@@ -29,6 +29,7 @@ use crate::store::heads::{Known, NewHead};
 use crate::store::inflight::Permit;
 use crate::store::memory::Held;
 use crate::store::partial::Partial;
+use crate::store::room::Room;
 use crate::sys::clock;
 use crate::upstream::body::OriginBody;
 
@@ -205,12 +206,15 @@ async fn keep<R: Runtime>(
         && came.answer.status == 200
         && head.variant.is_only_one()
         && coding_is_in_name(&came.answer, wanted.key.file_name());
-    if plain && let Ok(partial) = super::super::begin(wanted.exchange.context, wanted.key).await {
+    let room = if plain { backpressure::room(wanted.exchange.context).await } else { None };
+    if let Some(room) = room
+        && let Ok(partial) = super::super::begin(wanted.exchange.context, wanted.key).await
+    {
         let length = match framing {
             ResponseBody::Length(length) => Some(length),
             ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
         };
-        let place = Place { partial, length, replaced };
+        let place = Place { partial, room, length, replaced };
         return to_file(wanted, permit, came, head, place);
     }
     to_memory(wanted, permit, came, head).await
@@ -241,6 +245,8 @@ fn decline<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>
 /// The file that an answer goes to.
 struct Place {
     partial: Partial,
+    /// Its place in the line for a name.
+    room: Room,
     /// Its bytes, where the origin has said so.
     length: Option<u64>,
     /// What has its name, if that is an index whose packages are to be compared.
@@ -263,7 +269,7 @@ fn to_file<R: Runtime>(
     permit: Permit,
     mut came: Came<R>,
     mut head: StoredHead,
-    Place { mut partial, length, replaced }: Place,
+    Place { mut partial, room, length, replaced }: Place,
 ) -> Asked<R> {
     let (exchange, store) = (wanted.exchange, &wanted.exchange.context.shared.store);
     if exchange.log.is_on() {
@@ -295,7 +301,8 @@ fn to_file<R: Runtime>(
     // Another version may come at any time: what breaks off is asked for anew, not gone on with.
     let rest = Rest::new(came.asked, None);
     let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
-    let fetch = Fetch { context, permit, partial, body: came.body, start, rest, replaced, log };
+    let (body, room) = (came.body, Some(room));
+    let fetch = Fetch { context, permit, partial, room, body, start, rest, replaced, log };
     fill::begin(fetch, at_hand.as_deref());
     Asked::Filling { fill, follower, at_hand }
 }

@@ -2,6 +2,7 @@
 
 use super::origin::{Rest, Sent, ask_rest};
 use super::*;
+use crate::store::room::Rooms;
 
 /// A client, as `serve::cached` does it.
 pub(super) async fn client(life: Rc<Life>, number: usize) -> Outcome {
@@ -187,7 +188,8 @@ async fn run(
     let report =
         Box::new(move |outcome: std::io::Result<()>| told.lock().unwrap().push((number, outcome.is_ok())));
     let (size, modified) = (coming.stored as u64, permit.fill().modified());
-    life.line.borrow_mut().push(Whole { permit, partial, size, modified, dated: None, report });
+    let room = Rooms::new(1).take_anyway();
+    life.line.borrow_mut().push(Whole { permit, partial, size, modified, room, dated: None, report });
     None
 }
 

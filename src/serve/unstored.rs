@@ -1,0 +1,36 @@
+//! A body that the disk has refused.
+
+use std::io;
+
+use crate::observe::log::RequestLog;
+use crate::rt::Runtime;
+use crate::rt::mailbox::Waiter;
+use crate::store::inflight::Permit;
+use crate::store::partial::Partial;
+use crate::upstream::body::OriginBody;
+
+/// After a disk error: the rest of the body goes to those who follow, through memory, paced by the
+/// slowest. New requests start anew.
+pub(super) async fn unstored<R: Runtime>(
+    permit: Permit,
+    partial: Partial,
+    body: &mut OriginBody<R>,
+    mut piece: Vec<u8>,
+    error: &io::Error,
+    log: &RequestLog,
+) {
+    log.debug(format_args!("failed to save local file {error}"));
+    drop(partial);
+    permit.leave();
+    let Ok(waiter) = Waiter::new() else { return };
+    loop {
+        if !piece.is_empty() && !permit.fill().hand_over(std::mem::take(&mut piece), &waiter).await {
+            return;
+        }
+        match body.next(&mut piece).await {
+            Ok(true) => {}
+            Ok(false) => return permit.fill().complete(),
+            Err(error) => return permit.fail(error),
+        }
+    }
+}
