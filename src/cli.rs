@@ -301,7 +301,7 @@ mod tests {
         (&["--open-files=x"], SET, "cannot use number of files \"x\" (--open-files): expected auto or a whole number"),
         (&["--resume-attempts=4294967296"], SET, "cannot use number \"4294967296\" (--resume-attempts): expected a whole number from 0 to 4294967295"),
         (&["-c/dev/null"], SET, "cannot use cache directory \"/dev/null\" (--cache-dir): Not a directory"),
-        (&["--preset=apt,yum"], SET, "cannot use preset \"apt,yum\" (--preset): expected names out of pkgsrc, apt, rpm, arch, alpine, freebsd, openbsd, void, nix, pip, npm, cargo, go, maven, rubygems, conda, hackage, cran, cpan"),
+        (&["--preset=apt,yum"], SET, "cannot use preset \"apt,yum\" (--preset): expected names out of pkgsrc, apt, rpm, arch, alpine, openwrt, freebsd, openbsd, void, nix, pip, npm, cargo, go, maven, rubygems, conda, hackage, cran, cpan"),
         (&["-c", ""], SET, "cannot use cache directory \"\" (--cache-dir): the name is empty"),
         (&["--workers=0"], SET, "cannot use number of workers \"0\" (--workers): expected auto or a number from 1 to 1024"),
         (&[], ("FS_CACHE_IO", "epoll"), "cannot use engine \"epoll\" (FS_CACHE_IO): expected auto, uring or poll"),
