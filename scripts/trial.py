@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENGINES = ("uring", "poll")
@@ -110,7 +111,7 @@ class Origin:
                 self.number = next(accepted)
 
             def do_GET(self):
-                request = Request(self.path.split("?")[0], self.headers, self.number)
+                request = Request(urllib.parse.unquote(self.path.split("?")[0]), self.headers, self.number)
                 origin.asked.append(request)
                 found = origin.site(request)
                 if found is None:
