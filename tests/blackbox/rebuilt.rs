@@ -14,6 +14,7 @@ on_both!(
     a_rebuilt_package_of_alpine_is_fetched_anew,
     a_rebuilt_package_of_apt_is_fetched_anew,
     a_rebuilt_package_of_apt_by_hash_is_fetched_anew,
+    a_rebuilt_package_of_openwrt_is_fetched_anew,
     a_rebuilt_package_of_pkgsrc_is_fetched_anew,
     a_rebuilt_package_of_conda_is_fetched_anew,
     a_rebuilt_package_of_freebsd_is_fetched_anew,
@@ -239,6 +240,28 @@ fn a_rebuilt_package_of_apt_by_hash_is_fetched_anew(io: Io) {
         "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/02",
     ];
     Site { index, ..APT }.check(io);
+}
+
+fn a_rebuilt_package_of_openwrt_is_fetched_anew(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let record = |(name, sum): (&str, &str)| {
+            format!(
+                "Package: x\nVersion: 1\nFilename: {name}\nSize: {SIZE}\nSHA256sum: {sum}\nDescription:  x\n\n"
+            )
+        };
+        gzip(packages.map(record).concat().as_bytes())
+    };
+    Site {
+        preset: "openwrt",
+        index: ["/releases/23.05.5/packages/x86_64/base/Packages.gz"; 2],
+        packages: [
+            "/releases/23.05.5/packages/x86_64/base/a_1_x86_64.ipk",
+            "/releases/23.05.5/packages/x86_64/base/b_1_x86_64.ipk",
+        ],
+        pack,
+        names: ["a_1_x86_64.ipk", "b_1_x86_64.ipk"],
+    }
+    .check(io);
 }
 
 fn an_index_in_another_packing_is_compared_with_the_one_there_was(io: Io) {
