@@ -39,6 +39,8 @@ pub enum Why {
     Descriptors,
     /// A file that is being fetched has the name of a directory above.
     Below,
+    /// The file system that the path leads to does not answer.
+    DiskHangs,
     /// Too many whole files wait for the disk to take them.
     DiskBehind,
     /// As many files are being fetched as may be.
@@ -118,6 +120,7 @@ impl Why {
             Self::NoEnd => "body without a length",
             Self::Disk => "disk error",
             Self::Descriptors => "out of descriptors",
+            Self::DiskHangs => "file system does not answer",
             Self::DiskBehind => "disk is behind",
             Self::FillsFull => "too many fills",
             Self::Returned => "came back by a redirect",
@@ -166,6 +169,7 @@ impl Why {
             | Self::TooLong
             | Self::OtherForm
             | Self::FillsFull
+            | Self::DiskHangs
             | Self::DiskBehind => "uri-miss",
         }
     }

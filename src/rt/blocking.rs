@@ -30,6 +30,10 @@ pub struct Pool {
 pub static DISK: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 /// Reads and look-ups that may wait for the disk: no fsync is before them in line.
 pub static READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
+/// Look-ups on file systems that may never answer.
+pub static MOUNTS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(MOUNT_THREADS));
+/// Its threads.
+pub const MOUNT_THREADS: usize = 8;
 /// Work that waits for the resolver.
 pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 

@@ -1,37 +1,116 @@
 //! Looking a name up without waiting for the disk on the loop.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
 use crate::outcome::Why;
-use crate::rt::blocking;
+use crate::rt::blocking::{self, Pool};
+use crate::rt::{Runtime, timeout};
 use crate::store::{Found, Store};
+
+/// A look-up that takes longer has failed, and the request goes on without it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the cache has at this relative path. At once where the system knows it from memory, else by
 /// a thread of the pool: reading a directory or an inode would stop every other client's transfer.
 ///
 /// A name that is nowhere is one that the system cannot know from memory, so a miss would always
 /// pay for the hop (a third of all it costs). It does not as long as the directories prove to be
-/// in memory: until one of them has waited.
-pub async fn find(shared: &Arc<Shared>, path: &str) -> Found {
-    if CALM.holds() {
-        return look_up(&shared.store, path);
-    }
-    if let Some(found) = shared.store.look_up_cached(path) {
+/// in memory: until one of them has waited. Neither is for another file system than that of the
+/// cache directory: the server behind it may be dead.
+pub async fn find<R: Runtime>(shared: &Arc<Shared>, path: &str) -> Found {
+    let calm = CALM.holds();
+    let at_once = if calm { look_up_here(&shared.store, path) } else { shared.store.look_up_cached(path) };
+    if let Some(found) = at_once {
         return found;
     }
-    let (theirs, path) = (Arc::clone(shared), path.to_owned());
-    let looked = blocking::run(&blocking::READS, move || look_up(&theirs.store, &path)).await;
-    looked.unwrap_or(Found::Unusable(Why::Disk))
+    if !calm {
+        let (theirs, of) = (Arc::clone(shared), path.to_owned());
+        match waited::<R, _>(&blocking::READS, move || look_up_here(&theirs.store, &of)).await {
+            Ok(Some(found)) => return found,
+            Ok(None) => {}
+            Err(why) => return Found::Unusable(why),
+        }
+    }
+    elsewhere::<R>(shared, path).await
 }
 
-fn look_up(store: &Store, path: &str) -> Found {
+fn look_up_here(store: &Store, path: &str) -> Option<Found> {
     let begun = Instant::now();
-    let found = store.look_up(path);
+    let found = store.look_up_here(path);
     CALM.note(begun.elapsed());
     found
+}
+
+async fn waited<R: Runtime, T: Send + 'static>(
+    pool: &Arc<Pool>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Why> {
+    let looked = timeout::<R, _>(PATIENCE, blocking::run(pool, job)).await;
+    looked.map_err(|_| Why::DiskHangs)?.map_err(|_| Why::Disk)
+}
+
+/// The same on another file system.
+async fn elsewhere<R: Runtime>(shared: &Arc<Shared>, path: &str) -> Found {
+    if HANGING.is_to_be_feared(top_of(path)) || blocking::MOUNTS.is_full() {
+        return Found::Unusable(Why::DiskHangs);
+    }
+    let (theirs, path, asked) = (Arc::clone(shared), path.to_owned(), Instant::now());
+    let look = move || {
+        // Whoever asked has gone by now.
+        if asked.elapsed() > PATIENCE {
+            return Found::Unusable(Why::DiskHangs);
+        }
+        let _under_way = HANGING.begin(top_of(&path));
+        theirs.store.look_up(&path)
+    };
+    waited::<R, _>(&blocking::MOUNTS, look).await.unwrap_or_else(Found::Unusable)
+}
+
+/// The directory at the top that the path leads through: what is mounted is mostly mounted there.
+fn top_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
+}
+
+/// Look-ups on other file systems that are under way: no more of them than the pool has threads.
+struct Hanging(Mutex<Vec<Arc<UnderWay>>>);
+
+struct UnderWay {
+    top: String,
+    since: Instant,
+}
+
+static HANGING: Hanging = Hanging(Mutex::new(Vec::new()));
+
+/// Ends it.
+struct Begun(Arc<UnderWay>);
+
+impl Hanging {
+    fn list(&self) -> MutexGuard<'_, Vec<Arc<UnderWay>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one hang already that went the same way, or do so many that others need what threads are left?
+    fn is_to_be_feared(&self, top: &str) -> bool {
+        let list = self.list();
+        let mut hanging = list.iter().filter(|look| look.since.elapsed() > PATIENCE).peekable();
+        hanging.peek().is_some()
+            && (hanging.clone().any(|look| look.top == top) || hanging.count() >= blocking::MOUNT_THREADS / 2)
+    }
+
+    fn begin(&self, top: &str) -> Begun {
+        let under_way = Arc::new(UnderWay { top: top.to_owned(), since: Instant::now() });
+        self.list().push(Arc::clone(&under_way));
+        Begun(under_way)
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        HANGING.list().retain(|look| !Arc::ptr_eq(look, &self.0));
+    }
 }
 
 /// Look-ups of all workers that went without waiting, since the last that did not.

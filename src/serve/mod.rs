@@ -206,7 +206,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
         // Boxed: it has much to remember, and most requests are of the other class.
         Route::Check(key) => Box::pin(kept::serve(exchange, client, &key, arrived)).await,
         Route::Pass(why) => pass::run(exchange, client, why).await,
-        Route::Directory(path) => match lookup::find(&exchange.context.shared, &path).await {
+        Route::Directory(path) => match lookup::find::<R>(&exchange.context.shared, &path).await {
             Found::Directory => directory(exchange, client, &path).await,
             Found::File(_) | Found::Absent | Found::Unusable(_) => {
                 pass::run(exchange, client, Why::NoName).await
@@ -259,12 +259,12 @@ async fn look_up_unless<R: Runtime>(
 
 /// Looks; where the system has no descriptor left, once more when those that are only kept for speed have gone.
 async fn open<R: Runtime>(context: &Context<R>, key: &Key) -> Found {
-    let found = lookup::find(&context.shared, key.as_str()).await;
+    let found = lookup::find::<R>(&context.shared, key.as_str()).await;
     if !matches!(found, Found::Unusable(Why::Descriptors)) {
         return found;
     }
     exhausted(context).await;
-    lookup::find(&context.shared, key.as_str()).await
+    lookup::find::<R>(&context.shared, key.as_str()).await
 }
 
 /// Begins to store a file; where the system has no descriptor left, once more after that.

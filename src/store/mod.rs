@@ -86,12 +86,14 @@ pub struct Entry {
     pub info: Info,
     /// Its share of the descriptors, once it has one.
     pub held: Option<Permit>,
+    /// It lies where a call may wait for another machine.
+    pub is_remote: bool,
 }
 
 impl Entry {
     /// A file that has just been opened.
     pub fn new(file: OwnedFd, info: Info) -> Self {
-        Self { file: Arc::new(file), info, held: None }
+        Self { file: Arc::new(file), info, held: None, is_remote: false }
     }
 
     /// Is it still the file it was, with a name? One that was replaced has none left. What this
@@ -157,9 +159,20 @@ impl Store {
         self.path.join(path).display().to_string()
     }
 
-    /// Opens what is there at this relative path ("" is the top). May wait for the disk.
+    /// Opens what is there at this relative path ("" is the top). May wait for the disk, and for another machine.
     pub fn look_up(&self, path: &str) -> Found {
-        found(self.root.open_file(named(path)))
+        match found(self.root.open_file(named(path))) {
+            Found::File(entry) => Found::File(Entry { is_remote: file::is_remote(&entry.file), ..entry }),
+            other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => other,
+        }
+    }
+
+    /// The same on the file system of the cache directory, which is this machine's: `None` where it takes another.
+    pub fn look_up_here(&self, path: &str) -> Option<Found> {
+        match self.root.open_file_here(named(path)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            opened => Some(found(opened)),
+        }
     }
 
     /// The same where it takes no disk; `None` where it might.

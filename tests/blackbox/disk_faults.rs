@@ -12,7 +12,9 @@ use nix::sys::stat::Mode;
 
 use crate::support::sandbox::Limit;
 use crate::support::util::{chunked, tree};
-use crate::support::{Client, Gate, Io, Launch, Mounted, Origin, Server, bytes, on_both, wait_until, within};
+use crate::support::{
+    Client, Dead, Gate, Io, Launch, Mounted, Origin, Server, bytes, on_both, wait_until, within,
+};
 
 on_both!(
     a_full_disk_during_a_hundred_fills_costs_nobody_a_byte,
@@ -28,6 +30,7 @@ on_both!(
     what_is_no_file_under_an_in_progress_name_is_left_alone,
     a_path_below_a_file_that_is_being_fetched_does_not_take_its_name,
     an_empty_directory_under_an_in_progress_name_goes,
+    a_look_up_that_hangs_stops_no_hit_and_passes_its_own_request,
 );
 
 /// A small file system in memory.
@@ -428,4 +431,29 @@ fn an_empty_directory_under_an_in_progress_name_goes(io: Io) {
     server.put("y.tgz.in-progress/kept", b"kept");
     server.get("/y.tgz").expect(200, b"body");
     server.expect_tree(&["x.tgz", "y.tgz.in-progress/kept"]);
+}
+
+/// A directory below the cache directory whose server is gone, as with NFS.
+fn a_look_up_that_hangs_stops_no_hit_and_passes_its_own_request(io: Io) {
+    let origin = Origin::fixed(b"from the origin");
+    let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
+    server.put("hit.tgz", b"hit");
+    server.get("/hit.tgz").expect(200, b"hit");
+    let Some(dead) = Dead::mount(&server.path("dead")) else { return };
+    for round in 0..2 {
+        let mut asked: Vec<Client> = (0..20).map(|_| server.client()).collect();
+        for (number, client) in asked.iter_mut().enumerate() {
+            client.ask("GET", &format!("/dead/{round}-{number}.tgz"), "");
+        }
+        let mut client = server.client();
+        for number in 0..100 {
+            client.get("/hit.tgz").expect(200, b"hit");
+            client.get(&format!("/{round}-miss-{number}.tgz")).expect(200, b"from the origin");
+        }
+        for mut client in asked {
+            client.response("GET").expect(200, b"from the origin");
+        }
+    }
+    drop(dead);
+    server.get("/dead/x.tgz").expect(200, b"from the origin");
 }

@@ -11,7 +11,7 @@ pub(crate) mod tls;
 pub(crate) mod util;
 
 pub(crate) use client::{Client, Framing, Response};
-pub(crate) use mounted::Mounted;
+pub(crate) use mounted::{Dead, Mounted};
 pub(crate) use origin::{Gate, LAST_MODIFIED, LAST_MODIFIED_SECS, Origin, Reply};
 pub(crate) use server::{Io, Launch, Server, run_cli};
 pub(crate) use util::{assert_bytes, bytes, tree, wait_until, within};

@@ -1,6 +1,7 @@
 //! A file system that is mounted for a test, where that is allowed.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -37,6 +38,33 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         unmount(self.0.path());
+    }
+}
+
+/// A file system whose program never answers, as that of a server that is gone; until this is dropped.
+pub(crate) struct Dead(Option<File>, PathBuf);
+
+impl Dead {
+    /// Mounts it; `None`, in words, where that cannot be had.
+    pub(crate) fn mount(path: &Path) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let channel = File::options().read(true).write(true).open("/dev/fuse").ok();
+        let channel = channel.filter(|channel| {
+            let options = "fd=0,rootmode=40000,user_id=0,group_id=0";
+            mount(&["-t", "fuse", "-o", options, "dead"], path, channel.try_clone().unwrap().into())
+        });
+        if channel.is_none() {
+            eprintln!("SKIPPED: no FUSE here (that takes root and /dev/fuse)");
+        }
+        Some(Self(Some(channel?), path.to_owned()))
+    }
+}
+
+impl Drop for Dead {
+    fn drop(&mut self) {
+        // Whoever waits for it gets an error.
+        self.0 = None;
+        unmount(&self.1);
     }
 }
 

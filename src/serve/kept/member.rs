@@ -150,7 +150,12 @@ pub(super) fn hold(
         shared.sets.close_idle();
         index()
     });
-    let own = Entry { file: Arc::clone(&entry.file), info: entry.info, held: Some(held?) };
+    let own = Entry {
+        file: Arc::clone(&entry.file),
+        info: entry.info,
+        held: Some(held?),
+        is_remote: entry.is_remote,
+    };
     let open = Arc::new(named.open(&Arc::new(own))?);
     generation.put(key, Member { target: member.target, what: What::Open(Arc::clone(&open)) });
     Some(open)

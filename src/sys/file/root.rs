@@ -34,6 +34,8 @@ struct Top {
     /// Its real path, to recognise absolute links that lead back inside.
     real_path: PathBuf,
     id: (u64, u64),
+    /// A call may wait for another machine there, or for another program.
+    is_remote: bool,
 }
 
 impl Top {
@@ -41,7 +43,8 @@ impl Top {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = nix::fcntl::open(path, flags, Mode::empty())?;
         let id = info(&directory)?.id;
-        Ok(Self { directory, real_path: path.canonicalize()?, id })
+        let is_remote = is_remote(&directory);
+        Ok(Self { directory, real_path: path.canonicalize()?, id, is_remote })
     }
 }
 
@@ -82,7 +85,11 @@ impl Root {
     /// it cannot. A name never looked for is such a case (openat2(2), RESOLVE_CACHED; Linux 5.12).
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     pub fn open_file_cached(&self, path: &str) -> io::Result<OwnedFd> {
-        let cached = nix::fcntl::ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
+        use nix::fcntl::ResolveFlag;
+        if self.top().is_remote {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let cached = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED) | ResolveFlag::RESOLVE_NO_XDEV;
         match self.open_at_once(path, reading(), cached) {
             // What the walk would be for; EINVAL is a kernel that does not know the flag.
             Err(error) if walk_may_help(&error) || error.raw_os_error() == Some(libc::EINVAL) => {
@@ -96,6 +103,29 @@ impl Root {
     #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
     pub fn open_file_cached(&self, _path: &str) -> io::Result<OwnedFd> {
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// The same without leaving the file system of the top, and only if that is on this machine: `WouldBlock` says that
+    /// it takes another one (openat2(2), RESOLVE_NO_XDEV), which may never answer.
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    pub fn open_file_here(&self, path: &str) -> io::Result<OwnedFd> {
+        if self.top().is_remote {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match self.open_at_once(path, reading(), nix::fcntl::ResolveFlag::RESOLVE_NO_XDEV) {
+            // No such call.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                self.walk(path, reading())
+            }
+            Err(error) if walk_may_help(&error) => Err(io::ErrorKind::WouldBlock.into()),
+            result => result,
+        }
+    }
+
+    /// The same; systems without that call are not told of file systems mounted below.
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    pub fn open_file_here(&self, path: &str) -> io::Result<OwnedFd> {
+        if self.top().is_remote { Err(io::ErrorKind::WouldBlock.into()) } else { self.open_file(path) }
     }
 
     /// Opens the directory at `path` ("" is the top).
@@ -224,6 +254,34 @@ impl Root {
         }
         above.pop().ok_or_else(outside)
     }
+}
+
+/// Does the file lie where a call may wait for another machine, or for another program (statfs(2))?
+#[cfg(target_os = "linux")]
+pub fn is_remote(file: &OwnedFd) -> bool {
+    /// NFS, SMB (three numbers), FUSE, 9P, AFS, Ceph, Coda, Lustre, automounts.
+    const REMOTE: [u32; 11] = [
+        0x6969,
+        0x517b,
+        0xfe53_4d42,
+        0xff53_4d42,
+        0x6573_5546,
+        0x0102_1997,
+        0x5346_414f,
+        0x00c3_6400,
+        0x7375_7245,
+        0x0bd0_0bd0,
+        0x0187,
+    ];
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the numbers have 32 bits")]
+    let kind = |system: nix::sys::statfs::Statfs| system.filesystem_type().0 as u32;
+    nix::sys::statfs::fstatfs(file).is_ok_and(|system| REMOTE.contains(&kind(system)))
+}
+
+/// Nothing is known of it here.
+#[cfg(not(target_os = "linux"))]
+pub fn is_remote(_: &OwnedFd) -> bool {
+    false
 }
 
 /// How a file to be served is opened.
