@@ -12,7 +12,7 @@ mod limits;
 mod origin;
 mod rights;
 
-pub use fills::{Abandon, Fills};
+pub use fills::{Abandon, FillQuery, Fills};
 pub use limits::{FileLimits, Limits};
 pub use origin::{CredentialUse, Origin};
 pub(crate) use origin::{check_host, mask};
@@ -73,6 +73,8 @@ pub struct Revalidate {
     /// Bytes of answers that are kept in memory because no plain file can stand for them. One of
     /// them may take an eighth.
     pub memory: usize,
+    /// Names of further fields of clients that go along when the origin is asked.
+    pub fields: Vec<String>,
 }
 
 impl Revalidate {

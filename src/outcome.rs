@@ -17,6 +17,12 @@ pub enum Why {
     RequestBody,
     /// The answer may be for this user only.
     Authorization,
+    /// The origin refuses what is asked without the client's own fields.
+    Denied,
+    /// The origin has another variant for what the client says.
+    Variant,
+    /// The request has a query, and what has one is not to be stored.
+    Query,
     /// A link leads out of the cache directory.
     LeadsOutside,
     /// A FIFO, a device or a socket has the name.
@@ -109,6 +115,9 @@ impl Why {
             Self::HeadOnMiss => "HEAD on a miss",
             Self::RequestBody => "request has a body",
             Self::Authorization => "request has Authorization",
+            Self::Denied => "refused without the client's own fields",
+            Self::Variant => "another variant",
+            Self::Query => "request has a query",
             Self::LeadsOutside => "link leads out of the cache directory",
             Self::NotRegular => "not a regular file",
             Self::HeldElsewhere => "being filled by another process",
@@ -145,11 +154,13 @@ impl Why {
             | Self::InProgressName
             | Self::RequestBody
             | Self::Authorization
+            | Self::Query
             | Self::LeadsOutside
             | Self::NotRegular
             | Self::Reserved
             | Self::Pattern
             | Self::Returned => "bypass",
+            Self::Variant => "vary-miss",
             // What the client asked for kept it from being answered.
             Self::NoCache | Self::NoStore => "request",
             Self::Refused => "stale",
@@ -157,6 +168,7 @@ impl Why {
             Self::HeadOnMiss
             | Self::HeldElsewhere
             | Self::Below
+            | Self::Denied
             | Self::Status
             | Self::Coding
             | Self::ContentType
@@ -291,7 +303,7 @@ impl Outcome {
             Self::Hit(_) => "HIT",
             Self::Miss | Self::Renewed => "MISS",
             Self::Follow => "COLLAPSED",
-            Self::Pass(why) if why.forward() == "uri-miss" => "MISS",
+            Self::Pass(why) if matches!(why.forward(), "uri-miss" | "vary-miss") => "MISS",
             Self::Pass(_) => "BYPASS",
             Self::Revalidated => "REVALIDATED",
             Self::Stale(..) => "STALE",

@@ -23,7 +23,7 @@ pub(super) const fn opt(
 }
 
 /// Every option, in the order of the usage. `{host}`, `{port}` and `{regex}` become the defaults in force.
-pub(super) const OPTIONS: [Opt; 53] = [
+pub(super) const OPTIONS: [Opt; 56] = [
     opt(Some('c'), "cache-dir", Some("<dir>"), "[env FS_CACHE_DIR] where files are cached, defaults to CWD"),
     opt(Some('d'), "debug", None, "[env FS_CACHE_DEBUG] write debug lines to stderr"),
     opt(Some('H'), "host", Some("<host>"), "[env FS_CACHE_HOST] address to listen on, defaults to {host}"),
@@ -149,6 +149,12 @@ pub(super) const OPTIONS: [Opt; 53] = [
     ),
     opt(
         None,
+        "fill-query",
+        Some("<what>"),
+        "[env FS_CACHE_FILL_QUERY] of a path to cache: forward, strip or pass; defaults to forward, with a preset strip",
+    ),
+    opt(
+        None,
         "sweep-partials",
         Some("<s>"),
         "[env FS_CACHE_SWEEP_PARTIALS] remove in-progress files untouched for so long, not done by default",
@@ -188,6 +194,18 @@ pub(super) const OPTIONS: [Opt; 53] = [
         "stale-if-error-always",
         None,
         "[env FS_CACHE_STALE_IF_ERROR_ALWAYS] the same where the response forbids it; needs --stale-if-error",
+    ),
+    opt(
+        None,
+        "fill-fields",
+        Some("<list>"),
+        "[env FS_CACHE_FILL_FIELDS] further request fields that go along when paths of --revalidate are asked for",
+    ),
+    opt(
+        None,
+        "keep-fields",
+        Some("<list>"),
+        "[env FS_CACHE_KEEP_FIELDS] of Set-Cookie and the like: response fields that are stored all the same",
     ),
     opt(None, "offline", None, "[env FS_CACHE_OFFLINE] never ask the upstream"),
     opt(

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod kept;
+mod origin;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,9 +11,7 @@ use argh::FromArgs;
 
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
-use crate::config::{
-    Account, Config, CredentialUse, FileLimits, IoChoice, Limits, Origin, Pinning, Workers, check_host, mask,
-};
+use crate::config::{Account, Config, FileLimits, IoChoice, Limits, Pinning, Workers, check_host, mask};
 use crate::pattern::Pattern;
 use crate::preset::{self, Preset, Rules};
 use crate::sys::process;
@@ -103,6 +102,9 @@ pub(super) struct Flags {
     /// when
     #[argh(option)]
     abandon_fill: Vec<String>,
+    /// what becomes of a query
+    #[argh(option)]
+    fill_query: Vec<String>,
     /// seconds
     #[argh(option)]
     sweep_partials: Vec<String>,
@@ -124,6 +126,12 @@ pub(super) struct Flags {
     /// even where the response forbids it
     #[argh(switch)]
     stale_if_error_always: bool,
+    /// fields that go along
+    #[argh(option)]
+    fill_fields: Vec<String>,
+    /// fields that are stored all the same
+    #[argh(option)]
+    keep_fields: Vec<String>,
     /// no upstream
     #[argh(switch)]
     offline: bool,
@@ -235,25 +243,9 @@ impl Flags {
         })
     }
 
-    fn origin(&self, env: Env<'_>) -> Result<Origin, UsageError> {
-        let pick = |given: &[String], flag, variable| Setting::pick(given.to_vec(), flag, variable, env);
-        let which = pick(&self.origin_credentials, "--origin-credentials", "FS_CACHE_ORIGIN_CREDENTIALS");
-        let which = which.map(|which| which.read("policy", CredentialUse::parse)).transpose()?;
-        let origin = match pick(&self.url, "--url", "FS_CACHE_URL").filter(Setting::is_set) {
-            Some(url) => url.read("URL", Origin::parse)?,
-            None if self.print_config => Origin { url: String::new(), ..unnamed()? },
-            None => {
-                return Err(UsageError(
-                    "url must be specified with `-U <url>` or as FS_CACHE_URL".to_owned(),
-                ));
-            }
-        };
-        Ok(Origin { credential_use: which.unwrap_or(origin.credential_use), ..origin })
-    }
-
     pub(super) fn into_config(self, env: Env<'_>, default_port: i64) -> Result<Config, UsageError> {
-        let (limits, fills) = (self.limits(env)?, self.fills(env)?);
         let presets = presets(&self.preset, env)?;
+        let (limits, fills) = (self.limits(env)?, self.fills(env, &presets)?);
         let revalidate = self.revalidate(env, &presets)?;
         let (sandbox, account) = (self.sandbox(env)?, self.account(env)?);
         let pick = |given: Vec<String>, flag, variable| Setting::pick(given, flag, variable, env);
@@ -306,11 +298,6 @@ impl Flags {
             account,
         })
     }
-}
-
-/// An origin that nobody asks, where the configuration is only printed.
-fn unnamed() -> Result<Origin, UsageError> {
-    Origin::parse("http://localhost").map_err(UsageError)
 }
 
 /// The presets chosen, each once, in the order in which they were first named.

@@ -13,6 +13,8 @@ pub struct Fills {
     pub abandon: Abandon,
     /// Files are brought to stable storage before they get their names.
     pub sync: bool,
+    /// What becomes of the query of a request for a file that is not there.
+    pub query: FillQuery,
     /// In-progress files that nobody has touched for so long are removed; `None` leaves them.
     pub sweep: Option<Duration>,
 }
@@ -20,7 +22,46 @@ pub struct Fills {
 impl Default for Fills {
     fn default() -> Self {
         // With the waits in between: some 20 seconds, which is a restart of the origin.
-        Self { resume_attempts: 8, abandon: Abandon::Never, sync: true, sweep: None }
+        Self {
+            resume_attempts: 8,
+            abandon: Abandon::Never,
+            sync: true,
+            query: FillQuery::Forward,
+            sweep: None,
+        }
+    }
+}
+
+/// What becomes of the query of a request for a file that is not there. The name of a file has none, so whatever is
+/// stored is for all queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FillQuery {
+    /// It goes along: who asks first decides what all get.
+    Forward,
+    /// The origin is asked without it.
+    Strip,
+    /// The request is passed, and its answer not stored.
+    Pass,
+}
+
+impl FillQuery {
+    /// Reads `forward`, `strip` or `pass`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "forward" => Ok(Self::Forward),
+            "strip" => Ok(Self::Strip),
+            "pass" => Ok(Self::Pass),
+            _ => Err("expected forward, strip or pass".to_owned()),
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Strip => "strip",
+            Self::Pass => "pass",
+        }
     }
 }
 

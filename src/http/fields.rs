@@ -140,7 +140,8 @@ const PROTECTED: [&str; 18] = [
     "www-authenticate",
 ];
 
-fn is_one_of(name: &[u8], list: &[&str]) -> bool {
+/// Is it one of these names, ASCII case ignored?
+pub fn is_one_of(name: &[u8], list: &[&str]) -> bool {
     list.iter().any(|entry| name.eq_ignore_ascii_case(entry.as_bytes()))
 }
 

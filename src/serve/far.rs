@@ -93,7 +93,8 @@ async fn ask<R: Runtime>(
     let (upstream, log) = (&exchange.context.upstream, exchange.log);
     let (first, last) = (span.first, span.end - 1);
     log.debug(format_args!("range {first}-{last} is far ahead of the download - asking the origin for it"));
-    let asked = head::part_request(&upstream.origin, exchange.request, span, validator);
+    let query = exchange.context.shared.config.fills.query;
+    let asked = head::part_request(&upstream.origin, exchange.request, query, span, validator);
     match redirect::ask_origin(exchange.context, &asked, Follow::Maybe, log).await {
         Ok(answered) if is_part_of(&answered.head, answer, span) => return Some(answered.body),
         Ok(answered) => {

@@ -11,11 +11,12 @@ use super::rebuilt::Replaced;
 use super::resume::{self, NoRest, Opened, Rest, Start};
 use super::storable::storable;
 use super::unstored::unstored;
-use super::{Context, Exchange, Reply, Shared, follow, form, head, pass, rebuilt, splice};
+use super::{Context, Exchange, Reply, Shared, follow, form, head, pass, rebuilt, redirect, splice};
 use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
 use crate::http::response::ResponseHead;
+use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
 use crate::rt::{Runtime, blocking, share, spawn_guarded};
@@ -42,10 +43,11 @@ pub(super) async fn fetch<R: Runtime>(
     room: Room,
 ) -> Reply {
     let context = exchange.context;
-    let asked = head::fill_request(&context.upstream.origin, exchange.request);
+    let query = context.shared.config.fills.query;
+    let asked = head::fill_request(&context.upstream.origin, exchange.request, query);
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url(&asked)));
     let opened = resume::open(exchange, client.hung_up(), permit.key(), &asked).await;
-    let Opened { answer, mut body, left } = match opened {
+    let Opened { answer, body, left } = match opened {
         Ok(opened) => opened,
         Err(error) if error.kind == Kind::Busy => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
@@ -59,6 +61,12 @@ pub(super) async fn fetch<R: Runtime>(
             return client.send_error(&error, exchange.keep(), true).await;
         }
     };
+    let due = own_is_due(exchange, &asked, &answer, permit.key());
+    if let (None, Some(why)) = (&left, due) {
+        redirect::settle(body);
+        permit.decline(why);
+        return Box::pin(pass::run(exchange, client, why)).await;
+    }
     let begun = match left {
         Some(left) => Ok(left),
         None => match storable(&answer, permit.key(), &context.shared.config) {
@@ -70,14 +78,6 @@ pub(super) async fn fetch<R: Runtime>(
     };
     let (partial, start) = match begun {
         Ok(begun) => begun,
-        Err(why)
-            if form::differs(exchange.request)
-                && storable(&answer, permit.key(), &context.shared.config).is_err() =>
-        {
-            permit.decline(why);
-            body.close();
-            return Box::pin(pass::run(exchange, client, Why::OtherForm)).await;
-        }
         Err(why) => {
             log_declined(exchange.log, &answer, why);
             permit.decline(why);
@@ -180,6 +180,21 @@ pub(super) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
             });
         }
     }
+}
+
+/// Why another answer is due to a client that says more than the fill did, or says it in another form.
+fn own_is_due<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    asked: &OriginRequest,
+    answer: &ResponseHead,
+    key: &Key,
+) -> Option<Why> {
+    let why = storable(answer, key, &exchange.context.shared.config).err()?;
+    let own = if head::is_denied(answer.status) { Why::Denied } else { why };
+    if matches!(own, Why::Denied | Why::Vary) && head::says_more(exchange.request, asked) {
+        return Some(own);
+    }
+    form::differs(exchange.request).then_some(Why::OtherForm)
 }
 
 fn log_declined(log: &RequestLog, answer: &ResponseHead, why: Why) {

@@ -8,6 +8,7 @@ use super::hit::{etag, unsatisfiable};
 use super::warm::{Heat, WINDOW};
 use super::{Exchange, Reply, far, head, pass};
 use crate::error::{Error, Kind, Side};
+use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::fields::Fields;
@@ -103,7 +104,7 @@ async fn send<R: Runtime>(
             if let Some(kept) = &answer.kept {
                 fields = head::kept_fields(&kept.head, None);
             }
-            fields.remove("set-cookie");
+            OF_ONE_USER.iter().for_each(|name| fields.remove(name));
             grow_older(&mut fields, follower);
             None
         }

@@ -3,12 +3,12 @@
 use std::sync::LazyLock;
 
 use super::form;
-use crate::config::{CredentialUse, Origin};
+use crate::config::{CredentialUse, FillQuery, Origin};
 use crate::error::Error;
 use crate::fd_budget::Errand;
 use crate::http::caching::stored::StoredHead;
 use crate::http::date;
-use crate::http::fields::{Fields, end_to_end};
+use crate::http::fields::{Fields, end_to_end, is_one_of};
 use crate::http::multipart::Multipart;
 use crate::http::range::Span;
 use crate::http::request::{Method, RequestBody, RequestHead, request_head};
@@ -154,66 +154,133 @@ pub fn several_parts(mut fields: Fields, multipart: &Multipart) -> HeadWriter {
 
 /// The request for one part of a file that a fill is fetching, under the condition that it still is
 /// what `validator` says (RFC 9110 section 13.1.5).
-pub fn part_request(origin: &Origin, request: &RequestHead, span: Span, validator: &[u8]) -> OriginRequest {
-    let mut fields = fill_fields(origin, request);
-    fields.push(b"Range", format!("bytes={}-{}", span.first, span.end - 1).as_bytes());
-    fields.push(b"If-Range", validator);
-    OriginRequest {
-        method: Method::Get,
-        target: origin.target(&form::of_file(request)),
-        fields,
-        errand: Errand::Pass,
-    }
+pub fn part_request(
+    origin: &Origin,
+    request: &RequestHead,
+    query: FillQuery,
+    span: Span,
+    validator: &[u8],
+) -> OriginRequest {
+    let mut part = fill_request(origin, request, query);
+    part.fields.push(b"Range", format!("bytes={}-{}", span.first, span.end - 1).as_bytes());
+    part.fields.push(b"If-Range", validator);
+    part.errand = Errand::Pass;
+    part
 }
 
-/// The request that fills the cache: for the whole, uncoded file, whatever this client asked of it.
-pub fn fill_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
-    whole_request(origin, request, &form::of_file(request), None)
+/// The request that fills the cache: for the whole, uncoded file, whoever this client is and whatever it asked of it.
+pub fn fill_request(origin: &Origin, request: &RequestHead, query: FillQuery) -> OriginRequest {
+    let fields = fill_fields(origin, request, &carried(request, &[]));
+    let form = form::of_file(request);
+    let kept = match query {
+        FillQuery::Strip => form.iter().position(|&byte| byte == b'?').unwrap_or(form.len()),
+        FillQuery::Forward | FillQuery::Pass => form.len(),
+    };
+    OriginRequest { method: Method::Get, target: origin.target(&form[..kept]), fields, errand: Errand::Keep }
 }
 
-/// The same, but only if it is not what is kept any more.
+/// The same for an answer that is checked with the origin, of which `kept` is there and `told` goes along (see
+/// [`carried`]): only if it is not what is kept any more.
 pub fn check_request(
     origin: &Origin,
     request: &RequestHead,
     key: &Key,
+    told: &Fields,
     kept: Option<&StoredHead>,
 ) -> OriginRequest {
     let target = if key.names_a_file() { form::of_file(request) } else { form::own(request) };
-    whole_request(origin, request, &target, kept)
-}
-
-fn whole_request(
-    origin: &Origin,
-    request: &RequestHead,
-    target: &[u8],
-    kept: Option<&StoredHead>,
-) -> OriginRequest {
-    let mut fields = fill_fields(origin, request);
+    let mut fields = fill_fields(origin, request, told);
     if let Some(tags) = kept.and_then(StoredHead::tags) {
         fields.push(b"If-None-Match", &tags);
     }
     if let Some(date) = kept.and_then(|kept| kept.fields.get("last-modified")) {
         fields.push(b"If-Modified-Since", date);
     }
-    OriginRequest { method: Method::Get, target: origin.target(target), fields, errand: Errand::Keep }
+    OriginRequest { method: Method::Get, target: origin.target(&target), fields, errand: Errand::Keep }
 }
 
-fn fill_fields(origin: &Origin, request: &RequestHead) -> Fields {
-    let own = [
-        "host",
-        "date",
-        "server",
-        "content-length",
-        "expect",
-        "accept-encoding",
-        "range",
-        "if-range",
-        "if-match",
-        "if-none-match",
-        "if-modified-since",
-        "if-unmodified-since",
-    ];
-    let mut fields = for_origin(origin, request, &own);
+/// The client's fields that go along with a fill. What comes is for everybody, so nothing else that one of them says may
+/// shape it: these say who asks, and by which way.
+const PERMITTED: [&str; 3] = ["user-agent", "via", "cdn-loop"];
+
+/// Fields by which clients choose between variants (RFC 9110 section 12.5). They go along where variants are told
+/// apart by them.
+pub const NEGOTIATED: [&str; 3] = ["accept", "accept-charset", "accept-language"];
+
+/// Fields of a client for which no origin refuses a request that comes without them: on the state of caches, on the
+/// form of the answer and on parts of it.
+const NO_GROUNDS: [&str; 17] = [
+    "accept-encoding",
+    "cache-control",
+    "content-length",
+    "date",
+    "dnt",
+    "expect",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "max-forwards",
+    "pragma",
+    "range",
+    "server",
+    "upgrade-insecure-requests",
+];
+
+/// The fields of a request that go along to another server than the origin, beside the permitted ones: what a client
+/// may say to anybody.
+const TOLD_TO_ANYBODY: [&str; 7] = [
+    "accept-encoding",
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+];
+
+/// What of a client's fields goes along with a fill: the permitted ones, and those named `also`.
+pub fn carried(request: &RequestHead, also: &[&str]) -> Fields {
+    let mut fields = Fields::new();
+    for (name, value) in end_to_end(&request.fields, &[]).iter() {
+        if is_one_of(name, &PERMITTED) || is_one_of(name, also) {
+            fields.push(name, value);
+        }
+    }
+    fields
+}
+
+/// What of these fields may go to another server than the origin.
+pub fn for_anybody(fields: &Fields) -> Fields {
+    let may = |name| [&PERMITTED[..], &NEGOTIATED, &TOLD_TO_ANYBODY].iter().any(|list| is_one_of(name, list));
+    let mut kept = Fields::new();
+    fields.iter().filter(|(name, _)| may(name)).for_each(|(name, value)| kept.push(name, value));
+    kept
+}
+
+/// Does the client say more than went along in `asked`, so that another answer may be due to it?
+pub fn says_more(request: &RequestHead, asked: &OriginRequest) -> bool {
+    let went = |name: &[u8], value: &[u8]| {
+        asked.fields.iter().any(|(known, of)| known.eq_ignore_ascii_case(name) && of == value)
+    };
+    let fields = end_to_end(&request.fields, &NO_GROUNDS);
+    request.query().is_some() && !asked.target.contains(&b'?')
+        || fields.iter().any(|(name, value)| !went(name, value))
+}
+
+/// Statuses by which an origin says that somebody else might get an answer (RFC 9110 sections 15.5.2, 15.5.4 and
+/// 15.5.8).
+pub fn is_denied(status: u16) -> bool {
+    matches!(status, 401 | 403 | 407)
+}
+
+fn fill_fields(origin: &Origin, request: &RequestHead, told: &Fields) -> Fields {
+    let mut fields = for_origin(origin, request, told);
+    if !fields.contains("accept") {
+        fields.push(b"Accept", b"*/*");
+    }
     fields.push(b"Accept-Encoding", b"identity");
     fields
 }
@@ -229,7 +296,8 @@ pub fn rest_request(whole: &OriginRequest, from: u64, validator: &[u8]) -> Origi
 
 /// The request passed on as it came, but for dot segments.
 pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
-    let mut fields = for_origin(origin, request, &["host", "date", "server", "content-length", "expect"]);
+    let theirs = end_to_end(&request.fields, &["host", "date", "server", "content-length", "expect"]);
+    let mut fields = for_origin(origin, request, &theirs);
     match request.body {
         RequestBody::None => {}
         RequestBody::Length(length) => fields.push(b"Content-Length", length.to_string().as_bytes()),
@@ -243,14 +311,15 @@ pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
     OriginRequest { method, target, fields, errand: Errand::Pass }
 }
 
-fn for_origin(origin: &Origin, request: &RequestHead, own: &[&str]) -> Fields {
+/// Adds to `theirs`, what goes along of the client's fields, what is ours.
+fn for_origin(origin: &Origin, request: &RequestHead, theirs: &Fields) -> Fields {
     let mut fields = Fields::new();
     fields.push(b"Host", origin.host_field.as_bytes());
-    for (name, value) in end_to_end(&request.fields, own).iter() {
+    for (name, value) in theirs.iter() {
         fields.push(name, value);
     }
     if let Some(authorization) = &origin.authorization
-        && may_carry_credentials(origin.credential_use, request)
+        && may_carry_credentials(origin.credential_use, &request.method, theirs)
     {
         fields.push(b"Authorization", authorization.as_bytes());
     }
@@ -265,13 +334,13 @@ const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", 
 
 /// May the credentials of the URL go with this request? Anybody can send it: they are to open what can be
 /// read, not what can be changed.
-fn may_carry_credentials(credential_use: CredentialUse, request: &RequestHead) -> bool {
-    let overridden = || METHOD_OVERRIDES.iter().any(|name| request.fields.contains(name));
+fn may_carry_credentials(credential_use: CredentialUse, method: &Method, theirs: &Fields) -> bool {
+    let overridden = || METHOD_OVERRIDES.iter().any(|name| theirs.contains(name));
     let fits = match credential_use {
-        CredentialUse::Safe => matches!(request.method, Method::Get | Method::Head) && !overridden(),
-        CredentialUse::All => request.method.as_str() != "TRACE",
+        CredentialUse::Safe => matches!(method, Method::Get | Method::Head) && !overridden(),
+        CredentialUse::All => method.as_str() != "TRACE",
     };
-    fits && !request.fields.contains("authorization")
+    fits && !theirs.contains("authorization")
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, FillQuery};
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::{Descriptors, Purpose};
 use crate::http::request::{Method, RequestHead};
@@ -387,6 +387,8 @@ fn may_fill<R: Runtime>(exchange: &Exchange<'_, R>) -> Result<(), Why> {
         Err(Why::RequestBody)
     } else if request.fields.contains("authorization") {
         Err(Why::Authorization)
+    } else if request.query().is_some() && exchange.context.shared.config.fills.query == FillQuery::Pass {
+        Err(Why::Query)
     } else {
         Ok(())
     }

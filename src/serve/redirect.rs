@@ -2,9 +2,8 @@
 //! it: redirects are followed, a Location is rewritten.
 //!
 //! Followed are GET and HEAD without a body, to any http or https server that the origin names: it is
-//! trusted with that, as with the files themselves. Never from https to http. What was meant for
-//! the origin alone, Authorization and Cookie, is left out as soon as another server is asked, and
-//! stays out. A redirect that may not be followed is the answer; one that leads in a circle, or
+//! trusted with that, as with the files themselves. Never from https to http. To another server goes
+//! only what may be told to anybody ([`head::for_anybody`]); what was left out once stays out. A redirect that may not be followed is the answer; one that leads in a circle, or
 //! through more than [`MAX_REDIRECTS`], is an error of the origin.
 
 use std::future::{Future, pending};
@@ -14,6 +13,7 @@ use super::head::{self, OriginRequest};
 use super::{Context, Exchange};
 use crate::config::{Config, Origin};
 use crate::error::{Error, Kind, Side};
+use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::fields::Fields;
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
@@ -183,7 +183,7 @@ fn is_followed(method: &Method, answer: &ResponseHead) -> bool {
 }
 
 /// Ends with a redirect's own body.
-fn settle<R: Runtime>(mut body: OriginBody<R>) {
+pub(super) fn settle<R: Runtime>(mut body: OriginBody<R>) {
     drop(body.at_hand(MAX_NOTE));
 }
 
@@ -246,16 +246,16 @@ impl Trail {
         if self.seen.len() == MAX_REDIRECTS {
             return Err(led_nowhere(format!("more than {MAX_REDIRECTS}")));
         }
-        let mut fields = Fields::new();
-        fields.push(b"Host", server.host_field.as_bytes());
-        let kept = self.asked.fields.iter().filter(|(field, _)| !field.eq_ignore_ascii_case(b"host"));
-        // What comes back to us by a redirect is no loop yet: its mark is the name below.
-        kept.for_each(|(field, value)| fields.push(field, head::unmarked(field, value)));
+        let mut asked = self.asked.fields.clone();
+        asked.remove("host");
         if !Arc::ptr_eq(&server, &self.to) {
             self.is_elsewhere = true;
-            fields.remove("authorization");
-            fields.remove("cookie");
+            asked = head::for_anybody(&asked);
         }
+        let mut fields = Fields::new();
+        fields.push(b"Host", server.host_field.as_bytes());
+        // What comes back to us by a redirect is no loop yet: its mark is the name below.
+        asked.iter().for_each(|(field, value)| fields.push(field, head::unmarked(field, value)));
         if self.seen.is_empty() {
             fields.push(LOOP_FIELD.as_bytes(), name.0.as_bytes());
         }
@@ -273,7 +273,7 @@ const REFERENCES: [&str; 2] = ["Location", "Content-Location"];
 /// An answer from another server than the one that clients believe to talk to, through us: its
 /// references say where they lead, and its cookies are not for the origin.
 fn bring_home(answer: &mut ResponseHead, at: &Url) {
-    answer.fields.remove("set-cookie");
+    OF_ONE_USER.iter().for_each(|name| answer.fields.remove(name));
     for name in REFERENCES {
         replace(&mut answer.fields, name, |value| at.join(value).ok().map(|url| url.to_string()));
     }

@@ -237,7 +237,7 @@ async fn lead<R: Runtime>(
         permit.withdraw();
         return None;
     }
-    let asked = head::fill_request(&context.upstream.origin, exchange.request);
+    let asked = head::fill_request(&context.upstream.origin, exchange.request, shared.config.fills.query);
     let known = known(exchange, permit.key(), entry).await;
     let path = || shared.store.display(permit.key());
     match ask(exchange, &asked, &known).await {

@@ -22,7 +22,7 @@ on_both!(
     without_last_modified_the_mtime_is_now,
     a_miss_relays_the_origins_fields_but_not_its_date_and_server,
     the_fills_request_carries_no_conditions_and_no_range,
-    the_fills_request_keeps_end_to_end_fields_and_drops_hop_by_hop_ones,
+    the_fills_request_keeps_the_clients_name_and_drops_the_rest,
     new_files_and_directories_have_modes_under_the_umask,
     the_tree_holds_plain_files_at_the_urls_own_path,
     the_file_grows_under_its_in_progress_name,
@@ -217,7 +217,7 @@ fn the_fills_request_carries_no_conditions_and_no_range(io: Io) {
     server.expect_cached("x.tgz", &body);
 }
 
-fn the_fills_request_keeps_end_to_end_fields_and_drops_hop_by_hop_ones(io: Io) {
+fn the_fills_request_keeps_the_clients_name_and_drops_the_rest(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Server::start(io, &origin);
     let fields = "User-Agent: libfetch/2.0\r\nReferer: http://from.test/\r\nX-End: to end\r\n\
@@ -230,9 +230,9 @@ fn the_fills_request_keeps_end_to_end_fields_and_drops_hop_by_hop_ones(io: Io) {
     assert_eq!(seen.version, "HTTP/1.1");
     assert_eq!(seen.all("Host"), [origin.authority()]);
     assert_eq!(seen.all("User-Agent"), ["libfetch/2.0"]);
-    assert_eq!(seen.all("Referer"), ["http://from.test/"]);
-    assert_eq!(seen.all("X-End"), ["to end"]);
-    for name in ["Date", "Server", "X-Hop", "Keep-Alive", "Proxy-Connection", "TE", "Upgrade"] {
+    for name in
+        ["Referer", "X-End", "Date", "Server", "X-Hop", "Keep-Alive", "Proxy-Connection", "TE", "Upgrade"]
+    {
         assert_eq!(seen.field(name), None, "{name} went upstream");
     }
     assert_eq!(seen.all("Via").len(), 1, "{}", seen.head);

@@ -84,11 +84,14 @@ fn a_hundred_fields_and_long_values_pass_both_ways(io: Io) {
         for at in 0..100 {
             let (name, value) = (format!("X-{at}"), at.to_string());
             assert_eq!(response.all(&name), [value.as_str()]);
-            assert_eq!(seen.all(&name), [value.as_str()]);
+            // A fill says nothing that one client says.
+            let passed = if target == "/x.tgz" { &[][..] } else { &[value.as_str()] };
+            assert_eq!(seen.all(&name), passed);
         }
         let longer = format!("{long}2");
         assert_eq!(response.all("X-Long"), [long.as_str(), &longer]);
-        assert_eq!(seen.all("X-Long"), [long.as_str(), &longer]);
+        let passed = if target == "/x.tgz" { &[][..] } else { &[long.as_str(), &longer] };
+        assert_eq!(seen.all("X-Long"), passed);
     }
     server.expect_cached("x.tgz", b"body");
 }

@@ -12,6 +12,7 @@
 mod support;
 
 mod addresses;
+mod anonymous;
 mod cache_status;
 mod coding_names;
 mod cold;
@@ -59,3 +60,4 @@ mod stale_always;
 mod targets;
 mod time_limits;
 mod tls;
+mod updates;

@@ -35,12 +35,12 @@ fn an_early_answer_to_an_upload_never_poisons_the_next_request(io: Io) {
         });
         let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
         // The origin still waits for a body as long as the start of the next request. Were that
-        // sent on this connection, the value of X would be the request that the origin sees.
-        let start = format!("GET /a.tgz HTTP/1.1\r\nHost: {}\r\nX: ", origin.authority());
+        // sent on this connection, the value of User-Agent would be the request that the origin sees.
+        let start = format!("GET /a.tgz HTTP/1.1\r\nHost: {}\r\nUser-Agent: ", origin.authority());
         let length = format!("Content-Length: {}\r\n", start.len());
         let answer = server.ask("POST", "/upload", &length);
         assert!(matches!(answer.status, 200 | 204) && answer.body.is_empty(), "{answer:?}");
-        let miss = server.ask("GET", "/a.tgz", "X: GET /evil.tgz HTTP/1.1\r\n");
+        let miss = server.ask("GET", "/a.tgz", "User-Agent: GET /evil.tgz HTTP/1.1\r\n");
         miss.expect(200, b"GOOD");
         server.expect_cached("a.tgz", b"GOOD");
         let seen = origin.requests();
@@ -48,7 +48,7 @@ fn an_early_answer_to_an_upload_never_poisons_the_next_request(io: Io) {
         assert_eq!(targets, ["/upload", "/a.tgz"]);
         assert_ne!(seen[0].connection, seen[1].connection, "the body was still due there");
         assert!(seen[1].head.starts_with(&start), "{:?}", seen[1].head);
-        assert_eq!(seen[1].all("X"), ["GET /evil.tgz HTTP/1.1"]);
+        assert_eq!(seen[1].all("User-Agent"), ["GET /evil.tgz HTTP/1.1"]);
     }
 }
 

@@ -41,7 +41,7 @@ on_both!(
 
 fn answering(fields: &'static str) -> Origin {
     Origin::start(move |request, reply| {
-        let body = format!("{} {} {:?}", request.target, request.index, request.field("X-V"));
+        let body = format!("{} {} {:?}", request.target, request.index, request.field("User-Agent"));
         reply.answer("200 OK", fields, body.as_bytes());
     })
 }
@@ -53,11 +53,11 @@ fn text(server: &Server, target: &str, extra: &str) -> String {
 }
 
 fn variants_are_kept_apart_and_never_as_a_file(io: Io) {
-    let origin = answering("Vary: X-V\r\nCache-Control: max-age=9999\r\n");
+    let origin = answering("Vary: User-Agent\r\nCache-Control: max-age=9999\r\n");
     let server = launch(io, &origin).start();
     for _ in 0..2 {
-        assert_eq!(text(&server, "/a.idx", "X-V: 1\r\n"), "/a.idx 0 Some(\"1\")");
-        assert_eq!(text(&server, "/a.idx", "X-V: 2\r\n"), "/a.idx 1 Some(\"2\")");
+        assert_eq!(text(&server, "/a.idx", "User-Agent: 1\r\n"), "/a.idx 0 Some(\"1\")");
+        assert_eq!(text(&server, "/a.idx", "User-Agent: 2\r\n"), "/a.idx 1 Some(\"2\")");
         assert_eq!(text(&server, "/a.idx", ""), "/a.idx 2 None");
     }
     assert_eq!(origin.count(), 3);
@@ -384,7 +384,7 @@ fn restarted(io: Io, fields: &'static str, targets: &[&str]) -> (Server, tempfil
     let start = || launch(io, &origin).args(["--stale-if-error", "forever"]).cache(cache.path()).start();
     let server = start();
     for target in targets {
-        assert!(text(&server, target, "X-V: 1\r\n").starts_with(target));
+        assert!(text(&server, target, "User-Agent: 1\r\n").starts_with(target));
     }
     let documents = cache.path().join(".fs-caching-server/documents");
     wait_until("they are on the disk", || {
@@ -414,9 +414,9 @@ fn a_document_of_a_directory_survives_a_restart(io: Io) {
 }
 
 fn a_document_of_one_variant_survives_a_restart(io: Io) {
-    let (server, _cache) = restarted(io, "Vary: X-V\r\nETag: \"a\"\r\n", &["/a.idx"]);
-    assert_eq!(text(&server, "/a.idx", "X-V: 1\r\n"), "/a.idx 0 Some(\"1\")");
-    assert_eq!(server.ask("GET", "/a.idx", "X-V: 2\r\n").status, 502);
+    let (server, _cache) = restarted(io, "Vary: User-Agent\r\nETag: \"a\"\r\n", &["/a.idx"]);
+    assert_eq!(text(&server, "/a.idx", "User-Agent: 1\r\n"), "/a.idx 0 Some(\"1\")");
+    assert_eq!(server.ask("GET", "/a.idx", "User-Agent: 2\r\n").status, 502);
 }
 
 /// As two processes of one number left it that had one temporary name (two containers on one directory).
@@ -475,7 +475,7 @@ fn a_document_that_was_checked_is_as_old_as_its_check(io: Io) {
 
 fn a_document_that_is_a_file_now_is_the_file_after_a_restart(io: Io) {
     let origin = Origin::start(|request, reply| match request.index {
-        0 => reply.answer("200 OK", "Vary: X-V\r\nETag: \"a\"\r\n", b"document"),
+        0 => reply.answer("200 OK", "Vary: User-Agent\r\nETag: \"a\"\r\n", b"document"),
         _ => reply.answer("200 OK", "Cache-Control: max-age=9999\r\n", b"file"),
     });
     let cache = tempfile::tempdir().unwrap();

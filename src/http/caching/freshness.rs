@@ -124,7 +124,12 @@ mod tests {
             fields,
             source: None,
         };
-        StoredHead::new(&answer, Times { asked: CAME - 1, came: CAME }, Variant::default(), false)
+        StoredHead::new(
+            &answer,
+            Times { asked: CAME - 1, came: CAME },
+            Variant::default(),
+            &Policy::default(),
+        )
     }
 
     fn policy(after: After) -> Policy {

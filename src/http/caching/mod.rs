@@ -17,6 +17,8 @@ pub mod vary;
 
 use std::time::Duration;
 
+use stored::OF_ONE_USER;
+
 /// What the operator wants of the class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
@@ -28,6 +30,35 @@ pub struct Policy {
     pub if_error_always: bool,
     /// Does CDN-Cache-Control go before Cache-Control (RFC 9213)?
     pub targeted: bool,
+    /// What of one user is stored all the same.
+    pub stored_anyway: StoredAnyway,
+}
+
+/// Fields of [`OF_ONE_USER`] that the operator wants stored with a response, so that all clients get them.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct StoredAnyway([bool; OF_ONE_USER.len()]);
+
+impl StoredAnyway {
+    /// Reads a list of names, separated by commas.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut found = Self::default();
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let at = OF_ONE_USER.iter().position(|known| name.eq_ignore_ascii_case(known));
+            let at = at.ok_or_else(|| format!("expected a list of {}", OF_ONE_USER.join(", ")))?;
+            found.0[at] = true;
+        }
+        Ok(found)
+    }
+
+    /// The names in the list.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        OF_ONE_USER.into_iter().zip(self.0).filter(|(_, is_stored)| *is_stored).map(|(name, _)| name)
+    }
+
+    /// The names that are not.
+    pub fn left_out(self) -> impl Iterator<Item = &'static str> {
+        OF_ONE_USER.into_iter().zip(self.0).filter(|(_, is_stored)| !*is_stored).map(|(name, _)| name)
+    }
 }
 
 /// How long an answer without explicit freshness is fresh.
@@ -57,6 +88,7 @@ impl Default for Policy {
             if_error: IfError::AsSaid,
             if_error_always: false,
             targeted: false,
+            stored_anyway: StoredAnyway::default(),
         }
     }
 }

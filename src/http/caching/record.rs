@@ -4,7 +4,7 @@
 //! A mark, the key and the body that it belongs to, the head, and a sum over all of it. Numbers are big-endian,
 //! texts have their length before them. The first form had no key.
 
-use super::stored::{StoredHead, Times};
+use super::stored::{OF_ONE_USER, StoredHead, Times};
 use super::vary::Variant;
 use crate::http::fields::Fields;
 use crate::http::is_text_byte;
@@ -101,6 +101,10 @@ pub fn decode(record: &[u8]) -> Option<Record> {
     for _ in 0..rest.number()? {
         let name = rest.line().filter(|name| !name.is_empty() && !name.contains(&b':'))?;
         fields.push(name, rest.line()?);
+    }
+    if key.is_none() {
+        // That version stored what is one user's.
+        OF_ONE_USER.iter().for_each(|name| fields.remove(name));
     }
     let head = StoredHead { status, reason, fields, times, variant, invalid, other_tags: Vec::new() };
     rest.0.is_empty().then_some(Record { head, body, key })

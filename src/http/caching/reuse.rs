@@ -97,7 +97,7 @@ mod tests {
             fields,
             source: None,
         };
-        StoredHead::new(&answer, Times { asked: CAME, came: CAME }, Variant::default(), false)
+        StoredHead::new(&answer, Times { asked: CAME, came: CAME }, Variant::default(), &Policy::default())
     }
 
     fn after(seconds: u64, said: &str, wanted: &str) -> Reuse {

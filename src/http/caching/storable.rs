@@ -44,6 +44,14 @@ pub fn may_keep(answer: &ResponseHead, request: &Fields, targeted: bool) -> Resu
     if said || is_heuristically_cacheable(answer.status) { Ok(()) } else { Err(NotKept::NoUse) }
 }
 
+/// May this answer change what is kept and has the `status`? Only if it could have been kept itself, as one with that
+/// status.
+pub fn may_update(status: u16, answer: &ResponseHead, request: &Fields, targeted: bool) -> bool {
+    let as_kept = ResponseHead { status, ..answer.clone() };
+    // A 304 need not repeat what made it of use.
+    matches!(may_keep(&as_kept, request, targeted), Ok(()) | Err(NotKept::NoUse))
+}
+
 /// Is it any use later: is it fresh for a time, can it be checked, or may it serve when the origin fails?
 pub fn is_useful(head: &StoredHead, policy: &Policy) -> bool {
     lifetime(head, policy) > 0

@@ -1,9 +1,10 @@
 //! The head that is kept of an answer, and how later answers change it.
 
+use super::Policy;
 use super::directives::{Listed, ResponseDirectives};
 use super::vary::Variant;
 use crate::http::date;
-use crate::http::fields::{Fields, end_to_end};
+use crate::http::fields::{Fields, end_to_end, is_one_of};
 use crate::http::identity;
 use crate::http::response::ResponseHead;
 
@@ -15,6 +16,10 @@ const OF_THE_BODY: [&str; 3] = ["content-encoding", "content-range", "content-le
 
 /// Tags remembered beside the newest. More machines than that behind one name need not be told apart.
 const OTHER_TAGS: usize = 3;
+
+/// Fields that say something to one user. They are passed to the client whose request has brought them and not stored,
+/// whatever else the response says.
+pub const OF_ONE_USER: [&str; 4] = ["Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Authentication-Info"];
 
 /// When an answer was asked for and when it came, in seconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -47,10 +52,11 @@ pub struct StoredHead {
 
 impl StoredHead {
     /// The head to keep of an answer that came now: without the fields that it names as private, or
-    /// as not to be used without a check (RFC 9111 sections 5.2.2.4 and 5.2.2.7).
-    pub fn new(answer: &ResponseHead, times: Times, variant: Variant, targeted: bool) -> Self {
+    /// as not to be used without a check (RFC 9111 sections 5.2.2.4 and 5.2.2.7), or that are one user's.
+    pub fn new(answer: &ResponseHead, times: Times, variant: Variant, policy: &Policy) -> Self {
         let mut head = Self::received(answer, times, variant);
-        let directives = ResponseDirectives::of(&answer.fields, targeted);
+        let directives = ResponseDirectives::of(&answer.fields, policy.targeted);
+        policy.stored_anyway.left_out().for_each(|name| head.fields.remove(name));
         for listed in [&directives.no_cache, &directives.private] {
             listed.names().iter().for_each(|name| head.fields.remove(name));
         }
@@ -118,15 +124,31 @@ impl StoredHead {
         self.etag().is_some() || self.fields.contains("last-modified")
     }
 
-    /// Is this 304 about this answer (RFC 9111 section 4.3.4)? One that names another tag is not.
+    /// Is this 304 about this answer (RFC 9111 section 4.3.4)? One with another validator is not, and of a file of
+    /// which only the date is known nothing but that date tells.
     pub fn is_meant_by(&self, not_modified: &Fields) -> bool {
-        match (not_modified.get("etag"), self.etag()) {
-            (Some(told), Some(kept)) => {
-                let mut others = self.other_tags.iter();
-                opaque(told) == opaque(kept) || others.any(|tag| opaque(told) == opaque(tag))
-            }
-            _ => true,
+        let date = not_modified.only("last-modified").and_then(date::parse);
+        let same_date = date.is_some() && date == self.modified();
+        if self.is_unknown() {
+            return same_date;
         }
+        let other_date = not_modified.contains("last-modified") && self.modified().is_some() && !same_date;
+        match (not_modified.get("etag"), self.etag()) {
+            // A weak tag is the same for what the origin takes as equal, so the date counts as well.
+            (Some(told), Some(own)) => {
+                let mut known = [own].into_iter().chain(self.other_tags.iter().map(|tag| &**tag));
+                let kept = known.find(|tag| opaque(told) == opaque(tag));
+                kept.is_some_and(|kept| !other_date || !is_weak(told) && !is_weak(kept))
+            }
+            (Some(_), None) => false,
+            (None, _) => !other_date,
+        }
+    }
+
+    /// Is an answer with these fields the same variant, as far as it says? `told` and `always` as for [`Variant::of`].
+    pub fn is_same_variant(&self, answer: &Fields, told: &Fields, always: &[&str]) -> bool {
+        let says = if answer.contains("vary") { answer } else { &self.fields };
+        Variant::of(says, told, always).is_ok_and(|variant| variant == self.variant)
     }
 
     /// Does the answer to a HEAD tell of this very body (RFC 9111 section 4.3.5)?
@@ -140,9 +162,9 @@ impl StoredHead {
     }
 
     /// The head after an exchange that vouched for it with these fields: they replace those of the
-    /// same name (RFC 9111 section 3.2).
+    /// same name (RFC 9111 section 3.2). Its own tag stays: another form of it is not known to be that of these bytes.
     #[must_use]
-    pub fn updated(&self, by: &Fields, times: Times, targeted: bool) -> Self {
+    pub fn updated(&self, by: &Fields, times: Times, policy: &Policy) -> Self {
         let news = Self::new(
             &ResponseHead {
                 status: self.status,
@@ -153,10 +175,11 @@ impl StoredHead {
             },
             times,
             self.variant.clone(),
-            targeted,
+            policy,
         );
+        let has_tag = self.etag().is_some_and(|own| by.get("etag").map(opaque) == Some(opaque(own)));
         let is_of_body =
-            |name: &[u8]| OF_THE_BODY.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+            |name: &[u8]| is_one_of(name, &OF_THE_BODY) || has_tag && name.eq_ignore_ascii_case(b"etag");
         let mut fields = Fields::new();
         for (name, value) in self.fields.iter() {
             // An age belongs to the exchange that told it.
@@ -211,6 +234,10 @@ impl StoredHead {
     }
 }
 
+fn is_weak(tag: &[u8]) -> bool {
+    tag.starts_with(b"W/")
+}
+
 fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
@@ -234,7 +261,7 @@ mod tests {
     }
 
     fn stored(fields: &[(&str, &str)]) -> StoredHead {
-        StoredHead::new(&answer(fields), NOW, Variant::default(), false)
+        StoredHead::new(&answer(fields), NOW, Variant::default(), &Policy::default())
     }
 
     fn text(head: &StoredHead, name: &str) -> Option<String> {
@@ -254,9 +281,10 @@ mod tests {
             ("C", "1"),
             ("D", "1"),
             ("Set-Cookie", "s"),
+            ("Clear-Site-Data", "\"*\""),
         ]);
         let names: Vec<_> = head.fields.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
-        assert_eq!(names, ["Cache-Control", "D", "Set-Cookie", "Date"]);
+        assert_eq!(names, ["Cache-Control", "D", "Date"]);
     }
 
     #[test]
@@ -284,7 +312,7 @@ mod tests {
             ("Content-Encoding", "y"),
             ("Content-Type", "u"),
         ]);
-        let updated = head.invalidated().updated(&by, times, false);
+        let updated = head.invalidated().updated(&by, times, &Policy::default());
         assert_eq!(updated.fields.all("a").collect::<Vec<_>>(), [b"3"]);
         assert_eq!(
             (text(&updated, "b").unwrap(), text(&updated, "etag").unwrap()),
@@ -305,7 +333,42 @@ mod tests {
             assert_eq!(stored(&[("ETag", kept)]).is_meant_by(&told), same);
         }
         assert!(stored(&[("ETag", "\"a\"")]).is_meant_by(&Fields::new()));
-        assert!(stored(&[]).is_meant_by(&Fields::from_iter([("ETag", "\"b\"")])));
+        assert!(!stored(&[]).is_meant_by(&Fields::from_iter([("ETag", "\"b\"")])));
+    }
+
+    #[test]
+    fn rfc9111_4_3_4_a_304_with_another_date_is_about_another_answer() {
+        let (date, other) = ("Thu, 01 Jan 1970 00:00:07 GMT", "Thu, 01 Jan 1970 00:00:08 GMT");
+        for (kept, told, same) in [
+            (&[("Last-Modified", date)][..], &[("Last-Modified", date)][..], true),
+            (&[("Last-Modified", date)], &[("Last-Modified", other)], false),
+            (&[("Last-Modified", date)], &[("Last-Modified", "nonsense")], false),
+            (&[("Last-Modified", date)], &[], true),
+            (&[("Last-Modified", date), ("ETag", "\"a\"")], &[("Last-Modified", other)], false),
+            (
+                &[("Last-Modified", date), ("ETag", "\"a\"")],
+                &[("Last-Modified", other), ("ETag", "\"a\"")],
+                true,
+            ),
+            (
+                &[("Last-Modified", date), ("ETag", "W/\"a\"")],
+                &[("Last-Modified", other), ("ETag", "W/\"a\"")],
+                false,
+            ),
+            (&[("ETag", "\"a\"")], &[("Last-Modified", date)], true),
+        ] {
+            let told: Fields = told.iter().copied().collect();
+            assert_eq!(stored(kept).is_meant_by(&told), same, "{kept:?} {told:?}");
+        }
+        let unknown = StoredHead::unknown(7, "x");
+        for (told, same) in [
+            (&[("Last-Modified", date), ("ETag", "\"a\"")][..], true),
+            (&[("Last-Modified", other)], false),
+            (&[("ETag", "\"a\"")], false),
+            (&[], false),
+        ] {
+            assert_eq!(unknown.is_meant_by(&told.iter().copied().collect()), same, "{told:?}");
+        }
     }
 
     #[test]
@@ -317,7 +380,7 @@ mod tests {
         let told = |tag: &str| Fields::from_iter([("ETag", tag)]);
         assert!(both.is_meant_by(&told("\"a\"")) && both.is_meant_by(&told("\"b\"")));
         assert!(!both.is_meant_by(&told("\"c\"")));
-        let vouched = both.updated(&told("\"a\""), NOW, false);
+        let vouched = both.updated(&told("\"a\""), NOW, &Policy::default());
         assert_eq!(vouched.tags().unwrap(), b"\"a\", \"b\"");
         let many = (0..9).fold(one, |head, number| {
             stored(&[("ETag", &format!("\"{number}\""))]).with_tags_of(&head).unwrap()

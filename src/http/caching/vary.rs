@@ -1,28 +1,40 @@
 //! Which requests a stored answer may answer (RFC 9111 section 4.1).
 
-use crate::http::fields::Fields;
+use crate::http::fields::{Fields, is_hop_by_hop};
+use crate::http::message::is_token_byte;
 
 /// The request fields that chose an answer, and what they said.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Variant(pub Vec<(String, Option<Vec<u8>>)>);
+
+/// Fields in which the origin gets the same for all clients, so they tell nobody apart.
+const OURS: [&str; 8] = [
+    "accept-encoding",
+    "host",
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+];
 
 /// `Vary: *`: no later request is the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unmatched;
 
 impl Variant {
-    /// The variant that `answer` is, `request` being the fields it was asked with.
-    ///
-    /// Accept-Encoding is left out: the origin is always asked with the same one.
-    pub fn of(answer: &Fields, request: &Fields) -> Result<Self, Unmatched> {
+    /// The variant that `answer` is: of the client's fields, those in `told` have gone to the origin. It is one of the
+    /// fields named `always` even where the origin does not say so.
+    pub fn of(answer: &Fields, told: &Fields, always: &[&str]) -> Result<Self, Unmatched> {
         let mut chosen: Vec<(String, Option<Vec<u8>>)> = Vec::new();
-        for name in answer.tokens("vary") {
+        for name in answer.tokens("vary").chain(always.iter().map(|name| name.as_bytes())) {
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
             if name == "*" {
                 return Err(Unmatched);
             }
-            if name != "accept-encoding" && !chosen.iter().any(|(known, _)| *known == name) {
-                let value = normal(request, &name);
+            if !OURS.contains(&&*name) && !chosen.iter().any(|(known, _)| *known == name) {
+                let value = normal(told, &name);
                 chosen.push((name, value));
             }
         }
@@ -40,12 +52,32 @@ impl Variant {
     }
 }
 
+/// Reads a list of fields by which requests may be told apart, separated by commas.
+pub fn names(text: &str) -> Result<Vec<String>, String> {
+    let names = text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
+    names
+        .map(|name| match name.as_str() {
+            "authorization" => Err("Authorization goes along anyway".to_owned()),
+            own if OURS.contains(&own) || is_hop_by_hop(own.as_bytes()) || own.starts_with("content-") => {
+                Err(format!("{own} does not depend on the client"))
+            }
+            token if token.bytes().all(is_token_byte) => Ok(name),
+            other => Err(format!("{other} is no name of a field")),
+        })
+        .collect()
+}
+
 /// A field's value over all its lines: blanks around commas do not count, nor does the case of
-/// languages (RFC 4647 section 2). `None` where the field is not there.
+/// languages (RFC 4647 section 2). `None` where the field is not there, and for an Accept that says no more than that
+/// (RFC 9110 section 12.5.1).
 fn normal(request: &Fields, name: &str) -> Option<Vec<u8>> {
     let members: Vec<&[u8]> = request.tokens(name).collect();
     let joined = request.contains(name).then(|| members.join(&b", "[..]))?;
-    Some(if name == "accept-language" { joined.to_ascii_lowercase() } else { joined })
+    match name {
+        "accept" if joined == b"*/*" => None,
+        "accept-language" => Some(joined.to_ascii_lowercase()),
+        _ => Some(joined),
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +86,7 @@ mod tests {
 
     fn matches(vary: &[&str], first: &[(&str, &str)], second: &[(&str, &str)]) -> bool {
         let answer = vary.iter().map(|line| ("Vary", line)).collect();
-        Variant::of(&answer, &first.iter().copied().collect())
+        Variant::of(&answer, &first.iter().copied().collect(), &[])
             .unwrap()
             .matches(&second.iter().copied().collect())
     }
@@ -81,14 +113,36 @@ mod tests {
     fn what_we_ask_the_origin_ourselves_does_not_count() {
         assert!(matches(&["Accept-Encoding"], &[("accept-encoding", "gzip")], &[]));
         let vary = Fields::from_iter([("Vary", "accept-encoding")]);
-        assert!(Variant::of(&vary, &Fields::new()).unwrap().is_only_one());
+        assert!(Variant::of(&vary, &Fields::new(), &[]).unwrap().is_only_one());
+    }
+
+    #[test]
+    fn names_of_fields_that_go_along() {
+        assert_eq!(names(" Foo,X-Bar ,"), Ok(vec!["foo".to_owned(), "x-bar".to_owned()]));
+        for bad in ["a b", "Range", "Connection", "Authorization", "Content-Length", "a:b"] {
+            assert!(names(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fields_that_always_count_need_no_vary_and_any_type_is_said_in_two_ways() {
+        let variant = |told: &[(&str, &str)]| {
+            Variant::of(&Fields::new(), &told.iter().copied().collect(), &["accept"]).unwrap()
+        };
+        let accepts = |value| Fields::from_iter([("Accept", value)]);
+        assert!(
+            variant(&[]).matches(&accepts("*/*")) && variant(&[("Accept", "*/*")]).matches(&Fields::new())
+        );
+        assert!(!variant(&[]).matches(&accepts("text/html")));
+        assert!(variant(&[("Accept", "text/html")]).matches(&accepts("text/html")));
+        assert!(!variant(&[("Accept", "text/html")]).matches(&Fields::new()));
     }
 
     #[test]
     fn rfc9111_4_1_a_star_never_matches() {
         for vary in ["*", "*, *", ", *", "a, *", "*, a"] {
             let vary = Fields::from_iter([("Vary", vary)]);
-            assert_eq!(Variant::of(&vary, &Fields::new()), Err(Unmatched));
+            assert_eq!(Variant::of(&vary, &Fields::new(), &[]), Err(Unmatched));
         }
     }
 }

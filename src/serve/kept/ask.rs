@@ -14,10 +14,11 @@ use super::super::storable::{coding_is_in_name, contradicts_name};
 use super::super::{Shared, backpressure};
 use super::{Body, Kept, Wanted, may_use};
 use crate::error::{Error, Kind, Side};
-use crate::http::caching::storable::{NotKept, is_useful, may_keep};
+use crate::http::caching::storable::{NotKept, is_useful, may_keep, may_update};
 use crate::http::caching::stored::{StoredHead, Times};
 use crate::http::caching::vary::Variant;
 use crate::http::date;
+use crate::http::fields::Fields;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::key::Key;
@@ -41,6 +42,10 @@ pub(super) enum Asked<R: Runtime> {
     Filling { fill: Arc<Fill>, follower: Result<Follower, NoFile>, at_hand: Option<Vec<u8>> },
     /// It is not kept.
     NotKept(Box<ResponseHead>, OriginBody<R>),
+    /// The origin vouches for this towards this client, and for nobody else.
+    Told(Kept),
+    /// Another answer is due to what this client says, and that has not gone along: the request is to be passed.
+    Own(Why),
     /// There is none; this was kept before.
     Failed(Error, Option<Kept>),
 }
@@ -48,6 +53,8 @@ pub(super) enum Asked<R: Runtime> {
 /// An answer of the origin, and when it was asked and came.
 struct Came<R: Runtime> {
     asked: OriginRequest,
+    /// What of the client's fields went along.
+    told: Fields,
     answer: ResponseHead,
     body: OriginBody<R>,
     times: Times,
@@ -63,7 +70,7 @@ pub(super) async fn ask<R: Runtime>(
 ) -> Asked<R> {
     let mut conditional = true;
     loop {
-        let condition = kept.as_ref().filter(|kept| conditional && kept.head.has_validator());
+        let condition = kept.as_ref().filter(|kept| conditional && kept.can_be_vouched_for());
         let came = match exchange_with_origin(wanted, condition).await {
             Ok(came) => came,
             Err(error) => {
@@ -78,10 +85,10 @@ pub(super) async fn ask<R: Runtime>(
                 return Asked::Failed(error, kept);
             }
             match kept {
-                Some(kept) if kept.head.is_meant_by(&came.answer.fields) => {
-                    let kept = vouched(wanted, kept, &came).await;
+                Some(kept) if is_meant(wanted, &kept, &came) => {
+                    let told = vouched(wanted, kept, &came).await;
                     permit.withdraw();
-                    return Asked::Kept(kept, outcome::Kept::Revalidated);
+                    return told;
                 }
                 // About another answer: ask for the whole.
                 other => {
@@ -92,6 +99,9 @@ pub(super) async fn ask<R: Runtime>(
             }
         }
         let status = came.answer.status;
+        if head::is_denied(status) && head::says_more(wanted.exchange.request, &came.asked) {
+            return own(permit, came, Why::Denied);
+        }
         if is_origin_failure(status) {
             let error = Error::with(Side::Origin, Kind::Unavailable, status);
             if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
@@ -120,19 +130,38 @@ async fn exchange_with_origin<R: Runtime>(
     let how = if condition.is_some() { "checking with" } else { "proxying GET to" };
     let conditions = condition.map(|kept| &*kept.head);
     let origin = &exchange.context.upstream.origin;
-    let asked = head::check_request(origin, exchange.request, wanted.key, conditions);
+    let told = head::carried(exchange.request, &wanted.along());
+    let asked = head::check_request(origin, exchange.request, wanted.key, &told, conditions);
     exchange.log.debug(format_args!("{how} {}", exchange.origin_url(&asked)));
     let begun = clock::unix_secs();
     let (answer, body) = redirect::ask(exchange, pending(), &asked, Follow::Maybe).await?;
     let times = Times { asked: begun, came: clock::unix_secs() };
-    Ok(Came { asked, answer, body, times, at: Instant::now() })
+    Ok(Came { asked, told, answer, body, times, at: Instant::now() })
 }
 
-/// The origin says that it is still the same: its head is brought up to date.
-async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, came: &Came<R>) -> Kept {
+/// Passes the request of a client that says more than went along.
+fn own<R: Runtime>(permit: Permit, came: Came<R>, why: Why) -> Asked<R> {
+    redirect::settle(came.body);
+    permit.decline(why);
+    Asked::Own(why)
+}
+
+/// Is this 304 about what is kept, and for the same requests?
+fn is_meant<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, came: &Came<R>) -> bool {
+    kept.head.is_meant_by(&came.answer.fields)
+        && kept.head.is_same_variant(&came.answer.fields, &came.told, wanted.told_apart())
+}
+
+/// The origin says that it is still the same: its head is brought up to date. An exchange that could have stored
+/// nothing changes nothing either: then the word is for this client alone.
+async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, came: &Came<R>) -> Asked<R> {
     wanted.debug("is unchanged");
-    let head = kept.head.updated(&came.answer.fields, came.times, wanted.policy.targeted);
-    update(wanted, kept, head, Some(came.at)).await
+    let head = kept.head.updated(&came.answer.fields, came.times, &wanted.policy);
+    if may_update(kept.head.status, &came.answer, &wanted.exchange.request.fields, wanted.policy.targeted) {
+        return Asked::Kept(update(wanted, kept, head, Some(came.at)).await, outcome::Kept::Revalidated);
+    }
+    wanted.debug("stays as it was - the response is for one client");
+    Asked::Told(Kept { head: Arc::new(head), checked: Some(came.at), ..kept })
 }
 
 /// Gives what is kept another head.
@@ -183,15 +212,16 @@ async fn keep<R: Runtime>(
     came: Came<R>,
     replaced: Option<Replaced>,
 ) -> Asked<R> {
-    let request = &wanted.exchange.request.fields;
+    let request = wanted.exchange.request;
     if came.answer.status != 200 && wanted.is_in_other_form() {
         return decline(wanted, permit, came, Why::OtherForm);
     }
     if contradicts_name(&came.answer, wanted.key, &wanted.exchange.context.shared.config) {
         return decline(wanted, permit, came, Why::ContentType);
     }
-    let may = may_keep(&came.answer, request, wanted.policy.targeted).map_err(why);
-    let variant = may.and_then(|()| Variant::of(&came.answer.fields, request).map_err(|_| Why::Vary));
+    let may = may_keep(&came.answer, &request.fields, wanted.policy.targeted).map_err(why);
+    let of = || Variant::of(&came.answer.fields, &came.told, wanted.told_apart());
+    let variant = may.and_then(|()| of().map_err(|_| Why::Vary));
     let framing = came.answer.body(&Method::Get).unwrap_or(ResponseBody::UntilClose);
     let variant = variant.and_then(|variant| match framing {
         ResponseBody::UntilClose => Err(Why::NoEnd),
@@ -199,9 +229,13 @@ async fn keep<R: Runtime>(
     });
     let variant = match variant {
         Ok(variant) => variant,
+        // Made for one client, and this one has not been heard.
+        Err(why @ (Why::Private | Why::NoStore | Why::Vary)) if head::says_more(request, &came.asked) => {
+            return own(permit, came, why);
+        }
         Err(why) => return decline(wanted, permit, came, why),
     };
-    let head = StoredHead::new(&came.answer, came.times, variant, wanted.policy.targeted);
+    let head = StoredHead::new(&came.answer, came.times, variant, &wanted.policy);
     let plain = wanted.key.names_a_file()
         && came.answer.status == 200
         && head.variant.is_only_one()
@@ -334,6 +368,9 @@ async fn to_memory<R: Runtime>(
         documents.invalidate(wanted.key);
     }
     permit.withdraw();
+    if !head.variant.matches(&wanted.exchange.request.fields) {
+        return Asked::Own(Why::Variant);
+    }
     // This client is the one that may have every field.
     let full = Arc::new(StoredHead::received(&came.answer, came.times, head.variant.clone()));
     Asked::Kept(Kept { head: full, body: Body::Memory(body), checked: Some(checked) }, outcome::Kept::Fetched)

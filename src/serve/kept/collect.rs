@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::storable::contradicts_name;
-use super::super::{Context, Exchange, LOOKS};
+use super::super::{Context, Exchange, LOOKS, head};
 use super::ask::{self, Asked};
 use super::member::{self, Member, Named, Print, What, is_same};
 use super::{Kept, Wanted, find};
@@ -112,7 +112,10 @@ fn read(kept: &Kept) -> String {
 impl<R: Runtime> Errand<R> {
     pub(super) fn new(wanted: &Wanted<'_, '_, R>, set: Arc<Set<Member>>, place: Place<'_>) -> Self {
         let exchange = wanted.exchange;
-        let (context, request) = (Rc::clone(exchange.context), exchange.request.clone());
+        let context = Rc::clone(exchange.context);
+        // The other members are for everybody: nothing that this client says beyond it goes along.
+        let fields = head::carried(exchange.request, &wanted.along());
+        let request = RequestHead { fields, ..exchange.request.clone() };
         let root = place.root.trim_start_matches('/');
         let root = if root.is_empty() { String::new() } else { format!("{root}/") };
         let (log, policy) = (exchange.log.clone(), wanted.policy);
@@ -178,6 +181,10 @@ impl<R: Runtime> Errand<R> {
                     Renewed::Failed(Error::with(Side::Origin, Kind::Protocol, why))
                 }
                 Asked::NotKept(..) => Renewed::Gone,
+                // Vouched for towards one client, which proves nothing for the others.
+                Asked::Told(_) => failed(Kind::Abandoned),
+                // Nobody is here who has said more.
+                Asked::Own(_) => Renewed::Gone,
                 Asked::Failed(error, _) => Renewed::Failed(error),
             };
             self.let_go(key, held.as_deref());

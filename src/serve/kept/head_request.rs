@@ -2,13 +2,19 @@
 //! what is kept (RFC 9111 section 4.3.5).
 
 use super::super::client::Client;
+use super::super::head::OriginRequest;
 use super::super::redirect::{self, Follow};
 use super::super::{Reply, head, pass};
 use super::{Kept, Wanted, ask, failed, may_use};
 use crate::error::{Error, Kind, Side};
+use crate::fd_budget::Errand;
+use crate::http::caching::storable::{NotKept, may_keep, may_update};
 use crate::http::caching::stored::Times;
+use crate::http::caching::vary::Variant;
 use crate::http::conditional;
-use crate::http::response::is_origin_failure;
+use crate::http::fields::Fields;
+use crate::http::request::Method;
+use crate::http::response::{ResponseHead, is_origin_failure};
 use crate::outcome::{Outcome, Why};
 use crate::rt::Runtime;
 use crate::sys::clock;
@@ -21,7 +27,17 @@ pub(super) async fn run<R: Runtime>(
     kept: Option<Kept>,
 ) -> Reply {
     let exchange = wanted.exchange;
-    let asked = head::pass_request(&exchange.context.upstream.origin, exchange.request);
+    // With conditions of the client's own, or in a form of its own, the answer may not be about what is kept. Any other
+    // is asked for as a GET would be.
+    let is_plain = conditional::is_plain(&exchange.request.fields) && !wanted.is_in_other_form();
+    let told = head::carried(exchange.request, &wanted.along());
+    let origin = &exchange.context.upstream.origin;
+    let asked = if is_plain {
+        let asked = head::check_request(origin, exchange.request, wanted.key, &told, None);
+        OriginRequest { method: Method::Head, errand: Errand::Pass, ..asked }
+    } else {
+        head::pass_request(origin, exchange.request)
+    };
     exchange.log.debug(format_args!("proxying HEAD to {}", exchange.origin_url(&asked)));
     let begun = clock::unix_secs();
     let (answer, body) = match redirect::ask(exchange, client.hung_up(), &asked, Follow::Maybe).await {
@@ -34,21 +50,49 @@ pub(super) async fn run<R: Runtime>(
             return failed(wanted, client, &error, kept).await;
         }
     }
+    if is_plain && let Some(why) = is_for_others(wanted, &asked, &told, &answer) {
+        redirect::settle(body);
+        return pass::run(exchange, client, why).await;
+    }
     exchange.outcome.set(Some(Outcome::Pass(Why::HeadOnMiss)));
-    // With conditions of the client's own, or in a form of its own, it may not be about what is kept.
+    let targeted = wanted.policy.targeted;
     if let Some(kept) = kept
+        && is_plain
         && answer.status == 200
-        && !wanted.is_in_other_form()
-        && conditional::is_plain(&exchange.request.fields)
+        && kept.head.is_same_variant(&answer.fields, &told, wanted.told_apart())
+        && may_update(200, &answer, &exchange.request.fields, targeted)
     {
         let times = Times { asked: begun, came: clock::unix_secs() };
         let told = kept.head.is_told_by(&answer, kept.size());
         let (news, checked) = if told {
-            (kept.head.updated(&answer.fields, times, wanted.policy.targeted), Some(Instant::now()))
+            (kept.head.updated(&answer.fields, times, &wanted.policy), Some(Instant::now()))
         } else {
             (kept.head.invalidated(), None)
         };
         ask::update(wanted, kept, news, checked).await;
     }
     pass::relay(exchange, &client.out(), answer, body, exchange.keep()).await
+}
+
+/// Why another answer is due to a client that says more than has gone along, if one is.
+fn is_for_others<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    asked: &OriginRequest,
+    told: &Fields,
+    answer: &ResponseHead,
+) -> Option<Why> {
+    let request = wanted.exchange.request;
+    if !head::says_more(request, asked) {
+        return None;
+    }
+    if head::is_denied(answer.status) {
+        return Some(Why::Denied);
+    }
+    let may = may_keep(answer, &request.fields, wanted.policy.targeted);
+    match (may, Variant::of(&answer.fields, told, wanted.told_apart())) {
+        (Err(NotKept::Private), _) => Some(Why::Private),
+        (Err(NotKept::NoStore), _) => Some(Why::NoStore),
+        (_, Err(_)) => Some(Why::Vary),
+        (_, Ok(variant)) => (!variant.matches(&request.fields)).then_some(Why::Variant),
+    }
 }

@@ -16,11 +16,11 @@ pub mod set;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use super::client::Client;
 use super::follow::{self, Role};
-use super::{Context, Exchange, LOOKS, Reply, form, pass};
+use super::{Context, Exchange, LOOKS, Reply, form, head, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
@@ -64,6 +64,19 @@ impl Kept {
         }
     }
 
+    /// Can the origin be asked whether it is still the same? Of a file without a head only a date in whole seconds may
+    /// be the origin's: with a fraction it is that of the fetch, or of a copy.
+    fn can_be_vouched_for(&self) -> bool {
+        let is_whole = |entry: &Entry| {
+            let since = entry.info.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            since.subsec_nanos() == 0
+        };
+        match &self.body {
+            Body::File(entry) if self.head.is_unknown() => is_whole(entry),
+            Body::File(_) | Body::Document(_) | Body::Memory(_) => self.head.has_validator(),
+        }
+    }
+
     /// Did the origin vouch for it after this moment?
     fn is_checked_since(&self, moment: Instant) -> bool {
         self.checked.is_some_and(|checked| checked > moment)
@@ -84,6 +97,18 @@ impl<R: Runtime> Wanted<'_, '_, R> {
     /// Is it a file that the client asks for in another form than it is fetched in?
     fn is_in_other_form(&self) -> bool {
         self.key.names_a_file() && form::differs(self.exchange.request)
+    }
+
+    /// By which fields of requests the answers are told apart, whether the origin says so or not.
+    fn told_apart(&self) -> &'static [&'static str] {
+        if self.key.names_a_file() { &[] } else { &head::NEGOTIATED }
+    }
+
+    /// The client's fields that go along to the origin, beside the permitted ones.
+    fn along(&self) -> Vec<&str> {
+        let further = self.exchange.context.shared.config.revalidate.iter().flat_map(|class| &class.fields);
+        let own = further.map(String::as_str).chain(["authorization"]);
+        own.chain(self.told_apart().iter().copied()).collect()
     }
 
     fn debug(&self, what: &str) {
@@ -196,6 +221,8 @@ async fn lead<R: Runtime>(
             pass::run(exchange, client, Why::OtherForm).await
         }
         Asked::NotKept(answer, body) => pass::hand_on(exchange, client, *answer, body).await,
+        Asked::Told(kept) => answer::send(wanted, client, &kept, outcome::Kept::Revalidated).await,
+        Asked::Own(why) => pass::run(exchange, client, why).await,
         Asked::Failed(error, kept) => failed(wanted, client, &error, kept).await,
     }
 }

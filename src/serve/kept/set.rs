@@ -44,6 +44,8 @@ pub(super) enum Step<R: Runtime> {
     Alone(Kept, outcome::Kept),
     /// With what the origin says, which is not kept.
     Relay(Box<ResponseHead>, OriginBody<R>),
+    /// With what the origin says to the client's own request.
+    Own(Why),
     /// With an error, or what there is of the member.
     Failed(Error, Option<(Arc<Generation<Member>>, Arc<Kept>)>),
 }
@@ -84,6 +86,7 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
             Step::Relay(answer, body) => {
                 return Some(pass::hand_on(exchange, client, *answer, body).await);
             }
+            Step::Own(why) => return Some(pass::run(exchange, client, why).await),
             Step::Failed(error, kept) => return Some(visit.failed(client, error, kept).await),
         }
     }
@@ -302,6 +305,8 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 let member = self.member(What::Coming(fill));
                 self.first(turn, current, member, begins, outcome::Kept::Fetched).await
             }
+            Asked::Told(kept) => Step::Alone(kept, outcome::Kept::Revalidated),
+            Asked::Own(why) => Step::Own(why),
             // A refusal says nothing of the others, and discards nothing: it is this client's.
             Asked::NotKept(answer, body) => Step::Relay(answer, body),
             Asked::Failed(error, kept) => {

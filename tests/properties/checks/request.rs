@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use fs_caching_server::config::Origin;
-use fs_caching_server::http::fields::{Fields, end_to_end};
+use fs_caching_server::config::{FillQuery, Origin};
+use fs_caching_server::http::fields::{Fields, end_to_end, is_one_of};
 use fs_caching_server::http::request::{
     HeadLimits, Method, Refusal, RequestBody, RequestHead, Version, parse, request_head, sketch,
 };
@@ -217,7 +217,9 @@ fn expect_target(sent: &[u8], head: &RequestHead, form: impl Fn(Forms<'_>) -> Ve
 
 /// For the whole file and nothing but it, whatever this client wanted.
 fn asked_for_the_cache(head: &RequestHead) {
-    let sent = read_back(&fill_request(&ORIGIN, head).head());
+    let sent = read_back(&fill_request(&ORIGIN, head, FillQuery::Strip).head());
+    assert!(!sent.target.contains(&b'?'));
+    let sent = read_back(&fill_request(&ORIGIN, head, FillQuery::Forward).head());
     expect_target(&sent.target, head, |forms| forms.file.into_owned());
     assert_eq!((&sent.method, sent.body), (&Method::Get, RequestBody::None));
     assert_eq!(sent.fields.only("accept-encoding"), Some(&b"identity"[..]));
@@ -225,5 +227,8 @@ fn asked_for_the_cache(head: &RequestHead) {
     {
         assert!(!sent.fields.contains(name), "{name} is asked");
     }
+    let known = ["host", "user-agent", "accept", "accept-encoding", "via", "cdn-loop"];
+    assert!(sent.fields.iter().all(|(name, _)| is_one_of(name, &known)), "this client's own field");
+    assert_eq!(sent.fields.only("accept"), Some(&b"*/*"[..]));
     assert!(is_subsequence(&theirs(&sent.fields), &listed(&head.fields)), "a field from nowhere");
 }

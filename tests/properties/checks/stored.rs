@@ -1,5 +1,6 @@
 //! Heads kept beside their files: what was written is read, and nothing else is.
 
+use fs_caching_server::http::caching::Policy;
 use fs_caching_server::http::caching::record::{BodyId, MOST, Record, decode, encode, sum};
 use fs_caching_server::http::caching::stored::{StoredHead, Times};
 use fs_caching_server::http::caching::vary::Variant;
@@ -74,13 +75,14 @@ fn again(bytes: &[u8]) -> bool {
 /// The head of an answer comes back, and no damaged copy of it does.
 fn kept(data: &[u8]) -> bool {
     let Ok(Some((answer, used))) = parse(data, &HeadLimits::default(), &mut 0) else { return false };
-    let Ok(variant) = Variant::of(&answer.fields, &answer.fields) else { return false };
+    let Ok(variant) = Variant::of(&answer.fields, &answer.fields, &["accept"]) else { return false };
     if answer.status < 200 {
         return false;
     }
     let mut dice = Dice::of(data);
     let times = Times { asked: dice.magnitude(), came: dice.magnitude() };
-    let head = StoredHead::new(&answer, times, variant, dice.one_in(2));
+    let policy = Policy { targeted: dice.one_in(2), ..Policy::default() };
+    let head = StoredHead::new(&answer, times, variant, &policy);
     let body = BodyId { inode: dice.number(), size: used as u64, modified: dice.number() };
     let written = encode(&head, body, data);
     let Record { head: read, body: of, key } = decode(&written).unwrap();
