@@ -342,13 +342,14 @@ fn changing(stored: &'static str, told: &'static str) -> Origin {
 }
 
 /// What a client gets after the 304, and how often the origin was asked for it.
-fn after_304(io: Io, stored: &'static str, told: &'static str) -> (Server, Response, usize) {
+fn after_304(io: Io, stored: &'static str, told: &'static str) -> ((Server, Origin), Response, usize) {
     let origin = changing(stored, told);
     let server = checking(io, &origin).start();
     server.get("/a.idx").expect(200, b"old");
     server.expect_cached("a.idx", b"old");
     let answer = server.get("/a.idx");
-    (server, answer, origin.count() - 1)
+    let asked = origin.count() - 1;
+    ((server, origin), answer, asked)
 }
 
 fn a_304_with_another_date_confirms_nothing(io: Io) {
@@ -357,25 +358,25 @@ fn a_304_with_another_date_confirms_nothing(io: Io) {
     let weak = "Last-Modified: Sat, 16 May 2015 20:31:39 GMT\r\nETag: W/\"1\"\r\n";
     let new_weak = "Last-Modified: Sun, 17 May 2015 20:31:39 GMT\r\nETag: W/\"1\"\r\n";
     for (stored, told) in [(old, new), (weak, new_weak), (weak, new)] {
-        let (server, answer, asked) = after_304(io, stored, told);
+        let ((server, _origin), answer, asked) = after_304(io, stored, told);
         answer.expect(200, b"new");
         assert_eq!((answer.all("Last-Modified"), asked), (vec![NEWER], 2), "{stored} {told}");
         wait_until("the new index", || fs::read(server.path("a.idx")).is_ok_and(|found| found == b"new"));
     }
-    let (_server, answer, asked) = after_304(io, old, "");
+    let (_both, answer, asked) = after_304(io, old, "");
     answer.expect(200, b"old");
     assert_eq!((answer.all("Last-Modified"), asked), (vec![LAST_MODIFIED], 1));
 }
 
 fn a_304_with_a_tag_where_none_is_stored_confirms_nothing(io: Io) {
     let stored = "Last-Modified: Sat, 16 May 2015 20:31:39 GMT\r\n";
-    let (_server, answer, asked) = after_304(io, stored, "ETag: \"2\"\r\n");
+    let (_both, answer, asked) = after_304(io, stored, "ETag: \"2\"\r\n");
     answer.expect(200, b"new");
     assert_eq!((answer.all("ETag"), asked), (vec!["\"2\""], 2));
 }
 
 fn a_304_with_a_strong_form_of_a_weak_tag_does_not_make_it_strong(io: Io) {
-    let (server, answer, asked) = after_304(io, "ETag: W/\"1\"\r\n", "ETag: \"1\"\r\n");
+    let ((server, _origin), answer, asked) = after_304(io, "ETag: W/\"1\"\r\n", "ETag: \"1\"\r\n");
     answer.expect(200, b"old");
     assert_eq!((answer.all("ETag"), asked), (vec!["W/\"1\""], 1));
     // A part for who holds the strong one would be of other bytes.
@@ -386,7 +387,7 @@ fn a_304_with_a_strong_form_of_a_weak_tag_does_not_make_it_strong(io: Io) {
 fn a_304_with_the_same_strong_tag_brings_a_new_date(io: Io) {
     let stored = "ETag: \"1\"\r\nLast-Modified: Sat, 16 May 2015 20:31:39 GMT\r\n";
     let told = "ETag: \"1\"\r\nLast-Modified: Sun, 17 May 2015 20:31:39 GMT\r\n";
-    let (_server, answer, asked) = after_304(io, stored, told);
+    let (_both, answer, asked) = after_304(io, stored, told);
     answer.expect(200, b"old");
     assert_eq!((answer.all("Last-Modified"), asked), (vec![NEWER], 1));
 }
