@@ -121,6 +121,7 @@ pub struct Descriptors {
 /// A place at the origin.
 #[derive(Debug)]
 pub struct Place {
+    errand: Errand,
     at_origin: Option<Permit>,
     descriptors: Permit,
 }
@@ -193,7 +194,7 @@ impl Descriptors {
             None => None,
         };
         let (purpose, count) = errand.needs();
-        Ok(Place { at_origin, descriptors: self.take(purpose, count).await? })
+        Ok(Place { errand, at_origin, descriptors: self.take(purpose, count).await? })
     }
 
     /// The way to give back what is held only for speed, for whoever holds such things.
@@ -211,8 +212,17 @@ impl Place {
     /// Makes it one for an answer that is passed on; false where there is no room for another.
     pub fn try_pass(&mut self) -> bool {
         let at_origin = &mut self.at_origin;
-        self.descriptors.try_move(Purpose::Pass as usize)
-            && at_origin.as_mut().is_none_or(|place| place.try_move(Errand::Pass as usize))
+        let moved = self.descriptors.try_move(Purpose::Pass as usize)
+            && at_origin.as_mut().is_none_or(|place| place.try_move(Errand::Pass as usize));
+        if moved {
+            self.errand = Errand::Pass;
+        }
+        moved
+    }
+
+    /// Is it one for an answer that is passed on?
+    pub fn is_pass(&self) -> bool {
+        self.errand == Errand::Pass
     }
 }
 

@@ -67,6 +67,8 @@ pub enum Why {
     NoUse,
     /// More bytes than are kept in memory.
     TooLong,
+    /// There is no room in memory: it is all being received, or sent to clients.
+    MemoryFull,
     /// The origin refuses what is kept: that stays.
     Refused,
     /// The client's form of the path, with `//` or an encoded slash in it, may be another resource: in that of the file
@@ -140,6 +142,7 @@ impl Why {
             Self::NoCache => "request says no-cache",
             Self::NoUse => "no use later",
             Self::TooLong => "too long for memory",
+            Self::MemoryFull => "memory is full",
             Self::Refused => "refused by the upstream - what is kept stays",
             Self::OtherForm => "no file in the plain form of the path",
         }
@@ -179,6 +182,7 @@ impl Why {
             | Self::Private
             | Self::NoUse
             | Self::TooLong
+            | Self::MemoryFull
             | Self::OtherForm
             | Self::FillsFull
             | Self::DiskHangs

@@ -210,6 +210,22 @@ impl Permit {
         Self { budget: Arc::clone(&self.budget), share: self.share, count }
     }
 
+    /// Gives a part of it back.
+    pub fn give_back(&mut self, count: usize) {
+        drop(self.split_to(self.count.saturating_sub(count)));
+    }
+
+    /// Makes it so much more, if there is room; whether there was.
+    pub fn try_grow(&mut self, count: usize) -> bool {
+        let mut state = self.budget.state();
+        let room = state.shares[self.share].line.is_empty() && state.has_room(self.share, count);
+        if room {
+            state.shares[self.share].used += count;
+            self.count += count;
+        }
+        room
+    }
+
     /// Moves it to another share, if there is room; whether there was.
     pub fn try_move(&mut self, share: usize) -> bool {
         let mut state = self.budget.state();

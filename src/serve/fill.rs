@@ -69,12 +69,7 @@ pub(super) async fn fetch<R: Runtime>(
     }
     let begun = match left {
         Some(left) => Ok(left),
-        None => match storable(&answer, permit.key(), &context.shared.config) {
-            Ok(end) => super::begin(context, permit.key())
-                .await
-                .map(|partial| (partial, Start { end, ..Start::default() })),
-            Err(why) => Err(why),
-        },
+        None => begin_anew(context, permit.key(), &answer).await,
     };
     let (partial, start) = match begun {
         Ok(begun) => begun,
@@ -136,6 +131,17 @@ pub(super) async fn take<R: Runtime>(
         Some(reply) => reply,
         None => client.send_empty(500, false).await,
     }
+}
+
+/// Begins to store an answer of which nothing is there yet.
+async fn begin_anew<R: Runtime>(
+    context: &Context<R>,
+    key: &Key,
+    answer: &ResponseHead,
+) -> Result<(Partial, Start), Why> {
+    let end = storable(answer, key, &context.shared.config)?;
+    let partial = super::begin(context, key).await?;
+    Ok((partial, Start { end, ..Start::default() }))
 }
 
 /// A body on its way to its file.

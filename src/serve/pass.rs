@@ -252,6 +252,8 @@ pub async fn send_body<R: Runtime>(
     while !chunked && body.is_buffered() && body.next(&mut piece).await? {
         out.send(&piece).await?;
     }
+    piece = Vec::new();
+    body.forget_begun();
     splice::to_client(&exchange.context.pipes, body, out).await?;
     let mut turn = 0;
     while body.next(&mut piece).await? {

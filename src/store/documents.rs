@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Entry;
 use super::heads::{Heads, Known};
+use super::memory::Bytes;
 use super::temporary::{self, Temporary};
 use crate::http::caching::stored::StoredHead;
 use crate::key::{Key, RESERVED};
@@ -83,7 +84,7 @@ impl Documents {
 
     /// Has an answer written, in the place of the one before; one that is none for here leaves no other behind. Does
     /// not wait.
-    pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &Arc<[u8]>) {
+    pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &Arc<Bytes>) {
         let Some(name) = name(key) else { return };
         let waiting = self.waiting.load(Ordering::Relaxed);
         if head.status != 200 || body.len() > LONGEST || waiting > WAITING {

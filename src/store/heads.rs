@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
+use super::memory::head_bytes;
 use super::temporary::{self, Temporary};
 use crate::http::caching::record::{self, BodyId, Record};
 use crate::http::caching::stored::StoredHead;
@@ -21,6 +22,8 @@ use crate::sys::file::{self, Info, Root};
 const ATTRIBUTE: &CStr = c"user.fs-caching-server.head";
 /// Heads kept in memory; with one more all are forgotten.
 const MOST: usize = 4096;
+/// Bytes of all of them: each as usual would be a quarter of it.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is known of a file's head.
 #[derive(Clone, Debug)]
@@ -35,7 +38,35 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Heads {
     root: Arc<Root>,
-    lately: Mutex<HashMap<Key, (Info, Known)>>,
+    lately: Mutex<Lately>,
+}
+
+/// What is known of files asked for lately.
+#[derive(Debug, Default)]
+struct Lately {
+    known: HashMap<Key, (Info, Known)>,
+    bytes: usize,
+}
+
+impl Lately {
+    fn put(&mut self, key: &Key, info: Info, known: Known) {
+        let bytes = cost(key, &known);
+        let before = self.known.get(key).map_or(0, |(_, known)| cost(key, known));
+        let is_new = before == 0;
+        self.bytes = self.bytes.saturating_sub(before);
+        if (is_new && self.known.len() >= MOST) || self.bytes + bytes > MOST_BYTES {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        self.known.insert(key.clone(), (info, known));
+    }
+}
+
+/// Bytes that it takes to know this, at the least one.
+fn cost(key: &Key, known: &Known) -> usize {
+    known.head.as_ref().map_or(0, |head| head_bytes(head))
+        + key.as_str().len()
+        + size_of::<(Key, Info, Known)>()
 }
 
 impl Heads {
@@ -45,13 +76,13 @@ impl Heads {
         Self { root: Arc::clone(root), lately: Mutex::default() }
     }
 
-    fn lately(&self) -> MutexGuard<'_, HashMap<Key, (Info, Known)>> {
+    fn lately(&self) -> MutexGuard<'_, Lately> {
         self.lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The head of a file that is still what it was, if it is known from memory.
     pub fn known(&self, key: &Key, info: &Info) -> Option<Known> {
-        self.lately().get(key).filter(|(of, _)| of == info).map(|(_, known)| known.clone())
+        self.lately().known.get(key).filter(|(of, _)| of == info).map(|(_, known)| known.clone())
     }
 
     /// Reads the head of a file. May wait for the disk.
@@ -68,10 +99,10 @@ impl Heads {
         let known = Known { head: head.map(Arc::new), checked: None };
         // What a check has told meanwhile says more than the disk does, and is newer.
         let mut lately = self.lately();
-        match lately.get(key) {
+        match lately.known.get(key) {
             Some((of, told)) if of == info => return told.clone(),
             Some((_, told)) if told.checked.is_some() => {}
-            Some(_) | None => Self::put(&mut lately, key, *info, known.clone()),
+            Some(_) | None => lately.put(key, *info, known.clone()),
         }
         known
     }
@@ -115,14 +146,7 @@ impl Heads {
 
     /// Keeps in memory what is known of a file that is as `info` says.
     fn remember(&self, key: &Key, info: Info, known: Known) {
-        Self::put(&mut self.lately(), key, info, known);
-    }
-
-    fn put(lately: &mut HashMap<Key, (Info, Known)>, key: &Key, info: Info, known: Known) {
-        if lately.len() >= MOST && !lately.contains_key(key) {
-            lately.clear();
-        }
-        lately.insert(key.clone(), (info, known));
+        self.lately().put(key, info, known);
     }
 
     fn read_beside(&self, key: &Key) -> Option<Vec<u8>> {

@@ -2,12 +2,14 @@
 //! with another status than 200, coded. Bounded; what was asked for least lately goes first.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::http::caching::stored::StoredHead;
 use crate::http::fields::Fields;
 use crate::key::Key;
+use crate::rt::budget::{Budget, Permit, Share};
 
 /// Of the memory, one answer may take one part of so many.
 const PART: usize = 8;
@@ -16,13 +18,35 @@ const VARIANTS: usize = 32;
 /// What an answer takes beside the bytes of its body, head and key.
 const OVERHEAD: usize = 512;
 
+/// The body of an answer. It takes its room for as long as anybody has it: a client that reads slowly, too.
+#[derive(Debug)]
+pub struct Bytes {
+    bytes: Vec<u8>,
+    _room: Option<Permit>,
+}
+
+impl Bytes {
+    /// These bytes, which take this room.
+    pub fn new(bytes: Vec<u8>, room: Permit) -> Self {
+        Self { bytes, _room: Some(room) }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// A stored answer.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// Its head.
     pub head: Arc<StoredHead>,
     /// Its body.
-    pub body: Arc<[u8]>,
+    pub body: Arc<Bytes>,
     /// When the origin vouched for it.
     pub checked: Instant,
 }
@@ -31,6 +55,8 @@ pub struct Held {
 #[derive(Debug)]
 pub struct Memory {
     most: usize,
+    /// What is stored, what is being received, and what is being sent.
+    budget: Arc<Budget>,
     table: Mutex<Table>,
 }
 
@@ -48,7 +74,8 @@ struct Table {
 impl Memory {
     /// Holds nothing yet, and at most `most` bytes.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, table: Mutex::default() }
+        let budget = Budget::new(most, &[Share { least: 0, most }]);
+        Self { most, budget, table: Mutex::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -58,6 +85,46 @@ impl Memory {
     /// Bytes of the longest body that is held.
     pub fn longest(&self) -> usize {
         self.most / PART
+    }
+
+    /// Bytes that an answer takes beside its body.
+    pub fn overhead(key: &Key, head: &StoredHead) -> usize {
+        OVERHEAD + 2 * key.as_str().len() + head_bytes(head)
+    }
+
+    /// Room for so many bytes, if need be in the place of what nobody reads.
+    pub fn room(&self, count: usize) -> Option<Permit> {
+        let take = || self.budget.try_take(0, count);
+        take().or_else(|| {
+            self.make_room(count);
+            take()
+        })
+    }
+
+    /// Makes a room so much larger, in the same way; whether that could be done.
+    pub fn enlarge(&self, room: &mut Permit, count: usize) -> bool {
+        room.try_grow(count) || {
+            self.make_room(count);
+            room.try_grow(count)
+        }
+    }
+
+    /// Drops what nobody reads, until so many bytes are free; what was asked for least lately goes first.
+    fn make_room(&self, count: usize) {
+        let mut table = self.table();
+        let mut missing = count.saturating_sub(self.most.saturating_sub(self.budget.used().iter().sum()));
+        let mut gone = Vec::new();
+        for (used, key) in &table.order {
+            if missing == 0 {
+                break;
+            }
+            let held = table.targets.get(key).and_then(|held| held.iter().find(|(time, _)| time == used));
+            if let Some((_, held)) = held.filter(|(_, held)| Arc::strong_count(&held.body) == 1) {
+                missing = missing.saturating_sub(cost(key, held));
+                gone.push(*used);
+            }
+        }
+        gone.into_iter().for_each(|used| table.remove(used));
     }
 
     /// The newest answer of this target that is for a request with these fields.
@@ -143,10 +210,11 @@ impl Table {
 }
 
 fn cost(key: &Key, held: &Held) -> usize {
-    OVERHEAD + 2 * key.as_str().len() + head_bytes(&held.head) + held.body.len()
+    Memory::overhead(key, &held.head) + held.body.len()
 }
 
-fn head_bytes(head: &StoredHead) -> usize {
+/// Bytes that a head takes.
+pub(super) fn head_bytes(head: &StoredHead) -> usize {
     let fields = head.fields.iter().map(|(name, value)| name.len() + value.len() + size_of::<[usize; 3]>());
     let variant =
         head.variant.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + 48);
@@ -166,7 +234,11 @@ mod tests {
     fn held(size: usize, variant: &str) -> Held {
         let mut head = StoredHead::unknown(0, "x");
         head.variant = Variant(vec![("v".to_owned(), Some(variant.into()))]);
-        Held { head: Arc::new(head), body: vec![0; size].into(), checked: Instant::now() }
+        Held {
+            head: Arc::new(head),
+            body: Arc::new(Bytes { bytes: vec![0; size], _room: None }),
+            checked: Instant::now(),
+        }
     }
 
     fn asks(variant: &str) -> Fields {

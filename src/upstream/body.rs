@@ -11,6 +11,9 @@ use crate::http::response::{ResponseBody, ResponseHead};
 use crate::rt::Runtime;
 use crate::rt::budget::Permit;
 
+/// Bytes read at a time of a body that goes to its client only: a client that takes none keeps them waiting.
+const PACED: usize = 64 * 1024;
+
 /// A body being read. Dropped before its end, it closes the connection.
 pub struct OriginBody<R: Runtime> {
     upstream: Rc<Upstream<R>>,
@@ -21,6 +24,19 @@ pub struct OriginBody<R: Runtime> {
     begun: Vec<u8>,
     /// What the file needs that it may go to.
     naming: Option<Permit>,
+    /// What `begun` takes of the memory for bodies.
+    room: Option<Permit>,
+}
+
+/// A body that was to be read whole.
+#[derive(Debug)]
+pub enum Whole {
+    /// All of it, and what it takes.
+    All(Vec<u8>, Permit),
+    /// It is longer than it may be.
+    TooLong,
+    /// There is no room for it.
+    NoRoom,
 }
 
 impl<R: Runtime> OriginBody<R> {
@@ -50,6 +66,7 @@ impl<R: Runtime> OriginBody<R> {
             keep,
             begun: Vec::new(),
             naming,
+            room: None,
         };
         body.release_at_end();
         Ok(body)
@@ -62,6 +79,9 @@ impl<R: Runtime> OriginBody<R> {
         if !self.begun.is_empty() {
             *piece = std::mem::take(&mut self.begun);
             return Ok(true);
+        }
+        if self.room.take().is_some() {
+            *piece = Vec::new();
         }
         while piece.is_empty()
             && !self.rest.is_done()
@@ -130,21 +150,38 @@ impl<R: Runtime> OriginBody<R> {
     }
 
     /// Reads up to `most` bytes: the whole body, or nothing if there is more; then what was read
-    /// comes first again.
-    pub async fn whole(&mut self, most: usize) -> Result<Option<Vec<u8>>, Error> {
-        let (mut all, mut piece) = (Vec::new(), Vec::new());
-        let too_long = |left: u64| left != u64::MAX && left > most as u64;
-        if self.rest.unframed().is_some_and(too_long) {
-            return Ok(None);
-        }
+    /// comes first again. It takes this `room`, which has been taken for a body with a length and is enlarged by
+    /// `more` for any other; what was read keeps it until it has been sent.
+    pub async fn whole(
+        &mut self,
+        most: usize,
+        mut room: Permit,
+        more: impl Fn(&mut Permit, usize) -> bool,
+    ) -> Result<Whole, Error> {
+        let (mut piece, known) = (Vec::new(), self.left());
+        let mut all = Vec::with_capacity(usize::try_from(known).unwrap_or(most).min(most));
         while self.next(&mut piece).await? {
+            // As much again, since the memory behind it grows by doubling.
+            let is_counted = known > 0 || more(&mut room, 2 * piece.len());
             all.append(&mut piece);
-            if all.len() > most {
-                self.begun = all;
-                return Ok(None);
+            if all.len() > most || !is_counted {
+                (self.begun, self.room) = (all, Some(room));
+                return Ok(if is_counted { Whole::TooLong } else { Whole::NoRoom });
             }
         }
-        Ok(Some(all))
+        if known == 0 {
+            let spare = all.len();
+            all.shrink_to_fit();
+            room.give_back(spare);
+        }
+        Ok(Whole::All(all, room))
+    }
+
+    /// What was read ahead has been sent.
+    pub fn forget_begun(&mut self) {
+        if self.begun.is_empty() {
+            self.room = None;
+        }
     }
 
     /// Has some of it come already, beside its head?
@@ -204,7 +241,9 @@ async fn read_more<R: Runtime>(
     upstream: &Upstream<R>,
 ) -> Result<(), Error> {
     let unframed = rest.unframed();
+    let is_paced = connection.place.as_ref().is_some_and(Place::is_pass);
     let read = connection.transport.read_size();
+    let read = if is_paced { read.min(PACED) } else { read };
     let most = unframed.and_then(|left| usize::try_from(left).ok()).map_or(read, |left| left.min(read));
     let buffer = if unframed.is_some() { piece } else { &mut connection.input };
     match connection.transport.read(buffer, most, upstream.limits().stall_time).await {

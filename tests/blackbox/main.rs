@@ -33,6 +33,7 @@ mod leaks;
 mod lifecycle;
 mod limits;
 mod location;
+mod memory;
 mod miss_fast;
 mod names;
 mod no_cache;

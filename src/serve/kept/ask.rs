@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
@@ -23,16 +23,22 @@ use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::key::Key;
 use crate::outcome::{self, Outcome, Why};
+use crate::rt::budget::Permit as Room;
 use crate::rt::{Runtime, blocking};
 use crate::store::Store;
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
 use crate::store::heads::{Known, NewHead};
 use crate::store::inflight::Permit;
-use crate::store::memory::Held;
+use crate::store::memory::{Bytes, Held, Memory};
 use crate::store::partial::Partial;
 use crate::store::room::Room;
 use crate::sys::clock;
-use crate::upstream::body::OriginBody;
+use crate::upstream::body::{OriginBody, Whole};
+
+/// What does not fit into memory waits so often and so long for others to give theirs back, and then goes to its client
+/// only.
+const ROOM_TRIES: u32 = 2;
+const ROOM_WAIT: Duration = Duration::from_millis(100);
 
 /// What came of it.
 pub(super) enum Asked<R: Runtime> {
@@ -352,9 +358,19 @@ async fn to_memory<R: Runtime>(
     if !is_useful(&head, &wanted.policy) {
         return decline(wanted, permit, came, Why::NoUse);
     }
-    let body: Arc<[u8]> = match came.body.whole(memory.longest()).await {
-        Ok(Some(body)) => body.into(),
-        Ok(None) => return decline(wanted, permit, came, Why::TooLong),
+    let longest = memory.longest();
+    if came.body.left() > longest as u64 {
+        return decline(wanted, permit, came, Why::TooLong);
+    }
+    let overhead = Memory::overhead(wanted.key, &head);
+    let needed = overhead.saturating_add(usize::try_from(came.body.left()).unwrap_or(longest));
+    let Some(room) = wait_for_room::<R>(memory, needed).await else {
+        return decline(wanted, permit, came, Why::MemoryFull);
+    };
+    let body = match came.body.whole(longest, room, |room, more| memory.enlarge(room, more)).await {
+        Ok(Whole::All(body, room)) => Arc::new(Bytes::new(body, room)),
+        Ok(Whole::TooLong) => return decline(wanted, permit, came, Why::TooLong),
+        Ok(Whole::NoRoom) => return decline(wanted, permit, came, Why::MemoryFull),
         Err(error) => {
             permit.fail(error.clone());
             return Asked::Failed(error, None);
@@ -374,6 +390,17 @@ async fn to_memory<R: Runtime>(
     // This client is the one that may have every field.
     let full = Arc::new(StoredHead::received(&came.answer, came.times, head.variant.clone()));
     Asked::Kept(Kept { head: full, body: Body::Memory(body), checked: Some(checked) }, outcome::Kept::Fetched)
+}
+
+/// Room in memory, which others may be about to give back.
+async fn wait_for_room<R: Runtime>(memory: &Memory, count: usize) -> Option<Room> {
+    for _ in 0..ROOM_TRIES {
+        if let Some(room) = memory.room(count) {
+            return Some(room);
+        }
+        R::sleep(ROOM_WAIT).await;
+    }
+    memory.room(count)
 }
 
 fn why(not: NotKept) -> Why {

@@ -35,6 +35,7 @@ use crate::rt::{Runtime, spawn_guarded};
 use crate::store::Entry;
 use crate::store::fill::{Fill, NoFile};
 use crate::store::inflight::{Permit, Turn};
+use crate::store::memory::Bytes;
 use crate::sys::clock;
 use ask::Asked;
 
@@ -53,7 +54,7 @@ enum Body {
     File(Arc<Entry>),
     /// Beside the tree: it may be one of several variants.
     Document(Arc<Entry>),
-    Memory(Arc<[u8]>),
+    Memory(Arc<Bytes>),
 }
 
 impl Kept {

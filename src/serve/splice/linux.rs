@@ -32,6 +32,8 @@ const KEPT: usize = 4;
 
 /// A client that takes nothing for so long holds no pipe.
 const SILENT: Duration = Duration::from_secs(1);
+/// Bytes of a pipe that are kept in memory for such a client.
+const LITTLE: usize = 128 * 1024;
 
 /// One worker's idle pipes.
 #[derive(Debug)]
@@ -186,6 +188,8 @@ async fn move_to_client<R: Runtime>(
             match pipe.drain_to_socket(out.socket()) {
                 Ok(moved @ 1..) => out.moved(moved),
                 Ok(0) => return Err(Error::io(Side::Client, &io::ErrorKind::WriteZero.into())),
+                // What is more than a little would be too much to be kept in memory for a client that waits.
+                Err(error) if would_block(&error) && pipe.held > LITTLE => out.writable().await?,
                 Err(error) if would_block(&error) => match timeout::<R, _>(SILENT, out.writable()).await {
                     Ok(writable) => writable?,
                     Err(_) => return Ok(Moved::UntilSilence),
