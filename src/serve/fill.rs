@@ -11,12 +11,11 @@ use super::rebuilt::Replaced;
 use super::resume::{self, NoRest, Opened, Rest, Start};
 use super::storable::storable;
 use super::unstored::unstored;
-use super::{Context, Exchange, Reply, Shared, follow, form, head, pass, rebuilt, redirect, splice};
+use super::{Context, Exchange, Reply, Shared, begin, follow, form, head, pass, rebuilt, redirect, splice};
 use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
 use crate::http::response::ResponseHead;
-use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
 use crate::rt::{Runtime, blocking, share, spawn_guarded};
@@ -69,7 +68,7 @@ pub(super) async fn fetch<R: Runtime>(
     }
     let begun = match left {
         Some(left) => Ok(left),
-        None => begin_anew(context, permit.key(), &answer).await,
+        None => begin::anew(context, permit.key(), &answer).await,
     };
     let (partial, start) = match begun {
         Ok(begun) => begun,
@@ -131,17 +130,6 @@ pub(super) async fn take<R: Runtime>(
         Some(reply) => reply,
         None => client.send_empty(500, false).await,
     }
-}
-
-/// Begins to store an answer of which nothing is there yet.
-async fn begin_anew<R: Runtime>(
-    context: &Context<R>,
-    key: &Key,
-    answer: &ResponseHead,
-) -> Result<(Partial, Start), Why> {
-    let end = storable(answer, key, &context.shared.config)?;
-    let partial = super::begin(context, key).await?;
-    Ok((partial, Start { end, ..Start::default() }))
 }
 
 /// A body on its way to its file.

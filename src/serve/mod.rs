@@ -2,6 +2,7 @@
 
 mod authority;
 pub mod backpressure;
+mod begin;
 pub mod buffers;
 pub mod client;
 pub mod far;
@@ -43,7 +44,6 @@ use crate::rt::bell::Bell;
 use crate::rt::{Runtime, timeout};
 use crate::stop::Stop;
 use crate::store::inflight::Turn;
-use crate::store::partial::Partial;
 use crate::store::sets::Sets;
 use crate::store::{Entry, Found, Store};
 use crate::upstream::{EXHAUSTED, Upstream};
@@ -265,16 +265,6 @@ async fn open<R: Runtime>(context: &Context<R>, key: &Key) -> Found {
     }
     exhausted(context).await;
     lookup::find::<R>(&context.shared, key.as_str()).await
-}
-
-/// Begins to store a file; where the system has no descriptor left, once more after that.
-async fn begin<R: Runtime>(context: &Context<R>, key: &Key) -> Result<Partial, Why> {
-    let begun = context.shared.store.begin(key);
-    if !matches!(begun, Err(Why::Descriptors)) {
-        return begun;
-    }
-    exhausted(context).await;
-    context.shared.store.begin(key)
 }
 
 /// The system has no descriptor left: all that is only kept for speed goes, here and at the other workers.

@@ -248,7 +248,7 @@ async fn keep<R: Runtime>(
         && coding_is_in_name(&came.answer, wanted.key.file_name());
     let room = if plain { backpressure::room(wanted.exchange.context).await } else { None };
     if let Some(room) = room
-        && let Ok(partial) = super::super::begin(wanted.exchange.context, wanted.key).await
+        && let Ok(partial) = super::super::begin::begin(wanted.exchange.context, wanted.key).await
     {
         let length = match framing {
             ResponseBody::Length(length) => Some(length),
