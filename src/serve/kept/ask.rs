@@ -23,7 +23,7 @@ use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::key::Key;
 use crate::outcome::{self, Outcome, Why};
-use crate::rt::budget::Permit as Room;
+use crate::rt::budget;
 use crate::rt::{Runtime, blocking};
 use crate::store::Store;
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
@@ -393,7 +393,7 @@ async fn to_memory<R: Runtime>(
 }
 
 /// Room in memory, which others may be about to give back.
-async fn wait_for_room<R: Runtime>(memory: &Memory, count: usize) -> Option<Room> {
+async fn wait_for_room<R: Runtime>(memory: &Memory, count: usize) -> Option<budget::Permit> {
     for _ in 0..ROOM_TRIES {
         if let Some(room) = memory.room(count) {
             return Some(room);
