@@ -16,6 +16,7 @@ use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
 use crate::http::response::ResponseHead;
+use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
 use crate::rt::{Runtime, blocking, share, spawn_guarded};
