@@ -65,6 +65,7 @@ pub(super) async fn fetch<R: Runtime>(
     if let (None, Some(why)) = (&left, due) {
         redirect::settle(body);
         permit.decline(why);
+        drop(room);
         return Box::pin(pass::run(exchange, client, why)).await;
     }
     let begun = match left {
@@ -76,6 +77,7 @@ pub(super) async fn fetch<R: Runtime>(
         Err(why) => {
             log_declined(exchange.log, &answer, why);
             permit.decline(why);
+            drop(room);
             exchange.outcome.set(Some(Outcome::Pass(why)));
             return pass::hand_on(exchange, client, answer, body).await;
         }

@@ -81,8 +81,8 @@ fn answers_that_are_not_kept_and_that_nobody_reads_stop_no_miss(io: Io) {
     let origin = origin();
     let server = launch(io, &origin).start();
     server.put("hit.tgz", b"hit");
-    let crowd = silent(&server, 60, |n| format!("/gone-{n}.tgz"));
-    wait_until("as many as may are at the origin", || origin.count() >= 9);
+    let crowd = silent(&server, 30, |n| format!("/gone-{n}.tgz"));
+    wait_until("each has been asked for", || origin.count() >= 30);
     server.get("/hit.tgz").expect(200, b"hit");
     for n in 0..4 {
         server.get(&format!("/miss-{n}.tgz")).expect(200, b"body");
