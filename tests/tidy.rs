@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "config",
             "error",
+            "fd_budget",
             "http",
             "observe",
             "outcome",
@@ -39,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "config",
             "error",
+            "fd_budget",
             "http",
             "index",
             "key",
@@ -61,14 +63,41 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Flags become a `Config` here, where the flag and the variable to complain about are known.
     // Words for errors of the system.
-    ("cli", &["config", "http", "pattern", "preset", "sys::process"]),
+    ("cli", &["config", "fd_budget", "http", "pattern", "preset", "sys::process"]),
     ("route", &["http", "key", "outcome", "pattern", "preset"]),
     // Files are `sys`'s: reads and writes of a regular file need no loop.
     // Its thread goes behind the workers.
-    ("store", &["error", "http", "key", "outcome", "rt", "sys::file", "sys::process"]),
+    (
+        "store",
+        &[
+            "error",
+            "fd_budget",
+            "http",
+            "key",
+            "outcome",
+            "rt",
+            "sys::file",
+            "sys::is_exhausted",
+            "sys::process",
+        ],
+    ),
     // Sockets are read and written by direct calls, as in `serve`.
-    ("upstream", &["config", "error", "http", "rt", "sys::is_exhausted", "sys::socket", "sys::would_block"]),
+    (
+        "upstream",
+        &[
+            "config",
+            "error",
+            "fd_budget",
+            "http",
+            "rt",
+            "sys::is_exhausted",
+            "sys::socket",
+            "sys::would_block",
+        ],
+    ),
     ("observe", &[]),
+    // Who may open how many descriptors, and in which line the rest waits.
+    ("fd_budget", &["config", "rt", "sys::process"]),
     ("config", &["http", "key", "pattern", "preset"]),
     ("key", &["http"]),
     ("outcome", &[]),
