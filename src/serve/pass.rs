@@ -188,6 +188,18 @@ pub async fn hand_on<R: Runtime>(
     run(exchange, client, why).await
 }
 
+/// The head of an answer to a GET, for a client that has asked for no more.
+pub async fn head_of<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    answer: &ResponseHead,
+) -> Reply {
+    let keep = exchange.keep();
+    let (described, length) = describe(answer, ResponseBody::None, false);
+    let sent = client.out().send(&exchange.finish(described, keep)).await;
+    Reply::ended(answer.status, length, keep, sent)
+}
+
 /// Sends the origin's answer to the client as it comes.
 pub async fn relay<R: Runtime>(
     exchange: &Exchange<'_, R>,

@@ -55,6 +55,7 @@ mod retry_after;
 mod revalidate;
 mod revalidate_rules;
 mod rights;
+mod set_heads;
 mod sets;
 mod snapshot;
 mod stale_always;

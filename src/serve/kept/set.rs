@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::super::client::Client;
 use super::super::follow::{self, Role};
-use super::super::{LOOKS, Reply, pass};
+use super::super::{LOOKS, Reply, pass, redirect};
 use super::ask::{self, Asked};
 use super::collect::Errand;
 use super::member::{Member, Named, What, is_same};
@@ -62,15 +62,12 @@ pub(super) struct Visit<'a, 'b, 'c, R: Runtime> {
 pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut Client<R>) -> Option<Reply> {
     let visit = Visit::new(wanted, client)?;
     let exchange = wanted.exchange;
-    if exchange.request.method == Method::Head {
-        let (generation, member) = visit.at_hand()?;
-        let (What::Named(_) | What::Open(_)) = member.what else { return None };
-        let kept = member.open(exchange, wanted.key).await?;
-        // Who looks before it reads goes on with what it has seen.
-        visit.pin(&generation, visit.pinned().is_none());
-        return Some(answer::send(wanted, client, &kept, outcome::Kept::Hit).await);
-    }
+    let is_head = exchange.request.method == Method::Head;
     for _ in 0..LOOKS {
+        // HEAD fetches nothing into the cache.
+        if is_head && !visit.is_there() {
+            return None;
+        }
         match visit.step().await {
             Step::Again => {}
             Step::Apart => return None,
@@ -82,6 +79,10 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
             Step::Alone(kept, how) => return Some(answer::send(wanted, client, &kept, how).await),
             Step::Relay(_, _) if wanted.is_in_other_form() => {
                 return Some(pass::run(exchange, client, Why::OtherForm).await);
+            }
+            Step::Relay(answer, body) if is_head => {
+                redirect::settle(body);
+                return Some(pass::head_of(exchange, client, &answer).await);
             }
             Step::Relay(answer, body) => {
                 return Some(pass::hand_on(exchange, client, *answer, body).await);
@@ -152,11 +153,10 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         );
     }
 
-    /// The member as this client would get it, without a word of the origin.
-    fn at_hand(&self) -> Option<(Arc<Generation<Member>>, Member)> {
-        let generation = self.pinned().or_else(|| self.errand.set.current())?;
-        let member = generation.get(self.key())?;
-        Some((generation, member))
+    /// Is it in the generation of this client, or in the current one?
+    fn is_there(&self) -> bool {
+        let generations = [self.pinned(), self.errand.set.current()];
+        generations.into_iter().flatten().any(|generation| generation.get(self.key()).is_some())
     }
 
     async fn step(&self) -> Step<R> {
