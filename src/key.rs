@@ -100,6 +100,13 @@ impl Key {
         &self.text
     }
 
+    /// Does every form of this name mean the same to every origin? An origin may tell a reserved character from its
+    /// encoded form (RFC 3986 section 2.2), as `+` from `%2B`; only these are the same in both (section 2.3).
+    pub fn is_unreserved(&self) -> bool {
+        let is_one = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        self.text.bytes().all(is_one)
+    }
+
     /// The directories in order, then the file name.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.text.split('/')
@@ -154,6 +161,21 @@ mod tests {
             assert_eq!(one.names_a_file(), at > 9);
         }
         assert!(keys[1].has_query() && keys[2].has_query() && !keys[0].has_query());
+    }
+
+    #[test]
+    fn rfc3986_2_3_only_unreserved_characters_mean_the_same_encoded() {
+        for (name, due) in [
+            ("dists/a-1.0_2~rc/x.IDX", true),
+            ("a+b", false),
+            ("s;v=1/x", false),
+            ("@s/x", false),
+            ("a b", false),
+            ("a%b", false),
+            ("\u{e9}", false),
+        ] {
+            assert_eq!(Key::of_file(name).unwrap().is_unreserved(), due, "{name}");
+        }
     }
 
     #[test]

@@ -61,12 +61,12 @@ impl ResponseHead {
     }
 
     /// Does it tell of no body where there is none by the rules? Some origins send one there all the same, and
-    /// what comes late would be taken for the next response. So HEAD's must say that there is nothing, and no
-    /// length may stand in a 204 or 304; those of ordinary origins have none.
+    /// what comes late would be taken for the next response. So HEAD's must say that there is nothing, whatever its
+    /// status, and no length may stand in a 204 or 304; those of ordinary origins have none.
     pub fn is_surely_empty(&self, request: &Method) -> bool {
         let length = content_length(&self.fields);
         let told = match length {
-            Ok(None) => *request != Method::Head || matches!(self.status, 204 | 304),
+            Ok(None) => *request != Method::Head,
             Ok(Some(length)) => length == 0,
             Err(_) => false,
         };

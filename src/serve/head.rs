@@ -329,18 +329,50 @@ fn for_origin(origin: &Origin, request: &RequestHead, theirs: &Fields) -> Fields
     fields
 }
 
-/// Fields by which a GET or a POST asks some applications for another method.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+/// What applications can be asked for in a field, other than what the request line says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asks {
+    /// Another method.
+    Method,
+    /// Another path, or a prefix before it.
+    Path,
+}
+
+/// Those fields. Many applications see no difference between `-` and `_` in a name, so it makes none here.
+const ASKING_FOR_ANOTHER: [(&str, Asks); 14] = [
+    ("x-http-method", Asks::Method),
+    ("x-http-method-override", Asks::Method),
+    ("x-method-override", Asks::Method),
+    ("x-request-method", Asks::Method),
+    ("path-info", Asks::Path),
+    ("script-name", Asks::Path),
+    ("x-forwarded-path", Asks::Path),
+    ("x-forwarded-prefix", Asks::Path),
+    ("x-forwarded-uri", Asks::Path),
+    ("x-original-uri", Asks::Path),
+    ("x-original-url", Asks::Path),
+    ("x-override-url", Asks::Path),
+    ("x-rewrite-url", Asks::Path),
+    ("x-script-name", Asks::Path),
+];
+
+/// Is an application asked for another one of these?
+fn asks_for_another(theirs: &Fields, what: Asks) -> bool {
+    let folded = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let is = |name: &[u8], known: &str| name.iter().map(folded).eq(known.bytes());
+    theirs.iter().any(|(name, _)| ASKING_FOR_ANOTHER.iter().any(|(known, of)| *of == what && is(name, known)))
+}
 
 /// May the credentials of the URL go with this request? Anybody can send it: they are to open what can be
-/// read, not what can be changed.
+/// read below the URL, not what lies beside it nor what can be changed.
 fn may_carry_credentials(credential_use: CredentialUse, method: &Method, theirs: &Fields) -> bool {
-    let overridden = || METHOD_OVERRIDES.iter().any(|name| theirs.contains(name));
     let fits = match credential_use {
-        CredentialUse::Safe => matches!(method, Method::Get | Method::Head) && !overridden(),
+        CredentialUse::Safe => {
+            matches!(method, Method::Get | Method::Head) && !asks_for_another(theirs, Asks::Method)
+        }
         CredentialUse::All => method.as_str() != "TRACE",
     };
-    fits && !theirs.contains("authorization")
+    fits && !asks_for_another(theirs, Asks::Path) && !theirs.contains("authorization")
 }
 
 #[cfg(test)]

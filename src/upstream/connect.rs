@@ -22,10 +22,8 @@ use crate::sys::{is_exhausted, socket};
 const MAX_FOUND: usize = 64;
 /// An address that has not answered for so long does not hold up the next one (RFC 8305 section 5).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
-/// Attempts at a time, as far as there are descriptors for them.
-const AT_ONCE: usize = 3;
-/// With so many under way the oldest has this long before it gives up its turn: time for a lost SYN to be sent
-/// again.
+/// Where there is no descriptor for one more attempt at a time, the oldest has this long before it gives up its turn:
+/// time for a lost SYN to be sent again.
 const TURN: Duration = Duration::from_secs(2);
 
 /// Connects within `limit` to the first address of the name that answers. `spare` gives what one more attempt at
@@ -88,12 +86,11 @@ async fn race<R: Runtime>(
     let mut running: Vec<Attempt<'_, R::Socket>> = Vec::new();
     // The request has one descriptor for this: each further attempt at a time takes one.
     let mut spares: Vec<Permit> = Vec::new();
-    let in_turns = tried.len().div_ceil(AT_ONCE).max(1);
-    let turn = TURN.min(limit / u32::try_from(in_turns).unwrap_or(u32::MAX));
+    let turn = TURN.min(limit / u32::try_from(tried.len().max(1)).unwrap_or(u32::MAX));
     loop {
         let left = running.first().map_or(turn, |oldest| turn.saturating_sub(oldest.began.elapsed()));
         let mut pause = NEXT_AFTER;
-        if waiting.peek().is_some() && running.len() > spares.len() && running.len() < AT_ONCE {
+        if waiting.peek().is_some() && running.len() > spares.len() {
             spares.extend(spare());
         }
         if waiting.peek().is_some() && running.len() > spares.len() {

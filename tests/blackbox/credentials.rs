@@ -6,6 +6,7 @@ use crate::support::{Io, Launch, Origin, Server, on_both};
 on_both!(
     credentials_of_the_url_do_not_go_with_what_changes_the_origin,
     credentials_of_the_url_do_not_go_with_an_overridden_method,
+    credentials_of_the_url_do_not_go_with_an_overridden_path,
     credentials_of_the_url_go_with_all_methods_where_the_operator_says_so,
     credentials_of_the_url_never_come_back_in_a_trace,
 );
@@ -71,9 +72,68 @@ fn credentials_of_the_url_do_not_go_with_an_overridden_method(io: Io) {
         ("GET", "/x", "X-HTTP-Method-Override: DELETE\r\n"),
         ("GET", "/x", "x-http-method: PUT\r\n"),
         ("HEAD", "/x", "X-Method-Override: DELETE\r\n"),
+        ("GET", "/x", "X-Request-Method: PUT\r\n"),
+        // Many applications see no difference between `-` and `_` in a name.
+        ("GET", "/x", "X_HTTP_METHOD_OVERRIDE: DELETE\r\n"),
+        ("HEAD", "/x", "x-http_Method-override: DELETE\r\n"),
+        ("GET", "/x", "X_Http-Method: DELETE\r\n"),
     ];
     for (seen, what) in carried(&server, &origin, &asked).iter().zip(asked) {
         assert_eq!(*seen, None, "{what:?}");
+    }
+}
+
+fn credentials_of_the_url_do_not_go_with_an_overridden_path(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        // What is refused is asked for again with all that the client says.
+        let status = if request.target.ends_with("denied.tgz") { "403 No" } else { "200 OK" };
+        reply.answer(status, "", if request.method == "HEAD" { b"" } else { b"done" });
+    });
+    for which in ["safe", "all"] {
+        let server = Launch::at(io, &format!("http://user:secret@{}/repo", origin.authority()))
+            .args(["--origin-credentials", which, "--revalidate", r"\.idx$"])
+            .start();
+        for name in [
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-Override-URL",
+            "X-Original-URI",
+            "X-Forwarded-Prefix",
+            "X-Forwarded-Uri",
+            "X-Forwarded-Path",
+            "X-Script-Name",
+            "Script-Name",
+            "Path-Info",
+        ] {
+            for name in [name.to_owned(), name.replace('-', "_").to_lowercase(), name.replacen('-', "_", 1)] {
+                let field = format!("{name}: /private\r\n");
+                let asked = [
+                    ("GET", "/x", &*field),
+                    ("HEAD", "/x.tgz", &field),
+                    ("HEAD", "/x.idx", &format!("{field}If-None-Match: \"1\"\r\n")),
+                    ("POST", "/x", &format!("{field}Content-Length: 0\r\n")),
+                    ("GET", "/y.idx", &format!("{field}Cache-Control: no-store\r\n")),
+                ];
+                for (seen, what) in carried(&server, &origin, &asked).iter().zip(asked) {
+                    let is_anonymous = origin
+                        .requests()
+                        .iter()
+                        .rev()
+                        .find(|request| request.target.ends_with(what.1) && request.method == what.0)
+                        .is_some_and(|request| request.field(&name).is_none());
+                    assert!(seen.is_none() || is_anonymous, "{which} {what:?}: {seen:?}");
+                }
+                let before = origin.count();
+                assert_eq!(server.ask("GET", "/denied.tgz", &field).status, 403);
+                for request in &origin.requests()[before..] {
+                    assert!(
+                        request.field("Authorization").is_none() || request.field(&name).is_none(),
+                        "{which} {name}: {}",
+                        request.head
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -58,6 +58,8 @@ fn a_late_body_behind_a_head_response_is_not_the_next_file(io: Io) {
         ("404 Not Found\r\nContent-Length: 42", 404),
         ("204 No Content\r\nTransfer-Encoding: chunked", 204),
         ("304 Not Modified\r\nContent-Length: 42", 304),
+        ("204 No Content", 204),
+        ("304 Not Modified", 304),
     ] {
         expect_good_behind(io, "HEAD", odd, status);
     }

@@ -13,6 +13,7 @@ on_both!(
     an_encoded_slash_that_means_another_resource_is_passed_as_it_came,
     an_encoded_slash_in_the_checked_class_is_passed_as_it_came,
     a_head_request_in_another_form_says_nothing_about_the_file,
+    a_head_request_with_a_reserved_character_encoded_says_nothing_about_the_file,
     an_unsafe_request_with_dot_segments_reaches_and_invalidates_what_it_names,
     an_encoded_question_mark_is_no_query_of_what_is_kept,
     an_encoded_question_mark_joins_no_fetch_of_a_query,
@@ -181,6 +182,43 @@ fn a_head_request_in_another_form_says_nothing_about_the_file(io: Io) {
     let kept = server.get("/a/b.idx");
     kept.expect(200, b"body");
     assert_eq!((kept.field("ETag"), kept.field("X-Other")), (Some("\"file\""), None));
+}
+
+fn a_head_request_with_a_reserved_character_encoded_says_nothing_about_the_file(io: Io) {
+    // One file here, and two resources at some origins (RFC 3986 section 2.2).
+    for (raw, encoded) in [
+        ("/s;v=1/x.idx", "/s%3Bv=1/x.idx"),
+        ("/a+b.idx", "/a%2bb.idx"),
+        ("/@s/x.idx", "/%40s/x.idx"),
+        ("/e=1.idx", "/e%3d1.idx"),
+        ("/a!b.idx", "/a%21b.idx"),
+        ("/p\\x.idx", "/p%5Cx.idx"),
+        ("/a:b,c.idx", "/a%3ab%2Cc.idx"),
+    ] {
+        let name = &raw[1..];
+        for (file, other) in [(raw, encoded), (encoded, raw)] {
+            let origin = Origin::start(|request, reply| {
+                let life = if request.method == "GET" { 0 } else { 600 };
+                let fields = format!("X-From: {}\r\nCache-Control: max-age={life}\r\n", request.index);
+                if request.method == "GET" {
+                    reply.answer("200 OK", &format!("{fields}ETag: \"1\"\r\n"), b"body");
+                } else {
+                    reply.write(format!(
+                        "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 4\r\n{fields}\r\n"
+                    ));
+                }
+            });
+            let server = Launch::new(io, &origin).args(["--revalidate", r"\.idx$"]).start();
+            server.get(file).expect(200, b"body");
+            server.expect_cached(name, b"body");
+            assert_eq!(server.ask("HEAD", other, "").field("X-From"), Some("1"), "{other}");
+            let kept = server.get(file);
+            kept.expect(200, b"body");
+            assert_eq!((kept.field("X-From"), origin.count()), (Some("2"), 3), "{file} after HEAD {other}");
+            let asked: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+            assert_eq!(asked, [file, other, file], "each goes as it came");
+        }
+    }
 }
 
 fn an_unsafe_request_with_dot_segments_reaches_and_invalidates_what_it_names(io: Io) {

@@ -30,6 +30,8 @@ pub(super) async fn run<R: Runtime>(
     // With conditions of the client's own, or in a form of its own, the answer may not be about what is kept. Any other
     // is asked for as a GET would be.
     let is_plain = conditional::is_plain(&exchange.request.fields) && !wanted.is_in_other_form();
+    // Nor may it be where the file may have been asked for in yet another form.
+    let is_about_kept = is_plain && (wanted.key.is_unreserved() || !wanted.key.names_a_file());
     let told = head::carried(exchange.request, &wanted.along());
     let origin = &exchange.context.upstream.origin;
     let asked = if is_plain {
@@ -57,7 +59,7 @@ pub(super) async fn run<R: Runtime>(
     exchange.outcome.set(Some(Outcome::Pass(Why::HeadOnMiss)));
     let targeted = wanted.policy.targeted;
     if let Some(kept) = kept
-        && is_plain
+        && is_about_kept
         && answer.status == 200
         && kept.head.is_same_variant(&answer.fields, &told, wanted.told_apart())
         && may_update(200, &answer, &exchange.request.fields, targeted)
