@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::{memchr, memmem};
+
 use super::Key;
 
 /// A request's path after decoding.
@@ -52,13 +54,13 @@ impl std::error::Error for BadPath {}
 pub fn decode(path: &[u8]) -> Result<UrlPath, BadPath> {
     let bytes = percent_decode(path).ok_or(BadPath::Encoding)?;
     let decoded = String::from_utf8(bytes).map_err(|_| BadPath::Encoding)?;
-    if decoded.contains('\0') {
+    if memchr(0, decoded.as_bytes()).is_some() {
         return Err(BadPath::Nul);
     }
-    if climbs(&decoded) {
+    if climbs(decoded.as_bytes()) {
         return Err(BadPath::Climbs);
     }
-    let normalized = normalize(&decoded);
+    let normalized = normalize(decoded);
     let key = Key::new(&normalized);
     Ok(UrlPath { normalized, key })
 }
@@ -67,16 +69,13 @@ pub fn decode(path: &[u8]) -> Result<UrlPath, BadPath> {
 pub(crate) fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte == b'%' {
-            let (digits, tail) = tail.split_first_chunk::<2>()?;
-            out.push(hex(digits[0])? << 4 | hex(digits[1])?);
-            rest = tail;
-        } else {
-            out.push(byte);
-            rest = tail;
-        }
+    while let Some(at) = memchr(b'%', rest) {
+        let (digits, tail) = rest[at + 1..].split_first_chunk::<2>()?;
+        out.extend_from_slice(&rest[..at]);
+        out.push(hex(digits[0])? << 4 | hex(digits[1])?);
+        rest = tail;
     }
+    out.extend_from_slice(rest);
     Some(out)
 }
 
@@ -93,16 +92,20 @@ fn hex(digit: u8) -> Option<u8> {
 ///
 /// There are origins to which a backslash separates as a slash does, and others that leave out of a segment what
 /// begins with a semicolon: `..;x` is `..` then. For each segment the reading counts that leads further up.
-fn climbs(decoded: &str) -> bool {
-    let step = |name: &str| match name.split(';').next().unwrap_or_default() {
-        "" | "." => 0,
-        ".." => -1,
+fn climbs(decoded: &[u8]) -> bool {
+    let step = |name: &[u8]| match &name[..memchr(b';', name).unwrap_or(name.len())] {
+        b"" | b"." => 0,
+        b".." => -1,
         _ => 1,
     };
+    // Most paths have no two dots in a row.
+    if memmem::find(decoded, b"..").is_none() {
+        return false;
+    }
     let mut depth = 0_i64;
-    for segment in decoded.split('/') {
+    for segment in decoded.split(|&byte| byte == b'/') {
         let whole = depth + step(segment);
-        for part in segment.split('\\') {
+        for part in segment.split(|&byte| byte == b'\\') {
             depth += step(part);
             if depth < 0 {
                 return true;
@@ -117,7 +120,12 @@ fn climbs(decoded: &str) -> bool {
 }
 
 /// Resolves `.`, `..` and `//`; a slash at the end stays.
-fn normalize(path: &str) -> String {
+fn normalize(path: String) -> String {
+    let is_plain =
+        |path: &[u8]| path.first() == Some(&b'/') && !path.windows(2).any(|two| matches!(two, b"//" | b"/."));
+    if is_plain(path.as_bytes()) {
+        return path;
+    }
     let mut kept: Vec<&str> = Vec::new();
     for component in path.split('/') {
         match component {

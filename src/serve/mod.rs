@@ -364,12 +364,17 @@ async fn directory<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     client.send_empty(400, exchange.keep()).await
 }
 
+/// Has a redirect that we followed led back to us with this request? Whoever sent it may be the one that it would wait
+/// for.
+fn has_returned<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
+    let returned = |name: &redirect::Name| name.is_in(&exchange.request.fields);
+    exchange.context.shared.redirects.as_ref().is_some_and(returned)
+}
+
 /// May the answer to this request be stored, as far as the request tells?
 fn may_fill<R: Runtime>(exchange: &Exchange<'_, R>) -> Result<(), Why> {
     let request = exchange.request;
-    let returned = |name: &redirect::Name| name.is_in(&request.fields);
-    if exchange.context.shared.redirects.as_ref().is_some_and(returned) {
-        // Whoever sent it may be the one that it would wait for.
+    if has_returned(exchange) {
         Err(Why::Returned)
     } else if request.method == Method::Head {
         Err(Why::HeadOnMiss)

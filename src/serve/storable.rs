@@ -32,9 +32,13 @@ pub(super) fn storable(answer: &ResponseHead, key: &Key, config: &Config) -> Res
 /// Is it a 200 that cannot be what its name says, as a login page under the name of a package? Without a preset
 /// nothing is known of names.
 pub(super) fn contradicts_name(answer: &ResponseHead, key: &Key, config: &Config) -> bool {
+    answer.status == 200 && has_contradicting_type(answer, key, config)
+}
+
+/// The same for the response to a check, whatever its status.
+pub(super) fn has_contradicting_type(answer: &ResponseHead, key: &Key, config: &Config) -> bool {
     let content_type = answer.fields.get("content-type").unwrap_or_default();
     !config.presets.is_empty()
-        && answer.status == 200
         && key.names_a_file()
         && preset::contradicts(key.as_str(), content_type)
 }

@@ -320,6 +320,9 @@ fn via_names_the_version_and_the_process_in_requests_only(io: Io) {
     assert_ne!(via[3], via[0], "another process has another token");
 }
 
+/// Paths that are checked with the origin, and an index set.
+const CHECKED: [&str; 6] = ["-r", r"\.tgz$", "--revalidate", r"\.idx$|/$", "--preset", "rpm"];
+
 /// Each way to the origin ends with 508, at once and without a descriptor lost.
 #[track_caller]
 fn expect_loop(server: &Server) {
@@ -331,6 +334,12 @@ fn expect_loop(server: &Server) {
             ("HEAD", "/same.tgz".to_owned(), ""),
             ("GET", "/x".to_owned(), ""),
             ("HEAD", "/x".to_owned(), ""),
+            ("GET", format!("/{round}.idx"), ""),
+            ("HEAD", "/same.idx".to_owned(), ""),
+            ("GET", "/same.idx?q".to_owned(), ""),
+            ("GET", "/repodata/repomd.xml".to_owned(), ""),
+            ("HEAD", "/repodata/repomd.xml".to_owned(), ""),
+            ("GET", "/d/".to_owned(), ""),
             ("POST", "/x".to_owned(), "Content-Length: 0\r\n"),
             ("OPTIONS", "*".to_owned(), ""),
         ] {
@@ -352,7 +361,7 @@ fn expect_loop(server: &Server) {
 fn a_server_that_is_its_own_origin_answers_508(io: Io) {
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}");
-    let server = Launch::at(io, &url).port(port).args(["--workers", "2"]).debug().start();
+    let server = Launch::at(io, &url).port(port).args(CHECKED).args(["--workers", "2"]).debug().start();
     expect_loop(&server);
     server.err.wait_for("error with proxy request server: request loop");
 }
@@ -360,7 +369,8 @@ fn a_server_that_is_its_own_origin_answers_508(io: Io) {
 fn two_servers_in_a_circle_answer_508(io: Io) {
     let (one, two) = (free_port(), free_port());
     let start = |port: u16, origin: u16| {
-        Launch::at(io, &format!("http://127.0.0.1:{origin}")).port(port).args(["--workers", "1"]).start()
+        let url = format!("http://127.0.0.1:{origin}");
+        Launch::at(io, &url).port(port).args(CHECKED).args(["--workers", "1"]).start()
     };
     let servers = [start(one, two), start(two, one)];
     servers.iter().for_each(expect_loop);
@@ -386,7 +396,7 @@ fn a_chain_of_servers_works(io: Io) {
 
 fn a_hit_is_served_whatever_its_via(io: Io) {
     let origin = echo();
-    let server = Server::start(io, &origin);
+    let server = Launch::new(io, &origin).args(CHECKED).args(["--stale-if-error", "forever"]).start();
     server.put("x.tgz", b"kept");
     server.get("/x").expect(200, b"body");
     let ours = format!("Via: {}\r\n", origin.only().field("Via").unwrap());
@@ -397,4 +407,15 @@ fn a_hit_is_served_whatever_its_via(io: Io) {
     server.ask("GET", "/x", &stripped(16)).expect(200, b"body");
     assert_eq!(server.ask("GET", "/x", &stripped(17)).status, 508);
     assert_eq!(origin.count(), 2);
+    // In the class that is checked likewise.
+    server.ask("GET", "/x.idx", &stripped(16)).expect(200, b"body");
+    for target in ["/x.idx", "/y.idx", "/d/", "/repodata/repomd.xml"] {
+        for method in ["GET", "HEAD"] {
+            assert_eq!(server.ask(method, target, &stripped(17)).status, 508, "{method} {target}");
+        }
+    }
+    server
+        .ask("GET", "/x.idx", &format!("{}Cache-Control: max-stale\r\n", stripped(17)))
+        .expect(200, b"body");
+    assert_eq!(origin.count(), 3);
 }

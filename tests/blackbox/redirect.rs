@@ -408,6 +408,18 @@ fn a_redirect_back_to_ourselves_is_502_and_does_not_hang(io: Io) {
     expect_lost(&server, "/x.tgz");
     // Asked by the client, and by ourselves; the answer to that was the same again.
     assert_eq!(origin.count(), 2);
+    drop(server);
+    // In the class that is checked what comes back is passed on, and the redirect with it.
+    let args = ["--revalidate", r"\.idx$|/$", "--preset", "rpm", "--response-timeout", "20"];
+    let server = following(io, &origin).port(port).args(args).start();
+    for target in ["/x.idx", "/x.idx?q", "/d/", "/repodata/repomd.xml"] {
+        for method in ["GET", "HEAD"] {
+            let before = origin.count();
+            let answer = server.ask(method, target, "");
+            assert_ne!(answer.status, 504, "{method} {target}");
+            assert!(origin.count() <= before + 2, "{method} {target}: {}", origin.count() - before);
+        }
+    }
 }
 
 fn a_redirect_to_another_path_of_ours_ends_there(io: Io) {

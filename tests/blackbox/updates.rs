@@ -24,6 +24,8 @@ on_both!(
     what_is_one_users_is_stored_if_the_operator_wants_it,
     followers_of_a_fill_do_not_get_what_is_one_users,
     a_trailing_field_is_not_stored,
+    a_type_that_contradicts_the_name_is_not_taken_from_a_304,
+    a_fill_that_an_unsafe_request_has_overtaken_is_followed_by_nobody,
     a_304_with_another_date_confirms_nothing_of_a_file_without_a_head,
     a_304_without_a_validator_confirms_nothing_of_a_file_without_a_head,
     a_file_without_a_head_is_served_while_the_origin_is_down,
@@ -277,6 +279,66 @@ fn a_trailing_field_is_not_stored(io: Io) {
         expect_nothing_personal(&hit);
     }
     assert_eq!(origin.count(), 2);
+}
+
+fn a_type_that_contradicts_the_name_is_not_taken_from_a_304(io: Io) {
+    // Some frameworks label every 304 so.
+    let page = "ETag: \"1\"\r\nCache-Control: max-age=600\r\nX-A: 1\r\nContent-Type: text/html\r\n";
+    for (preset, target) in
+        [("apt", "/dists/s/main/binary-amd64/Packages.gz"), ("alpine", "/v3/main/x86_64/APKINDEX.tar.gz")]
+    {
+        for method in ["GET", "HEAD"] {
+            let origin = Origin::start(move |request, reply| {
+                if request.field("If-None-Match").is_some() {
+                    reply.write(format!("HTTP/1.1 304 Not Modified\r\n{page}\r\n"));
+                } else if request.method == "HEAD" {
+                    reply.write(format!("HTTP/1.1 200 OK\r\n{page}Content-Length: 5\r\n\r\n"));
+                } else {
+                    let fields =
+                        "ETag: \"1\"\r\nCache-Control: max-age=0\r\nContent-Type: application/gzip\r\n";
+                    reply.answer("200 OK", fields, b"index");
+                }
+            });
+            let server = Launch::new(io, &origin).args(["--preset", preset]).start();
+            server.get(target).expect(200, b"index");
+            server.expect_cached(&target[1..], b"index");
+            wait_until("a check", || {
+                server.ask(method, target, "Cache-Control: no-cache\r\n");
+                origin.count() > 1
+            });
+            let answer = server.get(target);
+            answer.expect(200, b"index");
+            assert_eq!(answer.all("Content-Type"), ["application/gzip"], "{preset} {method}");
+            let hit = server.get(target);
+            // A 304 is believed all the same.
+            assert_eq!(hit.all("X-A"), ["1"], "{preset} {method}");
+        }
+    }
+}
+
+fn a_fill_that_an_unsafe_request_has_overtaken_is_followed_by_nobody(io: Io) {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = Origin::start(move |request, reply| match (&*request.method, request.index) {
+        ("PUT", _) => reply.answer("200 OK", "", b"done"),
+        (_, 0) => {
+            reply.head(6, "Cache-Control: max-age=600\r\n");
+            reply.write("old");
+            held.wait();
+            reply.write("old");
+        }
+        _ => reply.answer("200 OK", "Cache-Control: max-age=600\r\n", b"new"),
+    });
+    let server = checking(io, &origin).start();
+    let mut first = server.client();
+    let mut leader = first.ask("GET", "/a.idx", "").head("GET");
+    server.ask("PUT", "/a.idx", "Content-Length: 0\r\n").expect(200, b"done");
+    server.get("/a.idx").expect(200, b"new");
+    gate.open();
+    first.finish(&mut leader);
+    leader.expect(200, b"oldold");
+    wait_until("what has come is not used unchecked", || server.get("/a.idx").body == b"new");
+    server.get("/a.idx").expect(200, b"new");
 }
 
 const NEWER: &str = "Sun, 17 May 2015 20:31:39 GMT";

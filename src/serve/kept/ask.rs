@@ -10,7 +10,7 @@ use super::super::head::{self, OriginRequest};
 use super::super::rebuilt::{self, Replaced};
 use super::super::redirect::{self, Follow};
 use super::super::resume::{Rest, Start};
-use super::super::storable::{coding_is_in_name, contradicts_name};
+use super::super::storable::{coding_is_in_name, contradicts_name, has_contradicting_type};
 use super::super::{Shared, backpressure};
 use super::{Body, Kept, Wanted, may_use};
 use crate::error::{Error, Kind, Side};
@@ -160,8 +160,12 @@ fn is_meant<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, came: &Came<R>)
 
 /// The origin says that it is still the same: its head is brought up to date. An exchange that could have stored
 /// nothing changes nothing either: then the word is for this client alone.
-async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, came: &Came<R>) -> Asked<R> {
+async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, mut came: Came<R>) -> Asked<R> {
     wanted.debug("is unchanged");
+    if has_contradicting_type(&came.answer, wanted.key, &wanted.exchange.context.shared.config) {
+        // Some servers label every 304 as a page. It says nothing of what is kept.
+        came.answer.fields.remove("content-type");
+    }
     let head = kept.head.updated(&came.answer.fields, came.times, &wanted.policy);
     if may_update(kept.head.status, &came.answer, &wanted.exchange.request.fields, wanted.policy.targeted) {
         return Asked::Kept(update(wanted, kept, head, Some(came.at)).await, outcome::Kept::Revalidated);

@@ -4,6 +4,7 @@
 use super::super::client::Client;
 use super::super::head::OriginRequest;
 use super::super::redirect::{self, Follow};
+use super::super::storable::contradicts_name;
 use super::super::{Reply, head, pass};
 use super::{Kept, Wanted, ask, failed, may_use};
 use crate::error::{Error, Kind, Side};
@@ -62,6 +63,7 @@ pub(super) async fn run<R: Runtime>(
         && is_about_kept
         && answer.status == 200
         && kept.head.is_same_variant(&answer.fields, &told, wanted.told_apart())
+        && !contradicts_name(&answer, wanted.key, &exchange.context.shared.config)
         && may_update(200, &answer, &exchange.request.fields, targeted)
     {
         let times = Times { asked: begun, came: clock::unix_secs() };

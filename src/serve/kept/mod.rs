@@ -139,7 +139,12 @@ pub async fn serve<R: Runtime>(
         return pass::run(exchange, client, Why::NoStore).await;
     }
     let wanted = Wanted { exchange, key, directives, policy, arrived };
-    if let Some(reply) = set::serve(&wanted, client).await {
+    // Not to wait for an exchange that waits for this very request: what is at hand has to do.
+    let (loops, returned) = (head::has_looped(request), super::has_returned(exchange));
+    if !loops
+        && !returned
+        && let Some(reply) = set::serve(&wanted, client).await
+    {
         return reply;
     }
     let inflight = &exchange.context.shared.store.inflight;
@@ -156,6 +161,12 @@ pub async fn serve<R: Runtime>(
         if directives.only_if_cached {
             let error = Error::new(Side::Origin, Kind::NotCached);
             return client.send_error(&error, exchange.keep(), request.method != Method::Head).await;
+        }
+        if loops {
+            return pass::looped(exchange, client).await;
+        }
+        if returned {
+            return pass::run(exchange, client, Why::Returned).await;
         }
         if request.method == Method::Head {
             return head_request::run(&wanted, client, kept).await;
@@ -253,7 +264,8 @@ async fn join<R: Runtime>(
                 fill.left(&waiter).await;
                 return None;
             }
-            if !is_new && wanted.directives.no_cache {
+            // Nor does anybody begin with what an unsafe request has overtaken.
+            if !is_new && (wanted.directives.no_cache || fill.is_invalid()) {
                 return Some(pass::run(exchange, client, Why::NoCache).await);
             }
             exchange.outcome.set(Some(Outcome::Follow));
