@@ -92,7 +92,7 @@ pub(super) async fn ask<R: Runtime>(
             }
             match kept {
                 Some(kept) if is_meant(wanted, &kept, &came) => {
-                    let told = vouched(wanted, kept, &came).await;
+                    let told = vouched(wanted, kept, came).await;
                     permit.withdraw();
                     return told;
                 }
