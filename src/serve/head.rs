@@ -110,6 +110,12 @@ impl OriginRequest {
     pub fn head(&self) -> Vec<u8> {
         request_head(self.method.as_str(), &self.target, &self.fields)
     }
+
+    /// Asks for the whole, whatever is kept.
+    pub fn without_conditions(mut self) -> Self {
+        ["if-none-match", "if-modified-since"].iter().for_each(|name| self.fields.remove(name));
+        self
+    }
 }
 
 /// Has this request been here before? Its Via shows this very process, or too many of its kind.

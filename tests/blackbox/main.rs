@@ -14,6 +14,7 @@ mod support;
 mod addresses;
 mod anonymous;
 mod cache_status;
+mod checked_rest;
 mod coding_names;
 mod cold;
 mod connection;

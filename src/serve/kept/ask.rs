@@ -19,6 +19,7 @@ use crate::http::caching::stored::{StoredHead, Times};
 use crate::http::caching::vary::Variant;
 use crate::http::date;
 use crate::http::fields::Fields;
+use crate::http::identity::Identity;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::key::Key;
@@ -320,6 +321,8 @@ fn to_file<R: Runtime>(
         let path = store.display(wanted.key);
         exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
     }
+    let at_hand = length.and_then(|_| came.body.at_hand(fill::AT_HAND));
+    let identity = if at_hand.is_none() { identify(wanted, &came.answer) } else { None };
     // The name explains it, and every client of the name gets the same bytes.
     head.fields.remove("content-encoding");
     let mut full = StoredHead::received(&came.answer, came.times, head.variant.clone());
@@ -340,15 +343,20 @@ fn to_file<R: Runtime>(
         kept: Some(kept),
     });
     let follower = fill.follow(0);
-    let at_hand = length.and_then(|_| came.body.at_hand(fill::AT_HAND));
     let start = Start { end: length, ..Start::default() };
-    // Another version may come at any time: what breaks off is asked for anew, not gone on with.
-    let rest = Rest::new(came.asked, None);
+    // Nothing is left for a later fill: another version may be there by then.
+    let rest = Rest::new(came.asked.without_conditions(), identity);
     let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
     let (body, room) = (came.body, Some(room));
     let fetch = Fetch { context, permit, partial, room, body, start, rest, replaced, log };
     fill::begin(fetch, at_hand.as_deref());
     Asked::Filling { fill, follower, at_hand }
+}
+
+/// What proves that a later answer goes on with this one.
+fn identify<R: Runtime>(wanted: &Wanted<'_, '_, R>, answer: &ResponseHead) -> Option<Identity> {
+    let attempts = wanted.exchange.context.shared.config.fills.resume_attempts;
+    (attempts > 0).then(|| Identity::of(answer, clock::unix_secs())).flatten()
 }
 
 /// Reads it into memory, where it may be found from then on.

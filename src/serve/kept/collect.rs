@@ -169,7 +169,7 @@ impl<R: Runtime> Errand<R> {
                     match Kept::of_fill(&fill, &waiter).await {
                         // The name leads to this one now.
                         Some(kept) => return self.renewed(key, known, before, kept).await,
-                        None => failed(Kind::Abandoned),
+                        None => Renewed::Failed(member::failure(&fill, &waiter).await),
                     }
                 }
                 Asked::NotKept(answer, _) if is_origin_failure(answer.status) => {

@@ -11,13 +11,14 @@ use std::time::Instant;
 
 use super::ask::with_head;
 use super::{Body, Kept};
+use crate::error::{Error, Kind, Side};
 use crate::fd_budget::Purpose;
 use crate::http::caching::stored::StoredHead;
 use crate::key::Key;
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, blocking};
 use crate::serve::{Exchange, Shared, look_up};
-use crate::store::fill::Fill;
+use crate::store::fill::{Fill, NoFile};
 use crate::store::sets::Generation;
 use crate::store::{Entry, Found};
 use crate::sys::file::{self, Info};
@@ -169,6 +170,14 @@ pub(super) fn let_go(generation: &Arc<Generation<Member>>, key: &Key, held: &Kep
         && let Some(what) = Named::of(open)
     {
         generation.put(key, Member { target: member.target, what });
+    }
+}
+
+/// Why a fill has brought nothing, where the origin is to blame for most of what ends one.
+pub(super) async fn failure(fill: &Fill, waiter: &Waiter) -> Error {
+    match fill.answer(waiter).await {
+        Err(NoFile::Failed(error)) => error,
+        Ok(_) | Err(NoFile::Again | NoFile::Declined(_)) => Error::new(Side::Origin, Kind::Abandoned),
     }
 }
 

@@ -13,7 +13,7 @@ use super::super::follow::{self, Role};
 use super::super::{LOOKS, Reply, pass, redirect};
 use super::ask::{self, Asked};
 use super::collect::Errand;
-use super::member::{Member, Named, What, is_same};
+use super::member::{self, Member, Named, What, is_same};
 use super::{Kept, Wanted, answer, find, may_use, why_stale};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::reuse::{self, Reuse};
@@ -296,7 +296,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 fill.left(waiter).await;
                 let Some(kept) = Kept::of_fill(&fill, waiter).await else {
                     self.errand.let_go(self.key(), held.as_deref());
-                    let error = Error::new(Side::Origin, Kind::Abandoned);
+                    let error = member::failure(&fill, waiter).await;
                     return Step::Failed(error, current.zip(before));
                 };
                 self.compared(turn, current, had, before, kept, outcome::Kept::Fetched).await
