@@ -127,7 +127,7 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     }
     let (request, keep, size) = (exchange.request, exchange.keep(), file.entry.info.size);
     let validators = Validators {
-        etags: [Some(file.etag.as_bytes()), None],
+        etags: [file.etag.as_deref().map(str::as_bytes), None],
         last_modified: Some(file.modified),
         now: clock::unix_secs(),
     };

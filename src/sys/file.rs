@@ -84,11 +84,20 @@ impl Info {
     /// meant is that of the inode, which nobody can set.
     pub fn is_racy(&self, now: SystemTime) -> bool {
         let (secs, nanos) = self.changed;
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let changed = Duration::new(u64::try_from(secs).unwrap_or(0), u32::try_from(nanos).unwrap_or(0));
-        // One far ahead is of a clock that was wrong then: the next change gets another.
-        since.abs_diff(changed) < if nanos == 0 { COARSE_TICK } else { TICK }
+        is_of_now(Duration::new(u64::try_from(secs).unwrap_or(0), u32::try_from(nanos).unwrap_or(0)), now)
     }
+
+    /// Could a change of the content now leave the date of its last change what it is?
+    pub fn is_modified_now(&self, now: SystemTime) -> bool {
+        is_of_now(self.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), now)
+    }
+}
+
+/// Could what happens `now` be dated like this? A date far ahead is of a clock that was wrong then: the next change gets
+/// another.
+fn is_of_now(date: Duration, now: SystemTime) -> bool {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.abs_diff(date) < if date.subsec_nanos() == 0 { COARSE_TICK } else { TICK }
 }
 
 fn modified(stat: &FileStat) -> SystemTime {
