@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::client::Client;
 use super::follow::Role;
 use super::head::OriginRequest;
-use super::rebuilt::Replaced;
+use super::rebuilt::Index;
 use super::resume::{self, NoRest, Opened, Rest, Start};
 use super::storable::storable;
 use super::unstored::unstored;
-use super::{Context, Exchange, Reply, Shared, begin, follow, form, head, pass, rebuilt, redirect, splice};
+use super::{Context, Exchange, Reply, Shared, begin, follow, form, head, pass, redirect, splice, whole};
 use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
@@ -20,7 +20,6 @@ use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
 use crate::rt::{Runtime, blocking, share, spawn_guarded};
-use crate::store::commit::Whole;
 use crate::store::fill::{Answer, Fill};
 use crate::store::inflight::Permit;
 use crate::store::pace::Pace;
@@ -119,7 +118,9 @@ pub(super) async fn take<R: Runtime>(
     } else {
         None
     };
+    let index = Index::named(&context.shared, permit.key(), exchange.log);
     if start.stored > 0 {
+        index.iter().for_each(|index| index.note(start.stored, start.end));
         fill.advance(start.stored);
     }
     fill.announce(describe(answer, start.end, partial.file()));
@@ -127,7 +128,7 @@ pub(super) async fn take<R: Runtime>(
     let follower = fill.follow(0);
     let rest = Rest::new(asked, identity);
     let (context, log) = (Rc::clone(context), exchange.log.clone());
-    let fetch = Fetch { context, permit, partial, room, body, start, rest, replaced: None, log };
+    let fetch = Fetch { context, permit, partial, room, body, start, rest, index, log };
     begin(fetch, at_hand.as_deref());
     match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
         Some(reply) => reply,
@@ -146,14 +147,17 @@ pub(super) struct Fetch<R: Runtime> {
     pub(super) body: OriginBody<R>,
     pub(super) start: Start,
     pub(super) rest: Rest,
-    /// The index that had its name until now.
-    pub(super) replaced: Option<Replaced>,
+    /// If it is an index: packages are compared with it before it gets its name.
+    pub(super) index: Option<Index>,
     pub(super) log: RequestLog,
 }
 
 /// Stores a body that is at hand, or starts to fetch one that is not.
 pub(super) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     fetch.room = fetch.room.filter(|_| at_hand.is_some());
+    if let (Some(index), Some(_)) = (&fetch.index, at_hand) {
+        index.mark();
+    }
     let busy = fetch.context.shared.stop.busy();
     let pace = &fetch.context.shared.store.pace;
     let bytes = match at_hand {
@@ -167,7 +171,7 @@ pub(super) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     match pace.measured(|| append(fetch.partial.file(), bytes, 0)) {
         Ok(()) => {
             fetch.permit.fill().advance(bytes.len() as u64);
-            commit(fetch, bytes.len() as u64);
+            whole::commit(fetch, bytes.len() as u64);
         }
         Err(error) => {
             let bytes = bytes.to_vec();
@@ -235,11 +239,18 @@ pub struct Progress<'a> {
     start: Start,
     stored: u64,
     turn_end: u64,
+    index: Option<&'a Index>,
 }
 
 impl<'a> Progress<'a> {
     /// What is in the file from `start` may be had already.
-    fn new(shared: &'a Shared, fill: &'a Fill, partial: &'a Partial, start: Start) -> Self {
+    fn new(
+        shared: &'a Shared,
+        fill: &'a Fill,
+        partial: &'a Partial,
+        start: Start,
+        index: Option<&'a Index>,
+    ) -> Self {
         fill.advance(start.stored);
         Self {
             fill,
@@ -249,12 +260,14 @@ impl<'a> Progress<'a> {
             start,
             stored: start.stored,
             turn_end: start.stored + share::slice(),
+            index,
         }
     }
 
     /// So many more are in it: followers may have them.
     pub fn advance(&mut self, count: usize) {
         self.stored += count as u64;
+        self.index.iter().for_each(|index| index.note(self.stored, self.start.end));
         self.fill.advance(self.stored);
     }
 
@@ -339,12 +352,14 @@ async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
     let had = fetch.start.stored;
     loop {
         match store(&mut fetch, begun).await {
-            Ok(size) => return commit(fetch, size),
+            Ok(size) => return whole::commit(fetch, size),
             Err(Stop::Origin(error)) => {
-                let Fetch { context, permit, partial, body, start, rest, log, .. } = &mut fetch;
+                let Fetch { context, permit, partial, body, start, rest, index, log, .. } = &mut fetch;
                 // The rest needs a place of its own at the origin.
                 body.close();
-                if Progress::new(&context.shared, permit.fill(), partial, *start).is_deserted() {
+                if Progress::new(&context.shared, permit.fill(), partial, *start, index.as_ref())
+                    .is_deserted()
+                {
                     return desert(fetch).await;
                 }
                 match rest.ask(context, start.stored, error, log).await {
@@ -388,38 +403,10 @@ async fn leave(partial: Partial, stored: u64) {
     drop(blocking::run(&blocking::DISK, move || partial.leave(stored)).await);
 }
 
-/// Puts the whole file in line for its name. Clients have all its bytes by now or get them from the
-/// open file.
-fn commit<R: Runtime>(fetch: Fetch<R>, size: u64) {
-    let Fetch { context, permit, partial, room, replaced, log, .. } = fetch;
-    let committer = &context.shared.store.committer;
-    let room = room.unwrap_or_else(|| committer.rooms.take_anyway());
-    permit.fill().complete();
-    let modified = permit.fill().modified();
-    let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
-    let busy = context.shared.stop.busy();
-    let index = rebuilt::Index::named(&context.shared, permit.key(), replaced, &log);
-    let report = Box::new(move |outcome: io::Result<()>| {
-        match outcome {
-            Ok(()) => {
-                log.debug(format_args!("renamed {path}.in-progress to {path}"));
-                if let Some(index) = index {
-                    return index.compare_all(busy);
-                }
-            }
-            Err(error) => {
-                log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}"));
-            }
-        }
-        drop(busy);
-    });
-    committer.add(Whole { permit, partial, size, modified, room, dated: None, report });
-}
-
 /// Stores the body, `piece` being its beginning; how long the file is.
 async fn store<R: Runtime>(fetch: &mut Fetch<R>, piece: Vec<u8>) -> Result<u64, Stop> {
-    let Fetch { context, permit, partial, body, start, .. } = fetch;
-    let mut progress = Progress::new(&context.shared, permit.fill(), partial, *start);
+    let Fetch { context, permit, partial, body, start, index, .. } = fetch;
+    let mut progress = Progress::new(&context.shared, permit.fill(), partial, *start, index.as_ref());
     let moved = transfer(context, body, piece, &mut progress).await;
     start.stored = progress.stored;
     moved.and_then(|()| progress.check_end()).map(|()| start.stored)

@@ -45,6 +45,9 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
     }
     let asked = if R::RECEIVES_AHEAD { Asked::BeforeThisRound } else { Asked::JustNow };
     let context = exchange.context;
+    if context.shared.comparisons.any() {
+        return AtOnce::No;
+    }
     let file = context.files.find(request.path(), &context.shared.store, asked);
     file.map_or(AtOnce::No, |file| send_plain(client, file))
 }

@@ -5,6 +5,7 @@ pub mod backpressure;
 mod begin;
 pub mod buffers;
 pub mod client;
+pub mod comparisons;
 pub mod far;
 pub mod fill;
 pub mod follow;
@@ -25,6 +26,7 @@ mod storable;
 mod unstored;
 pub mod upload;
 pub mod warm;
+mod whole;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -65,6 +67,8 @@ pub struct Shared {
     pub sets: Sets<Member>,
     /// Files that clients have had checked.
     pub revalidated: revalidate::Revalidated,
+    /// New package indexes that are being compared with what there is.
+    pub comparisons: Arc<comparisons::Comparisons>,
     /// The way to stdout and stderr.
     pub log: Arc<Log>,
     /// Who has how many descriptors.
@@ -191,6 +195,9 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
         && let Some(reply) = authority::refuse(exchange, client).await
     {
         return reply;
+    }
+    if exchange.context.shared.comparisons.any() {
+        Box::pin(comparisons::wait(exchange)).await;
     }
     let is_check = revalidate::is_wanted(exchange);
     if !is_check

@@ -4,21 +4,26 @@
 //! No package is read for that: two generations of the index are compared. The one before is what had the name until
 //! now; and, since many indexes are named by their checksum or come in several packings, those that lie beside it.
 //!
-//! An index of a hundred thousand packages takes a second or two: a thread of its own reads it, one at a time.
+//! An index of a hundred thousand packages takes a second or two: a thread of its own reads it, one at a time. The index
+//! gets its name only after that: should the program die before, the index before it is still there, and the next
+//! request has the new one fetched and compared again.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::Shared;
+use super::comparisons::{Comparisons, Mark};
 use crate::index::{self, Package, Proof, Version};
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::preset::Form;
 use crate::rt::blocking;
-use crate::stop::Busy;
 use crate::store::fill::Fill;
 use crate::store::{Entry, Found};
 use crate::sys::file;
@@ -28,40 +33,20 @@ const BESIDE: usize = 2;
 /// Packages of earlier generations that are remembered while one index is compared, some 35 bytes each; those beyond
 /// are compared by their sizes.
 const PACKAGES: usize = 1 << 20;
-/// Replaced indexes that are kept open until they are compared. For those beyond, what lies beside has to do.
-const REPLACED: usize = 64;
 
-/// Replaced indexes that are open.
-static OPEN: AtomicUsize = AtomicUsize::new(0);
+/// So long is one index waited for that is to get its name before the next is compared.
+const NAMING: Duration = Duration::from_secs(10);
 
-/// An index that was replaced, open until it has been compared.
-pub struct Replaced(Arc<Entry>);
-
-impl Replaced {
-    /// The file that had the name of an index until now, if there is room for another.
-    pub fn new(entry: Arc<Entry>) -> Option<Self> {
-        if OPEN.fetch_add(1, Ordering::Relaxed) < REPLACED {
-            return Some(Self(entry));
-        }
-        OPEN.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Drop for Replaced {
-    fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// An index that lists packages.
+/// An index that lists packages, on its way to the cache.
+#[derive(Debug)]
 pub struct Index {
     shared: Arc<Shared>,
     key: Key,
     form: Form,
     /// What names in it are relative to.
     base: String,
-    replaced: Option<Replaced>,
+    /// Set once clients may have the whole of it; until the comparison has ended.
+    mark: OnceLock<Mark>,
     log: RequestLog,
 }
 
@@ -72,48 +57,59 @@ pub fn is_index(shared: &Shared, key: &Key) -> bool {
 }
 
 impl Index {
-    /// The index that `key` names, where it does, and what it replaces.
-    pub fn named(
-        shared: &Arc<Shared>,
-        key: &Key,
-        replaced: Option<Replaced>,
-        log: &RequestLog,
-    ) -> Option<Self> {
+    /// The index that `key` names, where it does.
+    pub fn named(shared: &Arc<Shared>, key: &Key, log: &RequestLog) -> Option<Self> {
         if shared.config.rules.is_empty() {
             return None;
         }
         let path = format!("/{}", key.as_str());
         let (form, base) = shared.config.rules.package_index(&path)?;
         let (shared, key, log) = (Arc::clone(shared), key.clone(), log.clone());
-        Some(Self { shared, key, form, base: base.to_owned(), replaced, log })
+        Some(Self { shared, key, form, base: base.to_owned(), mark: OnceLock::new(), log })
     }
 
-    /// It has just got its name: compares all packages with it. Does not wait; the program's end waits for it, since
-    /// what is not dropped now would stay.
-    pub fn compare_all(self, busy: Busy) {
+    /// Its last byte may reach a client from now on: files beneath its base wait for the comparison.
+    pub fn mark(&self) {
+        self.mark.get_or_init(|| Comparisons::mark(&self.shared.comparisons, &self.base));
+    }
+
+    /// With so many bytes stored, is it whole? Then its last byte is about to reach clients.
+    pub fn note(&self, stored: u64, end: Option<u64>) {
+        if end == Some(stored) {
+            self.mark();
+        }
+    }
+
+    /// Compares all packages with the whole index in this file of `size` bytes, then does what is `next`: the index is
+    /// on its way to its name until the channel closes. Does not wait.
+    pub fn compare_all(
+        self,
+        file: impl AsFd + Send + 'static,
+        size: u64,
+        next: impl FnOnce() -> Receiver<()> + Send + 'static,
+    ) {
         if blocking::INDEXES.is_full() {
             let key = self.key.as_str();
-            return self
-                .log
-                .debug(format_args!("{key} is not compared with packages - too many are waiting"));
+            self.log.debug(format_args!("{key} is not compared with packages - too many are waiting"));
+            return drop(next());
         }
         // Nobody waits for its end.
         drop(blocking::start(&blocking::INDEXES, move || {
-            self.run();
-            drop(busy);
+            // A bug in the reading of indexes costs no index its name.
+            drop(catch_unwind(AssertUnwindSafe(|| self.run(Reader { file, at: 0 }.take(size)))));
+            // Whoever waited goes on.
+            drop(self);
+            // The next index is compared with this one.
+            next().recv_timeout(NAMING).unwrap_or_default();
         }));
     }
 
-    fn run(mut self) {
-        // Not the one that arrived, if it has been replaced since: the newer one is right.
-        let Found::File(entry) = self.shared.store.look_up(self.key.as_str()) else { return };
+    fn run(&self, reader: impl Read + Send + 'static) {
         let mut before = Generation::default();
-        let replaced = self.replaced.take();
-        for older in self.older(replaced.as_ref().map(|replaced| &replaced.0)) {
+        for Entry { file, .. } in self.older() {
             // What can be read of it counts.
-            drop(index::read(self.form, Reader { entry: older, at: 0 }, |package| before.add(&package)));
+            drop(index::read(self.form, Reader { file, at: 0 }, |package| before.add(&package)));
         }
-        let reader = Reader { entry: Arc::new(entry), at: 0 };
         if let Err(error) = index::read(self.form, reader, |package| self.compare(&package, &before)) {
             let path = self.shared.store.display(&self.key);
             self.log.debug(format_args!("{path} cannot be read as an index - {error}"));
@@ -121,9 +117,11 @@ impl Index {
     }
 
     /// What is known of the generations before, in the order in which the cache has last seen them.
-    fn older(&self, replaced: Option<&Arc<Entry>>) -> Vec<Arc<Entry>> {
-        let mut older: Vec<_> =
-            self.beside().into_iter().map(Arc::new).chain(replaced.map(Arc::clone)).collect();
+    fn older(&self) -> Vec<Entry> {
+        let mut older = self.beside();
+        if let Found::File(replaced) = self.shared.store.look_up(self.key.as_str()) {
+            older.push(replaced);
+        }
         older.sort_by_key(|entry| entry.info.changed);
         older
     }
@@ -225,14 +223,14 @@ fn name(package: &Package) -> &str {
 }
 
 /// Reads a file from its beginning.
-struct Reader {
-    entry: Arc<Entry>,
+struct Reader<F> {
+    file: F,
     at: u64,
 }
 
-impl Read for Reader {
+impl<F: AsFd> Read for Reader<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = file::read_at(&self.entry.file, buffer, self.at)?;
+        let count = file::read_at(&self.file, buffer, self.at)?;
         self.at += count as u64;
         Ok(count)
     }

@@ -62,6 +62,7 @@ pub fn run(config: Config) -> Result<(), String> {
         store,
         sets: Sets::default(),
         revalidated: Revalidated::default(),
+        comparisons: Arc::default(),
         log: Arc::clone(&log),
         descriptors,
         stop: Arc::default(),

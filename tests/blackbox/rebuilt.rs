@@ -23,6 +23,8 @@ on_both!(
     an_index_that_goes_over_to_another_checksum_drops_nothing,
     a_package_on_its_way_when_its_index_changes_is_not_kept,
     an_index_of_two_generations_reaches_nothing_beyond_its_repository,
+    a_client_with_the_new_index_never_gets_the_old_package,
+    a_kill_while_packages_are_compared_loses_no_comparison,
 );
 
 /// A repository: two packages, of which the first is another one in the second state, as long as before.
@@ -426,4 +428,73 @@ fn an_index_of_two_generations_reaches_nothing_beyond_its_repository(io: Io) {
     wait_until("the last package is dropped", || !server.path("repo/dropped.rpm").exists());
     let left = ["keep.rpm", "repo/else.rpm", "repo/repodata/repomd.xml"];
     assert!(left.iter().all(|name| server.path(name).exists()) && outside.exists());
+}
+
+/// Packages of a large index, so that to compare it takes a while.
+const MANY: usize = 40_000;
+
+/// An index of many packages, of which the last is the one that was built anew.
+fn large(packages: &[(&str, &str); 2]) -> Vec<u8> {
+    let filler = |at: usize| {
+        format!("Package: f{at}\nFilename: pool/f{at}.deb\nSize: 5\nSHA256: {at:064x}\nDescription: x\n\n")
+    };
+    let mut text: String = (0..MANY).map(filler).collect();
+    text.push_str(&String::from_utf8(deb822(packages)).unwrap());
+    gzip(text.as_bytes())
+}
+
+/// Under one name, and by the checksum.
+fn large_sites() -> [Site; 2] {
+    let site = Site { pack: large, ..APT };
+    let index = [
+        "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/01",
+        "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/02",
+    ];
+    [site.clone(), Site { index, ..site }]
+}
+
+fn a_client_with_the_new_index_never_gets_the_old_package(io: Io) {
+    for site in large_sites() {
+        let (origin, state) = site.origin();
+        let server = site.launch(io, &origin).start();
+        site.fetch_first(&server);
+        server.get(site.packages[0]).expect(200, BUILDS[0]);
+        state.store(1, Ordering::SeqCst);
+        // On one connection and on two.
+        let mut client = server.client();
+        client.get(site.index[1]).expect(200, &site.index(1));
+        let mut others: Vec<_> = (0..3).map(|_| server.client()).collect();
+        client.get(site.packages[0]).expect(200, BUILDS[1]);
+        for other in &mut others {
+            other.get(site.packages[0]).expect(200, BUILDS[1]);
+            other.get(site.packages[1]).expect(200, STABLE);
+        }
+        let asked = |path: &str| origin.requests().iter().filter(|request| request.target == path).count();
+        assert_eq!(asked(site.packages[1]), 1);
+    }
+}
+
+fn a_kill_while_packages_are_compared_loses_no_comparison(io: Io) {
+    for site in large_sites() {
+        for is_named in [false, true] {
+            let (origin, state) = site.origin();
+            let mut first = site.launch(io, &origin).start();
+            site.fetch_first(&first);
+            first.expect_cached(&site.index[0][1..], &site.index(0));
+            let cache = first.cache_dir().to_owned();
+            state.store(1, Ordering::SeqCst);
+            let index = site.index(1);
+            first.get(site.index[1]).expect(200, &index);
+            let path = first.path(&site.index[1][1..]);
+            if is_named {
+                wait_until("it has its name", || std::fs::read(&path).is_ok_and(|body| body == index));
+            }
+            first.signal(libc::SIGKILL);
+            first.wait();
+            let second = site.launch(io, &origin).cache(&cache).start();
+            second.get(site.index[1]).expect(200, &index);
+            second.get(site.packages[0]).expect(200, BUILDS[1]);
+            second.get(site.packages[1]).expect(200, STABLE);
+        }
+    }
 }

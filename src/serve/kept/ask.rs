@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
-use super::super::rebuilt::{self, Replaced};
+use super::super::rebuilt;
 use super::super::redirect::{self, Follow};
 use super::super::resume::{Rest, Start};
 use super::super::storable::{coding_is_in_name, contradicts_name, has_contradicting_type};
@@ -124,8 +124,7 @@ pub(super) async fn ask<R: Runtime>(
         }
         let outcome = if kept.is_some() { Outcome::Renewed } else { Outcome::Miss };
         wanted.exchange.outcome.set(Some(outcome));
-        let replaced = kept.as_ref().and_then(|kept| replaced(wanted, kept));
-        return keep(wanted, permit, came, replaced).await;
+        return keep(wanted, permit, came).await;
     }
 }
 
@@ -217,12 +216,7 @@ pub(super) async fn with_head(
 }
 
 /// Keeps an answer, if it may be kept.
-async fn keep<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    permit: Permit,
-    came: Came<R>,
-    replaced: Option<Replaced>,
-) -> Asked<R> {
+async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>) -> Asked<R> {
     let request = wanted.exchange.request;
     if came.answer.status != 200 && wanted.is_in_other_form() {
         return decline(wanted, permit, came, Why::OtherForm);
@@ -259,7 +253,7 @@ async fn keep<R: Runtime>(
             ResponseBody::Length(length) => Some(length),
             ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
         };
-        let place = Place { partial, room, length, replaced };
+        let place = Place { partial, room, length };
         return to_file(wanted, permit, came, head, place);
     }
     to_memory(wanted, permit, came, head).await
@@ -294,18 +288,6 @@ struct Place {
     room: Room,
     /// Its bytes, where the origin has said so.
     length: Option<u64>,
-    /// What has its name, if that is an index whose packages are to be compared.
-    replaced: Option<Replaced>,
-}
-
-/// The index that is replaced.
-fn replaced<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept) -> Option<Replaced> {
-    match &kept.body {
-        Body::File(entry) if rebuilt::is_index(&wanted.exchange.context.shared, wanted.key) => {
-            Replaced::new(Arc::clone(entry))
-        }
-        Body::File(_) | Body::Document(_) | Body::Memory(_) => None,
-    }
 }
 
 /// Starts to write it to a file; it has its name, and its head, once it is whole.
@@ -314,7 +296,7 @@ fn to_file<R: Runtime>(
     permit: Permit,
     mut came: Came<R>,
     mut head: StoredHead,
-    Place { mut partial, room, length, replaced }: Place,
+    Place { mut partial, room, length }: Place,
 ) -> Asked<R> {
     let (exchange, store) = (wanted.exchange, &wanted.exchange.context.shared.store);
     if exchange.log.is_on() {
@@ -348,7 +330,8 @@ fn to_file<R: Runtime>(
     let rest = Rest::new(came.asked.without_conditions(), identity);
     let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
     let (body, room) = (came.body, Some(room));
-    let fetch = Fetch { context, permit, partial, room, body, start, rest, replaced, log };
+    let index = rebuilt::Index::named(&context.shared, permit.key(), &log);
+    let fetch = Fetch { context, permit, partial, room, body, start, rest, index, log };
     fill::begin(fetch, at_hand.as_deref());
     Asked::Filling { fill, follower, at_hand }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::client::Client;
 use super::super::follow::{self, Role};
@@ -17,6 +17,7 @@ use super::member::{self, Member, Named, What, is_same};
 use super::{Kept, Wanted, answer, find, may_use, why_stale};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::reuse::{self, Reuse};
+use crate::http::caching::stored::StoredHead;
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
@@ -208,18 +209,26 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
     fn good(&self) -> Option<Step<R>> {
         let generation = self.errand.set.current()?;
         let member = generation.get(self.key())?;
-        let how = match member.told() {
-            None => outcome::Kept::Fetched,
-            Some((_, checked)) if checked.is_some_and(|checked| checked > self.wanted.arrived) => {
-                outcome::Kept::Revalidated
+        let how = match (&member.what, member.told()) {
+            (What::Coming(fill), _) if fill.is_whole() => {
+                // It may wait for its name for a while.
+                let kept = fill.kept()?;
+                self.how_good(&kept.head, Some(kept.checked))?
             }
-            Some((head, _)) => {
-                let (now, wanted) = (clock::unix_secs(), self.wanted);
-                let verdict = reuse::decide(head, &wanted.directives, now, &wanted.policy);
-                (verdict == Reuse::Fresh).then_some(outcome::Kept::Hit)?
-            }
+            (_, Some((head, checked))) => self.how_good(head, checked)?,
+            (_, None) => outcome::Kept::Fetched,
         };
         Some(Step::Member { generation, member, begins: true, how })
+    }
+
+    /// May it be used without a word of the origin?
+    fn how_good(&self, head: &StoredHead, checked: Option<Instant>) -> Option<outcome::Kept> {
+        if checked.is_some_and(|checked| checked > self.wanted.arrived) {
+            return Some(outcome::Kept::Revalidated);
+        }
+        let (now, wanted) = (clock::unix_secs(), self.wanted);
+        let verdict = reuse::decide(head, &wanted.directives, now, &wanted.policy);
+        (verdict == Reuse::Fresh).then_some(outcome::Kept::Hit)
     }
 
     /// Asks the origin, one client of the set at a time. `pinned`: the client goes on with this generation.
