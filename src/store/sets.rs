@@ -36,6 +36,11 @@ const FORMING: usize = 64;
 const REST: Duration = Duration::from_secs(1);
 const MOST_REST: Duration = Duration::from_secs(16);
 
+/// How long after a generation came together, or got another member, all of it is looked at once more: an origin that
+/// changes one file after the other may have been half-way.
+const SETTLING: [Duration; 4] =
+    [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
+
 /// Which set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SetId {
@@ -66,6 +71,14 @@ pub struct Generation<M> {
     members: Mutex<BTreeMap<Key, M>>,
     /// When a client last had one of them.
     used: Mutex<Instant>,
+    looks: Mutex<Looks>,
+}
+
+/// When it last got a member, and how often all of it has been looked at since.
+#[derive(Debug)]
+struct Looks {
+    since: Instant,
+    done: usize,
 }
 
 /// One set.
@@ -329,7 +342,22 @@ impl<M> Generation<M> {
 impl<M: Clone> Generation<M> {
     /// One with these members.
     pub fn new(members: BTreeMap<Key, M>) -> Arc<Self> {
-        Arc::new(Self { members: Mutex::new(members), used: Mutex::new(Instant::now()) })
+        let now = Instant::now();
+        let looks = Mutex::new(Looks { since: now, done: 0 });
+        Arc::new(Self { members: Mutex::new(members), used: Mutex::new(now), looks })
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is all of it to be looked at? Then somebody is about to.
+    pub fn take_look(&self) -> bool {
+        let mut looks = self.looks();
+        let passed = SETTLING.iter().filter(|after| looks.since.elapsed() >= **after).count();
+        let is_due = passed > looks.done;
+        looks.done = passed.max(looks.done);
+        is_due
     }
 
     fn last_use(&self) -> Instant {
@@ -357,7 +385,9 @@ impl<M: Clone> Generation<M> {
 
     /// Adds a member that belongs to it, or describes one anew.
     pub fn put(&self, key: &Key, member: M) {
-        self.members().insert(key.clone(), member);
+        if self.members().insert(key.clone(), member).is_none() {
+            *self.looks() = Looks { since: Instant::now(), done: 0 };
+        }
     }
 
     /// Does without a member that has not come, if it is still the one that `which` tells.

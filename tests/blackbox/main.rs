@@ -57,6 +57,7 @@ mod revalidate;
 mod revalidate_rules;
 mod rights;
 mod set_heads;
+mod set_settling;
 mod sets;
 mod snapshot;
 mod stale_always;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::Kept;
 use super::collect::{self, Renewed};
 use super::member::{Member, What};
-use super::set::{Step, Visit, is_as_left};
+use super::set::{PATIENCE, Step, Visit, is_as_left};
 use crate::error::{Error, Kind, Side};
+use crate::key::Key;
 use crate::outcome;
-use crate::rt::Runtime;
+use crate::rt::{Runtime, timeout};
 use crate::store::sets::{Generation, Turn};
 
 impl<R: Runtime> Visit<'_, '_, '_, R> {
@@ -52,6 +53,13 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
             }
             Renewed::Same(member) => {
                 generation.put(self.key(), member.clone());
+                if !self.errand.set.rests()
+                    && generation.take_look()
+                    && let Some(members) = self.changed_since(&generation).await
+                {
+                    self.errand.collect(turn, members);
+                    return Step::Again;
+                }
                 Step::Member { generation, member, begins: true, how }
             }
             Renewed::Other { now, .. } => {
@@ -62,6 +70,25 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
             }
             Renewed::Gone | Renewed::Failed(_) => Step::Apart,
         }
+    }
+
+    /// The members, if one has changed beside the one that is asked for. One that cannot be had says nothing.
+    async fn changed_since(&self, generation: &Arc<Generation<Member>>) -> Option<BTreeMap<Key, Member>> {
+        let mut members = generation.all();
+        let others: Vec<Key> = members.keys().filter(|key| *key != self.key()).cloned().collect();
+        let mut changed = false;
+        let renewed = timeout::<R, _>(PATIENCE, self.errand.renew_all(&members, others)).await;
+        for (key, renewed) in renewed.unwrap_or_default() {
+            match renewed {
+                Renewed::Same(now) => generation.put(&key, now),
+                Renewed::Other { now, .. } => {
+                    members.insert(key, now);
+                    changed = true;
+                }
+                Renewed::Gone | Renewed::Failed(_) => {}
+            }
+        }
+        changed.then_some(members)
     }
 
     /// Adds a member that has just come to the current generation, if that is still what the origin has.

@@ -31,7 +31,7 @@ use crate::upstream::body::OriginBody;
 
 /// How long a client waits for a new generation before it gets the one that there is. Below the patience of package
 /// managers.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether the set has to do with the request, and with what it is answered.
 pub(super) enum Step<R: Runtime> {
