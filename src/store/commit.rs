@@ -75,7 +75,9 @@ impl Whole {
         if self.permit.fill().is_superseded() {
             return superseded();
         }
+        self.note_unsafe();
         self.partial.rename()?;
+        self.note_unsafe();
         // Whoever said so between the look and the rename has found no file to remove.
         if self.permit.fill().is_superseded() {
             self.partial.take_back();
@@ -84,10 +86,28 @@ impl Whole {
         Ok(())
     }
 
+    /// An unsafe request that came after the head was written has found no file to say so in: whoever looks at the file
+    /// before all about it is remembered is to see that it needs a check.
+    fn note_unsafe(&self) {
+        if self.permit.fill().is_invalid()
+            && let (Some(kept), Some(info)) = (self.permit.fill().kept(), &self.dated)
+        {
+            kept.write(self.permit.key(), &**self.partial.file(), info);
+        }
+    }
+
     /// Once it has its name: what goes with it is known without a look at the disk.
     fn remember(&self) {
-        if let (Some(kept), Some(info)) = (self.permit.fill().kept(), &self.dated) {
-            kept.remember(self.permit.key(), &**self.partial.file(), info);
+        let Some(info) = &self.dated else { return };
+        let note = || {
+            if let Some(kept) = self.permit.fill().kept() {
+                kept.remember(self.permit.key(), &**self.partial.file(), info);
+            }
+        };
+        note();
+        // Not to take back what an unsafe request has said meanwhile.
+        if self.permit.fill().is_invalid() {
+            note();
         }
     }
 

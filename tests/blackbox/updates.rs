@@ -26,6 +26,7 @@ on_both!(
     a_trailing_field_is_not_stored,
     a_type_that_contradicts_the_name_is_not_taken_from_a_304,
     a_fill_that_an_unsafe_request_has_overtaken_is_followed_by_nobody,
+    an_unsafe_request_is_heard_while_the_file_gets_its_name,
     a_304_with_another_date_confirms_nothing_of_a_file_without_a_head,
     a_304_without_a_validator_confirms_nothing_of_a_file_without_a_head,
     a_file_without_a_head_is_served_while_the_origin_is_down,
@@ -339,6 +340,25 @@ fn a_fill_that_an_unsafe_request_has_overtaken_is_followed_by_nobody(io: Io) {
     leader.expect(200, b"oldold");
     wait_until("what has come is not used unchecked", || server.get("/a.idx").body == b"new");
     server.get("/a.idx").expect(200, b"new");
+}
+
+fn an_unsafe_request_is_heard_while_the_file_gets_its_name(io: Io) {
+    let origin = Origin::start(|request, reply| {
+        let body = request.index.to_string();
+        reply.answer("200 OK", "Cache-Control: max-age=600\r\n", body.as_bytes());
+    });
+    let server = checking(io, &origin).start();
+    let (mut reader, mut writer) = (server.client(), server.client());
+    for number in 0..200 {
+        let target = format!("/{number}.idx");
+        let first = reader.get(&target).body;
+        // Not always at the same moment.
+        for _ in 0..number % 8 {
+            writer.ask("PUT", "/other", "Content-Length: 0\r\n").response("PUT");
+        }
+        writer.ask("PUT", &target, "Content-Length: 0\r\n").response("PUT");
+        assert_ne!(reader.get(&target).body, first, "{target} was not checked");
+    }
 }
 
 const NEWER: &str = "Sun, 17 May 2015 20:31:39 GMT";
