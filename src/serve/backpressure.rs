@@ -1,15 +1,17 @@
 //! A disk that is behind slows fills down, and their clients with them; it does not stop them.
 
+use std::time::Duration;
+
 use futures_lite::future::or;
 
 use super::client::Client;
 use super::{Context, Exchange, Reply, fill, pass};
 use crate::error::{Error, Kind, Side};
 use crate::outcome::Why;
+use crate::rt::Runtime;
 use crate::rt::mailbox::Waiter;
-use crate::rt::{Runtime, timeout};
 use crate::store::inflight::Permit;
-use crate::store::room::Room;
+use crate::store::room::{Room, Rooms};
 
 /// Fetches the file, see [`fill::fetch`], once there is room for one more that waits for its name.
 pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, permit: Permit) -> Reply {
@@ -34,13 +36,27 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
     }
 }
 
-/// Room for a file that will wait for its name; `None` where there was none for as long as an answer of
-/// the origin would be waited for.
+/// A line that has not moved for so long, or for the response timeout where that is longer, stands still.
+const STANDSTILL: Duration = Duration::from_secs(10);
+
+/// Room for a file that will wait for its name; `None` where the line for it stands still. As long as files get their
+/// names it moves, and whoever waits gets his turn.
 pub(super) async fn room<R: Runtime>(context: &Context<R>) -> Option<Room> {
     let rooms = &context.shared.store.committer.rooms;
     if let Some(room) = rooms.try_take() {
         return Some(room);
     }
     let waiter = Waiter::new().ok()?;
-    timeout::<R, _>(context.upstream.limits().response_head_time, rooms.take(&waiter)).await.ok()
+    let limit = context.upstream.limits().response_head_time.max(STANDSTILL);
+    or(async { Some(rooms.take(&waiter).await) }, stands_still::<R>(rooms, limit)).await
+}
+
+async fn stands_still<R: Runtime>(rooms: &Rooms, limit: Duration) -> Option<Room> {
+    loop {
+        let before = rooms.freed();
+        R::sleep(limit).await;
+        if rooms.freed() == before {
+            return None;
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub struct Rooms {
 #[derive(Debug, Default)]
 struct State {
     taken: usize,
+    /// How often room has become free.
+    freed: u64,
     /// The number of the next one in line.
     next: u64,
     /// Those who wait, in the order of asking.
@@ -76,6 +78,11 @@ impl Rooms {
         self.state().taken >= self.most.div_ceil(2)
     }
 
+    /// A number that changes whenever room becomes free: the line moves.
+    pub fn freed(&self) -> u64 {
+        self.state().freed
+    }
+
     fn join(&self) -> u64 {
         let mut state = self.state();
         let id = state.next;
@@ -88,6 +95,7 @@ impl Rooms {
     fn release(&self) {
         let mut state = self.state();
         state.taken -= 1;
+        state.freed += 1;
         self.grant(&mut state);
     }
 

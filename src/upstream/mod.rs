@@ -30,6 +30,8 @@ pub use tls::Trust;
 
 /// Interim answers (1xx) swallowed before a final one must have come.
 const MAX_INTERIM: usize = 16;
+/// How long a fill waits for a place among the requests to the origin, at the least.
+const FILL_WAIT: Duration = Duration::from_secs(30);
 /// Bytes read from the origin at a time while its head is incomplete: a head and a small body.
 const HEAD_READ: usize = 72 * 1024;
 /// The time after which the system is asked again that had no descriptor left.
@@ -229,9 +231,13 @@ impl<R: Runtime> Upstream<R> {
         if self.offline {
             return Err(Error::new(Side::Origin, Kind::Offline));
         }
-        let waiting =
-            crate::rt::timeout::<R, _>(self.limits.response_head_time, self.descriptors.place(errand));
-        let place = waiting.await.map_err(Error::timeout(Side::Us))?;
+        // A short time for the origin's response is no reason to give a fill up that the disk has slowed down.
+        let limit = match errand {
+            Errand::Keep => self.limits.response_head_time.max(FILL_WAIT),
+            Errand::Pass => self.limits.response_head_time,
+        };
+        let place = crate::rt::timeout::<R, _>(limit, self.descriptors.place(errand)).await;
+        let place = place.map_err(Error::timeout(Side::Us))?;
         place.map_err(|error| Error::io(Side::Us, &error))
     }
 
