@@ -13,6 +13,7 @@ mod xml;
 
 use std::io::{self, BufReader, Read};
 
+use crate::key;
 use crate::preset::Form;
 use leash::Leash;
 
@@ -66,6 +67,14 @@ impl Package {
         if !text.is_empty() && self.version.as_ref().is_none_or(|known| known.kind < kind) {
             self.version = Some(Version { kind, text: text.to_owned() });
         }
+    }
+}
+
+/// A name that stands as a URL reference, as the request for it is read. What is no encoding is the name itself.
+fn decoded(reference: String) -> String {
+    match key::percent_decode(reference.as_bytes()).map(String::from_utf8) {
+        Some(Ok(name)) => name,
+        Some(Err(_)) | None => reference,
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Preset {
     pub revalidate: &'static [&'static str],
     /// Of these, alternatives: paths that are the directories of other files too, so that no file can have their name.
     pub documents: &'static [&'static str],
+    /// Alternatives, of either class: paths that are pages for people by nature.
+    pub pages: &'static [&'static str],
     /// Which of them belong together.
     pub sets: &'static [SetRule],
     /// The index that lists packages, with what tells one build of them from another.
@@ -116,6 +118,8 @@ pub struct Rules {
     sets: Vec<SetPatterns>,
     documents: Vec<Documents>,
     indexes: Vec<(Pattern, Form)>,
+    /// What is known of files, and which of these are pages.
+    files: Vec<(Pattern, Option<Pattern>)>,
 }
 
 /// What a preset takes for documents, by names that say little: others know theirs better.
@@ -154,6 +158,9 @@ impl Rules {
         let one = |alternatives: &[&str]| Pattern::new(&alternatives.join("|"));
         let mut rules = Self::default();
         for preset in presets {
+            let known: Vec<_> = preset.immutable.iter().chain(preset.revalidate).copied().collect();
+            let pages = if preset.pages.is_empty() { None } else { Some(one(preset.pages)?) };
+            rules.files.push((one(&known)?, pages));
             for rule in preset.sets {
                 let anchors = if rule.anchors.is_empty() { None } else { Some(one(rule.anchors)?) };
                 rules.sets.push(SetPatterns { members: one(rule.members)?, anchors, rule });
@@ -203,6 +210,13 @@ impl Rules {
     /// Does it look like a document, and is a file that another preset keeps for ever?
     pub fn is_file_of_another(&self, path: &str) -> bool {
         self.documents.iter().any(|documents| documents.own.matches(path) && documents.files.matches(path))
+    }
+
+    /// Is this path (with its leading slash) a file of a preset that is no page for people?
+    pub fn is_no_page(&self, path: &str) -> bool {
+        let is_page = |pages: &Option<Pattern>| pages.as_ref().is_some_and(|pages| pages.matches(path));
+        !self.files.iter().any(|(_, pages)| is_page(pages))
+            && self.files.iter().any(|(known, _)| known.matches(path))
     }
 
     /// Does this path (with its leading slash) name an index that lists packages? Its form, and the directory that

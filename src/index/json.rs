@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::leash::Leash;
-use super::{Package, Proof, number};
+use super::{Package, Proof, decoded, number};
 
 /// Where the packages are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +134,8 @@ impl<'de> Visitor<'de> for OfEntry {
             let Some(value) = value else { continue };
             match &*key {
                 // The second is where it lies in the repository, should both be there.
-                "path" if package.name.is_empty() => package.name = value,
-                "repopath" => package.name = value,
+                "path" if package.name.is_empty() => package.name = decoded(value),
+                "repopath" => package.name = decoded(value),
                 "size" | "pkgsize" => package.size = number(&value),
                 "sum" => package.note(Proof::Own, &value),
                 "md5" => package.note(Proof::Md5, &value),

@@ -132,6 +132,7 @@ impl Record {
             "FILE_NAME" => self.file(value),
             "FILE_SIZE" => self.size(value),
             "BUILD_DATE" => self.package.note(Proof::BuildDate, value),
+            "FILE_CKSUM" => self.checksum(value),
             "PKGNAME" => self.name = self.name.take().or_else(|| Some(value.to_owned())),
             _ => {}
         }
@@ -180,6 +181,22 @@ impl Record {
         }
     }
 
+    /// `ALGORITHM CHECKSUM`; an algorithm that is not known tells nothing.
+    fn checksum(&mut self, value: &str) {
+        const ALGORITHMS: [(&str, Proof); 6] = [
+            ("MD5", Proof::Md5),
+            ("SHA1", Proof::Sha1),
+            ("SHA224", Proof::Sha224),
+            ("SHA256", Proof::Sha256),
+            ("SHA384", Proof::Sha384),
+            ("SHA512", Proof::Sha512),
+        ];
+        let Some((algorithm, sum)) = value.split_once([' ', '\t']) else { return };
+        if let Some((_, kind)) = ALGORITHMS.iter().find(|(name, _)| algorithm.eq_ignore_ascii_case(name)) {
+            self.package.note(*kind, sum.trim_ascii());
+        }
+    }
+
     fn file(&mut self, value: &str) {
         if !self.named {
             self.package.name = value.to_owned();
@@ -215,7 +232,8 @@ mod tests {
     fn pkg_summary_5_records() {
         let text = "PKGNAME=watch-3.2.6nb1\nCOMMENT=Size=1\nSIZE_PKG=99\nFILE_NAME=watch-3.2.6nb1.tgz\nFILE_SIZE=12432\n\
                     BUILD_DATE=2024-01-01 00:00:00 +0000\n\n\
-                    PKGNAME=only-1.0\nFILE_SIZE=7\n\n\
+                    PKGNAME=only-1.0\nFILE_SIZE=7\nFILE_CKSUM=RMD160 ff\n\n\
+                    PKGNAME=sum-1.0\nFILE_CKSUM=SHA512  ab\nBUILD_DATE=x\n\n\
                     PKGNAME=unsized-1.0\nFILE_NAME=unsized-1.0.txz\n\n\
                     FILE_SIZE=5\n\n\n\
                     FILE_SIZE=+5\nFILE_NAME=sign.tgz\n\n\
@@ -225,6 +243,7 @@ mod tests {
         let expected = [
             package("watch-3.2.6nb1.tgz", Some(12432), built),
             package("only-1.0.tgz", Some(7), None),
+            package("sum-1.0.tgz", None, Some((Proof::Sha512, "ab"))),
             package("unsized-1.0.txz", None, None),
             package("sign.tgz", None, None),
             package("crlf.tgz", Some(3), None),

@@ -6,7 +6,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
 use super::leash::Leash;
-use super::{Package, Proof, number};
+use super::{Package, Proof, decoded, number};
 
 /// Reads all packages; `found` gets these. One that lies elsewhere (`xml:base`) is left out.
 pub(super) fn read<R: BufRead>(source: Leash<R>, found: &mut dyn FnMut(Package)) -> io::Result<()> {
@@ -51,7 +51,7 @@ fn note(package: &mut Package, element: &BytesStart<'_>) {
     match element.name().as_ref() {
         "size" => package.size = attribute(element, "package").and_then(|text| number(&text)),
         "location" if attribute(element, "xml:base").is_none() => {
-            package.name = attribute(element, "href").unwrap_or_default();
+            package.name = attribute(element, "href").map(decoded).unwrap_or_default();
         }
         _ => {}
     }
@@ -91,14 +91,14 @@ mod tests {
   <format><rpm:size package="1"/><rpm:header-range start="1" end="2"/><file>/etc/a</file></format>
 </package>
 <package type="rpm"><checksum type="sha">x</checksum><location xml:base="http://else.example.org/" href="e.rpm"/></package>
-<package type="rpm"><checksum type="new">y</checksum><location href="c.rpm"></location><size package="+1"/></package>
+<package type="rpm"><checksum type="new">y</checksum><location href="c%2B%2b.rpm"></location><size package="+1"/></package>
 </metadata>"#;
 
     #[test]
     fn a_primary_index() {
         let expected = [
             package("Packages/a/a&b-1.rpm", Some(7), Some((Proof::Sha256, "12ab"))),
-            package("c.rpm", None, None),
+            package("c++.rpm", None, None),
         ];
         assert_eq!(packages(Form::Rpm, PRIMARY.as_bytes()).unwrap(), expected);
     }

@@ -5,7 +5,7 @@ use super::{Extent, Form, PackageIndex, Preset, SetRule};
 
 /// What a preset without it has.
 const PLAIN: Preset =
-    Preset { name: "", immutable: &[], revalidate: &[], documents: &[], sets: &[], index: None };
+    Preset { name: "", immutable: &[], revalidate: &[], documents: &[], pages: &[], sets: &[], index: None };
 
 /// Members, none of which is certain to change with the others, side by side.
 const fn side_by_side(members: &'static [&'static str]) -> SetRule {
@@ -209,6 +209,7 @@ pub const PRESETS: &[Preset] = &[
             r"/packages/.+\.(?:tar\.(?:gz|bz2|xz)|tgz|zip)(?:\.(?:metadata|asc|provenance))?$",
         ],
         revalidate: &[r"/simple/(?:[^/]+/?)?$", r"/pypi/[^/]+(?:/[^/]+)?/json$"],
+        pages: &[r"/simple/(?:[^/]+/?)?$"],
         ..PLAIN
     },
     Preset {
@@ -251,17 +252,17 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "maven",
-        // The directory above the file is the version; none that ends in "-SNAPSHOT", which no other
-        // version shares the last letter with. Types that others have too must look like an artifact: a
-        // version with a number, and a number behind a hyphen.
+        // The directory above the file is the version; none that ends in "-SNAPSHOT", in any case. A release that shares
+        // the last letter with that is checked, which is slower and not wrong. Types that others have too must look
+        // like an artifact: a version with a digit, and a hyphen with a digit behind it.
         immutable: &[
-            r"/[^/]*[^/T]/[^/]+\.(?:jar|pom|module|war|ear|aar|klib|rar|nbm|hpi|jpi|kar)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
-            r"/(?:[^/]*[0-9]|[^/]*[0-9][^/]*[^/T])/[^/]+-[0-9][^/]*\.(?:zip|tar\.(?:gz|bz2|xz|zst)|tgz|exe|so|dll|dylib|jnilib|xml|json|swc)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
+            r"/[^/]*[^/Tt]/[^/]+\.(?:jar|pom|module|war|ear|aar|klib|rar|nbm|hpi|jpi|kar)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
+            r"/(?:[^/]*[0-9]|[^/]*[0-9][^/]*[^/Tt])/[^/]+-[^/]*[0-9][^/]*\.(?:zip|tar(?:\.(?:gz|bz2|xz|zst))?|tgz|tbz2|exe|so|dll|dylib|jnilib|xml|xsd|json|swc|toml|nar|ya?ml|properties|cfg|txt|rpm|deb|apk|par|sar|esa|wasm|proto|pdf|html)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
         ],
         revalidate: &[
             r"/maven-metadata\.xml(?:\.(?:asc|md5|sha1|sha256|sha512))*$",
-            r"/[^/]*T/[^/]+\.(?:jar|pom|module|war|ear|aar|klib|rar|nbm|hpi|jpi|kar)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
-            r"/[^/]*[0-9][^/]*T/[^/]+-[0-9][^/]*\.(?:zip|tar\.(?:gz|bz2|xz|zst)|tgz|exe|so|dll|dylib|jnilib|xml|json|swc)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
+            r"/[^/]*[Tt]/[^/]+\.(?:jar|pom|module|war|ear|aar|klib|rar|nbm|hpi|jpi|kar)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
+            r"/[^/]*[0-9][^/]*[Tt]/[^/]+-[^/]*[0-9][^/]*\.(?:zip|tar(?:\.(?:gz|bz2|xz|zst))?|tgz|tbz2|exe|so|dll|dylib|jnilib|xml|xsd|json|swc|toml|nar|ya?ml|properties|cfg|txt|rpm|deb|apk|par|sar|esa|wasm|proto|pdf|html)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
             r"/archetype-catalog\.xml(?:\.(?:md5|sha1|sha256|sha512))?$",
         ],
         // A document and its checksums.
@@ -308,6 +309,7 @@ pub const PRESETS: &[Preset] = &[
             r"/package/[^/]+/[^/]+\.cabal$",
             r"/package/[^/]+/preferred$",
         ],
+        pages: &[r"/package/[^/]+/preferred$"],
         sets: &[SetRule {
             members: &[r"/0[01]-index\.tar(?:\.gz)?$", r"/(?:timestamp|snapshot|root|mirrors)\.json$"],
             anchors: &[r"/timestamp\.json$"],

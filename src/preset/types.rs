@@ -1,6 +1,8 @@
-//! Which Content-Types contradict a name: a login page under the name of a package is none, nor is a list of
-//! its mirrors. Servers label packages in many ways (text/plain, application/octet-stream, application/gzip
+//! Which Content-Types contradict a name: a login page under the name of a package or an index is none, nor is a list
+//! of its mirrors. Servers label packages in many ways (text/plain, application/octet-stream, application/gzip
 //! under an .apk); only what no package can be counts.
+
+use super::Rules;
 
 /// Types of pages for people, and of errors: nothing that a package manager asks for is one, unless its name
 /// says so.
@@ -35,16 +37,20 @@ enum Told {
     Archive,
     /// No page, whatever else.
     NoPage,
+    /// A page.
+    Page,
     /// Nothing.
     Nothing,
 }
 
-/// Does a 200 of this Content-Type contradict the path that was asked for?
-pub fn contradicts(path: &str, content_type: &[u8]) -> bool {
+/// Does a 200 of this Content-Type contradict the relative path that was asked for? Of names that tell nothing those are
+/// no pages that the presets know as files of theirs.
+pub fn contradicts(rules: &Rules, path: &str, content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
     let media = String::from_utf8_lossy(content_type[..end].trim_ascii()).to_ascii_lowercase();
     match told(path) {
-        Told::Nothing => false,
+        Told::Page => false,
+        Told::Nothing => is_page(&media) && rules.is_no_page(&format!("/{path}")),
         Told::NoPage => is_page(&media),
         Told::Archive => is_page(&media) || JSON.contains(&media.as_str()),
     }
@@ -78,12 +84,15 @@ fn told(path: &str) -> Told {
     if PROOFS.contains(&extension) {
         return Told::NoPage;
     }
+    if NAMED_PAGES.contains(&extension) {
+        return Told::Page;
+    }
     if !COMPRESSED.contains(&extension) {
         return Told::Nothing;
     }
     // Old servers tell the type of what is inside.
     match stem.rsplit_once('.').map_or("", |(_, inner)| inner) {
-        inner if NAMED_PAGES.contains(&inner) => Told::Nothing,
+        inner if NAMED_PAGES.contains(&inner) => Told::Page,
         inner if ARCHIVES.contains(&inner) => Told::Archive,
         _ => Told::NoPage,
     }
@@ -142,7 +151,37 @@ mod tests {
             ("0123456789abcdef", page, false),
             ("", page, false),
         ] {
-            assert_eq!(contradicts(path, content_type.as_bytes()), expected, "{path} {content_type}");
+            let rules = Rules::default();
+            assert_eq!(contradicts(&rules, path, content_type.as_bytes()), expected, "{path} {content_type}");
         }
+    }
+
+    #[test]
+    fn a_file_that_a_preset_knows_is_no_page_unless_its_nature_is_that() {
+        let rules = Rules::new(&super::super::PRESETS.iter().collect::<Vec<_>>()).unwrap();
+        for (path, expected) in [
+            ("debian/pool/main/a/a_1.dsc", true),
+            ("debian/dists/sid/InRelease", true),
+            ("debian/dists/sid/Release.gpg", true),
+            ("m/org/x/1.0/x-1.0.pom", true),
+            ("m/org/x/1.0/x-1.0.module", true),
+            ("x/@v/v1.0.0.mod", true),
+            ("x/@v/v1.0.0.info", true),
+            ("packages/aa/x-1-py3-none-any.whl.metadata", true),
+            ("core/os/x86_64/core.db", true),
+            ("repo/repodata/repomd.xml.key", true),
+            ("repo/.treeinfo", true),
+            ("All/SHA512", true),
+            ("current/x86_64-repodata", true),
+            ("simple/foo", false),
+            ("m/org/x/1.0/x-1.0-report.html", false),
+            ("authors/00whois.html", false),
+            ("package/aeson/preferred", false),
+            ("nobody/knows/this", false),
+        ] {
+            assert_eq!(contradicts(&rules, path, b"text/html; charset=utf-8"), expected, "{path}");
+            assert!(!contradicts(&rules, path, b"text/plain"), "{path}");
+        }
+        assert!(!contradicts(&rules, "pypi/requests/json", b"application/json"));
     }
 }

@@ -38,7 +38,9 @@ pub(super) fn contradicts_name(answer: &ResponseHead, key: &Key, config: &Config
 /// The same for the response to a check, whatever its status.
 pub(super) fn has_contradicting_type(answer: &ResponseHead, key: &Key, config: &Config) -> bool {
     let content_type = answer.fields.get("content-type").unwrap_or_default();
-    !config.presets.is_empty() && key.names_a_file() && preset::contradicts(key.as_str(), content_type)
+    !config.presets.is_empty()
+        && key.names_a_file()
+        && preset::contradicts(&config.rules, key.as_str(), content_type)
 }
 
 /// Codings that a file name's own extension explains: old servers label archives so.

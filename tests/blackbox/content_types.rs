@@ -11,6 +11,7 @@ on_both!(
     a_login_page_does_not_take_the_place_of_an_index,
     a_login_page_in_an_index_set_leaves_the_set_as_it_was,
     a_package_under_a_careless_type_is_kept,
+    a_login_page_is_not_kept_under_any_name_that_a_preset_knows,
     a_page_that_is_a_page_by_its_name_is_kept,
     without_a_preset_every_type_is_kept,
 );
@@ -171,10 +172,63 @@ fn a_package_under_a_careless_type_is_kept(io: Io) {
     server.expect_cached("pool/a.deb", b"body");
 }
 
+fn a_login_page_is_not_kept_under_any_name_that_a_preset_knows(io: Io) {
+    const NAMES: [(&str, &[&str]); 9] = [
+        ("apt", &["/pool/m/a/a_1.dsc", "/dists/s/InRelease", "/dists/s/Release", "/dists/s/Release.gpg"]),
+        (
+            "maven",
+            &["/m/a/1/a-1.pom", "/m/a/1/a-1.module", "/m/a/1/a-1-features.xml", "/m/a/maven-metadata.xml"],
+        ),
+        (
+            "go",
+            &[
+                "/m/@v/v1.0.0.mod",
+                "/m/@v/v1.0.0.info",
+                "/sumdb/s.org/tile/8/0/000",
+                "/m/@latest",
+                "/m/@v/list",
+            ],
+        ),
+        ("pip", &["/packages/ab/a-1-py3-none-any.whl.metadata"]),
+        ("pkgsrc", &["/All/SHA512"]),
+        ("arch", &["/core/os/x86_64/core.db", "/core/os/x86_64/core.files"]),
+        ("void", &["/current/x86_64-repodata"]),
+        (
+            "rpm",
+            &["/r/repodata/repomd.xml", "/r/repodata/repomd.xml.key", "/r/RPM-GPG-KEY-x", "/r/.treeinfo"],
+        ),
+        ("alpine", &["/v3/releases/x86_64/latest-releases.yaml"]),
+    ];
+    for content_type in ["text/html; charset=utf-8", "application/problem+json", "application/metalink4+xml"]
+    {
+        let origin = Origin::start(move |request, reply| {
+            assert!(request.field("If-None-Match").is_none(), "{} is kept", request.target);
+            let fields =
+                format!("ETag: \"1\"\r\nCache-Control: max-age=600\r\nContent-Type: {content_type}\r\n");
+            reply.answer("200 OK", &fields, b"body");
+        });
+        for (preset, names) in NAMES {
+            let server = Launch::new(io, &origin).args(["--preset", preset, "--cache-status"]).start();
+            for name in names {
+                for _ in 0..2 {
+                    let response = server.get(name);
+                    response.expect(200, b"body");
+                    let status = response.field("Cache-Status").unwrap_or_default();
+                    assert!(
+                        status.ends_with("detail=\"content type contradicts the name\""),
+                        "{name}: {status}"
+                    );
+                }
+            }
+            server.expect_nothing_cached();
+        }
+    }
+}
+
 fn a_page_that_is_a_page_by_its_name_is_kept(io: Io) {
     let origin = always("text/html");
     let server = Launch::new(io, &origin).args(["--preset", "pip,maven", "-r", r"\.html(\.gz)?$"]).start();
-    for name in ["x.html", "y.html.gz", "org/x/1.0/x-1.0.pom"] {
+    for name in ["x.html", "y.html.gz", "simple/requests", "org/x/1.0/x-1.0-report.html"] {
         server.get(&format!("/{name}")).expect(200, b"body");
         server.expect_cached(name, b"body");
     }

@@ -16,6 +16,8 @@ on_both!(
     a_rebuilt_package_of_apt_by_hash_is_fetched_anew,
     a_rebuilt_package_of_openwrt_is_fetched_anew,
     a_rebuilt_package_of_pkgsrc_is_fetched_anew,
+    a_rebuilt_package_of_pkgsrc_with_the_date_of_the_first_is_fetched_anew,
+    a_rebuilt_rpm_whose_name_is_encoded_in_the_index_is_fetched_anew,
     a_rebuilt_package_of_conda_is_fetched_anew,
     a_rebuilt_package_of_freebsd_is_fetched_anew,
     an_index_in_another_packing_is_compared_with_the_one_there_was,
@@ -285,6 +287,34 @@ fn a_rebuilt_package_of_pkgsrc_is_fetched_anew(io: Io) {
         packages: ["/packages/All/a-1.0.tgz", "/packages/All/b-1.0.tgz"],
         pack,
         names: ["a-1.0.tgz", "b-1.0.tgz"],
+    }
+    .check(io);
+}
+
+fn a_rebuilt_package_of_pkgsrc_with_the_date_of_the_first_is_fetched_anew(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let record = |(name, sum): (&str, &str)| {
+            format!(
+                "PKGNAME=x-1\nFILE_NAME={name}\nBUILD_DATE=2024-01-01 00:00:00 +0000\nFILE_SIZE={SIZE}\nFILE_CKSUM=SHA256 {sum}\n\n"
+            )
+        };
+        gzip(packages.map(record).concat().as_bytes())
+    };
+    Site {
+        preset: "pkgsrc",
+        index: ["/packages/All/pkg_summary.gz"; 2],
+        packages: ["/packages/All/a-1.0.tgz", "/packages/All/b-1.0.tgz"],
+        pack,
+        names: ["a-1.0.tgz", "b-1.0.tgz"],
+    }
+    .check(io);
+}
+
+fn a_rebuilt_rpm_whose_name_is_encoded_in_the_index_is_fetched_anew(io: Io) {
+    Site {
+        packages: ["/repo/Packages/g/gcc-c++-1.rpm", "/repo/b-1-1.noarch.rpm"],
+        names: ["Packages/g/gcc-c%2B%2b-1.rpm", "b-1-1.noarch.rpm"],
+        ..RPM
     }
     .check(io);
 }
