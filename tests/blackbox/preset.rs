@@ -44,8 +44,16 @@ const CLASSES: &[(&str, &[&str], &[&str])] = &[
             "/maven2/a/b/1.0/b-1.0.dll.sha256",
             "/maven2/a/b/1.0/b-1.0-bin.tar.gz",
             "/maven2/a/b/1.0/b-1.0-src.zip.asc",
+            "/maven2/a/b/1.0/b-1.0.toml",
+            "/maven2/a/b/1.0/b-1.0.nar",
+            "/maven2/a/b/1.0/b-1.0-config.yaml",
+            "/maven2/a/b/v1.0/b-v1.0.zip",
         ],
-        &["/maven2/a/b/1.1-SNAPSHOT/b-1.1-SNAPSHOT-bin.zip", "/maven2/a/b/maven-metadata.xml"],
+        &[
+            "/maven2/a/b/1.1-SNAPSHOT/b-1.1-SNAPSHOT-bin.zip",
+            "/maven2/a/b/1.1-snapshot/b-1.1-snapshot.jar",
+            "/maven2/a/b/maven-metadata.xml",
+        ],
     ),
     (
         "conda",
