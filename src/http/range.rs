@@ -3,6 +3,7 @@
 use super::conditional::{Validators, if_range_holds};
 use super::fields::Fields;
 use super::head::digits;
+use super::message::MOST_BYTES;
 use super::request::Method;
 
 /// Ranges in one request that are looked at. Clients that update files from their differences ask
@@ -10,6 +11,9 @@ use super::request::Method;
 const MAX_RANGES: usize = 128;
 /// Parts that may overlap others (RFC 9110 section 14.2 warns of more): one pair.
 const MAX_OVERLAPS: usize = 1;
+/// What the heads of all parts take at the most: with more bytes than fit beside them the length of the body would be one
+/// that no file can have.
+const PART_HEADS: u64 = 1024 * 1024;
 
 /// The bytes from `first` up to and without `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,7 +131,7 @@ fn is_flood(spans: &[Span], size: u64) -> bool {
     let mut sorted = spans.to_vec();
     sorted.sort_unstable_by_key(|span| span.first);
     let overlaps = sorted.windows(2).filter(|pair| pair[1].first < pair[0].end).count();
-    bytes > size || overlaps > MAX_OVERLAPS
+    bytes > size.min(MOST_BYTES - PART_HEADS) || overlaps > MAX_OVERLAPS
 }
 
 fn resolve((first, last): Range, size: u64) -> Option<Span> {
