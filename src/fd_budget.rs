@@ -75,8 +75,8 @@ impl Purpose {
     fn hundredths(self) -> (u64, u64, usize) {
         match self {
             Self::File => (25, 100, 1),
-            Self::Fill => (5, 40, FILL),
-            Self::Pass => (3, 20, PASS),
+            Self::Fill => (15, 40, FILL),
+            Self::Pass => (5, 20, PASS),
             Self::Pipe => (1, 8, 0),
             Self::Index => (4, 40, 0),
             Self::Idle => (0, 15, 0),

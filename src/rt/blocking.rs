@@ -28,8 +28,10 @@ pub struct Pool {
 
 /// Work that changes the disk, and waits for it.
 pub static DISK: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
-/// Reads and look-ups that may wait for the disk: no fsync is before them in line.
+/// Reads that may wait for the disk: no fsync is before them in line.
 pub static READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
+/// Look-ups, and reads of so few bytes that hundreds of long ones must not be before them in line.
+pub static SHORT_READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 /// Look-ups on file systems that may never answer.
 pub static MOUNTS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(MOUNT_THREADS));
 /// Its threads.

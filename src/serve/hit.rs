@@ -4,15 +4,17 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use super::client::Client;
+use super::lent::{self, Lent, Shelf};
 use super::ready::{Asked, Ready};
 use super::warm::Heat;
-use super::{Exchange, Reply, head};
+use super::{Exchange, Reply, SMALL, head};
+use crate::error::Error;
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::multipart::{Multipart, content_range};
 use crate::http::range::{self, Span};
 use crate::http::request::Method;
 use crate::key::Key;
-use crate::rt::{Runtime, blocking, share};
+use crate::rt::{Runtime, share};
 use crate::store::Entry;
 use crate::sys::clock;
 
@@ -84,22 +86,49 @@ fn send_plain<R: Runtime>(client: &Client<R>, file: Rc<Ready>) -> AtOnce {
     if rest.unsent.is_empty() && rest.at == size { AtOnce::Sent(reply) } else { AtOnce::Begun(rest, reply) }
 }
 
-/// Sends a small file from memory, and closes it before that: there is no descriptor for it to be kept open.
-pub async fn send_borrowed<R: Runtime>(
+/// Answers from a file for which there is no descriptor to stay open. A small one is read before the head is sent.
+pub async fn send_lent<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
     key: Key,
     entry: Entry,
 ) -> Reply {
-    let size = entry.info.size;
     let told = exchange.context.shared.config.cache_status;
-    let made = blocking::run(&blocking::READS, move || {
+    if entry.info.size > SMALL || !is_plain(exchange) {
+        let file = Rc::new(Ready::new(key, entry, 0, told));
+        return serve_with(exchange, client, file).await;
+    }
+    let (size, lent) = (entry.info.size, Lent::new(&exchange.context.shared, &key, Shelf::Tree, &entry));
+    drop(entry);
+    let made = lent.with::<R, _>(size, move |entry| {
         let ready = Ready::read(key, entry, told);
-        ready.has_body().then(|| ready.with_message(<[u8]>::to_vec))
+        Ok(ready.has_body().then(|| ready.with_message(<[u8]>::to_vec)))
     });
     match made.await {
         Ok(Some(message)) => Reply::ended(200, Some(size), true, client.out().send(&message).await),
         Ok(None) | Err(_) => client.send_empty(500, false).await,
+    }
+}
+
+/// Where the bytes of a body are.
+enum Source {
+    Open(Rc<Ready>),
+    Lent(Lent),
+}
+
+impl Source {
+    fn of<R: Runtime>(exchange: &Exchange<'_, R>, file: Rc<Ready>) -> Self {
+        match lent::lent(exchange, &file.key, Shelf::Tree, &file.entry) {
+            Some(lent) => Self::Lent(lent),
+            None => Self::Open(file),
+        }
+    }
+
+    async fn send<R: Runtime>(&self, client: &Client<R>, first: u64, end: u64) -> Result<(), Error> {
+        match self {
+            Self::Open(file) => client.out().send_file(&file.entry.file, first, end, Heat::Unknown).await,
+            Self::Lent(lent) => lent.send(&client.out(), first, end).await,
+        }
     }
 }
 
@@ -128,6 +157,15 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
             AtOnce::No => {}
         }
     }
+    serve_with(exchange, client, file).await
+}
+
+/// The same in the ordinary way.
+async fn serve_with<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    file: Rc<Ready>,
+) -> Reply {
     let (request, keep, size) = (exchange.request, exchange.keep(), file.entry.info.size);
     let validators = Validators {
         etags: [file.etag.as_deref().map(str::as_bytes), None],
@@ -145,17 +183,18 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
     let (status, first, end) = match range::select(&request.method, &request.fields, size, &validators) {
         range::Selection::Whole => (200, 0, size),
         range::Selection::Part { first, last } => (206, first, last + 1),
-        range::Selection::Parts(spans) => return send_parts(exchange, client, &file, spans, keep).await,
+        range::Selection::Parts(spans) => return send_parts(exchange, client, file, spans, keep).await,
         range::Selection::Unsatisfiable => return unsatisfiable(exchange, client, size, keep).await,
     };
     let bytes = head_of(exchange, &file, status, first, end, keep);
+    let source = Source::of(exchange, file);
     let sent = async {
         if request.method == Method::Head || first == end {
             return client.out().send(&bytes).await;
         }
         client.out().send_more(&bytes).await?;
-        client.out().send_file(&file.entry.file, first, end, Heat::Unknown).await?;
-        if status == 200 {
+        source.send(client, first, end).await?;
+        if let (200, Source::Open(file)) = (status, &source) {
             file.note_sent();
         }
         Ok(())
@@ -188,7 +227,7 @@ fn head_of<R: Runtime>(
 async fn send_parts<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
-    file: &Ready,
+    file: Rc<Ready>,
     spans: Vec<Span>,
     keep: bool,
 ) -> Reply {
@@ -197,11 +236,12 @@ async fn send_parts<R: Runtime>(
     let described = file.describe_as(206, &multipart.content_type());
     let described = described.field("Content-Length", multipart.length().to_string());
     let bytes = exchange.finish(described.field("Accept-Ranges", "bytes"), keep);
+    let source = Source::of(exchange, file);
     let sent = async {
         client.out().send_more(&bytes).await?;
         for (part_head, span) in multipart.parts() {
             client.out().send_more(part_head).await?;
-            client.out().send_file(&file.entry.file, span.first, span.end, Heat::Unknown).await?;
+            source.send(client, span.first, span.end).await?;
         }
         client.out().send(multipart.end()).await
     };

@@ -28,7 +28,7 @@ pub async fn find<R: Runtime>(shared: &Arc<Shared>, path: &str) -> Found {
     }
     if !calm {
         let (theirs, of) = (Arc::clone(shared), path.to_owned());
-        match waited::<R, _>(&blocking::READS, move || look_up_here(&theirs.store, &of)).await {
+        match waited::<R, _>(&blocking::SHORT_READS, move || look_up_here(&theirs.store, &of)).await {
             Ok(Some(found)) => return found,
             Ok(None) => {}
             Err(why) => return Found::Unusable(why),

@@ -13,6 +13,7 @@ mod form;
 pub mod head;
 pub mod hit;
 pub mod kept;
+pub mod lent;
 pub mod lookup;
 pub mod pass;
 pub mod rate;
@@ -31,7 +32,7 @@ mod whole;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{Config, FillQuery};
 use crate::error::{Error, Kind, Side};
@@ -229,20 +230,13 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
 /// Times a request looks again that was overtaken by the end of a fill.
 const LOOKS: usize = 8;
 
-/// A file up to this size is sent from memory where there is no descriptor for it to be kept open.
-const BORROWED: u64 = 64 * 1024;
+/// A file up to this size is read at one go: it does without a descriptor to stay open where these are short.
+const SMALL: u64 = 64 * 1024;
+/// A longer one waits so long for those that are open for speed only to give way.
+const GIVE_WAY: Duration = Duration::from_millis(50);
 
-/// What the cache has. A file has its share of the descriptors, for which others wait in line.
+/// What the cache has. A file has a descriptor to stay open if there is one; without it is to be [`lent`].
 async fn look_up<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Found {
-    look_up_unless(exchange, key, |_| false).await
-}
-
-/// The same, but a file that is `borrowed` need not have one: it is not to be kept open.
-async fn look_up_unless<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    key: &Key,
-    borrowed: impl Fn(&Entry) -> bool,
-) -> Found {
     let context = exchange.context;
     let descriptors = &context.shared.descriptors;
     let held = descriptors.try_take(Purpose::File, 1);
@@ -250,16 +244,14 @@ async fn look_up_unless<R: Runtime>(
         Found::File(entry) => entry,
         other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => return other,
     };
-    if held.is_some() || borrowed(&entry) {
+    if held.is_some() || entry.info.size <= SMALL {
         return Found::File(Entry { held, ..entry });
     }
     drop(entry);
-    let limit = context.shared.config.limits.response_head_time;
-    let Ok(Ok(held)) = timeout::<R, _>(limit, descriptors.take(Purpose::File, 1)).await else {
-        return Found::Unusable(Why::Descriptors);
-    };
+    let held = timeout::<R, _>(GIVE_WAY, descriptors.take(Purpose::File, 1)).await;
+    let held = held.ok().and_then(Result::ok);
     match open(context, key).await {
-        Found::File(entry) => Found::File(Entry { held: Some(held), ..entry }),
+        Found::File(entry) => Found::File(Entry { held, ..entry }),
         other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => other,
     }
 }
@@ -285,8 +277,7 @@ async fn cached<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, 
     let store = &exchange.context.shared.store;
     for _ in 0..LOOKS {
         let endings = store.inflight.endings();
-        let small = |entry: &Entry| entry.info.size <= BORROWED && hit::is_plain(exchange);
-        let found = look_up_unless(exchange, &key, small).await;
+        let found = look_up(exchange, &key).await;
         if !matches!(found, Found::Absent) {
             return present(exchange, client, key, found).await;
         }
@@ -333,7 +324,7 @@ async fn present<R: Runtime>(
     match found {
         Found::File(entry) if entry.held.is_none() => {
             exchange.outcome.set(Some(Outcome::Hit(None)));
-            hit::send_borrowed(exchange, client, key, entry).await
+            hit::send_lent(exchange, client, key, entry).await
         }
         Found::File(entry) => {
             let file = exchange.context.files.keep(exchange.request.path(), key, entry);

@@ -264,7 +264,7 @@ async fn known<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Entry) 
         None => {
             let read = move || theirs.store.heads.read(&of, &entry.file, &info).head;
             // A job that panicked has read nothing.
-            blocking::run(&blocking::READS, read).await.ok().flatten()
+            blocking::run(&blocking::SHORT_READS, read).await.ok().flatten()
         }
     };
     let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

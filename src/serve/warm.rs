@@ -106,12 +106,14 @@ impl<'a, F: AsFd + Send + Sync + 'static> Windows<'a, F> {
     fn look(&mut self, end: u64) -> bool {
         let first = self.seen;
         if !is_warm(&**self.file, first, end) {
-            if blocking::READS.is_full() {
+            let is_short = end - first <= UNKNOWN_AT_ONCE;
+            let pool = if is_short { &blocking::SHORT_READS } else { &blocking::READS };
+            if pool.is_full() {
                 return false;
             }
             let file = Arc::clone(self.file);
             let read = move || cache::bring(&*file, first, end);
-            self.job = Some(blocking::start(&blocking::READS, read));
+            self.job = Some(blocking::start(pool, read));
         }
         self.seen = end;
         true

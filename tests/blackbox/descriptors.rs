@@ -10,6 +10,8 @@ on_both!(
     answers_that_are_not_kept_and_that_nobody_reads_stop_no_miss,
     slow_readers_of_many_files_stop_nobody,
     slow_readers_of_files_just_fetched_stop_nobody,
+    index_files_are_served_beside_slow_readers,
+    a_long_file_is_served_whole_beside_slow_readers_of_all_that_can_stay_open,
     fills_that_do_not_end_stop_no_pass,
 );
 
@@ -23,6 +25,7 @@ fn origin() -> Origin {
     let big = bytes(BIG, 3);
     Origin::start(move |request, reply| match &*request.target {
         target if target.starts_with("/gone") => reply.answer("404 Not Found", "", &big),
+        target if target.starts_with("/dists") => reply.answer("200 OK", "ETag: \"a\"\r\n", b"body"),
         target if target.starts_with("/big") => reply.serve(request, &big),
         target if target.starts_with("/held") => {
             reply.head(1 << 20, "");
@@ -95,16 +98,10 @@ fn slow_readers_of_many_files_stop_nobody(io: Io) {
     let origin = origin();
     let server = launch(io, &origin).start();
     server.put("hit.tgz", b"hit");
-    // Of nothing but holes: none of it is in memory.
-    for n in 0..95 {
-        File::create(server.path(&format!("{n}.tar"))).unwrap().set_len(64 << 20).unwrap();
-    }
-    let mut crowd = silent(&server, 95, |n| format!("/{n}.tar"));
-    for client in &mut crowd {
-        assert_eq!(client.head("GET").status, 200);
-    }
+    let crowd = slow_readers(&server, 95, "tar");
     all_is_well(&server);
-    assert_eq!(server.get("/94.tar").status, 200);
+    assert_eq!(server.get("/cold-94.tar").status, 200);
+    drop(crowd);
 }
 
 fn slow_readers_of_files_just_fetched_stop_nobody(io: Io) {
@@ -117,6 +114,55 @@ fn slow_readers_of_files_just_fetched_stop_nobody(io: Io) {
     }
     wait_until("all are stored", || (0..60).all(|n| server.path(&format!("big-{n}.tar")).exists()));
     all_is_well(&server);
+}
+
+/// As many as may connect, but for a few, and each has begun to read a cold file of its own.
+fn slow_readers(server: &Server, count: usize, kind: &str) -> Vec<Client> {
+    // Of nothing but holes: none of it is in memory.
+    for n in 0..count {
+        File::create(server.path(&format!("cold-{n}.{kind}"))).unwrap().set_len(64 << 20).unwrap();
+    }
+    let mut crowd = silent(server, count, |n| format!("/cold-{n}.{kind}"));
+    for client in &mut crowd {
+        assert_eq!(client.head("GET").status, 200);
+    }
+    crowd
+}
+
+fn index_files_are_served_beside_slow_readers(io: Io) {
+    let origin = origin();
+    let server = launch(io, &origin).args(["--max-connections", "180", "--preset", "apt"]).start();
+    server.put("hit.deb", b"hit");
+    let index = |n| format!("/dists/stable/main/binary-a{n}/Packages.gz");
+    server.get("/dists/stable/InRelease").expect(200, b"body");
+    server.get(&index(0)).expect(200, b"body");
+    let crowd = slow_readers(&server, 150, "deb");
+    let passes = silent(&server, 10, |n| format!("/big-{n}"));
+    for n in 0..60 {
+        server.get(&index(n)).expect(200, b"body");
+    }
+    server.get("/hit.deb").expect(200, b"hit");
+    // Those that are kept by now, once more.
+    wait_until("the last is stored", || server.path(&index(59)[1..]).exists());
+    for n in 0..60 {
+        server.get(&index(n)).expect(200, b"body");
+    }
+    assert!(server.descriptors() < usize::try_from(FEW).unwrap());
+    drop((crowd, passes));
+}
+
+fn a_long_file_is_served_whole_beside_slow_readers_of_all_that_can_stay_open(io: Io) {
+    let origin = origin();
+    let server = launch(io, &origin).args(["--max-connections", "180", "--preset", "apt"]).start();
+    let long = bytes(3 << 20, 5);
+    server.put("long.deb", &long);
+    // All clients may be more than the files that can stay open.
+    let crowd = slow_readers(&server, 150, "deb");
+    server.get("/long.deb").expect(200, &long);
+    let part = server.client().ask("GET", "/long.deb", "Range: bytes=1000000-2999999\r\n").response("GET");
+    part.expect(206, &long[1_000_000..3_000_000]);
+    assert!(server.descriptors() < usize::try_from(FEW).unwrap());
+    drop(crowd);
 }
 
 fn fills_that_do_not_end_stop_no_pass(io: Io) {

@@ -116,6 +116,10 @@ async fn send_part<R: Runtime>(
             out.send_more(head).await?;
             out.send_file(&entry.file, first, end, Heat::Unknown).await
         }
+        Body::Lent(_, lent) => {
+            out.send_more(head).await?;
+            lent.send(&out, first, end).await
+        }
         Body::Memory(bytes) => {
             let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
             let part = &bytes[within(first)..within(end)];

@@ -199,10 +199,11 @@ pub(super) async fn with_head(
             shared.store.memory.update(key, &kept.head, Arc::clone(&head), checked);
             shared.store.documents.update(key, &head);
         }
-        Body::File(ref entry) | Body::Document(ref entry) => {
+        Body::File(_) | Body::Document(_) | Body::Lent(..) => {
             let (theirs, key, new) = (Arc::clone(shared), key.clone(), Arc::clone(&head));
-            let of = Arc::clone(entry);
+            let body = kept.body.clone();
             let write = move || {
+                let Some(of) = body.open() else { return };
                 let heads = &theirs.store.heads;
                 // One that cannot be written holds as long as this process remembers it.
                 drop(heads.write(&key, &of.file, &of.info, &new));

@@ -158,8 +158,8 @@ impl<R: Runtime> Errand<R> {
                 inflight::Turn::Full => break,
             };
             let Ok(kept) = find::find(&exchange, key).await else { return Renewed::Gone };
-            let held = self.hold(key, kept.as_ref());
-            let before = known.as_file(kept.as_ref()).await;
+            let held = self.hold(key, kept.as_ref()).await;
+            let before = known.as_file(held.as_deref().or(kept.as_ref())).await;
             let renewed = match ask::ask(&wanted, permit, kept).await {
                 Asked::Kept(kept, _) if kept.is_file() => self.renewed(key, known, before, kept).await,
                 Asked::Kept(..) => Renewed::Gone,
@@ -229,8 +229,8 @@ impl<R: Runtime> Errand<R> {
 
     /// Opens the member of the current generation: its name may lead to another file afterwards. `kept` is what it
     /// leads to.
-    pub(super) fn hold(&self, key: &Key, kept: Option<&Kept>) -> Option<Arc<Kept>> {
-        member::hold(&self.context.shared, &self.set.current()?, key, kept)
+    pub(super) async fn hold(&self, key: &Key, kept: Option<&Kept>) -> Option<Arc<Kept>> {
+        member::hold::<R>(&self.context.shared, &self.set.current()?, key, kept).await
     }
 
     /// Its name leads to it still.

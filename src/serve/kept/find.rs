@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::super::lent::{self, Lent, Shelf};
 use super::super::{Exchange, form, look_up};
 use super::{Body, Kept};
+use crate::fd_budget::Purpose;
 use crate::http::caching::stored::StoredHead;
 use crate::http::mime;
 use crate::key::Key;
@@ -12,6 +14,7 @@ use crate::rt::{Runtime, blocking};
 use crate::store::heads::Known;
 use crate::store::memory::Held;
 use crate::store::{Entry, Found};
+use crate::sys::file::Info;
 
 /// The stored answer for this request, if there is one. What is in memory or beside the
 /// tree is newer than a file.
@@ -45,29 +48,48 @@ pub(super) async fn find<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> R
 async fn in_document<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Option<Kept> {
     let (shared, of) = (Arc::clone(&exchange.context.shared), key.clone());
     let read = move || shared.store.documents.read(&of);
-    let (entry, Known { head, checked }) = blocking::run(&blocking::READS, read).await.ok()??;
+    let held = exchange.context.shared.descriptors.try_take(Purpose::File, 1);
+    let (entry, Known { head, checked }) = blocking::run(&blocking::SHORT_READS, read).await.ok()??;
     let head = head.filter(|head| head.variant.matches(&exchange.request.fields))?;
-    Some(Kept { head, body: Body::Document(Arc::new(entry)), checked })
+    let body = match held {
+        Some(held) => Body::Document(Arc::new(Entry { held: Some(held), ..entry })),
+        None => {
+            let lent = Lent::new(&exchange.context.shared, key, Shelf::Documents, &entry);
+            Body::Lent(Shelf::Documents, Arc::new(lent))
+        }
+    };
+    Some(Kept { head, body, checked })
 }
 
 /// The file with its head, which is read by the pool where memory does not have it.
 async fn with_head<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Entry) -> Result<Kept, Why> {
     let shared = &exchange.context.shared;
-    let (known, entry) = match shared.store.heads.known(key, &entry.info) {
-        Some(known) => (known, entry),
-        None => {
+    let lent = lent::lent(exchange, key, Shelf::Tree, &entry);
+    let info = entry.info;
+    let (known, body) = match (shared.store.heads.known(key, &info), lent) {
+        (Some(known), None) => (known, Body::File(Arc::new(entry))),
+        (Some(known), Some(lent)) => (known, Body::Lent(Shelf::Tree, Arc::new(lent))),
+        (None, None) => {
             let (theirs, of) = (Arc::clone(shared), key.clone());
             let read = move || (theirs.store.heads.read(&of, &entry.file, &entry.info), entry);
-            blocking::run(&blocking::READS, read).await.map_err(|_| Why::Disk)?
+            let (known, entry) = blocking::run(&blocking::SHORT_READS, read).await.map_err(|_| Why::Disk)?;
+            (known, Body::File(Arc::new(entry)))
+        }
+        (None, Some(lent)) => {
+            drop(entry);
+            let (theirs, of) = (Arc::clone(shared), key.clone());
+            let read = move |entry: Entry| Ok(theirs.store.heads.read(&of, &entry.file, &entry.info));
+            let known = lent.with::<R, _>(0, read).await.map_err(|_| Why::Disk)?;
+            (known, Body::Lent(Shelf::Tree, Arc::new(lent)))
         }
     };
     let Known { head, checked } = known;
-    let head = head.unwrap_or_else(|| Arc::new(unknown(key, &entry)));
-    Ok(Kept { head, body: Body::File(Arc::new(entry)), checked })
+    let head = head.unwrap_or_else(|| Arc::new(unknown(key, &info)));
+    Ok(Kept { head, body, checked })
 }
 
 /// The head of a file that has none: whoever wrote it, its date is what the origin can be asked about.
-fn unknown(key: &Key, entry: &Entry) -> StoredHead {
-    let since = entry.info.modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+fn unknown(key: &Key, info: &Info) -> StoredHead {
+    let since = info.modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     StoredHead::unknown(since.as_secs(), mime::by_name(key.file_name().as_bytes()))
 }

@@ -17,6 +17,7 @@ use crate::http::caching::stored::StoredHead;
 use crate::key::Key;
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, blocking};
+use crate::serve::lent::{self, Shelf};
 use crate::serve::{Exchange, Shared, look_up};
 use crate::store::fill::{Fill, NoFile};
 use crate::store::sets::Generation;
@@ -56,21 +57,17 @@ pub(super) struct Named {
 impl Named {
     /// `None`: it is no file.
     pub(super) fn of(kept: &Kept) -> Option<What> {
-        let Body::File(entry) = &kept.body else { return None };
-        let named = Self { head: Arc::clone(&kept.head), checked: kept.checked, info: entry.info };
+        let info = *kept.body.of_tree()?;
+        let named = Self { head: Arc::clone(&kept.head), checked: kept.checked, info };
         Some(What::Named(Arc::new(named)))
     }
 
     /// The stored response, if this is still its file. The time of the inode's change does not count: it changes with
     /// the stored head.
-    fn open(&self, entry: &Arc<Entry>) -> Option<Kept> {
+    fn open(&self, body: &Body) -> Option<Kept> {
         let is = |info: &Info| (info.id, info.size, info.modified);
-        let kept = || Kept {
-            head: Arc::clone(&self.head),
-            body: Body::File(Arc::clone(entry)),
-            checked: self.checked,
-        };
-        (is(&self.info) == is(&entry.info)).then(kept)
+        let kept = || Kept { head: Arc::clone(&self.head), body: body.clone(), checked: self.checked };
+        (is(&self.info) == is(body.of_tree()?)).then(kept)
     }
 }
 
@@ -81,7 +78,13 @@ impl Member {
             What::Open(kept) => Some(Arc::clone(kept)),
             What::Coming(fill) => Kept::of_fill(fill, &Waiter::new().ok()?).await.map(Arc::new),
             What::Named(named) => match look_up(exchange, key).await {
-                Found::File(entry) => named.open(&Arc::new(entry)).map(Arc::new),
+                Found::File(entry) => {
+                    let body = match lent::lent(exchange, key, Shelf::Tree, &entry) {
+                        Some(lent) => Body::Lent(Shelf::Tree, Arc::new(lent)),
+                        None => Body::File(Arc::new(entry)),
+                    };
+                    named.open(&body).map(Arc::new)
+                }
                 Found::Absent | Found::Directory | Found::Unusable(_) => None,
             },
         }
@@ -92,10 +95,7 @@ impl Member {
         match &self.what {
             What::Open(kept) => Some(Arc::clone(kept)),
             What::Coming(fill) => Kept::of_fill(fill, &Waiter::new().ok()?).await.map(Arc::new),
-            What::Named(named) => {
-                let Body::File(entry) = &kept?.body else { return None };
-                named.open(entry).map(Arc::new)
-            }
+            What::Named(named) => named.open(&kept?.body).map(Arc::new),
         }
     }
 
@@ -136,7 +136,7 @@ impl Member {
 
 /// Opens the member of a generation before the origin is asked about it: its name may lead to another file afterwards.
 /// `kept` is what the name leads to now. `None`: it is open already, or cannot be.
-pub(super) fn hold(
+pub(super) async fn hold<R: Runtime>(
     shared: &Arc<Shared>,
     generation: &Arc<Generation<Member>>,
     key: &Key,
@@ -144,20 +144,24 @@ pub(super) fn hold(
 ) -> Option<Arc<Kept>> {
     let member = generation.get(key)?;
     let What::Named(named) = &member.what else { return None };
-    let Body::File(entry) = &kept?.body else { return None };
+    let kept = kept?;
+    kept.body.of_tree()?;
     // Without a descriptor of its own, clients of this generation begin again if it changes.
     let index = || shared.descriptors.try_take(Purpose::Index, 1);
     let held = index().or_else(|| {
         shared.sets.close_idle();
         index()
     });
-    let own = Entry {
-        file: Arc::clone(&entry.file),
-        info: entry.info,
-        held: Some(held?),
-        is_remote: entry.is_remote,
+    let held = Some(held?);
+    let own = match &kept.body {
+        Body::Lent(_, lent) => Entry { held, ..lent.with::<R, _>(0, Ok).await.ok()? },
+        Body::File(entry) => {
+            let Entry { info, is_remote, .. } = **entry;
+            Entry { file: Arc::clone(&entry.file), info, held, is_remote }
+        }
+        Body::Document(_) | Body::Memory(_) => return None,
     };
-    let open = Arc::new(named.open(&Arc::new(own))?);
+    let open = Arc::new(named.open(&Body::File(Arc::new(own)))?);
     generation.put(key, Member { target: member.target, what: What::Open(Arc::clone(&open)) });
     Some(open)
 }
@@ -259,25 +263,20 @@ impl Sum {
 impl Kept {
     /// Is it a file, and the only variant? (What has others is in memory.)
     pub(super) fn is_file(&self) -> bool {
-        matches!(self.body, Body::File(_))
+        self.body.of_tree().is_some()
     }
 
     fn id(&self) -> Option<(u64, u64)> {
-        let Body::File(entry) = &self.body else { return None };
-        Some(entry.info.id)
+        self.body.of_tree().map(|info| info.id)
     }
 
     /// Fills the buffer from this offset of the file on, as far as there is enough.
     pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        let Body::File(entry) = &self.body else { return Ok(0) };
-        let mut read = 0;
-        while read < buffer.len() {
-            match file::read_at(&entry.file, &mut buffer[read..], at + read as u64)? {
-                0 => break,
-                more => read += more,
-            }
+        match &self.body {
+            Body::File(entry) => lent::fill(entry, buffer, at),
+            Body::Lent(Shelf::Tree, lent) => lent.read_at(buffer, at),
+            Body::Lent(Shelf::Documents, _) | Body::Document(_) | Body::Memory(_) => Ok(0),
         }
-        Ok(read)
     }
 
     /// What a fill that is whole has brought.

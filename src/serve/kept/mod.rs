@@ -20,6 +20,7 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use super::client::Client;
 use super::follow::{self, Role};
+use super::lent::{Lent, Shelf};
 use super::{Context, Exchange, LOOKS, Reply, form, head, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
@@ -37,6 +38,7 @@ use crate::store::fill::{Fill, NoFile};
 use crate::store::inflight::{Permit, Turn};
 use crate::store::memory::Bytes;
 use crate::sys::clock;
+use crate::sys::file::Info;
 use ask::Asked;
 
 /// A stored answer.
@@ -54,13 +56,36 @@ enum Body {
     File(Arc<Entry>),
     /// Beside the tree: it may be one of several variants.
     Document(Arc<Entry>),
+    /// Either of them, opened for a moment at a time.
+    Lent(Shelf, Arc<Lent>),
     Memory(Arc<Bytes>),
+}
+
+impl Body {
+    /// Its file, open. `None`: it is in memory, or not there any more. May wait for the disk.
+    fn open(&self) -> Option<Arc<Entry>> {
+        match self {
+            Self::File(entry) | Self::Document(entry) => Some(Arc::clone(entry)),
+            Self::Lent(_, lent) => lent.open().ok().map(Arc::new),
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// What its file was, if it is one of the tree.
+    fn of_tree(&self) -> Option<&Info> {
+        match self {
+            Self::File(entry) => Some(&entry.info),
+            Self::Lent(Shelf::Tree, lent) => Some(&lent.info),
+            Self::Lent(Shelf::Documents, _) | Self::Document(_) | Self::Memory(_) => None,
+        }
+    }
 }
 
 impl Kept {
     fn size(&self) -> u64 {
         match &self.body {
             Body::File(entry) | Body::Document(entry) => entry.info.size,
+            Body::Lent(_, lent) => lent.info.size,
             Body::Memory(bytes) => bytes.len() as u64,
         }
     }
@@ -68,13 +93,14 @@ impl Kept {
     /// Can the origin be asked whether it is still the same? Of a file without a head only a date in whole seconds may
     /// be the origin's: with a fraction it is that of the fetch, or of a copy.
     fn can_be_vouched_for(&self) -> bool {
-        let is_whole = |entry: &Entry| {
-            let since = entry.info.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let is_whole = |info: &Info| {
+            let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
             since.subsec_nanos() == 0
         };
         match &self.body {
-            Body::File(entry) if self.head.is_unknown() => is_whole(entry),
-            Body::File(_) | Body::Document(_) | Body::Memory(_) => self.head.has_validator(),
+            Body::File(entry) if self.head.is_unknown() => is_whole(&entry.info),
+            Body::Lent(Shelf::Tree, lent) if self.head.is_unknown() => is_whole(&lent.info),
+            Body::File(_) | Body::Document(_) | Body::Lent(..) | Body::Memory(_) => self.head.has_validator(),
         }
     }
 

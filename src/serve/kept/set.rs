@@ -286,9 +286,9 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             inflight::Turn::Full => return Step::Apart,
         };
         let Ok(kept) = find::find(exchange, self.key()).await else { return Step::Apart };
-        let held = self.errand.hold(self.key(), kept.as_ref());
+        let held = self.errand.hold(self.key(), kept.as_ref()).await;
         let before = match &had {
-            Some(had) => had.as_file(kept.as_ref()).await,
+            Some(had) => had.as_file(held.as_deref().or(kept.as_ref())).await,
             None => None,
         };
         let come = ask::ask(wanted, permit, kept).await;

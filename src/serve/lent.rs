@@ -1,0 +1,138 @@
+//! Stored files for which there is no descriptor to stay open: each is opened for as long as it takes to read a piece.
+//!
+//! So a request for a file never waits for those whose clients take their time, however many these are. Files are
+//! opened by the threads that read them and by nobody else, so no more than a few of these are open at a time.
+
+use std::io;
+use std::sync::Arc;
+
+use super::client::Out;
+use super::warm::Heat;
+use super::{Exchange, SMALL, Shared};
+use crate::error::{Error, Kind, Side};
+use crate::fd_budget::Purpose;
+use crate::key::Key;
+use crate::rt::blocking::{self, Pool};
+use crate::rt::{Runtime, timeout};
+use crate::store::{Entry, Found};
+use crate::sys::file::{self, Info};
+
+/// Bytes read at a time: they wait in memory for a client that takes nothing.
+const PIECE: usize = 128 * 1024;
+
+/// Where a file has its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shelf {
+    /// In the tree.
+    Tree,
+    /// Beside the tree.
+    Documents,
+}
+
+/// A file by its name, and what it was.
+#[derive(Clone, Debug)]
+pub struct Lent {
+    shared: Arc<Shared>,
+    key: Key,
+    shelf: Shelf,
+    is_remote: bool,
+    /// What it was when it was looked up.
+    pub info: Info,
+}
+
+impl Lent {
+    /// The file of this name, which has just been opened. It may be closed.
+    pub fn new(shared: &Arc<Shared>, key: &Key, shelf: Shelf, entry: &Entry) -> Self {
+        let (shared, key) = (Arc::clone(shared), key.clone());
+        Self { shared, key, shelf, is_remote: entry.is_remote, info: entry.info }
+    }
+
+    /// Opens it, if it is still what it was: the time of the inode's change does not count, as it changes with the
+    /// stored head. May wait for the disk.
+    pub fn open(&self) -> io::Result<Entry> {
+        let store = &self.shared.store;
+        let found = match self.shelf {
+            Shelf::Tree => store.look_up(self.key.as_str()),
+            Shelf::Documents => {
+                store.documents.read(&self.key).map_or(Found::Absent, |(entry, _)| Found::File(entry))
+            }
+        };
+        let is = |info: &Info| (info.id, info.size, info.modified);
+        match found {
+            Found::File(entry) if is(&entry.info) == is(&self.info) => Ok(entry),
+            Found::File(_) | Found::Absent | Found::Directory => Err(io::ErrorKind::NotFound.into()),
+            Found::Unusable(why) => Err(io::Error::other(why.as_str())),
+        }
+    }
+
+    fn pool(&self, count: u64) -> &'static Arc<Pool> {
+        match count {
+            _ if self.is_remote => &blocking::MOUNTS,
+            0..=SMALL => &blocking::SHORT_READS,
+            _ => &blocking::READS,
+        }
+    }
+
+    /// Runs a job with the open file on a thread of a pool: one that reads up to `count` bytes. A disk that does not
+    /// answer for a stall timeout has failed.
+    pub async fn with<R: Runtime, T: Send + 'static>(
+        &self,
+        count: u64,
+        job: impl FnOnce(Entry) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (lent, patience) = (self.clone(), self.shared.config.limits.stall_time);
+        let run = blocking::run(self.pool(count), move || lent.open().and_then(job));
+        let done = timeout::<R, _>(patience, run).await.map_err(Error::timeout(Side::Disk))?;
+        done.and_then(|done| done).map_err(|error| Error::with(Side::Disk, Kind::Io, error))
+    }
+
+    /// Sends the bytes from `first` to `end`. As soon as there is a descriptor for it to stay open, it does.
+    pub async fn send<R: Runtime>(&self, out: &Out<'_, R>, first: u64, end: u64) -> Result<(), Error> {
+        let mut at = first;
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            if left > PIECE
+                && let Some(held) = self.shared.descriptors.try_take(Purpose::File, 1)
+            {
+                let entry = self.with::<R, _>(0, Ok).await?;
+                let entry = Entry { held: Some(held), ..entry };
+                return out.send_file(&entry.file, at, end, Heat::Unknown).await;
+            }
+            let most = left.min(PIECE);
+            let piece = self.with::<R, _>(most as u64, move |entry| read(&entry, at, most)).await?;
+            out.send(&piece).await?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Fills the buffer from this offset of the file on, as far as there is enough. May wait for the disk.
+    pub fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        fill(&self.open()?, buffer, at)
+    }
+}
+
+/// What the file has of so many bytes, at least one.
+fn read(entry: &Entry, at: u64, most: usize) -> io::Result<Vec<u8>> {
+    let mut piece = vec![0; most];
+    let count = fill(entry, &mut piece, at)?;
+    piece.truncate(count);
+    if count == 0 { Err(io::Error::other("the file became shorter")) } else { Ok(piece) }
+}
+
+/// Fills the buffer from this offset of the file on, as far as there is enough.
+pub fn fill(entry: &Entry, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file::read_at(&entry.file, &mut buffer[read..], at + read as u64)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(read)
+}
+
+/// The lent form of an entry without a descriptor of its own.
+pub fn lent<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, shelf: Shelf, entry: &Entry) -> Option<Lent> {
+    entry.held.is_none().then(|| Lent::new(&exchange.context.shared, key, shelf, entry))
+}
