@@ -103,7 +103,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("outcome", &[]),
     ("stop", &["rt"]),
     // Readers in, values out; their decoders are not pure in name only.
-    ("index", &["preset"]),
+    ("index", &["key", "preset"]),
     ("preset", &["pattern"]),
     ("pattern", &[]),
     ("http", &["error"]),
