@@ -13,7 +13,7 @@ mod xml;
 
 use std::io::{self, BufReader, Read};
 
-use crate::key;
+use crate::http::percent::percent_decode;
 use crate::preset::Form;
 use leash::Leash;
 
@@ -72,7 +72,7 @@ impl Package {
 
 /// A name that stands as a URL reference, as the request for it is read. What is no encoding is the name itself.
 fn decoded(reference: String) -> String {
-    match key::percent_decode(reference.as_bytes()).map(String::from_utf8) {
+    match percent_decode(reference.as_bytes()).map(String::from_utf8) {
         Some(Ok(name)) => name,
         Some(Err(_)) | None => reference,
     }

@@ -6,7 +6,6 @@
 
 mod path;
 
-pub(crate) use path::percent_decode;
 pub use path::{BadPath, Forms, UrlPath, decode};
 
 /// The ending of a file that is still being fetched.

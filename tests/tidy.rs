@@ -104,6 +104,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("key", &["http"]),
     ("outcome", &[]),
     ("stop", &["rt"]),
+    // Readers in, values out; their decoders are not pure in name only.
+    ("index", &["http", "preset"]),
     ("preset", &["pattern"]),
     ("pattern", &[]),
     ("http", &["error"]),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::number;
-use crate::key::percent_decode;
+use crate::http::percent::percent_decode;
 
 /// The upstream, or a server that it redirects to: http or https.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //!
 //! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header
 //! section. [`conditional`], [`range`], [`multipart`], [`date`] and [`mime`] answer what a hit needs to know,
-//! [`identity`] and [`retry_after`] what a broken fill does; [`url`] resolves what a Location says.
+//! [`identity`] and [`retry_after`] what a broken fill does; [`url`] resolves what a Location says; [`percent`] decodes.
 
 pub mod body;
 pub mod caching;
@@ -19,6 +19,7 @@ pub mod identity;
 mod message;
 pub mod mime;
 pub mod multipart;
+pub mod percent;
 pub mod range;
 mod refusal;
 pub mod request;

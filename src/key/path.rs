@@ -10,6 +10,7 @@ use std::fmt;
 use memchr::{memchr, memmem};
 
 use super::Key;
+use crate::http::percent::percent_decode;
 
 /// A request's path after decoding.
 #[derive(Clone, Debug)]
@@ -63,29 +64,6 @@ pub fn decode(path: &[u8]) -> Result<UrlPath, BadPath> {
     let normalized = normalize(decoded);
     let key = Key::new(&normalized);
     Ok(UrlPath { normalized, key })
-}
-
-/// Replaces each `%XX` by its byte; `None` where a `%` lacks its two digits.
-pub(crate) fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = memchr(b'%', rest) {
-        let (digits, tail) = rest[at + 1..].split_first_chunk::<2>()?;
-        out.extend_from_slice(&rest[..at]);
-        out.push(hex(digits[0])? << 4 | hex(digits[1])?);
-        rest = tail;
-    }
-    out.extend_from_slice(rest);
-    Some(out)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
 }
 
 /// Does a decoded path lead above the root, for us or for an origin that reads it in another way?

@@ -168,7 +168,7 @@ async fn serve_with<R: Runtime>(
 ) -> Reply {
     let (request, keep, size) = (exchange.request, exchange.keep(), file.entry.info.size);
     let validators = Validators {
-        etags: [file.etag.as_deref().map(str::as_bytes), None],
+        etags: [Some(file.etag.as_bytes()), None],
         last_modified: Some(file.modified),
         now: clock::unix_secs(),
     };

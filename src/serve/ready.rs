@@ -36,8 +36,8 @@ pub struct Ready {
     pub key: Key,
     /// The open file.
     pub entry: Entry,
-    /// Its tag. None while a change could leave it what it is: a tag is of one content (RFC 9110 section 8.8.1).
-    pub etag: Option<String>,
+    /// Its tag.
+    pub etag: String,
     /// Its date, seconds since 1970.
     pub modified: u64,
     /// When so many of its first bytes were known to be in memory, on the steady clock.
@@ -80,11 +80,9 @@ impl Ready {
 
     fn with(key: Key, entry: Entry, told: bool, read: impl FnOnce(&Entry, &mut Vec<u8>)) -> Self {
         let millis = unix_millis(entry.info.modified);
-        let is_settled = !entry.info.is_modified_now(SystemTime::now());
-        let etag = is_settled.then(|| etag(entry.info.size, millis));
+        let etag = etag(entry.info.size, millis);
         let modified = millis / 1000;
-        let content_type = mime::by_name(key.file_name().as_bytes());
-        let mut described = described(200, content_type, etag.as_deref(), modified)
+        let mut described = described(200, mime::by_name(key.file_name().as_bytes()), &etag, modified)
             .field("Content-Length", entry.info.size.to_string())
             .field("Accept-Ranges", "bytes");
         if told {
@@ -116,7 +114,7 @@ impl Ready {
 
     /// The same for a body of another media type: one of several parts.
     pub fn describe_as(&self, status: u16, content_type: &str) -> HeadWriter {
-        described(status, content_type, self.etag.as_deref(), self.modified)
+        described(status, content_type, &self.etag, self.modified)
     }
 
     /// Its media type.
@@ -166,14 +164,11 @@ impl Ready {
     }
 }
 
-fn described(status: u16, content_type: &str, etag: Option<&str>, modified: u64) -> HeadWriter {
-    let described = HeadWriter::new(status)
+fn described(status: u16, content_type: &str, etag: &str, modified: u64) -> HeadWriter {
+    HeadWriter::new(status)
         .field("Last-Modified", date::format(modified))
-        .field("Content-Type", content_type);
-    match etag {
-        Some(etag) => described.field("ETag", etag),
-        None => described,
-    }
+        .field("Content-Type", content_type)
+        .field("ETag", etag)
 }
 
 /// Adds the body to `bytes`. One that cannot be read, or is not as long as it should be, is left
@@ -288,8 +283,7 @@ impl ReadyFiles {
         let is_held = is_local && entry.info.size <= room as u64 && !entry.info.is_racy(SystemTime::now());
         let small = if is_held { self.limits.small_body } else { 0 };
         let file = Rc::new(Ready::new(key, entry, small, self.told));
-        // One without a tag has it soon.
-        if self.most > 0 && is_local && file.etag.is_some() {
+        if self.most > 0 && is_local {
             if let Some(place) = table.places.get(path).copied() {
                 table.remove(place);
             }

@@ -84,20 +84,10 @@ impl Info {
     /// meant is that of the inode, which nobody can set.
     pub fn is_racy(&self, now: SystemTime) -> bool {
         let (secs, nanos) = self.changed;
-        let changed = Duration::new(u64::try_from(secs).unwrap_or(0), u32::try_from(nanos).unwrap_or(0));
-        self.is_within_a_tick(changed, now)
-    }
-
-    /// Could a change of the content now leave the date of its last change what it is?
-    pub fn is_modified_now(&self, now: SystemTime) -> bool {
-        self.is_within_a_tick(self.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), now)
-    }
-
-    /// Could what happens `now` be dated like this? A date far ahead is of a clock that was wrong then: the next change
-    /// gets another. What the file system can tell apart shows in the date that nobody can set.
-    fn is_within_a_tick(&self, date: Duration, now: SystemTime) -> bool {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        since.abs_diff(date) < if self.changed.1 == 0 { COARSE_TICK } else { TICK }
+        let changed = Duration::new(u64::try_from(secs).unwrap_or(0), u32::try_from(nanos).unwrap_or(0));
+        // One far ahead is of a clock that was wrong then: the next change gets another.
+        since.abs_diff(changed) < if nanos == 0 { COARSE_TICK } else { TICK }
     }
 }
 
@@ -262,8 +252,5 @@ mod tests {
         let coarse = info((100, 0));
         assert!(coarse.is_racy(at(102, 999_999_999)) && !coarse.is_racy(at(103, 0)));
         assert!(!info((-1, 5)).is_racy(at(100, 0)));
-        // A date of the origin's, in whole seconds, on a file system that keeps fractions.
-        assert!(fine.is_modified_now(at(7, 19_000_000)) && !fine.is_modified_now(at(7, 20_000_000)));
-        assert!(coarse.is_modified_now(at(9, 0)) && !coarse.is_modified_now(at(10, 0)));
     }
 }

@@ -12,7 +12,6 @@ use crate::support::{Client, Gate, Io, Launch, Mounted, Origin, Server, bytes, o
 on_both!(
     every_kind_of_request_is_answered_from_a_file_asked_for_before,
     a_small_file_changed_in_place_is_served_as_it_is_now,
-    a_tag_is_of_one_content_even_if_the_file_is_changed_at_once,
     a_change_that_restores_size_and_date_is_seen_at_once,
     a_change_within_the_same_tick_of_the_clock_is_seen_at_once,
     a_change_on_a_file_system_that_dates_by_ticks_is_seen_at_once,
@@ -64,46 +63,6 @@ fn every_kind_of_request_is_answered_from_a_file_asked_for_before(io: Io) {
         let last = closing.ask("GET", &path, "Connection: close\r\n").response("GET");
         last.expect(200, &body);
         assert_eq!(last.all("Connection"), ["close"]);
-    }
-    assert_eq!(origin.count(), 0);
-}
-
-fn a_tag_is_of_one_content_even_if_the_file_is_changed_at_once(io: Io) {
-    let origin = Origin::silent();
-    let server = Server::start(io, &origin);
-    let mut client = server.client();
-    for length in [100, 300_000] {
-        for round in 0..40 {
-            let name = format!("{}-{length}.tgz", round % 3);
-            let target = format!("/{name}");
-            let body = |letter: u8| vec![letter; length];
-            // Twice within ten milliseconds, on a file system whose dates are no finer.
-            let path = server.path(&name);
-            let date = SystemTime::now();
-            let write = |letter| {
-                fs::write(&path, body(letter)).unwrap();
-                File::options().write(true).open(&path).unwrap().set_modified(date).unwrap();
-            };
-            write(b'a');
-            let first = client.get(&target);
-            if date.elapsed().is_ok_and(|elapsed| elapsed > Duration::from_millis(10)) {
-                continue;
-            }
-            write(b'b');
-            first.expect(200, &body(b'a'));
-            let Some(tag) = first.field("ETag") else { continue };
-            let asked = format!("If-None-Match: {tag}\r\n");
-            client.ask("GET", &target, &asked).response("GET").expect(200, &body(b'b'));
-            let asked = format!("If-Range: {tag}\r\nRange: bytes=2-4\r\n");
-            client.ask("GET", &target, &asked).response("GET").expect(200, &body(b'b'));
-        }
-        // It has one soon, and the one it always had.
-        let name = format!("0-{length}.tgz");
-        wait_until("it has a tag", || client.get(&format!("/{name}")).field("ETag").is_some());
-        let modified = fs::metadata(server.path(&name)).unwrap().modified().unwrap();
-        let millis = modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0;
-        let tag = client.get(&format!("/{name}")).field("ETag").unwrap().to_owned();
-        assert_eq!(tag, format!("\"{length}-{:.0}\"", (millis + 0.5).floor()));
     }
     assert_eq!(origin.count(), 0);
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -86,7 +86,7 @@ pub(crate) fn run_cli(args: &[&str], env: &[(&str, &str)], limits: &[Limit]) -> 
             let output = child.wait_with_output().unwrap();
             panic!("still running with {args:?}: {output:?}");
         }
-        thread::sleep(Duration::from_millis(4));
+        thread::sleep(std::time::Duration::from_millis(4));
     }
     child.wait_with_output().unwrap()
 }
@@ -134,7 +134,7 @@ impl Lines {
                 return line;
             }
             assert!(Instant::now() < deadline, "no line {what:?} in {:#?}", self.all());
-            thread::sleep(Duration::from_millis(4));
+            thread::sleep(std::time::Duration::from_millis(4));
         }
     }
 
@@ -309,7 +309,7 @@ impl Launch {
                 child.wait().unwrap();
                 panic!("the server started where it should have refused");
             }
-            thread::sleep(Duration::from_millis(4));
+            thread::sleep(std::time::Duration::from_millis(4));
         };
         // The pipe's end is read by a thread; the last line may be a moment behind the exit.
         if !status.success() {
@@ -379,13 +379,11 @@ impl Server {
         self.cache.join(name)
     }
 
-    /// Puts a finished file into the cache directory, of a minute ago: one of just now has no tag yet.
+    /// Puts a finished file into the cache directory.
     pub(crate) fn put(&self, name: &str, body: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, body).unwrap();
-        let file = fs::File::options().write(true).open(&path).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
         path
     }
 
@@ -406,7 +404,7 @@ impl Server {
                 return;
             }
             assert!(Instant::now() < deadline, "{found:?}, not {files:?}");
-            thread::sleep(Duration::from_millis(4));
+            thread::sleep(std::time::Duration::from_millis(4));
         }
     }
 
@@ -421,7 +419,7 @@ impl Server {
                 return;
             }
             assert!(Instant::now() < deadline, "left in the cache: {found:?}");
-            thread::sleep(Duration::from_millis(4));
+            thread::sleep(std::time::Duration::from_millis(4));
         }
     }
 
