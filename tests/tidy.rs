@@ -100,7 +100,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fd_budget", &["config", "rt", "sys::process"]),
     ("config", &["http", "key", "pattern", "preset"]),
     // Readers in, values out; their decoders are not pure in name only.
-    ("index", &["key", "preset"]),
     ("key", &["http"]),
     ("outcome", &[]),
     ("stop", &["rt"]),
