@@ -99,7 +99,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Who may open how many descriptors, and in which line the rest waits.
     ("fd_budget", &["config", "rt", "sys::process"]),
     ("config", &["http", "key", "pattern", "preset"]),
-    // Readers in, values out; their decoders are not pure in name only.
     ("key", &["http"]),
     ("outcome", &[]),
     ("stop", &["rt"]),
