@@ -7,6 +7,7 @@ on_both!(
     a_body_of_unknown_length_that_is_too_long_is_not_held_for_a_silent_client,
     what_found_no_room_in_memory_comes_whole_and_is_kept_later,
     long_heads_of_many_files_are_not_all_remembered,
+    many_small_answers_take_no_more_memory_than_there_is,
 );
 
 /// Memory for answers, and the longest of them.
@@ -114,4 +115,18 @@ fn long_heads_of_many_files_are_not_all_remembered(io: Io) {
     }
     // All of them would be 72 MB.
     has_grown_by_less_than(&server, before, 48 << 20);
+}
+
+fn many_small_answers_take_no_more_memory_than_there_is(io: Io) {
+    let origin = Origin::start(|_, reply| {
+        reply.answer("200 OK", "ETag: \"a\"\r\nCache-Control: max-age=1000\r\n", b"small");
+    });
+    let server = launch(io, &origin).start();
+    let mut client = server.client();
+    client.get("/x.idx?warm");
+    let before = server.resident_kib();
+    for n in 0..8000 {
+        client.get(&format!("/x.idx?{n}")).expect(200, b"small");
+    }
+    has_grown_by_less_than(&server, before, MEMORY + SPARE);
 }
