@@ -2,7 +2,7 @@
 //!
 //! Clients' sockets have a fixed part. All that a request can open beside its client's socket is taken
 //! from the rest with a permit, for one of the purposes below; see [`crate::rt::budget`]. What is opened
-//! and closed at once, a directory on the way to a file or a resolver's socket, is in [`OWN`].
+//! and closed at once, a directory on the way to a file or a resolver's socket, is in `OWN`.
 
 use std::fmt;
 use std::io;

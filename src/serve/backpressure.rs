@@ -13,7 +13,7 @@ use crate::rt::mailbox::Waiter;
 use crate::store::inflight::Permit;
 use crate::store::room::{Room, Rooms};
 
-/// Fetches the file, see [`fill::fetch`], once there is room for one more that waits for its name.
+/// Fetches the file, see `fill::fetch`, once there is room for one more that waits for its name.
 pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, permit: Permit) -> Reply {
     let hung_up = async {
         client.hung_up().await;
