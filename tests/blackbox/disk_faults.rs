@@ -435,6 +435,10 @@ fn an_empty_directory_under_an_in_progress_name_goes(io: Io) {
 
 /// A directory below the cache directory whose server is gone, as with NFS.
 fn a_look_up_that_hangs_stops_no_hit_and_passes_its_own_request(io: Io) {
+    if cfg!(feature = "portable") {
+        eprintln!("SKIPPED: without openat2 mounts below the cache directory are not told apart");
+        return;
+    }
     let origin = Origin::fixed(b"from the origin");
     let server = Launch::new(io, &origin).args(["--workers", "1"]).start();
     server.put("hit.tgz", b"hit");
