@@ -13,7 +13,7 @@ pub(crate) mod util;
 pub(crate) use client::{Client, Framing, Response};
 pub(crate) use mounted::{Dead, Mounted};
 pub(crate) use origin::{Gate, LAST_MODIFIED, LAST_MODIFIED_SECS, Origin, Reply};
-pub(crate) use server::{Io, Launch, Server, run_cli};
+pub(crate) use server::{Io, Launch, Server, has_substitutes, run_cli};
 pub(crate) use util::{assert_bytes, bytes, tree, wait_until, within};
 
 /// Turns each named `fn(Io)` into two tests, `name::uring` and `name::poll`.

@@ -35,6 +35,12 @@ impl Io {
     }
 }
 
+/// Is the program under test the build without openat2, sendfile, splice and SO_REUSEPORT? The tests
+/// may be another build than the program.
+pub(crate) fn has_substitutes() -> bool {
+    cfg!(feature = "portable") || std::env::var_os("FS_CACHE_TEST_SUBSTITUTES").is_some()
+}
+
 /// Whether the io_uring half of the suite can run here. Where the kernel or a container's filter
 /// refuses rings it is left out, in words, unless FS_CACHE_TEST_REQUIRE_URING is set.
 pub(crate) fn uring_works() -> bool {
