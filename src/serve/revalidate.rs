@@ -187,16 +187,20 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         let reply = match shared.store.inflight.enter(&key) {
             Turn::Full => break,
             Turn::Follow(fill) => join(exchange, client, fill).await,
-            Turn::Lead(permit) if shared.store.inflight.endings() == endings => {
+            Turn::Lead(permit) => {
+                // A fill has ended since, maybe of this path; while the turn is ours, none of it does.
+                let entry = match shared.store.inflight.endings() == endings {
+                    true => Found::File(entry),
+                    false => look_up(exchange, &key).await,
+                };
+                let Found::File(entry) = entry else {
+                    permit.withdraw();
+                    break;
+                };
                 match lead(exchange, client, permit, entry).await {
                     None => break,
                     reply => reply,
                 }
-            }
-            // What was found may be old by now.
-            Turn::Lead(permit) => {
-                permit.withdraw();
-                None
             }
         };
         if let Some(reply) = reply {

@@ -201,8 +201,15 @@ pub async fn serve<R: Runtime>(
             Turn::Lead(permit) if inflight.endings() == endings => {
                 return lead(&wanted, client, permit, kept).await;
             }
-            // What was found may be old by now.
-            Turn::Lead(permit) => permit.withdraw(),
+            // A fill has ended since, maybe of this path; while the turn is ours, none of it does.
+            Turn::Lead(permit) => match find::find(exchange, key).await {
+                Ok(Some(kept)) if usable_at_once(&wanted, &kept).is_some() => permit.withdraw(),
+                Ok(kept) => return lead(&wanted, client, permit, kept).await,
+                Err(why) => {
+                    permit.withdraw();
+                    return super::unusable(exchange, client, why).await;
+                }
+            },
             Turn::Full => return pass::run(exchange, client, Why::FillsFull).await,
             Turn::Follow(fill) => {
                 if let Some(reply) = join(&wanted, client, &fill, kept).await {
@@ -218,6 +225,18 @@ fn policy<R: Runtime>(context: &Context<R>) -> Option<Policy> {
     context.shared.config.revalidate.as_ref().map(|class| class.policy)
 }
 
+/// As what it may be used without a word of the origin, if it may.
+fn usable_at_once<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept) -> Option<outcome::Kept> {
+    let verdict = reuse::decide(&kept.head, &wanted.directives, clock::unix_secs(), &wanted.policy);
+    match verdict {
+        _ if kept.is_checked_since(wanted.arrived) => Some(outcome::Kept::Revalidated),
+        Reuse::Fresh => Some(outcome::Kept::Hit),
+        Reuse::Stale => Some(outcome::Kept::Stale(Stale::Accepted)),
+        Reuse::WhileChecked => Some(outcome::Kept::Stale(Stale::WhileRevalidate)),
+        Reuse::Check => None,
+    }
+}
+
 /// Answers from what is kept, if that takes no word of the origin; or gives it back.
 async fn use_at_once<R: Runtime>(
     wanted: &Wanted<'_, '_, R>,
@@ -225,14 +244,7 @@ async fn use_at_once<R: Runtime>(
     kept: Option<Kept>,
 ) -> Result<Reply, Option<Kept>> {
     let Some(kept) = kept else { return Err(None) };
-    let verdict = reuse::decide(&kept.head, &wanted.directives, clock::unix_secs(), &wanted.policy);
-    let how = match verdict {
-        _ if kept.is_checked_since(wanted.arrived) => outcome::Kept::Revalidated,
-        Reuse::Fresh => outcome::Kept::Hit,
-        Reuse::Stale => outcome::Kept::Stale(Stale::Accepted),
-        Reuse::WhileChecked => outcome::Kept::Stale(Stale::WhileRevalidate),
-        Reuse::Check => return Err(Some(kept)),
-    };
+    let Some(how) = usable_at_once(wanted, &kept) else { return Err(Some(kept)) };
     if how == outcome::Kept::Stale(Stale::WhileRevalidate) {
         check_behind(wanted);
     }
