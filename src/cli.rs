@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::config::Limits;
     use crate::config::{IoChoice, Pinning, Workers};
-    use crate::pattern::Pattern;
+    use crate::pattern;
     use std::path::PathBuf;
 
     fn run(args: &[&str], vars: &[(&str, &str)]) -> Result<Request, UsageError> {
@@ -159,7 +159,7 @@ mod tests {
         );
         assert_eq!(config.cache_dir, std::env::current_dir().unwrap());
         assert_eq!((config.debug, config.host.as_str(), config.port), (false, "0.0.0.0", 8080));
-        assert_eq!(config.pattern.display(), format!("/{}/", Pattern::DEFAULT));
+        assert_eq!(config.pattern.display(), format!("/{}/", pattern::DEFAULT));
         assert_eq!(config.origin.url, "http://h");
         assert_eq!((config.workers, config.pin, config.io), (Workers::Auto, Pinning::Off, IoChoice::Auto));
         assert_eq!(config.limits.head_bytes, Limits::default().head_bytes);
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn an_empty_regex_is_the_default_and_an_empty_url_is_none() {
         let vars = [("FS_CACHE_REGEX", "b"), ("FS_CACHE_URL", "http://env")];
-        assert_eq!(config(&["-r", ""], &vars).pattern.display(), format!("/{}/", Pattern::DEFAULT));
+        assert_eq!(config(&["-r", ""], &vars).pattern.display(), format!("/{}/", pattern::DEFAULT));
         assert_eq!(error(&["-U", ""], &vars), "url must be specified with `-U <url>` or as FS_CACHE_URL");
         assert_eq!(error(&["help"], &[]), "url must be specified with `-U <url>` or as FS_CACHE_URL");
     }
@@ -237,8 +237,8 @@ mod tests {
         let set = |args: &[&str], vars: &[(&str, &str)]| {
             config(&[&["-Uhttp://h"], args].concat(), vars).pattern.source().to_owned()
         };
-        assert_eq!(set(&[], &[]), Pattern::DEFAULT);
-        assert_eq!(set(&["--preset", ""], &[]), Pattern::DEFAULT);
+        assert_eq!(set(&[], &[]), pattern::DEFAULT);
+        assert_eq!(set(&["--preset", ""], &[]), pattern::DEFAULT);
         assert_eq!(set(&["--preset", "apt"], &[]), apt);
         assert_eq!(set(&["--preset", "apt,npm"], &[]), format!("(?:{apt})|(?:{npm})"));
         assert_eq!(
@@ -274,7 +274,7 @@ mod tests {
         assert!(help.contains("\n  -d, --debug               [env FS_CACHE_DEBUG] "));
         assert!(help.contains("\n      --workers <n>         [env FS_CACHE_WORKERS] "));
         assert!(help.contains("defaults to ::1\n") && help.contains("defaults to 81\n"));
-        assert!(help.contains(&format!("defaults to /{}/\n", Pattern::DEFAULT)));
+        assert!(help.contains(&format!("defaults to /{}/\n", pattern::DEFAULT)));
         assert_eq!(lines.len(), 3 + OPTIONS.len());
         assert_eq!(error(&["-z"], &[]), format!("illegal option -- z\n{}", usage(&|_| None)));
     }

@@ -11,7 +11,7 @@ use fs_caching_server::http::response::{self, HeadWriter};
 use fs_caching_server::http::{date, mime, range};
 use fs_caching_server::key;
 use fs_caching_server::observe::access_log::{self, Entry, Stamp};
-use fs_caching_server::pattern::Pattern;
+use fs_caching_server::pattern::{self, Pattern};
 use fs_caching_server::preset::Rules;
 use fs_caching_server::route;
 use fs_caching_server::route::Classes;
@@ -118,7 +118,7 @@ fn paths() -> Vec<Case> {
 fn routes() -> Vec<Case> {
     let backtracking = Pattern::new(BACKTRACKING).expect("a good pattern");
     assert_eq!(backtracking.engine(), "backtracking");
-    let default = Pattern::new(Pattern::DEFAULT).expect("a good pattern");
+    let default = Pattern::new(pattern::DEFAULT).expect("a good pattern");
     let routed = |name, text, pattern: &Pattern| {
         let classes = Classes { immutable: pattern.clone(), revalidate: None, rules: Rules::default() };
         let head = parse(text);

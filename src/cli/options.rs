@@ -2,7 +2,7 @@
 
 use super::settings::set;
 use super::{Env, PROGRAM};
-use crate::pattern::Pattern;
+use crate::pattern;
 
 /// One option, for the normaliser and for the usage.
 pub(super) struct Opt {
@@ -314,7 +314,7 @@ pub(super) fn usage_text(env: Env<'_>, port: i64) -> String {
     for option in &OPTIONS {
         let short = option.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
         let names = format!("{short}--{} {}", option.long, option.value.unwrap_or(""));
-        let help = option.help.replace("{regex}", &format!("/{}/", Pattern::DEFAULT));
+        let help = option.help.replace("{regex}", &format!("/{}/", pattern::DEFAULT));
         let help = help.replace("{port}", &port.to_string()).replace("{host}", &host);
         text.push_str(&format!("\n  {names:<25} {help}"));
     }

@@ -12,7 +12,7 @@ use argh::FromArgs;
 use super::options::{DEFAULT_HOST, DEFAULT_PORT};
 use super::{Env, UsageError};
 use crate::config::{Account, Config, FileLimits, IoChoice, Limits, Pinning, Workers, check_host, mask};
-use crate::pattern::Pattern;
+use crate::pattern::{self, Pattern};
 use crate::preset::{self, Preset, Rules};
 use crate::sys::process;
 
@@ -268,7 +268,7 @@ impl Flags {
         let immutable = presets.iter().map(|preset| preset.immutable.join("|")).collect::<Vec<_>>();
         let pattern = match pick(self.regex, "--regex", "FS_CACHE_REGEX").filter(Setting::is_set) {
             Some(regex) => regex.read("regex", |source| joined(source, &immutable))?,
-            None if presets.is_empty() => joined(Pattern::DEFAULT, &[]).map_err(UsageError)?,
+            None if presets.is_empty() => joined(pattern::DEFAULT, &[]).map_err(UsageError)?,
             None => joined("", &immutable).map_err(UsageError)?,
         };
         let workers = pick(self.workers, "--workers", "FS_CACHE_WORKERS");

@@ -99,11 +99,11 @@ impl UnitSet {
 const STAND_IN: u32 = 0x10_0000;
 
 /// The text as the engines read it: each character beyond U+FFFF as two stand-ins.
-pub(super) fn text(path: &str) -> Cow<'_, str> {
-    if path.bytes().all(|byte| byte < 0xF0) {
-        return Cow::Borrowed(path);
+pub(super) fn text(given: &str) -> Cow<'_, str> {
+    if given.bytes().all(|byte| byte < 0xF0) {
+        return Cow::Borrowed(given);
     }
     let unit_char =
         |unit: u16| char::from_u32(u32::from(unit)).or(char::from_u32(u32::from(unit) + STAND_IN));
-    Cow::Owned(path.encode_utf16().filter_map(unit_char).collect())
+    Cow::Owned(given.encode_utf16().filter_map(unit_char).collect())
 }

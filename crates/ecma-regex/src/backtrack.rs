@@ -1,12 +1,13 @@
 //! The engine for what is not regular, and for what `regex` finds too large: a program of a pattern's steps, of which
 //! one way after another is gone, as ECMA-262 section 22.2.2 has it.
 //!
-//! The library that was tried for it has no bound on its time: a path of 40 bytes can keep it busy for minutes. Here a place that was of no use once is not gone through again, which makes the time linear in the
-//! path for nearly all patterns; what still takes more than [`MOST_STEPS`] is given up.
+//! A place that was of no use once is not gone through again, which makes the time linear in the text for nearly all
+//! patterns without back-references; what still takes more than [`MOST_STEPS`] is given up. Each step takes constant
+//! time, or counts as many as it takes: that, not how often it goes back, is what bounds a match.
 
 use super::program::{Plain, Program, Step};
 
-/// Steps taken for one path: some milliseconds.
+/// Steps taken for one text: some milliseconds.
 const MOST_STEPS: u64 = 1_000_000;
 /// Bits for places that were gone through: 8 MiB.
 const MOST_PLACES: usize = 1 << 26;
