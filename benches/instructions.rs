@@ -1,4 +1,4 @@
-//! Does one operation a number of times, for `scripts/count-instructions`.
+//! Does one operation a number of times, for `scripts/measure/instructions.sh`.
 //!
 //! Without arguments it lists the operations, one a line; with `OPERATION TIMES` it does one of them.
 #![allow(

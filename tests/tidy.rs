@@ -33,7 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    // Bodies move by direct non-blocking calls on the loop (DESIGN.md 1): `rt` only says when to
+    // Bodies move by direct non-blocking calls on the loop: `rt` only says when to
     // try again, so the call itself is `sys`'s. Sockets by number, processes and signals are not.
     (
         "serve",

@@ -1,4 +1,4 @@
-"""The benchmark behind scripts/bench: one file for each concern.
+"""The benchmark behind scripts/measure/bench.py: one file for each concern.
 
 cli      options, and the order of things
 measure  processes, CPU time, memory, the load tool

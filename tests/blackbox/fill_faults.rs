@@ -1,4 +1,4 @@
-//! CONTRACT section 5 on misses: what must never be committed, what a client must see when the
+//! Faults on misses: what must never be committed, what a client must see when the
 //! origin or the disk fails, and what two processes do to one directory.
 
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! Files that are in the cache: CONTRACT section 4, and the range rows of section 5.
+//! Files that are in the cache: their heads, and ranges of them.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};

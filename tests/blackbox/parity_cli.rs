@@ -1,4 +1,4 @@
-//! CONTRACT section 1: flags, variables, usage, messages and exit codes, as scripts and unit
+//! Flags, variables, usage, messages and exit codes, as scripts and unit
 //! files of the original rely on them.
 
 use std::process::Output;

@@ -1,4 +1,4 @@
-//! CONTRACT section 2: start-up lines, debug lines and the access log, byte for byte where log
+//! Start-up lines, debug lines and the access log, byte for byte where log
 //! parsers read them, and the ways in which a request might forge one.
 
 use std::fs::{self, File, OpenOptions};

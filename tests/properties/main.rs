@@ -1,6 +1,6 @@
 //! The promises of the parsers, for bytes made from seeds and for those that guided searches have kept.
 //!
-//! The targets in `fuzz/` run the same checks for as long as one likes: `scripts/fuzz`.
+//! The targets in `fuzz/` run the same checks for as long as one likes: `scripts/try/fuzz.sh`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! The tools of `scripts/bench`: a load generator, a checker, an origin, idle connections, a
+//! The tools of `scripts/measure/bench.py`: a load generator, a checker, an origin, idle connections, a
 //! starter, and a maker of files. Linux only. Each prints one JSON object when it is done.
 //!
 //! Every subcommand takes options of the form `--name value`; see the module of its name.

@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# Everything a change must pass: format, lints, syntax of the scripts, tests, the black-box suite in
+# each configuration, documentation, the fuzz targets, the build without default features, the check for
+# illumos, the service files, licences and sources of the dependencies, advisories.
+#
+#   scripts/check/all.sh              all of it
+#   scripts/check/all.sh --quick      format, lints, syntax of the scripts, and tests
+#   scripts/check/all.sh --no-tests   all but the tests (for a run that has just made them)
+#
+# A tool that is not installed is named and left out; it does not make the check fail. The check for
+# illumos finds its tools itself, and fails where it cannot.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+
+quick=false tests=true
+for arg in "$@"; do
+    case $arg in
+    --quick) quick=true ;;
+    --no-tests) tests=false ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "scripts/check/all.sh: unknown option $arg (see --help)" >&2; exit 2 ;;
+    esac
+done
+
+failed=() skipped=()
+
+# step NAME COMMAND...: runs it, and notes its name if it fails.
+step() {
+    local name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || { failed+=("$name"); printf '== %s: FAILED\n' "$name"; }
+}
+
+# skip NAME WHY
+skip() {
+    printf '\n== %s\n== %s: skipped, %s\n' "$1" "$1" "$2"
+    skipped+=("$1 ($2)")
+}
+
+# The licences that deny.toml allows, one a line.
+allowed_licences() {
+    sed -n '/^\[licenses\]/,/^\[sources\]/{/^allow = \[/,/^\]/s/^ *"\([^"]*\)",.*/\1/p;}' deny.toml
+}
+
+# Every package of the lock file that can be built on any target, with its licence expression,
+# is evaluated against that list. Needs nothing but cargo and awk.
+licences() {
+    local packages allowed
+    allowed=$(allowed_licences)
+    [ -n "$allowed" ] || { echo "deny.toml: no list of allowed licences found"; return 1; }
+    packages=$(cargo tree --locked --target all --all-features --edges normal,build,dev --prefix none \
+        --no-dedupe --format '{p}|{l}' | LC_ALL=C sort -u) || return 1
+    ALLOWED=$allowed awk -F '|' '
+        BEGIN {
+            n = split(ENVIRON["ALLOWED"], list, "\n")
+            for (i = 1; i <= n; i++) ok[list[i]] = 1
+        }
+        # The value, "1" or "0", of an SPDX expression: identifiers become 1 or 0, then
+        # brackets, AND and OR are worked out in that order.
+        function value(text,    words, count, i, id, out, before, pair) {
+            gsub(/\//, " OR ", text)
+            gsub(/[()]/, " & ", text)
+            count = split(text, words, /[ ]+/)
+            out = ""
+            for (i = 1; i <= count; i++) {
+                id = words[i]
+                if (id == "") continue
+                if (id == "(" || id == ")" || id == "AND" || id == "OR") { out = out " " id; continue }
+                if (words[i + 1] == "WITH") { id = id " WITH " words[i + 2]; i += 2 }
+                out = out " " ((id in ok) ? 1 : 0)
+            }
+            sub(/^ /, "", out)
+            do {
+                before = out
+                if (sub(/\( 1 \)/, "1", out) || sub(/\( 0 \)/, "0", out)) continue
+                if (sub(/1 AND 1/, "1", out) || sub(/[01] AND [01]/, "0", out)) continue
+                # OR binds last: not while an AND still waits for the bracket behind it.
+                if (match(out, /[01] OR [01]( \)| OR|$)/)) {
+                    pair = substr(out, RSTART, 6)
+                    out = substr(out, 1, RSTART - 1) (pair ~ /1/ ? 1 : 0) substr(out, RSTART + 6)
+                }
+            } while (out != before)
+            return out
+        }
+        {
+            sub(/ \(\*\)$/, "", $1)
+            # An empty line stands between the trees of two packages.
+            if ($0 == "" || $1 in seen) next
+            seen[$1] = 1; total++
+            if ($2 == "") { print "no licence named: " $1; bad++; next }
+            if (value($2) != "1") { print "not allowed: " $1 ": " $2; bad++ }
+        }
+        END {
+            printf "%d packages, %d with a licence that deny.toml does not allow\n", total, bad
+            exit (bad > 0 || total == 0)
+        }' <<<"$packages"
+}
+
+# Every package comes from one registry: no git checkout, no second registry.
+sources() {
+    local found
+    found=$(sed -n 's/^source = "\(.*\)"$/\1/p' Cargo.lock | LC_ALL=C sort -u)
+    if [ "$(grep -c . <<<"$found")" -ne 1 ] || ! grep -q '^registry+' <<<"$found"; then
+        printf 'Cargo.lock names a source other than the default registry:\n%s\n' "$found"
+        return 1
+    fi
+    echo "all packages come from one registry"
+}
+
+shell_syntax() {
+    local file bad=0
+    for file in .ci/run scripts/*/*.sh; do bash -n "$file" || bad=1; done
+    return $bad
+}
+
+shell_lints() { shellcheck --severity=warning .ci/run scripts/*/*.sh; }
+
+python_lints() { ruff check --no-cache --quiet .; }
+
+# Compiled in memory: no file is left behind.
+python_syntax() {
+    python3 -c 'import sys
+for name in sys.argv[1:]:
+    compile(open(name, encoding="utf-8").read(), name, "exec")' scripts/*/*.py scripts/try/trial/*.py benches/*/*.py
+}
+
+# A crate of its own, so that the program's lock file does not see it.
+bench_tools() {
+    local manifest=(--manifest-path benches/load/Cargo.toml)
+    cargo fmt --check "${manifest[@]}" &&
+        cargo clippy --locked --quiet "${manifest[@]}" --target-dir target/bench --all-targets -- -D warnings &&
+        cargo test --locked --quiet "${manifest[@]}" --target-dir target/bench
+}
+
+# Only that they build: a search is as long as one likes. libFuzzer's own part needs a C++ compiler.
+fuzz_targets() {
+    local manifest=(--manifest-path fuzz/Cargo.toml)
+    cargo fmt --check "${manifest[@]}" && cargo check --locked --quiet "${manifest[@]}" --target-dir target/fuzz
+}
+
+documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet; }
+
+service_files() {
+    scripts/check/services.py "$@"
+    local status=$?
+    # 3: nothing wrong, but systemd's own tool cannot be had.
+    [ $status -eq 3 ] && { skipped+=("systemd's units (systemd-analyze is missing)"); return 0; }
+    return $status
+}
+
+advisories() {
+    if cargo deny --version >/dev/null 2>&1; then
+        if ! timeout 120 cargo deny fetch db >/dev/null 2>&1; then
+            skip advisories "their database cannot be reached"
+        else
+            step advisories cargo deny --locked check advisories licenses sources bans
+        fi
+    elif cargo audit --version >/dev/null 2>&1; then
+        local out status
+        out=$(timeout 120 cargo audit --ignore RUSTSEC-2025-0057 2>&1)
+        status=$?
+        # Exit 1 is an advisory; anything else (or no table of crates) is a database not had.
+        if [ $status -eq 0 ] || grep -q '^ID: *RUSTSEC' <<<"$out"; then
+            step advisories bash -c 'printf "%s\n" "$1"; exit "$2"' - "$out" $status
+        else
+            skip advisories "their database cannot be reached"
+        fi
+    else
+        skip advisories "neither cargo-deny nor cargo-audit is installed"
+    fi
+}
+
+if cargo fmt --version >/dev/null 2>&1; then
+    step format cargo fmt --all --check
+else
+    skip format "cargo fmt is not installed"
+fi
+if cargo clippy --version >/dev/null 2>&1; then
+    step lints cargo clippy --locked --quiet --all-targets -- -D warnings
+    $quick || step "lints with the substitutes of other systems" \
+        cargo clippy --locked --quiet --all-targets --features portable -- -D warnings
+else
+    skip lints "cargo clippy is not installed"
+fi
+step "syntax of shell scripts" shell_syntax
+if command -v python3 >/dev/null; then
+    step "syntax of Python scripts" python_syntax
+else
+    skip "syntax of Python scripts" "python3 is not installed"
+fi
+if command -v shellcheck >/dev/null; then
+    step "lints of shell scripts" shell_lints
+else
+    skip "lints of shell scripts" "shellcheck is not installed"
+fi
+if command -v ruff >/dev/null; then
+    step "lints of Python scripts" python_lints
+else
+    skip "lints of Python scripts" "ruff is not installed"
+fi
+$tests && step tests cargo test --locked
+if ! $quick; then
+    $tests && step "black-box suite in each configuration" scripts/check/matrix.sh
+    step documentation documentation
+    step "the benchmark's tools" bench_tools
+    if command -v c++ >/dev/null; then
+        step "the fuzz targets" fuzz_targets
+    else
+        skip "the fuzz targets" "there is no C++ compiler"
+    fi
+    step "build without default features" cargo build --locked --quiet --no-default-features
+    step illumos scripts/check/illumos.sh
+    if command -v python3 >/dev/null; then
+        step "service files" service_files
+    else
+        skip "service files" "python3 is not installed"
+    fi
+    step licences licences
+    step sources sources
+    advisories
+fi
+
+echo
+for name in "${skipped[@]+"${skipped[@]}"}"; do echo "skipped: $name"; done
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'FAILED: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "check: ok"
