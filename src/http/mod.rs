@@ -5,7 +5,7 @@
 //! that strictly; responses are given the one indulgence RFC 9112 section 6.3 allows, equal repeated lengths.
 //!
 //! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header
-//! section. [`conditional`], [`range`], [`multipart`], [`date`] and [`mime`] answer what a hit needs to know,
+//! section. [`conditional`], [`range`], [`multipart`], [`date`], [`etag`] and [`mime`] answer what a hit needs to know,
 //! [`identity`] and [`retry_after`] what a broken fill does; [`url`] resolves what a Location says; [`percent`] decodes.
 
 pub mod body;
@@ -13,6 +13,7 @@ pub mod caching;
 pub mod chunked;
 pub mod conditional;
 pub mod date;
+pub mod etag;
 pub mod fields;
 mod head;
 pub mod identity;

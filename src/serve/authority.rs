@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use super::client::Client;
-use super::{Exchange, Reply};
+use super::exchange::Exchange;
+use super::reply::Reply;
 use crate::error::{Error, Kind, Side};
 use crate::http::request::Method;
 use crate::rt::Runtime;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::client::Client;
-use super::{Context, Exchange, Reply, fill, pass};
+use super::exchange::{Context, Exchange};
+use super::reply::Reply;
+use super::{fill, pass};
 use crate::error::{Error, Kind, Side};
 use crate::outcome::Why;
 use crate::rt::Runtime;

@@ -1,8 +1,9 @@
 //! The beginning of a file in progress.
 
-use super::resume::Start;
+use super::exchange::Context;
+use super::lookup::exhausted;
+use super::progress::Start;
 use super::storable::storable;
-use super::{Context, exhausted};
 use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::outcome::Why;

@@ -4,9 +4,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::head;
 use super::rate::Rate;
+use super::reply::Reply;
 use super::warm::{FRESH, Heat, Windows};
-use super::{Reply, head};
 use crate::error::{Error, Kind, Side};
 use crate::rt::{Runtime, Socket, share};
 use crate::sys::{socket, transfer, would_block};

@@ -3,20 +3,10 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
-use super::rebuilt;
-use super::{Exchange, lookup};
-use crate::http::request::Method;
-use crate::route::{self, Route};
 use crate::rt::mailbox::{Waiter, Waiters};
-use crate::rt::{Runtime, timeout};
-use crate::store::Found;
-
-/// So long does a request wait for comparisons; then it is answered with what there is.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Those that are waited for.
 #[derive(Debug, Default)]
@@ -40,6 +30,39 @@ pub struct Mark {
     base: String,
 }
 
+/// One that will begin, once clients may have the whole of an index that is on its way.
+#[derive(Debug)]
+pub struct Pending {
+    all: Arc<Comparisons>,
+    base: String,
+    mark: OnceLock<Mark>,
+}
+
+impl Pending {
+    /// For files in this directory or below it.
+    pub fn new(all: &Arc<Comparisons>, base: String) -> Self {
+        Self { all: Arc::clone(all), base, mark: OnceLock::new() }
+    }
+
+    /// What names in the index are relative to.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Its last byte may reach a client from now on: files beneath its base wait for the comparison, until this is
+    /// dropped.
+    pub fn mark(&self) {
+        self.mark.get_or_init(|| Comparisons::mark(&self.all, &self.base));
+    }
+
+    /// With so many bytes stored, is it whole? Then its last byte is about to reach clients.
+    pub fn note(&self, stored: u64, end: Option<u64>) {
+        if end == Some(stored) {
+            self.mark();
+        }
+    }
+}
+
 impl Comparisons {
     /// Another one has begun: for files in this directory or below it ("" is the top).
     pub fn mark(all: &Arc<Self>, base: &str) -> Mark {
@@ -54,8 +77,13 @@ impl Comparisons {
         self.count.load(Ordering::Relaxed) > 0
     }
 
+    /// Do any concern the file of this path?
+    pub fn concern(&self, path: &str) -> bool {
+        self.state().concern(path)
+    }
+
     /// Waits until none is left that concerns the file of this path.
-    async fn ended(&self, path: &str, waiter: &Waiter) {
+    pub async fn ended(&self, path: &str, waiter: &Waiter) {
         poll_fn(|context| {
             let mut state = self.state();
             if !state.concern(path) {
@@ -91,26 +119,6 @@ impl Drop for Mark {
         self.all.count.store(state.bases.len(), Ordering::Release);
         state.waiters.wake_all();
     }
-}
-
-/// Waits, if this request is for a file that the cache has and a comparison may drop. What is not there need not wait.
-pub async fn wait<R: Runtime>(exchange: &Exchange<'_, R>) {
-    let shared = &exchange.context.shared;
-    if !matches!(exchange.request.method, Method::Get | Method::Head) {
-        return;
-    }
-    let Route::Cache(key) = route::decide(exchange.request, &exchange.context.classes) else { return };
-    // An index by the name of its checksum is no package.
-    if !shared.comparisons.state().concern(key.as_str()) || rebuilt::is_index(shared, &key) {
-        return;
-    }
-    if !matches!(lookup::find::<R>(shared, key.as_str()).await, Found::File(_)) {
-        return;
-    }
-    let Ok(waiter) = Waiter::new() else { return };
-    exchange.log.debug(format_args!("{} waits for a new index to be compared", shared.store.display(&key)));
-    // In time or not, the request goes on.
-    timeout::<R, _>(PATIENCE, shared.comparisons.ended(key.as_str(), &waiter)).await.unwrap_or_default();
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::client::Out;
+use super::exchange::Exchange;
 use super::redirect::{self, Follow};
-use super::{Exchange, head, pass};
+use super::{head, relay};
 use crate::error::Error;
 use crate::http::fields::Fields;
 use crate::http::identity;
@@ -74,7 +75,7 @@ pub async fn fetch<R: Runtime>(
 impl<R: Runtime> Direct<R> {
     /// Sends the part, and tells what it cost the origin.
     pub async fn send(mut self, exchange: &Exchange<'_, R>, out: &Out<'_, R>) -> Result<(), Error> {
-        let sent = pass::send_body(exchange, out, &mut self.body, false).await;
+        let sent = relay::send_body(exchange, out, &mut self.body, false).await;
         let count = self.span.count() - self.body.left();
         let (first, last) = (self.span.first, self.span.end - 1);
         exchange.log.debug(format_args!(

@@ -2,34 +2,34 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::client::Client;
-use super::follow::Role;
+use super::exchange::{Context, Exchange};
+use super::follow::{self, Role};
 use super::head::OriginRequest;
+use super::progress::{Progress, Start, Stop};
 use super::rebuilt::Index;
-use super::resume::{self, NoRest, Opened, Rest, Start};
+use super::reply::Reply;
+use super::resume::{self, NoRest, Opened, Rest};
 use super::storable::storable;
 use super::unstored::unstored;
-use super::{Context, Exchange, Reply, Shared, begin, follow, form, head, pass, redirect, splice, whole};
-use crate::config::Abandon;
-use crate::error::{Error, Kind, Side};
+use super::{begin, form, head, pass, redirect, splice};
+use crate::error::Kind;
 use crate::http::date;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
-use crate::rt::{Runtime, blocking, share, spawn_guarded};
-use crate::store::fill::{Answer, Fill};
+use crate::rt::{Runtime, blocking, spawn_guarded};
+use crate::store::commit::Whole;
+use crate::store::fill::Answer;
 use crate::store::inflight::Permit;
-use crate::store::pace::Pace;
 use crate::store::partial::{Partial, append};
 use crate::store::room::Room;
 use crate::sys::file;
 use crate::upstream::body::OriginBody;
 
-/// What a body has stored when it counts as long.
-const LONG: u64 = 32 * 1024 * 1024;
 /// A body up to this size that has come with its head is sent to its client from memory.
 pub(super) const AT_HAND: usize = 256 * 1024;
 
@@ -120,7 +120,7 @@ pub(super) async fn take<R: Runtime>(
     };
     let index = Index::named(&context.shared, permit.key(), exchange.log);
     if start.stored > 0 {
-        index.iter().for_each(|index| index.note(start.stored, start.end));
+        index.iter().for_each(|index| index.pending.note(start.stored, start.end));
         fill.advance(start.stored);
     }
     fill.announce(describe(answer, start.end, partial.file()));
@@ -156,7 +156,7 @@ pub(super) struct Fetch<R: Runtime> {
 pub(super) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     fetch.room = fetch.room.filter(|_| at_hand.is_some());
     if let (Some(index), Some(_)) = (&fetch.index, at_hand) {
-        index.mark();
+        index.pending.mark();
     }
     let busy = fetch.context.shared.stop.busy();
     let pace = &fetch.context.shared.store.pace;
@@ -171,7 +171,7 @@ pub(super) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     match pace.measured(|| append(fetch.partial.file(), bytes, 0)) {
         Ok(()) => {
             fetch.permit.fill().advance(bytes.len() as u64);
-            whole::commit(fetch, bytes.len() as u64);
+            commit(fetch, bytes.len() as u64);
         }
         Err(error) => {
             let bytes = bytes.to_vec();
@@ -218,148 +218,17 @@ fn describe(answer: ResponseHead, length: Option<u64>, file: &Arc<file::Locked>)
     Answer { head: ResponseHead { fields, ..answer }, length, modified, file: Arc::clone(file), kept: None }
 }
 
-/// Why a body did not get into its file.
-#[derive(Debug)]
-pub enum Stop {
-    /// The origin failed, or we did.
-    Origin(Error),
-    /// The disk refused; these bytes came and are not in the file.
-    Disk(Vec<u8>, io::Error),
-    /// Nobody wants them any more.
-    Deserted,
-}
-
-/// How far the file is.
-#[derive(Debug)]
-pub struct Progress<'a> {
-    fill: &'a Fill,
-    partial: &'a Partial,
-    pace: &'a Arc<Pace>,
-    abandon: Abandon,
-    start: Start,
-    stored: u64,
-    turn_end: u64,
-    index: Option<&'a Index>,
-}
-
-impl<'a> Progress<'a> {
-    /// What is in the file from `start` may be had already.
-    fn new(
-        shared: &'a Shared,
-        fill: &'a Fill,
-        partial: &'a Partial,
-        start: Start,
-        index: Option<&'a Index>,
-    ) -> Self {
-        fill.advance(start.stored);
-        Self {
-            fill,
-            partial,
-            pace: &shared.store.pace,
-            abandon: shared.config.fills.abandon,
-            start,
-            stored: start.stored,
-            turn_end: start.stored + share::slice(),
-            index,
-        }
-    }
-
-    /// So many more are in it: followers may have them.
-    pub fn advance(&mut self, count: usize) {
-        self.stored += count as u64;
-        self.index.iter().for_each(|index| index.note(self.stored, self.start.end));
-        self.fill.advance(self.stored);
-    }
-
-    /// An end before the one that was told: the origin errs, or the parts are not of one file.
-    fn check_end(&self) -> Result<(), Stop> {
-        let is_early = self.start.skip > 0 || self.start.end.is_some_and(|end| self.stored < end);
-        if is_early { Err(wrong_length()) } else { Ok(()) }
-    }
-
-    /// Is it to be given up, since nobody follows it?
-    fn is_deserted(&self) -> bool {
-        let is_whole = self.start.end == Some(self.stored);
-        !is_whole && self.abandon.applies(self.stored, self.start.end) && self.fill.abandon()
-    }
-
-    /// Is the next write for the pool? Not while the disk keeps up, since the pool costs more; but a
-    /// long body will sooner or later find the disk behind, and then small requests would wait too.
-    pub fn is_off_loop(&self) -> bool {
-        self.pace.is_slow() || (self.stored >= LONG && share::is_shared())
-    }
-
-    /// Runs `write` with the file and the offset behind what is there, on this thread or on the
-    /// pool, so that a worker never waits for the disk for long.
-    pub async fn write<T: Send + 'static>(
-        &self,
-        write: impl FnOnce(&file::Locked, u64) -> T + Send + 'static,
-    ) -> Result<T, Stop> {
-        if !self.is_off_loop() {
-            return Ok(self.pace.measured(|| write(self.partial.file(), self.stored)));
-        }
-        let (file, at, pace) = (Arc::clone(self.partial.file()), self.stored, Arc::clone(self.pace));
-        let written = blocking::run(&blocking::DISK, move || pace.measured(|| write(&file, at))).await;
-        written.map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))
-    }
-
-    /// Writes a piece behind what is there, less what is there already. It keeps its memory only.
-    pub async fn store(&mut self, piece: &mut Vec<u8>) -> Result<(), Stop> {
-        if self.start.skip > 0 {
-            let skip = usize::try_from(self.start.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
-            self.start.skip -= skip as u64;
-            piece.drain(..skip);
-        }
-        if self.start.end.is_some_and(|end| piece.len() as u64 > end - self.stored.min(end)) {
-            return Err(wrong_length());
-        }
-        let bytes = std::mem::take(piece);
-        let write = move |file: &file::Locked, at| {
-            let wrote = append(file, &bytes, at);
-            (bytes, wrote)
-        };
-        let (bytes, wrote) = self.write(write).await?;
-        if let Err(error) = wrote {
-            return Err(Stop::Disk(bytes, error));
-        }
-        self.advance(bytes.len());
-        *piece = bytes;
-        Ok(())
-    }
-
-    /// Lets other tasks have their turn, once enough has been stored since the last time; ends the
-    /// fetch if nobody wants it.
-    pub async fn turn<R: Runtime>(&mut self) -> Result<(), Stop> {
-        if self.is_deserted() {
-            return Err(Stop::Deserted);
-        }
-        if self.stored >= self.turn_end {
-            self.partial.notes().look(self.stored);
-            R::turn().await;
-            share::turned();
-            self.turn_end = self.stored + share::slice();
-        }
-        Ok(())
-    }
-}
-
-fn wrong_length() -> Stop {
-    Stop::Origin(Error::with(Side::Origin, Kind::Protocol, "not the length that was told"))
-}
-
 /// The fetch: body to file, then the file to its name.
 async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
     let had = fetch.start.stored;
     loop {
         match store(&mut fetch, begun).await {
-            Ok(size) => return whole::commit(fetch, size),
+            Ok(size) => return commit(fetch, size),
             Err(Stop::Origin(error)) => {
                 let Fetch { context, permit, partial, body, start, rest, index, log, .. } = &mut fetch;
                 // The rest needs a place of its own at the origin.
                 body.close();
-                if Progress::new(&context.shared, permit.fill(), partial, *start, index.as_ref())
-                    .is_deserted()
-                {
+                if progress(context, permit, partial, *start, index.as_ref()).is_deserted() {
                     return desert(fetch).await;
                 }
                 match rest.ask(context, start.stored, error, log).await {
@@ -375,6 +244,19 @@ async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
         }
         begun = Vec::new();
     }
+}
+
+/// How far a body is.
+fn progress<'a, R: Runtime>(
+    context: &'a Context<R>,
+    permit: &'a Permit,
+    partial: &'a Partial,
+    start: Start,
+    index: Option<&'a Index>,
+) -> Progress<'a> {
+    let shared = &context.shared;
+    let disk = (&shared.store.pace, shared.config.fills.abandon);
+    Progress::new(disk, permit.fill(), partial, start, index.map(|index| &index.pending))
 }
 
 /// Nobody wants it any more.
@@ -406,9 +288,9 @@ async fn leave(partial: Partial, stored: u64) {
 /// Stores the body, `piece` being its beginning; how long the file is.
 async fn store<R: Runtime>(fetch: &mut Fetch<R>, piece: Vec<u8>) -> Result<u64, Stop> {
     let Fetch { context, permit, partial, body, start, index, .. } = fetch;
-    let mut progress = Progress::new(&context.shared, permit.fill(), partial, *start, index.as_ref());
+    let mut progress = progress(context, permit, partial, *start, index.as_ref());
     let moved = transfer(context, body, piece, &mut progress).await;
-    start.stored = progress.stored;
+    start.stored = progress.stored();
     moved.and_then(|()| progress.check_end()).map(|()| start.stored)
 }
 
@@ -423,9 +305,7 @@ async fn transfer<R: Runtime>(
     if !piece.is_empty() {
         progress.store(&mut piece).await?;
     }
-    while (progress.start.skip > 0 || body.is_buffered())
-        && body.next(&mut piece).await.map_err(Stop::Origin)?
-    {
+    while (progress.skips() || body.is_buffered()) && body.next(&mut piece).await.map_err(Stop::Origin)? {
         progress.store(&mut piece).await?;
     }
     splice::to_file(&context.pipes, body, progress).await?;
@@ -434,4 +314,37 @@ async fn transfer<R: Runtime>(
         progress.turn::<R>().await?;
     }
     Ok(())
+}
+
+/// Puts the whole file in line for its name. Clients have all its bytes by now or get them from the
+/// open file.
+fn commit<R: Runtime>(fetch: Fetch<R>, size: u64) {
+    let Fetch { context, permit, partial, room, index, log, .. } = fetch;
+    let shared = Arc::clone(&context.shared);
+    let room = room.unwrap_or_else(|| shared.store.committer.rooms.take_anyway());
+    index.iter().for_each(|index| index.pending.mark());
+    permit.fill().complete();
+    let modified = permit.fill().modified();
+    let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
+    let busy = context.shared.stop.busy();
+    let (ending, end) = mpsc::channel();
+    let report = Box::new(move |outcome: io::Result<()>| {
+        match outcome {
+            Ok(()) => log.debug(format_args!("renamed {path}.in-progress to {path}")),
+            Err(error) => {
+                log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}"));
+            }
+        }
+        drop::<mpsc::Sender<()>>(ending);
+        drop(busy);
+    });
+    let file = Arc::clone(partial.file());
+    let whole = Whole { permit, partial, size, modified, room, dated: None, report };
+    match index {
+        Some(index) => index.compare_all(file, size, move || {
+            shared.store.committer.add(whole);
+            end
+        }),
+        None => shared.store.committer.add(whole),
+    }
 }

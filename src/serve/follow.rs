@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use super::client::Client;
-use super::hit::{etag, unsatisfiable};
+use super::exchange::Exchange;
+use super::hit::unsatisfiable;
+use super::reply::Reply;
 use super::warm::{Heat, WINDOW};
-use super::{Exchange, Reply, far, head, pass};
+use super::{far, head, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::conditional::{self, Validators, Verdict};
+use crate::http::etag::etag;
 use crate::http::fields::Fields;
 use crate::http::multipart::{Multipart, content_range};
 use crate::http::range::{self, Selection, Span};

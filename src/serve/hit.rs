@@ -1,13 +1,14 @@
 //! A finished file: conditions, range, head, and the body by sendfile; a small one from memory.
 
 use std::rc::Rc;
-use std::time::SystemTime;
 
 use super::client::Client;
-use super::lent::{self, Lent, Shelf};
+use super::exchange::Exchange;
+use super::head;
+use super::lent::{self, Lent, SMALL, Shelf};
 use super::ready::{Asked, Ready};
+use super::reply::Reply;
 use super::warm::Heat;
-use super::{Exchange, Reply, SMALL, head};
 use crate::error::Error;
 use crate::http::conditional::{self, Validators, Verdict};
 use crate::http::multipart::{Multipart, content_range};
@@ -118,7 +119,7 @@ enum Source {
 
 impl Source {
     fn of<R: Runtime>(exchange: &Exchange<'_, R>, file: Rc<Ready>) -> Self {
-        match lent::lent(exchange, &file.key, Shelf::Tree, &file.entry) {
+        match lent::lent(&exchange.context.shared, &file.key, Shelf::Tree, &file.entry) {
             Some(lent) => Self::Lent(lent),
             None => Self::Open(file),
         }
@@ -257,23 +258,4 @@ pub async fn unsatisfiable<R: Runtime>(
 ) -> Reply {
     let refused = head::local(416, 0).field("Content-Range", format!("bytes */{size}"));
     Reply::ended(416, Some(0), keep, client.out().send(&exchange.finish(refused, keep)).await)
-}
-
-/// The tag of a file of `size` bytes, last modified at `millis`.
-pub fn etag(size: u64, millis: u64) -> String {
-    format!("\"{size}-{millis}\"")
-}
-
-/// Milliseconds since 1970, rounded as the original's runtime rounds them: in floating point, half
-/// up. The tags of a directory must stay what they were.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the very imprecision is wanted; the value is neither negative nor beyond 2^53"
-)]
-pub fn unix_millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let millis = since.as_secs() as f64 * 1000.0 + f64::from(since.subsec_nanos()) / 1_000_000.0;
-    (millis + 0.5).floor() as u64
 }

@@ -3,20 +3,23 @@
 //! So a request for a file never waits for those whose clients take their time, however many these are. Files are
 //! opened by the threads that read them and by nobody else, so no more than a few of these are open at a time.
 
+use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::client::Out;
 use super::warm::Heat;
-use super::{Exchange, SMALL, Shared};
 use crate::error::{Error, Kind, Side};
-use crate::fd_budget::Purpose;
+use crate::fd_budget::{Descriptors, Purpose};
 use crate::key::Key;
 use crate::rt::blocking::{self, Pool};
 use crate::rt::{Runtime, timeout};
-use crate::store::{Entry, Found};
+use crate::store::{Entry, Found, Store};
 use crate::sys::file::{self, Info};
 
+/// A file up to this size is read at one go: it does without a descriptor to stay open where these are short.
+pub const SMALL: u64 = 64 * 1024;
 /// Bytes read at a time: they wait in memory for a client that takes nothing.
 const PIECE: usize = 128 * 1024;
 
@@ -29,10 +32,20 @@ pub enum Shelf {
     Documents,
 }
 
+/// Who lends: the cache, its share of the descriptors, and the patience with its disk.
+pub trait Lender: Debug + Send + Sync {
+    /// The files.
+    fn store(&self) -> &Store;
+    /// Who may keep how many of them open.
+    fn descriptors(&self) -> &Descriptors;
+    /// A disk that does not answer for so long has failed.
+    fn stall_time(&self) -> Duration;
+}
+
 /// A file by its name, and what it was.
 #[derive(Clone, Debug)]
 pub struct Lent {
-    shared: Arc<Shared>,
+    lender: Arc<dyn Lender>,
     key: Key,
     shelf: Shelf,
     is_remote: bool,
@@ -42,15 +55,15 @@ pub struct Lent {
 
 impl Lent {
     /// The file of this name, which has just been opened. It may be closed.
-    pub fn new(shared: &Arc<Shared>, key: &Key, shelf: Shelf, entry: &Entry) -> Self {
-        let (shared, key) = (Arc::clone(shared), key.clone());
-        Self { shared, key, shelf, is_remote: entry.is_remote, info: entry.info }
+    pub fn new<L: Lender + 'static>(lender: &Arc<L>, key: &Key, shelf: Shelf, entry: &Entry) -> Self {
+        let (lender, key) = (Arc::<L>::clone(lender), key.clone());
+        Self { lender, key, shelf, is_remote: entry.is_remote, info: entry.info }
     }
 
     /// Opens it, if it is still what it was: the time of the inode's change does not count, as it changes with the
     /// stored head. May wait for the disk.
     pub fn open(&self) -> io::Result<Entry> {
-        let store = &self.shared.store;
+        let store = self.lender.store();
         let found = match self.shelf {
             Shelf::Tree => store.look_up(self.key.as_str()),
             Shelf::Documents => {
@@ -80,7 +93,7 @@ impl Lent {
         count: u64,
         job: impl FnOnce(Entry) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let (lent, patience) = (self.clone(), self.shared.config.limits.stall_time);
+        let (lent, patience) = (self.clone(), self.lender.stall_time());
         let run = blocking::run(self.pool(count), move || lent.open().and_then(job));
         let done = timeout::<R, _>(patience, run).await.map_err(Error::timeout(Side::Disk))?;
         done.and_then(|done| done).map_err(|error| Error::with(Side::Disk, Kind::Io, error))
@@ -92,7 +105,7 @@ impl Lent {
         while at < end {
             let left = usize::try_from(end - at).unwrap_or(usize::MAX);
             if left > PIECE
-                && let Some(held) = self.shared.descriptors.try_take(Purpose::File, 1)
+                && let Some(held) = self.lender.descriptors().try_take(Purpose::File, 1)
             {
                 let entry = self.with::<R, _>(0, Ok).await?;
                 let entry = Entry { held: Some(held), ..entry };
@@ -133,6 +146,6 @@ pub fn fill(entry: &Entry, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 /// The lent form of an entry without a descriptor of its own.
-pub fn lent<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, shelf: Shelf, entry: &Entry) -> Option<Lent> {
-    entry.held.is_none().then(|| Lent::new(&exchange.context.shared, key, shelf, entry))
+pub fn lent<L: Lender + 'static>(lender: &Arc<L>, key: &Key, shelf: Shelf, entry: &Entry) -> Option<Lent> {
+    entry.held.is_none().then(|| Lent::new(lender, key, shelf, entry))
 }

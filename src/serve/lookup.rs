@@ -4,14 +4,59 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Shared;
+use super::exchange::{Context, Exchange, Shared};
+use super::lent::SMALL;
+use crate::fd_budget::Purpose;
+use crate::key::Key;
 use crate::outcome::Why;
 use crate::rt::blocking::{self, Pool};
 use crate::rt::{Runtime, timeout};
-use crate::store::{Found, Store};
+use crate::store::{Entry, Found, Store};
+use crate::upstream::EXHAUSTED;
 
 /// A look-up that takes longer has failed, and the request goes on without it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A longer one waits so long for those that are open for speed only to give way.
+const GIVE_WAY: Duration = Duration::from_millis(50);
+
+/// What the cache has. A file has a descriptor to stay open if there is one; without it is to be [`super::lent`].
+pub(super) async fn look_up<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Found {
+    let context = exchange.context;
+    let descriptors = &context.shared.descriptors;
+    let held = descriptors.try_take(Purpose::File, 1);
+    let entry = match open(context, key).await {
+        Found::File(entry) => entry,
+        other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => return other,
+    };
+    if held.is_some() || entry.info.size <= SMALL {
+        return Found::File(Entry { held, ..entry });
+    }
+    drop(entry);
+    let held = timeout::<R, _>(GIVE_WAY, descriptors.take(Purpose::File, 1)).await;
+    let held = held.ok().and_then(Result::ok);
+    match open(context, key).await {
+        Found::File(entry) => Found::File(Entry { held, ..entry }),
+        other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => other,
+    }
+}
+
+/// Looks; where the system has no descriptor left, once more when those that are only kept for speed have gone.
+async fn open<R: Runtime>(context: &Context<R>, key: &Key) -> Found {
+    let found = find::<R>(&context.shared, key.as_str()).await;
+    if !matches!(found, Found::Unusable(Why::Descriptors)) {
+        return found;
+    }
+    exhausted(context).await;
+    find::<R>(&context.shared, key.as_str()).await
+}
+
+/// The system has no descriptor left: all that is only kept for speed goes, here and at the other workers.
+pub(super) async fn exhausted<R: Runtime>(context: &Context<R>) {
+    context.shared.sets.close_idle();
+    context.shared.descriptors.budget().alarm();
+    R::sleep(EXHAUSTED).await;
+}
 
 /// What the cache has at this relative path. At once where the system knows it from memory, else by
 /// a thread of the pool: reading a directory or an inode would stop every other client's transfer.

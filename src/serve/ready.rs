@@ -12,9 +12,9 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::head;
-use super::hit::{etag, unix_millis};
 use super::warm::{self, FRESH, WINDOW};
 use crate::config::FileLimits;
+use crate::http::etag::{etag, unix_millis};
 use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;

@@ -13,17 +13,21 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::Shared;
-use super::comparisons::{Comparisons, Mark};
+use super::comparisons::Pending;
+use super::exchange::{Exchange, Shared};
+use super::lookup;
+use crate::http::request::Method;
 use crate::index::{self, Package, Proof, Version};
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::preset::Form;
-use crate::rt::blocking;
+use crate::route::{self, Route};
+use crate::rt::mailbox::Waiter;
+use crate::rt::{Runtime, blocking, timeout};
 use crate::store::fill::Fill;
 use crate::store::{Entry, Found};
 use crate::sys::file;
@@ -34,6 +38,9 @@ const BESIDE: usize = 2;
 /// are compared by their sizes.
 const PACKAGES: usize = 1 << 20;
 
+/// So long does a request wait for comparisons; then it is answered with what there is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// So long is one index waited for that is to get its name before the next is compared.
 const NAMING: Duration = Duration::from_secs(10);
 
@@ -43,15 +50,13 @@ pub struct Index {
     shared: Arc<Shared>,
     key: Key,
     form: Form,
-    /// What names in it are relative to.
-    base: String,
-    /// Set once clients may have the whole of it; until the comparison has ended.
-    mark: OnceLock<Mark>,
+    /// Until the comparison has ended.
+    pub pending: Pending,
     log: RequestLog,
 }
 
 /// Does this key name an index that lists packages?
-pub fn is_index(shared: &Shared, key: &Key) -> bool {
+fn is_index(shared: &Shared, key: &Key) -> bool {
     let rules = &shared.config.rules;
     !rules.is_empty() && rules.package_index(&format!("/{}", key.as_str())).is_some()
 }
@@ -64,20 +69,9 @@ impl Index {
         }
         let path = format!("/{}", key.as_str());
         let (form, base) = shared.config.rules.package_index(&path)?;
+        let pending = Pending::new(&shared.comparisons, base.to_owned());
         let (shared, key, log) = (Arc::clone(shared), key.clone(), log.clone());
-        Some(Self { shared, key, form, base: base.to_owned(), mark: OnceLock::new(), log })
-    }
-
-    /// Its last byte may reach a client from now on: files beneath its base wait for the comparison.
-    pub fn mark(&self) {
-        self.mark.get_or_init(|| Comparisons::mark(&self.shared.comparisons, &self.base));
-    }
-
-    /// With so many bytes stored, is it whole? Then its last byte is about to reach clients.
-    pub fn note(&self, stored: u64, end: Option<u64>) {
-        if end == Some(stored) {
-            self.mark();
-        }
+        Some(Self { shared, key, form, pending, log })
     }
 
     /// Compares all packages with the whole index in this file of `size` bytes, then does what is `next`: the index is
@@ -157,7 +151,7 @@ impl Index {
     fn compare(&self, package: &Package, before: &Generation) {
         let shared = &self.shared;
         // An index has no say over anything but packages beside it.
-        let Some(key) = Key::beneath(&self.base, &package.name) else { return };
+        let Some(key) = Key::beneath(self.pending.base(), &package.name) else { return };
         if !shared.config.pattern.matches(&format!("/{}", key.as_str())) {
             return;
         }
@@ -181,6 +175,26 @@ impl Index {
             Err(error) => self.log.debug(format_args!("failed to drop {} - {error}", path())),
         }
     }
+}
+
+/// Waits, if this request is for a file that the cache has and a comparison may drop. What is not there need not wait.
+pub async fn wait<R: Runtime>(exchange: &Exchange<'_, R>) {
+    let shared = &exchange.context.shared;
+    if !matches!(exchange.request.method, Method::Get | Method::Head) {
+        return;
+    }
+    let Route::Cache(key) = route::decide(exchange.request, &exchange.context.classes) else { return };
+    // An index by the name of its checksum is no package.
+    if !shared.comparisons.concern(key.as_str()) || is_index(shared, &key) {
+        return;
+    }
+    if !matches!(lookup::find::<R>(shared, key.as_str()).await, Found::File(_)) {
+        return;
+    }
+    let Ok(waiter) = Waiter::new() else { return };
+    exchange.log.debug(format_args!("{} waits for a new index to be compared", shared.store.display(&key)));
+    // In time or not, the request goes on.
+    timeout::<R, _>(PATIENCE, shared.comparisons.ended(key.as_str(), &waiter)).await.unwrap_or_default();
 }
 
 fn keep_newest(found: &mut Vec<((i64, i64), String)>) {

@@ -9,8 +9,9 @@
 use std::future::{Future, pending};
 use std::sync::Arc;
 
+use super::exchange::{Context, Exchange};
 use super::head::{self, OriginRequest};
-use super::{Context, Exchange};
+use super::loops::{self, LOOP_FIELD, Name};
 use crate::config::{Config, Origin};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::stored::OF_ONE_USER;
@@ -26,25 +27,6 @@ use crate::upstream::body::OriginBody;
 pub const MAX_REDIRECTS: usize = 8;
 /// A redirect's own body up to this size is read away, so that its connection serves another request.
 const MAX_NOTE: usize = 16 * 1024;
-
-/// The field that shows a request as one that has been here before (RFC 8586).
-const LOOP_FIELD: &str = "CDN-Loop";
-
-/// How this process names itself to the servers that it is redirected to.
-#[derive(Debug)]
-pub struct Name(String);
-
-impl Name {
-    /// A name that no other process has.
-    pub fn unique() -> Self {
-        Self(format!("fs-caching-server-{}", uuid::Uuid::new_v4().simple()))
-    }
-
-    /// Has one of our own requests, sent after a redirect, come back to us?
-    pub fn is_in(&self, fields: &Fields) -> bool {
-        fields.tokens(LOOP_FIELD).any(|member| member == self.0.as_bytes())
-    }
-}
 
 /// Are redirects of this request to be followed?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -255,9 +237,9 @@ impl Trail {
         let mut fields = Fields::new();
         fields.push(b"Host", server.host_field.as_bytes());
         // What comes back to us by a redirect is no loop yet: its mark is the name below.
-        asked.iter().for_each(|(field, value)| fields.push(field, head::unmarked(field, value)));
+        asked.iter().for_each(|(field, value)| fields.push(field, loops::unmarked(field, value)));
         if self.seen.is_empty() {
-            fields.push(LOOP_FIELD.as_bytes(), name.0.as_bytes());
+            fields.push(LOOP_FIELD.as_bytes(), name.as_bytes());
         }
         let OriginRequest { method, errand, .. } = self.asked.clone();
         self.asked = OriginRequest { method, target: url.target().into_bytes(), fields, errand };

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
+use super::exchange::{Context, Exchange};
 use super::head::{self, OriginRequest};
+use super::progress::Start;
 use super::redirect::{self, Answered, Follow};
-use super::{Context, Exchange};
 use crate::error::{Error, Kind, Side};
 use crate::http::fields::Fields;
 use crate::http::identity::{Continuation, Identity};
@@ -33,25 +34,6 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 const SOMETHING: u64 = 64 * 1024;
 /// Nothing new for so many stall times, and the origin is not asked again.
 const STALLS: u32 = 3;
-
-/// Where a body begins in its file.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Start {
-    /// Bytes of the body that the file has already.
-    pub skip: u64,
-    /// Bytes in the file.
-    pub stored: u64,
-    /// Bytes of the whole, where that is known: the body must end there.
-    pub end: Option<u64>,
-}
-
-impl Start {
-    /// With `stored` bytes in the file, for a body that begins at `first`.
-    fn at(stored: u64, first: u64, end: Option<u64>) -> Option<Self> {
-        let fits = first <= stored && end.is_none_or(|end| stored <= end);
-        fits.then(|| Self { skip: stored - first, stored, end })
-    }
-}
 
 /// Why there is no rest.
 #[derive(Debug)]

@@ -4,19 +4,22 @@
 //! One request asks for all that come meanwhile, and once in a while for each file, whatever clients send. Without a
 //! preset nothing of this happens: such a request is a hit.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as MapEntry;
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use super::cached::{cached, present};
 use super::client::Client;
+use super::exchange::{Exchange, LOOKS};
 use super::follow::{self, Role};
 use super::head::{self, OriginRequest};
+use super::lookup::look_up;
+use super::progress::Start;
 use super::redirect::{self, Follow};
-use super::resume::Start;
-use super::storable::storable;
-use super::{Exchange, LOOKS, Reply, backpressure, cached, fill, look_up, may_fill, present};
+use super::reply::Reply;
+use super::storable::{may_fill, storable};
+use super::{backpressure, fill, loops};
+
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::date;
@@ -32,73 +35,8 @@ use crate::store::inflight::{Permit, Turn};
 use crate::store::{Entry, Found};
 use crate::upstream::body::OriginBody;
 
-/// A file is not asked about again for so long.
-const PAUSE: Duration = Duration::from_secs(10);
-/// The same after a new one has come: an origin that sends a whole file each time is asked for few.
-const PAUSE_AFTER_NEW: Duration = Duration::from_secs(60);
 /// How long the origin may take to answer; then the file that is there is served.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Files remembered. With as many asked about lately, no other is.
-const FILES: usize = 4096;
-
-/// When the origin was asked about which files.
-#[derive(Debug, Default)]
-pub struct Revalidated(Mutex<HashMap<Key, Seen>>);
-
-#[derive(Debug)]
-struct Seen {
-    /// The next time it may be asked.
-    due: Instant,
-    /// The entity tag of a file that came so.
-    tag: Option<Tag>,
-}
-
-#[derive(Debug)]
-struct Tag {
-    text: Box<[u8]>,
-    /// The file: device and inode.
-    of: (u64, u64),
-}
-
-impl Revalidated {
-    fn files(&self) -> MutexGuard<'_, HashMap<Key, Seen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_due(&self, key: &Key, now: Instant) -> bool {
-        self.files().get(key).is_none_or(|seen| seen.due <= now)
-    }
-
-    /// Takes the turn of a file that is due; false if it is not, or too many are remembered.
-    fn begin(&self, key: &Key, now: Instant) -> bool {
-        let mut files = self.files();
-        if files.len() >= FILES && !files.contains_key(key) {
-            files.retain(|_, seen| seen.due > now);
-        }
-        let has_room = files.len() < FILES;
-        match files.entry(key.clone()) {
-            MapEntry::Occupied(mut seen) if seen.get().due <= now => seen.get_mut().due = now + PAUSE,
-            MapEntry::Vacant(place) if has_room => drop(place.insert(Seen { due: now + PAUSE, tag: None })),
-            MapEntry::Occupied(_) | MapEntry::Vacant(_) => return false,
-        }
-        true
-    }
-
-    /// A new file comes.
-    fn note_new(&self, key: &Key, tag: Option<&[u8]>, id: (u64, u64)) {
-        if let Some(seen) = self.files().get_mut(key) {
-            seen.due = Instant::now() + PAUSE_AFTER_NEW;
-            seen.tag = tag.map(|text| Tag { text: text.into(), of: id });
-        }
-    }
-
-    fn tag(&self, key: &Key, id: (u64, u64)) -> Option<Box<[u8]>> {
-        let files = self.files();
-        let tag = files.get(key)?.tag.as_ref()?;
-        (tag.of == id).then(|| tag.text.clone())
-    }
-}
-
 /// What is known of the file that is there.
 struct Known {
     size: u64,
@@ -160,7 +98,7 @@ pub fn is_wanted<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
         return false;
     }
     let directives = RequestDirectives::of(&request.fields);
-    directives.no_cache && !directives.only_if_cached && is_general() && !head::has_looped(request)
+    directives.no_cache && !directives.only_if_cached && is_general() && !loops::has_looped(request)
 }
 
 /// Answers such a request.
@@ -347,26 +285,6 @@ async fn take<R: Runtime>(
 mod tests {
     use super::*;
     use crate::http::request::Version;
-
-    fn key(number: usize) -> Key {
-        Key::beneath("", &number.to_string()).unwrap()
-    }
-
-    #[test]
-    fn a_file_has_its_turn_once_in_a_while_and_there_are_no_more_than_so_many() {
-        let (files, now) = (Revalidated::default(), Instant::now());
-        assert!(files.is_due(&key(0), now) && files.begin(&key(0), now));
-        assert!(!files.is_due(&key(0), now) && !files.begin(&key(0), now));
-        files.note_new(&key(0), Some(b"\"x\""), (1, 2));
-        assert_eq!(files.tag(&key(0), (1, 2)).as_deref(), Some(&b"\"x\""[..]));
-        assert!(files.tag(&key(0), (1, 3)).is_none());
-        assert!(!files.begin(&key(0), now + PAUSE));
-        for number in 1..FILES {
-            assert!(files.begin(&key(number), now));
-        }
-        assert!(!files.begin(&key(FILES), now) && files.begin(&key(FILES), now + PAUSE));
-        assert!(files.files().len() <= FILES);
-    }
 
     fn fields(lines: &[(&str, &str)]) -> Fields {
         let mut fields = Fields::new();

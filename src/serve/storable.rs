@@ -1,12 +1,32 @@
-//! Which answers become files.
+//! Which requests and answers fill files.
 
-use crate::config::Config;
+use super::exchange::Exchange;
+use crate::config::{Config, FillQuery};
 use crate::http::identity;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::key::Key;
 use crate::outcome::Why;
 use crate::preset;
+use crate::rt::Runtime;
+
+/// May the answer to this request be stored, as far as the request tells?
+pub(super) fn may_fill<R: Runtime>(exchange: &Exchange<'_, R>) -> Result<(), Why> {
+    let request = exchange.request;
+    if exchange.has_returned() {
+        Err(Why::Returned)
+    } else if request.method == Method::Head {
+        Err(Why::HeadOnMiss)
+    } else if !request.body.is_empty() {
+        Err(Why::RequestBody)
+    } else if request.fields.contains("authorization") {
+        Err(Why::Authorization)
+    } else if request.query().is_some() && exchange.context.shared.config.fills.query == FillQuery::Pass {
+        Err(Why::Query)
+    } else {
+        Ok(())
+    }
+}
 
 /// May this answer be stored under `key`, as far as its head tells? Its length, where it has one.
 pub(super) fn storable(answer: &ResponseHead, key: &Key, config: &Config) -> Result<Option<u64>, Why> {

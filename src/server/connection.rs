@@ -15,9 +15,11 @@ use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
 use crate::rt::{Runtime, Socket, share, timeout};
 use crate::serve::client::Client;
+use crate::serve::exchange::{Context, Exchange};
 use crate::serve::hit::{self, AtOnce, Rest};
 use crate::serve::rate::Rate;
-use crate::serve::{Context, Exchange, Reply, respond};
+use crate::serve::reply::Reply;
+use crate::serve::respond;
 use crate::sys::{clock, socket, would_block};
 
 /// Bytes of a head read at a time.

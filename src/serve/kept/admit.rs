@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Kept;
 use super::collect::{self, Renewed};
 use super::member::{Member, What};
 use super::set::{PATIENCE, Step, Visit, is_as_left};
+use super::stored::Kept;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome;

@@ -1,10 +1,12 @@
 //! A stored answer as the client gets it: its conditions, its range, the stored head and its age.
 
 use super::super::client::Client;
+use super::super::head;
 use super::super::hit::unsatisfiable;
+use super::super::reply::Reply;
 use super::super::warm::Heat;
-use super::super::{Reply, head};
-use super::{Body, Kept, Wanted};
+use super::stored::{Body, Kept};
+use super::wanted::{Wanted, may_use, why_stale};
 use crate::error::Error;
 use crate::http::caching::freshness;
 use crate::http::conditional::{self, Validators, Verdict};
@@ -79,6 +81,24 @@ pub(super) async fn send<R: Runtime>(
     let bytes = wanted.exchange.finish_dated(described, keep);
     let end = if request.method == Method::Head { first } else { end };
     Reply::ended(status, length, keep, send_part(client, kept, &bytes, first, end).await)
+}
+
+/// The origin could not be asked, or failed: what is kept will do, if the rules allow.
+pub(super) async fn failed<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    client: &Client<R>,
+    error: &Error,
+    kept: Option<Kept>,
+) -> Reply {
+    let exchange = wanted.exchange;
+    exchange.log.debug(format_args!("error with proxy request {error}"));
+    match kept.filter(|kept| may_use(wanted, kept, error)) {
+        Some(kept) => {
+            let why = why_stale(wanted, &kept, error);
+            send(wanted, client, &kept, How::Stale(why)).await
+        }
+        None => client.send_error(error, exchange.keep(), exchange.request.method != Method::Head).await,
+    }
 }
 
 /// Several parts in one body.

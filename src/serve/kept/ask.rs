@@ -5,14 +5,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::backpressure;
+use super::super::begin;
+use super::super::exchange::Shared;
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
+use super::super::progress::Start;
 use super::super::rebuilt;
 use super::super::redirect::{self, Follow};
-use super::super::resume::{Rest, Start};
+use super::super::resume::Rest;
 use super::super::storable::{coding_is_in_name, contradicts_name, has_contradicting_type};
-use super::super::{Shared, backpressure};
-use super::{Body, Kept, Wanted, may_use};
+use super::stored::{Body, Kept};
+use super::wanted::{Wanted, may_use};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::storable::{NotKept, is_useful, may_keep, may_update};
 use crate::http::caching::stored::{StoredHead, Times};
@@ -248,7 +252,7 @@ async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came
         && coding_is_in_name(&came.answer, wanted.key.file_name());
     let room = if plain { backpressure::room(wanted.exchange.context).await } else { None };
     if let Some(room) = room
-        && let Ok(partial) = super::super::begin::begin(wanted.exchange.context, wanted.key).await
+        && let Ok(partial) = begin::begin(wanted.exchange.context, wanted.key).await
     {
         let length = match framing {
             ResponseBody::Length(length) => Some(length),

@@ -11,11 +11,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::exchange::{Context, Exchange, LOOKS};
+use super::super::head;
 use super::super::storable::contradicts_name;
-use super::super::{Context, Exchange, LOOKS, head};
 use super::ask::{self, Asked};
 use super::member::{self, Member, Named, Print, What, is_same};
-use super::{Kept, Wanted, find};
+use super::stored::Kept;
+use super::wanted::Wanted;
+use super::{find, held};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
@@ -211,7 +214,7 @@ impl<R: Runtime> Errand<R> {
             Some(Member { target: Arc::clone(&known.target), what })
         };
         let learnt = match &before {
-            Some(before) if same => member::learn(&self.context.shared, key, &bytes, before).await,
+            Some(before) if same => held::learn(&self.context.shared, key, &bytes, before).await,
             Some(_) | None => None,
         };
         match member(learnt.as_ref().unwrap_or(&bytes)) {
@@ -230,13 +233,13 @@ impl<R: Runtime> Errand<R> {
     /// Opens the member of the current generation: its name may lead to another file afterwards. `kept` is what it
     /// leads to.
     pub(super) async fn hold(&self, key: &Key, kept: Option<&Kept>) -> Option<Arc<Kept>> {
-        member::hold::<R>(&self.context.shared, &self.set.current()?, key, kept).await
+        held::hold::<R>(&self.context.shared, &self.set.current()?, key, kept).await
     }
 
     /// Its name leads to it still.
     pub(super) fn let_go(&self, key: &Key, held: Option<&Kept>) {
         if let (Some(generation), Some(held)) = (self.set.current(), held) {
-            member::let_go(&generation, key, held);
+            held::let_go(&generation, key, held);
         }
     }
 

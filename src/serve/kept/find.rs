@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::super::exchange::Exchange;
+use super::super::form;
 use super::super::lent::{self, Lent, Shelf};
-use super::super::{Exchange, form, look_up};
-use super::{Body, Kept};
+use super::super::lookup::look_up;
+use super::stored::{Body, Kept};
 use crate::fd_budget::Purpose;
 use crate::http::caching::stored::StoredHead;
 use crate::http::mime;
@@ -64,7 +66,7 @@ async fn in_document<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Optio
 /// The file with its head, which is read by the pool where memory does not have it.
 async fn with_head<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Entry) -> Result<Kept, Why> {
     let shared = &exchange.context.shared;
-    let lent = lent::lent(exchange, key, Shelf::Tree, &entry);
+    let lent = lent::lent(shared, key, Shelf::Tree, &entry);
     let info = entry.info;
     let (known, body) = match (shared.store.heads.known(key, &info), lent) {
         (Some(known), None) => (known, Body::File(Arc::new(entry))),

@@ -2,11 +2,17 @@
 //! what is kept (RFC 9111 section 4.3.5).
 
 use super::super::client::Client;
+use super::super::head;
 use super::super::head::OriginRequest;
+use super::super::pass;
 use super::super::redirect::{self, Follow};
+use super::super::relay::relay;
+use super::super::reply::Reply;
 use super::super::storable::contradicts_name;
-use super::super::{Reply, head, pass};
-use super::{Kept, Wanted, ask, failed, may_use};
+use super::answer::failed;
+use super::ask;
+use super::stored::Kept;
+use super::wanted::{Wanted, may_use};
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::Errand;
 use crate::http::caching::storable::{NotKept, may_keep, may_update};
@@ -75,7 +81,7 @@ pub(super) async fn run<R: Runtime>(
         };
         ask::update(wanted, kept, news, checked).await;
     }
-    pass::relay(exchange, &client.out(), answer, body, exchange.keep()).await
+    relay(exchange, &client.out(), answer, body, exchange.keep()).await
 }
 
 /// Why another answer is due to a client that says more than has gone along, if one is.

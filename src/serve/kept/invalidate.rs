@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::{Exchange, form};
+use super::super::exchange::Exchange;
+use super::super::form;
 use crate::http::caching::invalidate::{is_success, targets};
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;

@@ -9,19 +9,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ask::with_head;
-use super::{Body, Kept};
+use super::super::lent::{self, Shelf};
+use super::stored::{Body, Kept};
 use crate::error::{Error, Kind, Side};
-use crate::fd_budget::Purpose;
 use crate::http::caching::stored::StoredHead;
-use crate::key::Key;
+use crate::rt::blocking;
 use crate::rt::mailbox::Waiter;
-use crate::rt::{Runtime, blocking};
-use crate::serve::lent::{self, Shelf};
-use crate::serve::{Exchange, Shared, look_up};
+use crate::store::Entry;
 use crate::store::fill::{Fill, NoFile};
-use crate::store::sets::Generation;
-use crate::store::{Entry, Found};
 use crate::sys::file::{self, Info};
 
 /// Bytes compared at a time.
@@ -64,7 +59,7 @@ impl Named {
 
     /// The stored response, if this is still its file. The time of the inode's change does not count: it changes with
     /// the stored head.
-    fn open(&self, body: &Body) -> Option<Kept> {
+    pub(super) fn open(&self, body: &Body) -> Option<Kept> {
         let is = |info: &Info| (info.id, info.size, info.modified);
         let kept = || Kept { head: Arc::clone(&self.head), body: body.clone(), checked: self.checked };
         (is(&self.info) == is(body.of_tree()?)).then(kept)
@@ -72,25 +67,8 @@ impl Named {
 }
 
 impl Member {
-    /// Its stored response, open. `None`: it is not there any more, or has not come.
-    pub(super) async fn open<R: Runtime>(&self, exchange: &Exchange<'_, R>, key: &Key) -> Option<Arc<Kept>> {
-        match &self.what {
-            What::Open(kept) => Some(Arc::clone(kept)),
-            What::Coming(fill) => Kept::of_fill(fill, &Waiter::new().ok()?).await.map(Arc::new),
-            What::Named(named) => match look_up(exchange, key).await {
-                Found::File(entry) => {
-                    let body = match lent::lent(exchange, key, Shelf::Tree, &entry) {
-                        Some(lent) => Body::Lent(Shelf::Tree, Arc::new(lent)),
-                        None => Body::File(Arc::new(entry)),
-                    };
-                    named.open(&body).map(Arc::new)
-                }
-                Found::Absent | Found::Directory | Found::Unusable(_) => None,
-            },
-        }
-    }
-
-    /// The same, where it is known what its name leads to.
+    /// Its stored response, open, where `kept` is what its name leads to. `None`: it is not there any more, or has not
+    /// come.
     pub(super) async fn as_file(&self, kept: Option<&Kept>) -> Option<Arc<Kept>> {
         match &self.what {
             What::Open(kept) => Some(Arc::clone(kept)),
@@ -134,49 +112,6 @@ impl Member {
     }
 }
 
-/// Opens the member of a generation before the origin is asked about it: its name may lead to another file afterwards.
-/// `kept` is what the name leads to now. `None`: it is open already, or cannot be.
-pub(super) async fn hold<R: Runtime>(
-    shared: &Arc<Shared>,
-    generation: &Arc<Generation<Member>>,
-    key: &Key,
-    kept: Option<&Kept>,
-) -> Option<Arc<Kept>> {
-    let member = generation.get(key)?;
-    let What::Named(named) = &member.what else { return None };
-    let kept = kept?;
-    kept.body.of_tree()?;
-    // Without a descriptor of its own, clients of this generation begin again if it changes.
-    let index = || shared.descriptors.try_take(Purpose::Index, 1);
-    let held = index().or_else(|| {
-        shared.sets.close_idle();
-        index()
-    });
-    let held = Some(held?);
-    let own = match &kept.body {
-        Body::Lent(_, lent) => Entry { held, ..lent.with::<R, _>(0, Ok).await.ok()? },
-        Body::File(entry) => {
-            let Entry { info, is_remote, .. } = **entry;
-            Entry { file: Arc::clone(&entry.file), info, held, is_remote }
-        }
-        Body::Document(_) | Body::Memory(_) => return None,
-    };
-    let open = Arc::new(named.open(&Body::File(Arc::new(own)))?);
-    generation.put(key, Member { target: member.target, what: What::Open(Arc::clone(&open)) });
-    Some(open)
-}
-
-/// Its name leads to it still.
-pub(super) fn let_go(generation: &Arc<Generation<Member>>, key: &Key, held: &Kept) {
-    let Some(member) = generation.get(key) else { return };
-    if let What::Open(open) = &member.what
-        && is_same_file(open, held)
-        && let Some(what) = Named::of(open)
-    {
-        generation.put(key, Member { target: member.target, what });
-    }
-}
-
 /// Why a fill has brought nothing, where the origin is to blame for most of what ends one.
 pub(super) async fn failure(fill: &Fill, waiter: &Waiter) -> Error {
     match fill.answer(waiter).await {
@@ -201,7 +136,7 @@ pub(super) async fn is_same(one: &Arc<Kept>, other: &Arc<Kept>) -> bool {
     blocking::run(&blocking::READS, move || has_same_bytes(&one, &other)).await.unwrap_or(false)
 }
 
-fn is_same_file(one: &Kept, other: &Kept) -> bool {
+pub(super) fn is_same_file(one: &Kept, other: &Kept) -> bool {
     one.id().is_some() && one.id() == other.id()
 }
 
@@ -292,11 +227,4 @@ impl Kept {
         let body = Body::File(Arc::new(Entry::new(file, info)));
         Some(Self { head: Arc::clone(&kept.head), body, checked: Some(kept.checked) })
     }
-}
-
-/// The same bytes have come under another tag: from now on the origin is asked with both, and either vouches. `None`:
-/// there is nothing new in it.
-pub(super) async fn learn(shared: &Arc<Shared>, key: &Key, new: &Kept, old: &Kept) -> Option<Kept> {
-    let head = new.head.with_tags_of(&old.head)?;
-    Some(with_head(shared, key, new.clone(), head, None).await)
 }

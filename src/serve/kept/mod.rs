@@ -10,141 +10,40 @@ mod ask;
 mod collect;
 mod find;
 pub mod head_request;
+mod held;
 pub mod invalidate;
 pub mod member;
 pub mod set;
+pub mod stored;
+mod wanted;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::Instant;
 
+use super::cached::unusable;
 use super::client::Client;
+use super::exchange::{Context, Exchange, LOOKS};
 use super::follow::{self, Role};
-use super::lent::{Lent, Shelf};
-use super::{Context, Exchange, LOOKS, Reply, form, head, pass};
+use super::reply::Reply;
+use super::{loops, pass};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::reuse::{self, Reuse};
-use crate::http::caching::stored::StoredHead;
 use crate::http::request::Method;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{self, Outcome, Stale, Why};
 use crate::rt::mailbox::Waiter;
 use crate::rt::{Runtime, spawn_guarded};
-use crate::store::Entry;
 use crate::store::fill::{Fill, NoFile};
 use crate::store::inflight::{Permit, Turn};
-use crate::store::memory::Bytes;
 use crate::sys::clock;
-use crate::sys::file::Info;
+use answer::failed;
 use ask::Asked;
-
-/// A stored answer.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    head: Arc<StoredHead>,
-    body: Body,
-    /// When the origin vouched for it, if that was in this process's time.
-    checked: Option<Instant>,
-}
-
-/// Where its body is.
-#[derive(Clone, Debug)]
-enum Body {
-    File(Arc<Entry>),
-    /// Beside the tree: it may be one of several variants.
-    Document(Arc<Entry>),
-    /// Either of them, opened for a moment at a time.
-    Lent(Shelf, Arc<Lent>),
-    Memory(Arc<Bytes>),
-}
-
-impl Body {
-    /// Its file, open. `None`: it is in memory, or not there any more. May wait for the disk.
-    fn open(&self) -> Option<Arc<Entry>> {
-        match self {
-            Self::File(entry) | Self::Document(entry) => Some(Arc::clone(entry)),
-            Self::Lent(_, lent) => lent.open().ok().map(Arc::new),
-            Self::Memory(_) => None,
-        }
-    }
-
-    /// What its file was, if it is one of the tree.
-    fn of_tree(&self) -> Option<&Info> {
-        match self {
-            Self::File(entry) => Some(&entry.info),
-            Self::Lent(Shelf::Tree, lent) => Some(&lent.info),
-            Self::Lent(Shelf::Documents, _) | Self::Document(_) | Self::Memory(_) => None,
-        }
-    }
-}
-
-impl Kept {
-    fn size(&self) -> u64 {
-        match &self.body {
-            Body::File(entry) | Body::Document(entry) => entry.info.size,
-            Body::Lent(_, lent) => lent.info.size,
-            Body::Memory(bytes) => bytes.len() as u64,
-        }
-    }
-
-    /// Can the origin be asked whether it is still the same? Of a file without a head only a date in whole seconds may
-    /// be the origin's: with a fraction it is that of the fetch, or of a copy.
-    fn can_be_vouched_for(&self) -> bool {
-        let is_whole = |info: &Info| {
-            let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-            since.subsec_nanos() == 0
-        };
-        match &self.body {
-            Body::File(entry) if self.head.is_unknown() => is_whole(&entry.info),
-            Body::Lent(Shelf::Tree, lent) if self.head.is_unknown() => is_whole(&lent.info),
-            Body::File(_) | Body::Document(_) | Body::Lent(..) | Body::Memory(_) => self.head.has_validator(),
-        }
-    }
-
-    /// Did the origin vouch for it after this moment?
-    fn is_checked_since(&self, moment: Instant) -> bool {
-        self.checked.is_some_and(|checked| checked > moment)
-    }
-}
-
-/// One request to this class.
-struct Wanted<'a, 'b, R: Runtime> {
-    exchange: &'a Exchange<'b, R>,
-    key: &'a Key,
-    directives: RequestDirectives,
-    policy: Policy,
-    /// When it came: whatever the origin says later is new enough.
-    arrived: Instant,
-}
-
-impl<R: Runtime> Wanted<'_, '_, R> {
-    /// Is it a file that the client asks for in another form than it is fetched in?
-    fn is_in_other_form(&self) -> bool {
-        self.key.names_a_file() && form::differs(self.exchange.request)
-    }
-
-    /// By which fields of requests the answers are told apart, whether the origin says so or not.
-    fn told_apart(&self) -> &'static [&'static str] {
-        if self.key.names_a_file() { &[] } else { &head::NEGOTIATED }
-    }
-
-    /// The client's fields that go along to the origin, beside the permitted ones.
-    fn along(&self) -> Vec<&str> {
-        let further = self.exchange.context.shared.config.revalidate.iter().flat_map(|class| &class.fields);
-        let own = further.map(String::as_str).chain(["authorization"]);
-        own.chain(self.told_apart().iter().copied()).collect()
-    }
-
-    fn debug(&self, what: &str) {
-        if self.exchange.log.is_on() {
-            let path = self.exchange.context.shared.store.display_path(self.key.as_str());
-            self.exchange.log.debug(format_args!("{path} {what}"));
-        }
-    }
-}
+use stored::Kept;
+use wanted::Wanted;
 
 /// Answers a GET or HEAD that came at this moment.
 pub async fn serve<R: Runtime>(
@@ -166,7 +65,7 @@ pub async fn serve<R: Runtime>(
     }
     let wanted = Wanted { exchange, key, directives, policy, arrived };
     // Not to wait for an exchange that waits for this very request: what is at hand has to do.
-    let (loops, returned) = (head::has_looped(request), super::has_returned(exchange));
+    let (loops, returned) = (loops::has_looped(request), exchange.has_returned());
     if !loops
         && !returned
         && let Some(reply) = set::serve(&wanted, client).await
@@ -178,7 +77,7 @@ pub async fn serve<R: Runtime>(
         let endings = inflight.endings();
         let kept = match find::find(exchange, key).await {
             Ok(kept) => kept,
-            Err(why) => return super::unusable(exchange, client, why).await,
+            Err(why) => return unusable(exchange, client, why).await,
         };
         let kept = match use_at_once(&wanted, client, kept).await {
             Ok(reply) => return reply,
@@ -314,44 +213,6 @@ async fn join<R: Runtime>(
         Err(NoFile::Declined(why)) => Some(pass::run(exchange, client, why).await),
         Err(NoFile::Failed(error)) => Some(failed(wanted, client, &error, kept).await),
     }
-}
-
-/// The origin could not be asked, or failed: what is kept will do, if the rules allow.
-async fn failed<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    client: &Client<R>,
-    error: &Error,
-    kept: Option<Kept>,
-) -> Reply {
-    let exchange = wanted.exchange;
-    exchange.log.debug(format_args!("error with proxy request {error}"));
-    match kept.filter(|kept| may_use(wanted, kept, error)) {
-        Some(kept) => {
-            let why = why_stale(wanted, &kept, error);
-            answer::send(wanted, client, &kept, outcome::Kept::Stale(why)).await
-        }
-        None => client.send_error(error, exchange.keep(), exchange.request.method != Method::Head).await,
-    }
-}
-
-/// Why what is kept is served after this error.
-fn why_stale<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> Stale {
-    if error.kind == Kind::Offline {
-        Stale::Offline
-    } else if reuse::forbids_stale(&kept.head, &wanted.policy) {
-        Stale::Forced
-    } else if error.kind == Kind::Unavailable {
-        Stale::ServerError
-    } else {
-        Stale::Unreachable
-    }
-}
-
-fn may_use<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> bool {
-    // Who says --offline wants what there is.
-    error.kind == Kind::Offline
-        || error.side == Side::Origin
-            && reuse::may_use_if_error(&kept.head, clock::unix_secs(), &wanted.policy)
 }
 
 /// Checks what is kept while its client is served, unless somebody does so already.

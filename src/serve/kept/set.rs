@@ -9,12 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::client::Client;
+use super::super::exchange::LOOKS;
 use super::super::follow::{self, Role};
-use super::super::{LOOKS, Reply, pass, redirect};
+use super::super::pass;
+use super::super::redirect;
+use super::super::relay;
+use super::super::reply::Reply;
 use super::ask::{self, Asked};
 use super::collect::Errand;
 use super::member::{self, Member, Named, What, is_same};
-use super::{Kept, Wanted, answer, find, may_use, why_stale};
+use super::stored::Kept;
+use super::wanted::{Wanted, may_use, why_stale};
+use super::{answer, find};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::reuse::{self, Reuse};
 use crate::http::caching::stored::StoredHead;
@@ -83,7 +89,7 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
             }
             Step::Relay(answer, body) if is_head => {
                 redirect::settle(body);
-                return Some(pass::head_of(exchange, client, &answer).await);
+                return Some(relay::head_of(exchange, client, &answer).await);
             }
             Step::Relay(answer, body) => {
                 return Some(pass::hand_on(exchange, client, *answer, body).await);

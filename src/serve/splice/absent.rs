@@ -1,7 +1,7 @@
 //! Systems without splice.
 
 use super::super::client::Out;
-use super::super::fill::{Progress, Stop};
+use super::super::progress::{Progress, Stop};
 use crate::error::Error;
 use crate::fd_budget::Descriptors;
 use crate::rt::Runtime;

@@ -12,7 +12,7 @@ use std::io;
 use std::time::Duration;
 
 use super::super::client::Out;
-use super::super::fill::{Progress, Stop};
+use super::super::progress::{Progress, Stop};
 use crate::error::{Error, Side};
 use crate::fd_budget::{Descriptors, PIPE, Purpose};
 use crate::rt::budget::Permit;

@@ -1,0 +1,73 @@
+//! One request to the class of what is checked with the origin.
+
+use std::time::Instant;
+
+use super::super::exchange::Exchange;
+use super::super::form;
+use super::super::head;
+use super::stored::Kept;
+use crate::error::{Error, Kind, Side};
+use crate::http::caching::Policy;
+use crate::http::caching::directives::RequestDirectives;
+use crate::http::caching::reuse;
+use crate::key::Key;
+use crate::outcome::Stale;
+use crate::rt::Runtime;
+use crate::sys::clock;
+
+/// One request to this class.
+pub(super) struct Wanted<'a, 'b, R: Runtime> {
+    pub(super) exchange: &'a Exchange<'b, R>,
+    pub(super) key: &'a Key,
+    pub(super) directives: RequestDirectives,
+    pub(super) policy: Policy,
+    /// When it came: whatever the origin says later is new enough.
+    pub(super) arrived: Instant,
+}
+
+impl<R: Runtime> Wanted<'_, '_, R> {
+    /// Is it a file that the client asks for in another form than it is fetched in?
+    pub(super) fn is_in_other_form(&self) -> bool {
+        self.key.names_a_file() && form::differs(self.exchange.request)
+    }
+
+    /// By which fields of requests the answers are told apart, whether the origin says so or not.
+    pub(super) fn told_apart(&self) -> &'static [&'static str] {
+        if self.key.names_a_file() { &[] } else { &head::NEGOTIATED }
+    }
+
+    /// The client's fields that go along to the origin, beside the permitted ones.
+    pub(super) fn along(&self) -> Vec<&str> {
+        let further = self.exchange.context.shared.config.revalidate.iter().flat_map(|class| &class.fields);
+        let own = further.map(String::as_str).chain(["authorization"]);
+        own.chain(self.told_apart().iter().copied()).collect()
+    }
+
+    pub(super) fn debug(&self, what: &str) {
+        if self.exchange.log.is_on() {
+            let path = self.exchange.context.shared.store.display_path(self.key.as_str());
+            self.exchange.log.debug(format_args!("{path} {what}"));
+        }
+    }
+}
+
+/// Why what is kept is served after this error.
+pub(super) fn why_stale<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> Stale {
+    if error.kind == Kind::Offline {
+        Stale::Offline
+    } else if reuse::forbids_stale(&kept.head, &wanted.policy) {
+        Stale::Forced
+    } else if error.kind == Kind::Unavailable {
+        Stale::ServerError
+    } else {
+        Stale::Unreachable
+    }
+}
+
+/// May it be used after this error?
+pub(super) fn may_use<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> bool {
+    // Who says --offline wants what there is.
+    error.kind == Kind::Offline
+        || error.side == Side::Origin
+            && reuse::may_use_if_error(&kept.head, clock::unix_secs(), &wanted.policy)
+}

@@ -1,0 +1,109 @@
+//! The origin's answer on its way to the client, as it comes.
+
+use super::client::{Client, Out};
+use super::exchange::Exchange;
+use super::reply::Reply;
+use super::{head, splice};
+use crate::error::Error;
+use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::http::request::Version;
+use crate::http::response::{HeadWriter, ResponseBody, ResponseHead};
+use crate::rt::{Runtime, share};
+use crate::sys::socket;
+use crate::upstream::body::OriginBody;
+
+/// The head of an answer to a GET, for a client that has asked for no more.
+pub async fn head_of<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    answer: &ResponseHead,
+) -> Reply {
+    let keep = exchange.keep();
+    let (described, length) = describe(answer, ResponseBody::None, false);
+    let sent = client.out().send(&exchange.finish(described, keep)).await;
+    Reply::ended(answer.status, length, keep, sent)
+}
+
+/// Sends the origin's answer to the client as it comes.
+pub async fn relay<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    out: &Out<'_, R>,
+    answer: ResponseHead,
+    mut body: OriginBody<R>,
+    keep: bool,
+) -> Reply {
+    let request = exchange.request;
+    let framing = answer.body(&request.method).unwrap_or(ResponseBody::UntilClose);
+    let chunked = framing == ResponseBody::Chunked && request.version == Version::Http11;
+    // An end that the origin did not prove is not claimed: a cache before us would keep a short file.
+    let by_close = matches!(framing, ResponseBody::Chunked | ResponseBody::UntilClose) && !chunked;
+    let keep = keep && !by_close;
+    let (described, length) = describe(&answer, framing, chunked);
+    let sent = async {
+        out.send(&exchange.finish(described, keep)).await?;
+        send_body(exchange, out, &mut body, chunked).await
+    };
+    if by_close {
+        // The close is the body's end: until that is reached, any end of ours must look different.
+        socket::reset_on_close(out.socket());
+    }
+    let sent = sent.await;
+    if by_close && sent.is_ok() {
+        socket::close_normally(out.socket());
+    }
+    Reply::ended(answer.status, length, keep, sent)
+}
+
+/// The head for the client, and the Content-Length in it.
+fn describe(answer: &ResponseHead, framing: ResponseBody, chunked: bool) -> (HeadWriter, Option<u64>) {
+    let mut described = HeadWriter::with_reason(answer.status, &answer.reason);
+    described = described.fields(&head::answer_fields(&answer.fields));
+    let length = match framing {
+        ResponseBody::Length(length) => Some(length),
+        // The length of what is not sent: HEAD and 304 tell it all the same.
+        ResponseBody::None if answer.status != 204 => answer
+            .fields
+            .get("content-length")
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .and_then(|value| value.parse().ok()),
+        ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
+    };
+    if let Some(length) = length {
+        described = described.field("Content-Length", length.to_string());
+    } else if chunked {
+        described = described.field("Transfer-Encoding", "chunked");
+    }
+    (described, length)
+}
+
+/// Sends a body as it comes, in chunks or as it is.
+pub async fn send_body<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    out: &Out<'_, R>,
+    body: &mut OriginBody<R>,
+    chunked: bool,
+) -> Result<(), Error> {
+    let mut piece = Vec::new();
+    // What came with the head goes first; then the rest may move inside the kernel.
+    while !chunked && body.is_buffered() && body.next(&mut piece).await? {
+        out.send(&piece).await?;
+    }
+    piece = Vec::new();
+    body.forget_begun();
+    splice::to_client(&exchange.context.pipes, body, out).await?;
+    let mut turn = 0;
+    while body.next(&mut piece).await? {
+        if chunked {
+            out.send_more(chunk_head(piece.len()).as_ref()).await?;
+            piece.extend_from_slice(CHUNK_END);
+        }
+        out.send(&piece).await?;
+        turn += piece.len() as u64;
+        if turn >= share::slice() {
+            turn = 0;
+            out.writable().await?;
+            share::turned();
+        }
+    }
+    if chunked { out.send(LAST_CHUNK).await } else { Ok(()) }
+}
