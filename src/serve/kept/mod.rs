@@ -106,7 +106,7 @@ pub async fn serve<R: Runtime>(
                 Ok(kept) => return lead(&wanted, client, permit, kept).await,
                 Err(why) => {
                     permit.withdraw();
-                    return super::unusable(exchange, client, why).await;
+                    return unusable(exchange, client, why).await;
                 }
             },
             Turn::Full => return pass::run(exchange, client, Why::FillsFull).await,
