@@ -7,7 +7,9 @@
 #   substitutes  the feature `portable`: both backends with what systems without openat2, sendfile,
 #                splice and SO_REUSEPORT use
 #
-#   scripts/check/matrix.sh [CONFIGURATION...]     (default: all)
+#   scripts/check/matrix.sh [--retry] [CONFIGURATION...]     (default: all)
+#
+# With --retry tests that fail run once more, alone.
 #
 # The tests are built once; the program is built once for each of the three builds. Where the system
 # refuses rings, the tests of io_uring are counted as left out (FS_CACHE_TEST_REQUIRE_URING makes
@@ -16,10 +18,11 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 known=(io_uring epoll "poll(2)" substitutes)
-chosen=()
+chosen=() retry=()
 for arg in "$@"; do
     case $arg in
-    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --retry) retry=(scripts/check/retry.sh) ;;
     io_uring | uring) chosen+=(io_uring) ;;
     epoll | substitutes) chosen+=("$arg") ;;
     "poll(2)" | poll2 | poll) chosen+=("poll(2)") ;;
@@ -48,10 +51,13 @@ suite() {
     local name=$1 program=$2 begun=$SECONDS status passed broken skipped
     shift 2
     printf '\n== black-box suite: %s\n' "$name"
-    FS_CACHE_TEST_BINARY=$program cargo test --locked --quiet --test blackbox -- --nocapture "$@" >"$work/out" 2>&1
+    FS_CACHE_TEST_BINARY=$program "${retry[@]+"${retry[@]}"}" \
+        cargo test --locked --quiet --test blackbox -- --nocapture "$@" >"$work/out" 2>&1
     status=$?
-    passed=$(sed -n 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$work/out" | tail -n 1)
-    broken=$(sed -n 's/^test result: .* \([0-9]*\) failed; .*/\1/p' "$work/out" | tail -n 1)
+    # The first of these lines is of all tests, a second one of those that were run once more.
+    passed=$(sed -n 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$work/out" | head -n 1)
+    broken=$(sed -n 's/^test result: .* \([0-9]*\) failed; .*/\1/p' "$work/out" | head -n 1)
+    grep '^== FAILED, once more' "$work/out"
     skipped=$(grep -c '^SKIPPED: io_uring' "$work/out")
     [ "$status" -eq 0 ] || { tail -n 150 "$work/out"; failed+=("$name"); }
     # A suite that ran nothing proves nothing.

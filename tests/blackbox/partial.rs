@@ -25,7 +25,7 @@ on_both!(
     after_a_power_cut_only_what_was_synced_is_used,
     a_partial_with_a_second_name_is_not_written_to,
     a_partial_without_a_validator_is_removed,
-    a_download_that_outlasts_the_patience_with_its_origin_goes_on_at_the_next_request,
+    partial_resumes_after_origin_timeout,
     what_is_kept_of_a_download_serves_while_a_slow_reader_of_it_still_reads,
     an_origin_that_never_answers_for_the_rest_is_asked_for_the_whole,
     an_origin_that_wants_to_be_asked_later_is_not_asked_for_the_whole_at_once,
@@ -425,7 +425,7 @@ fn out_for_two(body: &[u8], outage: Outage, gate: &Gate) -> Origin {
     })
 }
 
-fn a_download_that_outlasts_the_patience_with_its_origin_goes_on_at_the_next_request(io: Io) {
+fn partial_resumes_after_origin_timeout(io: Io) {
     let body = bytes(LENGTH, 17);
     for outage in [Outage::Reset, Outage::Dropped, Outage::Silent, Outage::Status] {
         let gate = Gate::default();
