@@ -55,6 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sys::cache",
             "sys::clock",
             "sys::file",
+            "sys::is_io_error",
             "sys::socket",
             "sys::transfer",
             "sys::would_block",

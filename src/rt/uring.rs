@@ -17,7 +17,7 @@ use monoio::{IoUringDriver, RuntimeBuilder};
 
 use super::deadline::Late;
 use super::{Listener, Runtime, Socket};
-use crate::sys::socket;
+use crate::sys::{is_canceled, socket};
 
 /// Submission entries of a worker's ring; more operations than that are submitted in turns.
 const ENTRIES: u32 = 1024;
@@ -166,7 +166,7 @@ impl Socket for UringSocket {
             None => {
                 drop(self.canceller.take().map(Canceller::cancel));
                 match receiving.await {
-                    (Err(error), buffer) if error.raw_os_error() == Some(ECANCELED) => {
+                    (Err(error), buffer) if is_canceled(&error) => {
                         (Err(io::ErrorKind::TimedOut.into()), buffer)
                     }
                     // It came at the last moment.
@@ -180,9 +180,6 @@ impl Socket for UringSocket {
         self.stream.writable(false).await
     }
 }
-
-/// The error of an operation that was taken back (io_uring_enter(2)).
-const ECANCELED: i32 = 125;
 
 /// A listener whose accepts go through the ring.
 pub struct UringListener(TcpListener);

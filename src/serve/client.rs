@@ -10,7 +10,7 @@ use super::reply::Reply;
 use super::warm::{FRESH, Heat, Windows};
 use crate::error::{Error, Kind, Side};
 use crate::rt::{Runtime, Socket, share};
-use crate::sys::{socket, transfer, would_block};
+use crate::sys::{is_io_error, socket, transfer, would_block};
 
 /// A client's connection.
 pub struct Client<R: Runtime> {
@@ -148,7 +148,7 @@ impl<'a, R: Runtime> Out<'a, R> {
                 Ok(true)
             }
             Err(error) if would_block(&error) => Ok(false),
-            Err(error) if error.raw_os_error() == Some(EIO) => Err(Error::io(Side::Disk, &error)),
+            Err(error) if is_io_error(&error) => Err(Error::io(Side::Disk, &error)),
             Err(error) => Err(Error::io(Side::Client, &error)),
         }
     }
@@ -207,6 +207,3 @@ impl<'a, R: Runtime> Out<'a, R> {
         self.rate.moved(count);
     }
 }
-
-/// The error of a disk that cannot be read, the same number on every Unix.
-const EIO: i32 = 5;

@@ -92,7 +92,7 @@ fn listen_alone(address: SocketAddr) -> io::Result<OwnedFd> {
     socket::listen(address, false)
 }
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 fn share(first: OwnedFd, address: SocketAddr, count: usize) -> io::Result<Vec<OwnedFd>> {
     socket::share_port(&first)?;
     let others = (1..count).map(|_| socket::listen(address, true));
@@ -100,7 +100,7 @@ fn share(first: OwnedFd, address: SocketAddr, count: usize) -> io::Result<Vec<Ow
 }
 
 /// Without SO_REUSEPORT all workers accept from one socket.
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(not(linux_calls))]
 fn share(first: OwnedFd, _: SocketAddr, count: usize) -> io::Result<Vec<OwnedFd>> {
     (0..count).map(|_| first.try_clone()).collect()
 }

@@ -41,18 +41,18 @@ fn read_through(file: &impl AsFd, first: u64, end: u64) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 use linux::pass_over;
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 pub use linux::{prepare, read_cached, residency};
 
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(not(linux_calls))]
 use blind::pass_over;
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(not(linux_calls))]
 pub use blind::{prepare, read_cached, residency};
 
 /// Systems that do not say what they hold in memory.
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(not(linux_calls))]
 mod blind {
     use super::{AsFd, Residency, io};
 
@@ -74,7 +74,7 @@ mod blind {
     }
 }
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 mod linux {
     use std::ffi::c_long;
     use std::os::fd::{AsRawFd, OwnedFd};
@@ -238,7 +238,7 @@ mod linux {
     }
 }
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 #[cfg(test)]
 mod tests {
     use std::fs::File;

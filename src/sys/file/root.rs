@@ -83,7 +83,7 @@ impl Root {
 
     /// The same where memory alone can tell, hence without waiting for the disk; `WouldBlock` where
     /// it cannot. A name never looked for is such a case (openat2(2), RESOLVE_CACHED; Linux 5.12).
-    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    #[cfg(linux_calls)]
     pub fn open_file_cached(&self, path: &str) -> io::Result<OwnedFd> {
         use nix::fcntl::ResolveFlag;
         if self.top().is_remote {
@@ -100,14 +100,14 @@ impl Root {
     }
 
     /// The same where memory alone can tell; `WouldBlock` always, on systems that do not say so.
-    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    #[cfg(not(linux_calls))]
     pub fn open_file_cached(&self, _path: &str) -> io::Result<OwnedFd> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// The same without leaving the file system of the top, and only if that is on this machine: `WouldBlock` says that
     /// it takes another one (openat2(2), RESOLVE_NO_XDEV), which may never answer.
-    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    #[cfg(linux_calls)]
     pub fn open_file_here(&self, path: &str) -> io::Result<OwnedFd> {
         if self.top().is_remote {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -123,7 +123,7 @@ impl Root {
     }
 
     /// The same; systems without that call are not told of file systems mounted below.
-    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    #[cfg(not(linux_calls))]
     pub fn open_file_here(&self, path: &str) -> io::Result<OwnedFd> {
         if self.top().is_remote { Err(io::ErrorKind::WouldBlock.into()) } else { self.open_file(path) }
     }
@@ -178,7 +178,7 @@ impl Root {
         }
     }
 
-    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    #[cfg(linux_calls)]
     fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
         match self.open_at_once(path, flags, nix::fcntl::ResolveFlag::empty()) {
             // An absolute link may still lead back inside; a kernel before 5.6 or a filter has no
@@ -189,7 +189,7 @@ impl Root {
     }
 
     /// One openat2(2) with these restrictions on top of staying beneath.
-    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    #[cfg(linux_calls)]
     fn open_at_once(
         &self,
         path: &str,
@@ -202,7 +202,7 @@ impl Root {
         retry(|| openat2(&self.top().directory, path, how))
     }
 
-    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    #[cfg(not(linux_calls))]
     fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
         self.walk(path, flags)
     }
@@ -290,7 +290,7 @@ fn reading() -> OFlag {
     OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC
 }
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 fn walk_may_help(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EXDEV | libc::ENOSYS | libc::EPERM | libc::EAGAIN))
 }
@@ -335,7 +335,7 @@ pub fn missing(error: &io::Error) -> Missing {
     }
 }
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -4,14 +4,14 @@
 pub mod copy;
 #[cfg(target_os = "illumos")]
 mod illumos;
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 mod linux;
 
-#[cfg(not(any(target_os = "illumos", all(target_os = "linux", not(feature = "portable")))))]
+#[cfg(not(any(target_os = "illumos", linux_calls)))]
 pub use copy::send_file;
 #[cfg(target_os = "illumos")]
 pub use illumos::send_file;
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(linux_calls)]
 pub use linux::{Pipe, send_file};
 
 use std::io;
