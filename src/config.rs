@@ -12,6 +12,7 @@ mod limits;
 mod origin;
 mod rights;
 
+pub use crate::rt::engine::IoChoice;
 pub use fills::{Abandon, FillQuery, Fills};
 pub use limits::{FileLimits, Limits};
 pub use origin::{CredentialUse, Origin};
@@ -145,29 +146,6 @@ impl Pinning {
     }
 }
 
-/// Which backend waits for sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IoChoice {
-    /// io_uring where the kernel allows it, else readiness polling.
-    Auto,
-    /// io_uring or nothing.
-    Uring,
-    /// Readiness polling.
-    Poll,
-}
-
-impl IoChoice {
-    /// Reads `auto`, `uring` or `poll`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "uring" => Ok(Self::Uring),
-            "poll" => Ok(Self::Poll),
-            _ => Err("expected auto, uring or poll".to_owned()),
-        }
-    }
-}
-
 /// A number in plain digits: `parse` alone would also take a sign.
 fn number(text: &str) -> Option<usize> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
@@ -190,11 +168,5 @@ mod tests {
         for bad in ["", ",", "1,", "5-2", "-", "1-", "a", "1024", "0-99999999999", "1-2-3", "+1"] {
             assert!(Pinning::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(IoChoice::parse("auto"), Ok(IoChoice::Auto));
-        assert_eq!(
-            (IoChoice::parse("uring"), IoChoice::parse("poll")),
-            (Ok(IoChoice::Uring), Ok(IoChoice::Poll))
-        );
-        assert!(IoChoice::parse("Poll").is_err());
     }
 }

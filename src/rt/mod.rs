@@ -1,7 +1,7 @@
 //! The runtime contract: one loop a core, readiness of sockets, timers, tasks, and a way to wake
-//! a task on another core. Two backends keep it: [`uring`] (Linux, monoio on io_uring) and
-//! [`poll`] (everywhere: epoll, event ports). Bodies and heads move by direct non-blocking calls;
-//! a backend only says when to try again.
+//! a task on another core. Two backends keep it, of which [`engine`] chooses one: [`uring`] (Linux, monoio
+//! on io_uring) and [`poll`] (everywhere: epoll, event ports). Bodies and heads move by direct non-blocking
+//! calls; a backend only says when to try again.
 
 pub mod bell;
 pub mod blocking;
@@ -9,6 +9,7 @@ pub mod budget;
 #[cfg(test)]
 mod contract;
 mod deadline;
+pub mod engine;
 pub mod gather;
 pub mod mailbox;
 pub mod poll;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use monoio::io::{CancelableAsyncReadRent, Canceller};
 use monoio::net::{TcpListener, TcpStream};
+use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, RuntimeBuilder};
 
 use super::deadline::Late;
@@ -73,14 +74,21 @@ thread_local! {
     static READY: RefCell<Option<Rc<(TcpStream, UnixStream)>>> = const { RefCell::new(None) };
 }
 
-/// Runs a worker to its end on this thread.
-pub fn run<F: Future>(flags: RingFlags, worker: impl FnOnce() -> F) -> io::Result<F::Output> {
-    let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
-        .with_entries(ENTRIES)
-        .uring_builder(flags.builder())
-        .enable_timer()
-        .build()?;
-    Ok(runtime.block_on(async { worker().await }))
+/// A ring and its event loop, for the thread that made it.
+pub struct Ring(monoio::Runtime<TimeDriver<IoUringDriver>>);
+
+impl Ring {
+    /// The error is the kernel's: it gives no ring, or no more of them.
+    pub fn new(flags: RingFlags) -> io::Result<Self> {
+        let mut builder = RuntimeBuilder::<IoUringDriver>::new();
+        builder = builder.with_entries(ENTRIES).uring_builder(flags.builder());
+        builder.enable_timer().build().map(Self)
+    }
+
+    /// Runs a worker to its end.
+    pub fn run<F: Future>(&mut self, worker: impl FnOnce() -> F) -> F::Output {
+        self.0.block_on(async { worker().await })
+    }
 }
 
 /// The io_uring backend.

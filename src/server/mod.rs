@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Pinning};
 use crate::fd_budget::Descriptors;
 use crate::observe::log::Log;
+use crate::rt::engine::Engine;
 use crate::serve::exchange::Shared;
 use crate::serve::loops::Name;
 use crate::serve::revalidated::Revalidated;
@@ -29,7 +30,7 @@ use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
 use guests::Guests;
 use listener::Listening;
-use worker::{Door, Engine, Plan};
+use worker::{Door, Plan};
 
 /// The log's last lines get this long to be written.
 const FLUSH_TIME: Duration = Duration::from_millis(500);

@@ -1,6 +1,7 @@
 //! One core: its event loop, its context, and the connections it takes.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -13,15 +14,13 @@ use super::connection::{self, BUSY};
 use super::guests::{Guest, Guests};
 use super::opening::Arrival;
 use super::parking::{Idle, Parking};
-use crate::config::IoChoice;
 use crate::observe::log::Lane;
 use crate::route::Classes;
 use crate::rt::bell::Bell;
+use crate::rt::engine::{Engine, Main, remedy};
 use crate::rt::mailbox::Waiter;
 use crate::rt::round::Rounds;
-#[cfg(target_os = "linux")]
-use crate::rt::uring::{self, RingFlags};
-use crate::rt::{Listener, ReadyListener, Runtime, mailbox, poll, spawn_guarded};
+use crate::rt::{Listener, ReadyListener, Runtime, mailbox, spawn_guarded};
 use crate::serve::buffers::Buffers;
 use crate::serve::exchange::{Context, Shared};
 use crate::serve::ready::ReadyFiles;
@@ -38,70 +37,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// So many more idle connections than last time are reason to look for free memory.
 const MANY: usize = 500;
-
-/// The event loop that runs.
-#[derive(Clone, Debug)]
-pub enum Engine {
-    /// io_uring, with these flags; whether it may be replaced when a worker's ring is refused.
-    #[cfg(target_os = "linux")]
-    Uring(RingFlags, bool),
-    /// The portable one, and why not the other.
-    Poll(String),
-}
-
-impl Engine {
-    /// Decides what `--io` means here.
-    #[cfg(target_os = "linux")]
-    pub fn choose(choice: IoChoice) -> Result<Self, String> {
-        match (choice, RingFlags::probe()) {
-            (IoChoice::Poll, _) => Ok(Self::Poll("asked for".to_owned())),
-            (_, Ok(flags)) => Ok(Self::Uring(flags, choice == IoChoice::Auto)),
-            (IoChoice::Auto, Err(error)) => Ok(Self::Poll(refused(&error))),
-            (IoChoice::Uring, Err(error)) => {
-                Err(format!("cannot use io_uring (--io uring): {}", refused(&error)))
-            }
-        }
-    }
-
-    /// Decides what `--io` means here.
-    #[cfg(not(target_os = "linux"))]
-    pub fn choose(choice: IoChoice) -> Result<Self, String> {
-        match choice {
-            IoChoice::Uring => Err("cannot use io_uring (--io uring): this system has none".to_owned()),
-            IoChoice::Auto | IoChoice::Poll => Ok(Self::Poll("portable".to_owned())),
-        }
-    }
-
-    /// For the start-up line.
-    pub fn describe(&self) -> String {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Uring(flags, _) => {
-                format!("io_uring (kernel {}, {})", process::kernel_release(), flags.as_str())
-            }
-            Self::Poll(why) => format!("{READINESS} ({why})"),
-        }
-    }
-}
-
-/// What tells the portable event loop that a descriptor is ready.
-const READINESS: &str = if cfg!(polling_test_poll_backend) {
-    "poll"
-} else if cfg!(any(target_os = "illumos", target_os = "solaris")) {
-    "event ports"
-} else {
-    "epoll"
-};
-
-#[cfg(target_os = "linux")]
-fn refused(error: &std::io::Error) -> String {
-    format!("io_uring refused: {}{}", process::error_name(error), remedy(error))
-}
-
-/// What helps against an error at the start.
-fn remedy(error: &std::io::Error) -> &'static str {
-    if sys::is_exhausted(error) { " (fewer --workers, or a higher descriptor limit)" } else { "" }
-}
 
 /// What every worker is started with.
 #[derive(Clone, Debug)]
@@ -135,28 +70,27 @@ pub fn run(plan: &Plan, door: Door, cpu: Option<usize>) -> Result<(), String> {
         process::pin_to(cpu)
             .map_err(|error| format!("cannot run on processor {cpu} (--pin-cpus): {error}"))?;
     }
-    let mut door = Some(door);
-    #[cfg(target_os = "linux")]
-    if let Engine::Uring(flags, replaceable) = plan.engine {
-        match uring::run(flags, || serve::<uring::Uring>(plan, door.take())) {
-            Ok(result) => return result,
-            Err(error) if replaceable => {
-                plan.shared
-                    .log
-                    .debug(format_args!("engine of one worker: {READINESS} ({})", refused(&error)));
-            }
-            Err(error) => return Err(format!("cannot use io_uring (--io uring): {}", refused(&error))),
-        }
-    }
-    let result = poll::run(|| serve::<poll::Portable>(plan, door.take()));
-    result.map_err(|error| format!("the event loop failed: {error}"))?
+    let replaced = |why: &str| plan.shared.log.debug(format_args!("engine of one worker: {why}"));
+    plan.engine.run(Serving { plan, door }, replaced)?
 }
 
-async fn serve<R: Runtime>(plan: &Plan, door: Option<Door>) -> Result<(), String> {
+/// A worker's main task.
+struct Serving<'a> {
+    plan: &'a Plan,
+    door: Door,
+}
+
+impl Main for Serving<'_> {
+    type Output = Result<(), String>;
+
+    fn run<R: Runtime>(self) -> impl Future<Output = Self::Output> {
+        serve::<R>(self.plan, self.door)
+    }
+}
+
+async fn serve<R: Runtime>(plan: &Plan, door: Door) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot start a worker: {error}{}", remedy(&error));
-    let Some(Door { listener, inherited, busy }) = door else {
-        return Err("a worker was started twice".to_owned());
-    };
+    let Door { listener, inherited, busy } = door;
     mailbox::open::<R>().map_err(failed)?;
     let config = &plan.shared.config;
     let origin = Arc::new(config.origin.clone());

@@ -22,9 +22,9 @@ pub(super) fn portable<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
 /// Runs a test on io_uring, where the host allows it.
 #[cfg(target_os = "linux")]
 pub(super) fn uring<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
-    use crate::rt::uring::{RingFlags, Uring, run};
+    use crate::rt::uring::{Ring, RingFlags, Uring};
     match RingFlags::probe() {
-        Ok(flags) => run(flags, || within::<Uring>(test())).unwrap(),
+        Ok(flags) => Ring::new(flags).unwrap().run(|| within::<Uring>(test())),
         Err(error) => {
             assert!(std::env::var_os("FS_CACHE_TEST_REQUIRE_URING").is_none(), "io_uring refused: {error}");
             eprintln!("SKIPPED: io_uring is refused on this host ({error})");
