@@ -186,8 +186,9 @@ fi
 step "syntax of shell scripts" shell_syntax
 if command -v python3 >/dev/null; then
     step "syntax of Python scripts" python_syntax
+    step "what the documents name" scripts/check/links.py
 else
-    skip "syntax of Python scripts" "python3 is not installed"
+    skip "syntax of Python scripts, and what the documents name" "python3 is not installed"
 fi
 if command -v shellcheck >/dev/null; then
     step "lints of shell scripts" shell_lints
