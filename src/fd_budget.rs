@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::config::{Limits, Workers};
-use crate::rt::budget::{Budget, Permit, Share};
+use crate::rt::budget::{Budget, Holder, Permit, Share};
 use crate::sys::process;
 
 /// Descriptors where the system does not tell how many there may be.
@@ -187,14 +187,15 @@ impl Descriptors {
         self.budget.take(purpose as usize, count).await
     }
 
-    /// Takes a place at the origin. The caller bounds the wait.
-    pub async fn place(&self, errand: Errand) -> io::Result<Place> {
+    /// Takes a place at the origin for this client, or for nobody. The caller bounds the wait.
+    pub async fn place(&self, errand: Errand, client: Option<Holder>) -> io::Result<Place> {
         let at_origin = match &self.places {
-            Some(places) => Some(places.take(errand as usize, 1).await?),
+            Some(places) => Some(places.take_for(errand as usize, 1, client).await?),
             None => None,
         };
         let (purpose, count) = errand.needs();
-        Ok(Place { errand, at_origin, descriptors: self.take(purpose, count).await? })
+        let descriptors = self.budget.take_for(purpose as usize, count, client).await?;
+        Ok(Place { errand, at_origin, descriptors })
     }
 
     /// The way to give back what is held only for speed, for whoever holds such things.

@@ -5,13 +5,12 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::client::Client;
-use super::exchange::{Context, Exchange};
+use super::exchange::Exchange;
 use super::reply::Reply;
 use super::{fill, pass};
 use crate::error::{Error, Kind, Side};
 use crate::outcome::Why;
 use crate::rt::Runtime;
-use crate::rt::mailbox::Waiter;
 use crate::store::inflight::Permit;
 use crate::store::room::{Room, Rooms};
 
@@ -21,7 +20,7 @@ pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>
         client.hung_up().await;
         Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line for the disk"))
     };
-    let room = async { Ok(room(exchange.context).await) };
+    let room = async { Ok(room(exchange).await) };
     match or(room, hung_up).await {
         Ok(Some(room)) => fill::fetch(exchange, client, permit, room).await,
         Ok(None) => {
@@ -43,14 +42,10 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// Room for a file that will wait for its name; `None` where the line for it stands still. As long as files get their
 /// names it moves, and whoever waits gets his turn.
-pub(super) async fn room<R: Runtime>(context: &Context<R>) -> Option<Room> {
-    let rooms = &context.shared.store.committer.rooms;
-    if let Some(room) = rooms.try_take() {
-        return Some(room);
-    }
-    let waiter = Waiter::new().ok()?;
-    let limit = context.upstream.limits().response_head_time.max(STANDSTILL);
-    or(async { Some(rooms.take(&waiter).await) }, stands_still::<R>(rooms, limit)).await
+pub(super) async fn room<R: Runtime>(exchange: &Exchange<'_, R>) -> Option<Room> {
+    let rooms = &exchange.context.shared.store.committer.rooms;
+    let limit = exchange.context.upstream.limits().response_head_time.max(STANDSTILL);
+    or(async { rooms.take(exchange.client).await.ok() }, stands_still::<R>(rooms, limit)).await
 }
 
 async fn stands_still<R: Runtime>(rooms: &Rooms, limit: Duration) -> Option<Room> {

@@ -1,8 +1,11 @@
 //! The client's side of a connection: bytes in, heads and bodies out, every wait bounded.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
+
+use futures_lite::future::or;
 
 use super::head;
 use super::rate::Rate;
@@ -16,7 +19,9 @@ use crate::sys::{is_io_error, socket, transfer, would_block};
 pub struct Client<R: Runtime> {
     /// Its socket.
     pub socket: R::Socket,
-    /// Its address, as logs show it.
+    /// Its address.
+    pub address: IpAddr,
+    /// The same, as logs show it.
     pub peer: Box<str>,
     /// Bytes that came and are not consumed yet.
     pub input: Vec<u8>,
@@ -30,15 +35,9 @@ impl<R: Runtime> Client<R> {
         Out::new(&self.socket, &self.rate)
     }
 
-    /// Waits until the client has closed its side. One that sends more meanwhile is not waited for.
+    /// See [`Out::hung_up`].
     pub async fn hung_up(&self) {
-        while self.socket.readable().await.is_ok() {
-            match socket::peek(&self.socket) {
-                Err(error) if would_block(&error) => {}
-                Ok(1..) => return std::future::pending().await,
-                Ok(0) | Err(_) => return,
-            }
-        }
+        self.out().hung_up().await;
     }
 
     /// Sends an answer without a body.
@@ -58,6 +57,18 @@ impl<R: Runtime> Client<R> {
         }
         Reply::ended(status, Some(text.len() as u64), keep, self.out().send(&bytes).await)
     }
+}
+
+/// Does it, unless the client has `gone` before.
+pub async fn unless<T>(
+    gone: impl Future<Output = ()>,
+    done: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let gone = async {
+        gone.await;
+        Err(Error::new(Side::Client, Kind::Closed))
+    };
+    or(done, gone).await
 }
 
 /// How far [`Out::send_window`] came.
@@ -84,6 +95,17 @@ impl<'a, R: Runtime> Out<'a, R> {
     /// The socket.
     pub fn socket(&self) -> &R::Socket {
         self.socket
+    }
+
+    /// Waits until the client has closed its side. One that sends more meanwhile is not waited for.
+    pub async fn hung_up(&self) {
+        while self.socket.readable().await.is_ok() {
+            match socket::peek(self.socket) {
+                Err(error) if would_block(&error) => {}
+                Ok(1..) => return std::future::pending().await,
+                Ok(0) | Err(_) => return,
+            }
+        }
     }
 
     /// Sends all of it.

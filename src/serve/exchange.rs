@@ -1,6 +1,7 @@
 //! What every step of a request needs: the worker with its share of the program, and the request itself.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::outcome::Outcome;
 use crate::route::Classes;
 use crate::rt::Runtime;
 use crate::rt::bell::Bell;
+use crate::rt::budget::Holder;
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::store::sets::Sets;
@@ -100,6 +102,8 @@ pub struct Exchange<'a, R: Runtime> {
     pub request: &'a RequestHead,
     /// Its debug lines.
     pub log: &'a RequestLog,
+    /// Whose it is, unless it is our own or answered without the origin.
+    pub client: Option<Holder>,
     /// What the cache has to do with the answer; nothing with one of our own making.
     pub outcome: Cell<Option<Outcome>>,
     /// Redirects followed for it.
@@ -109,7 +113,13 @@ pub struct Exchange<'a, R: Runtime> {
 impl<'a, R: Runtime> Exchange<'a, R> {
     /// A request that has just come.
     pub fn new(context: &'a Rc<Context<R>>, request: &'a RequestHead, log: &'a RequestLog) -> Self {
-        Self { context, request, log, outcome: Cell::new(None), redirects: Cell::new(0) }
+        Self { context, request, log, client: None, outcome: Cell::new(None), redirects: Cell::new(0) }
+    }
+
+    /// The same of the client with this address.
+    #[must_use]
+    pub fn of(self, address: IpAddr) -> Self {
+        Self { client: Some(address.into()), ..self }
     }
 
     /// Ends the head of an answer that the cache had to do with.

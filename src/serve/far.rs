@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::client::Out;
+use super::client::{Out, unless};
 use super::exchange::Exchange;
 use super::redirect::{self, Follow};
 use super::{head, relay};
@@ -43,6 +43,7 @@ pub struct Direct<R: Runtime> {
 /// gets there first.
 pub async fn fetch<R: Runtime>(
     exchange: &Exchange<'_, R>,
+    out: &Out<'_, R>,
     answer: &Answer,
     follower: &Follower,
     waiter: &Waiter,
@@ -68,14 +69,14 @@ pub async fn fetch<R: Runtime>(
             Progress::Broken(_) => pending().await,
         }
     };
-    let body = or(ask(exchange, answer, span, validator), reached).await?;
+    let body = or(ask(exchange, out, answer, span, validator), reached).await?;
     Some(Direct { body, span, _place: place })
 }
 
 impl<R: Runtime> Direct<R> {
     /// Sends the part, and tells what it cost the origin.
     pub async fn send(mut self, exchange: &Exchange<'_, R>, out: &Out<'_, R>) -> Result<(), Error> {
-        let sent = relay::send_body(exchange, out, &mut self.body, false).await;
+        let sent = unless(out.hung_up(), relay::send_body(exchange, out, &mut self.body, false)).await;
         let count = self.span.count() - self.body.left();
         let (first, last) = (self.span.first, self.span.end - 1);
         exchange.log.debug(format_args!(
@@ -87,6 +88,7 @@ impl<R: Runtime> Direct<R> {
 
 async fn ask<R: Runtime>(
     exchange: &Exchange<'_, R>,
+    out: &Out<'_, R>,
     answer: &Answer,
     span: Span,
     validator: &[u8],
@@ -96,10 +98,10 @@ async fn ask<R: Runtime>(
     log.debug(format_args!("range {first}-{last} is far ahead of the download - asking the origin for it"));
     let query = exchange.context.shared.config.fills.query;
     let asked = head::part_request(&upstream.origin, exchange.request, query, span, validator);
-    match redirect::ask_origin(exchange.context, &asked, Follow::Maybe, log).await {
-        Ok(answered) if is_part_of(&answered.head, answer, span) => return Some(answered.body),
-        Ok(answered) => {
-            let status = answered.head.status;
+    match redirect::ask(exchange, out.hung_up(), &asked, Follow::Maybe).await {
+        Ok((head, body)) if is_part_of(&head, answer, span) => return Some(body),
+        Ok((head, _)) => {
+            let status = head.status;
             log.debug(format_args!(
                 "range {first}-{last} waits for the download - not in the origin's {status}"
             ));

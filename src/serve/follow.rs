@@ -127,7 +127,7 @@ async fn send<R: Runtime>(
         (_, None) => return send_unknown(exchange, client, answer, fields, follower, waiter).await,
     };
     let direct = match status {
-        206 if at_hand.is_none() => far::fetch(exchange, answer, follower, waiter, span).await,
+        206 if at_hand.is_none() => far::fetch(exchange, &client.out(), answer, follower, waiter, span).await,
         _ => None,
     };
     let described = match status {

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::client::{Client, Out};
+use super::client::{Client, Out, unless};
 use super::exchange::Exchange;
 use super::kept::invalidate;
 use super::redirect::{self, Follow};
@@ -20,6 +20,7 @@ use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::outcome::{Outcome, Why};
 use crate::rt::Runtime;
+use crate::rt::bell::Bell;
 use crate::upstream::Connection;
 use crate::upstream::body::OriginBody;
 
@@ -81,14 +82,14 @@ async fn bodiless<R: Runtime>(
     let follow = if matches!(why, Why::NoMatch | Why::Returned) { Follow::Never } else { Follow::Maybe };
     let (answer, body) = redirect::ask(exchange, client.hung_up(), &asked, follow).await?;
     invalidate::note(exchange, &answer).await;
-    Ok(relay(exchange, &client.out(), answer, body, exchange.keep()).await)
+    Ok(relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await)
 }
 
 /// A request with a body: both bodies may stream at once.
 async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Result<Reply, Error> {
     let (upstream, request) = (&exchange.context.upstream, exchange.request);
     // A reused connection may be closed under a body that cannot be sent twice.
-    let connection = upstream.fresh_connection().await?;
+    let connection = upstream.fresh_connection(exchange.client).await?;
     let transport = Rc::clone(&connection.transport);
     transport
         .write_all(&head::pass_request(&upstream.origin, request).head(), client.rate.stall_time)
@@ -103,7 +104,7 @@ async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         let sent = upload::run::<R>(request.body, input, socket, &transport, &given).await;
         upload.whole.set(sent.is_ok());
         upload.overtaken.set(matches!(sent, Ok(Sent::Overtaken)));
-        upload.ended.set(Some(Instant::now()));
+        upload.ended.ring();
         sent.map(drop)
     };
     let out = Out::new(socket, rate);
@@ -128,8 +129,8 @@ enum First {
 /// How far a request's body and the answer to it are.
 #[derive(Default)]
 struct Upload {
-    /// When the sending ended, in whatever way.
-    ended: Cell<Option<Instant>>,
+    /// Rings when the sending has ended, in whatever way.
+    ended: Bell,
     /// The origin has all of it.
     whole: Cell<bool>,
     /// The origin had answered before it had all of it.
@@ -141,13 +142,15 @@ struct Upload {
 impl Upload {
     /// Waits until the answer has had its time, which begins when the request has been sent.
     async fn overdue<R: Runtime>(&self, limit: Duration) -> Error {
-        loop {
-            let left = self.ended.get().map_or(limit, |at| limit.saturating_sub(at.elapsed()));
-            if left.is_zero() {
-                return Error::new(Side::Origin, Kind::Timeout);
-            }
-            R::sleep(left).await;
-        }
+        self.ended.heard().await;
+        R::sleep(limit).await;
+        Error::new(Side::Origin, Kind::Timeout)
+    }
+
+    /// Waits until the client has closed its side. Before its request has been sent that is for the sending to see.
+    async fn hung_up<R: Runtime>(&self, out: &Out<'_, R>) {
+        self.ended.heard().await;
+        out.hung_up().await;
     }
 }
 
@@ -161,7 +164,7 @@ async fn answer_to_upload<R: Runtime>(
     let (upstream, request) = (&exchange.context.upstream, exchange.request);
     let head = upstream.read_head_unbounded(&mut connection, &request.method);
     let overdue = async { Err(upload.overdue::<R>(upstream.limits().response_head_time).await) };
-    let mut answer = or(head, overdue).await?;
+    let mut answer = unless(upload.hung_up(out), or(head, overdue)).await?;
     // An origin that answers early may take what is still to come for the rest of this request.
     let reusable = upload.whole.get() && !upload.overtaken.get();
     let body = OriginBody::new(upstream, connection, &answer, &request.method, reusable)?;
@@ -170,7 +173,7 @@ async fn answer_to_upload<R: Runtime>(
     let target = upstream.origin.target(&form::own(request));
     redirect::adapt(exchange.context, &target, &mut answer);
     let keep = request.keep_alive() && upload.whole.get() && !exchange.context.shared.stop.is_asked();
-    Ok(relay(exchange, out, answer, body, keep).await)
+    Ok(relay(exchange, out, upload.hung_up(out), answer, body, keep).await)
 }
 
 /// Passes on an answer that was asked for to be kept. A client that reads slowly must not hold one of the places
@@ -182,7 +185,7 @@ pub async fn hand_on<R: Runtime>(
     mut body: OriginBody<R>,
 ) -> Reply {
     if body.try_pass() {
-        return relay(exchange, &client.out(), answer, body, exchange.keep()).await;
+        return relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await;
     }
     drop(body);
     let why = if let Some(Outcome::Pass(why)) = exchange.outcome.get() { why } else { Why::NoUse };

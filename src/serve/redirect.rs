@@ -9,11 +9,14 @@
 use std::future::{Future, pending};
 use std::sync::Arc;
 
+use futures_lite::future::or;
+
 use super::exchange::{Context, Exchange};
 use super::head::{self, OriginRequest};
 use super::loops::{self, LOOP_FIELD, Name};
 use crate::config::{Config, Origin};
 use crate::error::{Error, Kind, Side};
+use crate::fd_budget::Errand;
 use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::fields::Fields;
 use crate::http::request::Method;
@@ -21,6 +24,7 @@ use crate::http::response::ResponseHead;
 use crate::http::url::{BadReference, Url};
 use crate::observe::log::RequestLog;
 use crate::rt::Runtime;
+use crate::rt::budget::Holder;
 use crate::upstream::body::OriginBody;
 
 /// Redirects followed for one request. Package sites need one or two, some mirror networks four.
@@ -76,38 +80,51 @@ pub struct Answered<R: Runtime> {
 
 /// The answer to a request for a client.
 ///
-/// It may have `gone` while it waits for its turn at the origin: then nobody is asked.
+/// It may have `gone` while it waits for its turn at the origin: then nobody is asked. An answer that is for this client
+/// only is not waited for either.
 pub async fn ask<R: Runtime>(
     exchange: &Exchange<'_, R>,
     gone: impl Future<Output = ()>,
     asked: &OriginRequest,
     follow: Follow,
 ) -> Result<(ResponseHead, OriginBody<R>), Error> {
-    let answered = ask_unless(gone, exchange.context, asked, follow, exchange.log).await?;
+    let (context, client, log) = (exchange.context, exchange.client, exchange.log);
+    let gone = async {
+        gone.await;
+        Error::with(Side::Us, Kind::Busy, "who asked has hung up")
+    };
+    let answered = match asked.errand {
+        Errand::Keep => ask_unless(gone, context, client, asked, follow, log).await?,
+        Errand::Pass => {
+            let answered = ask_unless(pending(), context, client, asked, follow, log);
+            or(answered, async { Err(gone.await) }).await?
+        }
+    };
     exchange.redirects.set(answered.redirects);
     Ok((answered.head, answered.body))
 }
 
-/// The answer of the origin, or of the server that its redirects lead to.
+/// The answer of the origin, or of the server that its redirects lead to, for no client.
 pub async fn ask_origin<R: Runtime>(
     context: &Context<R>,
     asked: &OriginRequest,
     follow: Follow,
     log: &RequestLog,
 ) -> Result<Answered<R>, Error> {
-    ask_unless(pending(), context, asked, follow, log).await
+    ask_unless(pending(), context, None, asked, follow, log).await
 }
 
 async fn ask_unless<R: Runtime>(
-    gone: impl Future<Output = ()>,
+    gone: impl Future<Output = Error>,
     context: &Context<R>,
+    client: Option<Holder>,
     asked: &OriginRequest,
     follow: Follow,
     log: &RequestLog,
 ) -> Result<Answered<R>, Error> {
     let (upstream, method) = (&context.upstream, &asked.method);
-    let (mut head, mut body) =
-        upstream.ask_at(&upstream.origin, gone, &asked.head(), method, asked.errand).await?;
+    let place = or(upstream.place(asked.errand, client), async { Err(gone.await) }).await?;
+    let (mut head, mut body) = upstream.ask(&upstream.origin, place, &asked.head(), method).await?;
     let name = match &context.shared.redirects {
         Some(name) if follow == Follow::Maybe && is_followed(method, &head) => name,
         _ => {
@@ -131,8 +148,8 @@ async fn ask_unless<R: Runtime>(
             // Without the query, which may hold a signature.
             log.debug(format_args!("following redirect to {}{}", trail.at.server(), trail.at.path));
         }
-        (head, body) =
-            upstream.ask_at(&trail.to, pending(), &trail.asked.head(), method, asked.errand).await?;
+        let place = upstream.place(asked.errand, client).await?;
+        (head, body) = upstream.ask(&trail.to, place, &trail.asked.head(), method).await?;
     }
     if trail.is_elsewhere {
         bring_home(&mut head, &trail.at);

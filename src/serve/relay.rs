@@ -1,6 +1,6 @@
 //! The origin's answer on its way to the client, as it comes.
 
-use super::client::{Client, Out};
+use super::client::{Client, Out, unless};
 use super::exchange::Exchange;
 use super::reply::Reply;
 use super::{head, splice};
@@ -24,10 +24,11 @@ pub async fn head_of<R: Runtime>(
     Reply::ended(answer.status, length, keep, sent)
 }
 
-/// Sends the origin's answer to the client as it comes.
+/// Sends the origin's answer to the client as it comes, until it has `gone`.
 pub async fn relay<R: Runtime>(
     exchange: &Exchange<'_, R>,
     out: &Out<'_, R>,
+    gone: impl Future<Output = ()>,
     answer: ResponseHead,
     mut body: OriginBody<R>,
     keep: bool,
@@ -47,7 +48,7 @@ pub async fn relay<R: Runtime>(
         // The close is the body's end: until that is reached, any end of ours must look different.
         socket::reset_on_close(out.socket());
     }
-    let sent = sent.await;
+    let sent = unless(gone, sent).await;
     if by_close && sent.is_ok() {
         socket::close_normally(out.socket());
     }

@@ -259,7 +259,7 @@ async fn take<R: Runtime>(
     let shared = &exchange.context.shared;
     let begun = match storable(&answer, permit.key(), &shared.config) {
         Ok(end) => {
-            let room = backpressure::room(exchange.context).await.ok_or(Why::DiskBehind);
+            let room = backpressure::room(exchange).await.ok_or(Why::DiskBehind);
             room.and_then(|room| Ok((shared.store.begin(permit.key())?, room, end)))
         }
         Err(why) => Err(why),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::parking::Parking;
+use crate::config::Limits;
 use crate::error::{Error, Kind, Side};
 use crate::http::request::{self, HeadLimits, Refusal, RequestHead};
 use crate::observe::access_log::{self, Entry};
@@ -82,8 +83,7 @@ pub(super) async fn serve<R: Runtime>(
     parking: &Parking,
 ) -> Option<R::Socket> {
     let limits = &context.shared.config.limits;
-    let peer = peer.to_string().into_boxed_str();
-    let mut client = Client::<R> { socket, peer, input: Vec::new(), rate: Rate::new(limits) };
+    let mut client = client(socket, peer, limits);
     let mut first = fresh;
     let mut in_a_row: usize = 0;
     loop {
@@ -146,7 +146,8 @@ async fn go_on<R: Runtime>(
 /// Answers a request; whether another may follow.
 async fn answer<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, request: RequestHead) -> bool {
     let log = RequestLog::new(context.lines.log());
-    let reply = respond(&Exchange::new(context, &request, &log), client).await;
+    let exchange = Exchange::new(context, &request, &log).of(client.address);
+    let reply = respond(&exchange, client).await;
     record(context, client, &request, &reply, &log);
     if !reply.keep {
         let unread = !request.body.is_empty();
@@ -207,12 +208,15 @@ async fn end<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, why: NoRe
     false
 }
 
+fn client<R: Runtime>(socket: R::Socket, address: IpAddr, limits: &Limits) -> Client<R> {
+    let peer = address.to_string().into_boxed_str();
+    Client { socket, address, peer, input: Vec::new(), rate: Rate::new(limits) }
+}
+
 /// Refuses a connection of a client that has all it may have (RFC 6585 section 4).
 pub async fn refuse<R: Runtime>(context: Rc<Context<R>>, socket: R::Socket, peer: IpAddr) {
     context.shared.log.debug(format_args!("connection refused - too many of {peer}"));
-    let peer = peer.to_string().into_boxed_str();
-    let rate = Rate::new(&context.shared.config.limits);
-    let client = Client::<R> { socket, peer, input: Vec::new(), rate };
+    let client = client::<R>(socket, peer, &context.shared.config.limits);
     let told = async {
         if client.send_empty(429, false).await.end.is_ok() {
             finish(&context, &client, true).await;

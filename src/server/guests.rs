@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::rt::budget::Holder;
 
 /// How many there are.
 #[derive(Debug)]
@@ -13,7 +15,7 @@ pub struct Guests {
     most: usize,
     /// Connections that each address may have.
     each: Option<usize>,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_address: Mutex<HashMap<Holder, usize>>,
 }
 
 impl Guests {
@@ -31,7 +33,7 @@ impl Guests {
     /// Counts a connection from this address.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Guest {
         self.count.fetch_add(1, Ordering::Relaxed);
-        let client = self.each.map(|_| client(address));
+        let client = self.each.map(|_| address.into());
         let had = client.map_or(0, |client| {
             let mut by_address = self.by_address();
             let count = by_address.entry(client).or_default();
@@ -41,7 +43,7 @@ impl Guests {
         Guest { guests: Arc::clone(self), client, is_one_too_many: self.each.is_some_and(|each| had >= each) }
     }
 
-    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn by_address(&self) -> MutexGuard<'_, HashMap<Holder, usize>> {
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,7 +52,7 @@ impl Guests {
 #[derive(Debug)]
 pub struct Guest {
     guests: Arc<Guests>,
-    client: Option<IpAddr>,
+    client: Option<Holder>,
     /// Its client had all it may have.
     pub is_one_too_many: bool,
 }
@@ -65,17 +67,6 @@ impl Drop for Guest {
                 count.remove();
             }
         }
-    }
-}
-
-/// Whom an address stands for: with IPv6 one host has a whole network of 2^64 (RFC 4291 section 2.5.1).
-fn client(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            const NETWORK: u128 = !(u64::MAX as u128);
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & NETWORK))
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

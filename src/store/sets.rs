@@ -11,13 +11,13 @@ mod pins;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::key::Key;
+use crate::rt::budget::Holder;
 use crate::rt::mailbox::{Waiter, Waiters};
 pub use pins::Who;
 use pins::{Pin, Pins, SHARE};
@@ -204,14 +204,14 @@ impl<M> Table<M> {
     /// most goes on with, the one that was asked about longest ago. `None`: all are needed.
     fn dispensable(&self, now: Instant) -> Option<SetId> {
         let holders = self.pins.holders(now);
-        let oldest = |which: &dyn Fn(Option<&Option<IpAddr>>) -> bool| {
+        let oldest = |which: &dyn Fn(Option<&Option<Holder>>) -> bool| {
             let sets = self.sets.iter().filter(|(id, _)| which(holders.get(id)));
             sets.min_by_key(|(_, (_, used))| *used).map(|(id, _)| id.clone())
         };
         if let Some(unheld) = oldest(&|holder| holder.is_none()) {
             return Some(unheld);
         }
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        let mut counts: HashMap<Holder, usize> = HashMap::new();
         for holder in holders.values().flatten() {
             *counts.entry(*holder).or_default() += 1;
         }

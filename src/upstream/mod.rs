@@ -8,12 +8,9 @@ pub mod tls;
 pub mod transport;
 
 use std::cell::RefCell;
-use std::future::{Future, pending};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use futures_lite::future::or;
 
 use crate::config::{Limits, Origin};
 use crate::error::{Error, Kind, Side};
@@ -21,7 +18,7 @@ use crate::fd_budget::{Descriptors, Errand, Place, Purpose};
 use crate::http::request::{HeadLimits, Method};
 use crate::http::response::{self, ResponseHead};
 use crate::rt::Runtime;
-use crate::rt::budget::Permit;
+use crate::rt::budget::{Holder, Permit};
 use body::OriginBody;
 use transport::Transport;
 
@@ -100,30 +97,15 @@ impl<R: Runtime> Upstream<R> {
         &self.limits
     }
 
-    /// Sends the origin a request without a body and waits for the answer's head. Asks a second
+    /// Sends a server a request without a body and waits for the answer's head. Asks a second
     /// time, on a new connection, when a reused one turns out to be closed (RFC 9112 section 9.3.1).
     pub async fn ask(
         self: &Rc<Self>,
-        head: &[u8],
-        method: &Method,
-    ) -> Result<(ResponseHead, OriginBody<R>), Error> {
-        self.ask_at(&self.origin, pending(), head, method, Errand::Keep).await
-    }
-
-    /// The same of another server, for somebody who may have `gone`: then no place is waited for.
-    pub async fn ask_at(
-        self: &Rc<Self>,
         to: &Arc<Origin>,
-        gone: impl Future<Output = ()>,
+        place: Place,
         head: &[u8],
         method: &Method,
-        errand: Errand,
     ) -> Result<(ResponseHead, OriginBody<R>), Error> {
-        let hung_up = async {
-            gone.await;
-            Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line to the origin"))
-        };
-        let place = or(self.place(errand), hung_up).await?;
         // What may not be repeated is not sent over a connection that may be closing.
         let idle = if method.is_idempotent() { self.idle_connection(to) } else { None };
         let mut connection = match idle {
@@ -217,17 +199,14 @@ impl<R: Runtime> Upstream<R> {
         Some(idle.remove(at))
     }
 
-    /// A new connection to the origin, for a request that is passed on.
-    pub async fn fresh_connection(&self) -> Result<Connection<R>, Error> {
-        self.new_connection(&self.origin).await
+    /// A new connection to the origin, for a request of this client that is passed on.
+    pub async fn fresh_connection(&self, client: Option<Holder>) -> Result<Connection<R>, Error> {
+        let place = Some(self.place(Errand::Pass, client).await?);
+        Ok(Connection { place, ..self.connect(&self.origin).await? })
     }
 
-    async fn new_connection(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
-        let place = Some(self.place(Errand::Pass).await?);
-        Ok(Connection { place, ..self.connect(to).await? })
-    }
-
-    async fn place(&self, errand: Errand) -> Result<Place, Error> {
+    /// A place at the origin for this client, or for nobody.
+    pub async fn place(&self, errand: Errand, client: Option<Holder>) -> Result<Place, Error> {
         if self.offline {
             return Err(Error::new(Side::Origin, Kind::Offline));
         }
@@ -236,7 +215,7 @@ impl<R: Runtime> Upstream<R> {
             Errand::Keep => self.limits.response_head_time.max(FILL_WAIT),
             Errand::Pass => self.limits.response_head_time,
         };
-        let place = crate::rt::timeout::<R, _>(limit, self.descriptors.place(errand)).await;
+        let place = crate::rt::timeout::<R, _>(limit, self.descriptors.place(errand, client)).await;
         let place = place.map_err(Error::timeout(Side::Us))?;
         place.map_err(|error| Error::io(Side::Us, &error))
     }

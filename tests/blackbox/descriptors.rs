@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use crate::support::sandbox::Limit;
-use crate::support::{Client, Io, Launch, Origin, Server, bytes, on_both, wait_until};
+use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
     passes_that_nobody_reads_stop_no_miss,
@@ -13,6 +13,11 @@ on_both!(
     index_files_are_served_beside_slow_readers,
     a_long_file_is_served_whole_beside_slow_readers_of_all_that_can_stay_open,
     fills_that_do_not_end_stop_no_pass,
+    passes_of_one_address_leave_room_for_others,
+    fills_and_checks_of_one_address_leave_room_for_others,
+    few_places_at_the_origin_are_not_all_for_one_address,
+    a_pass_whose_client_has_left_leaves_its_place,
+    a_far_range_whose_client_has_left_leaves_its_place,
 );
 
 /// More than the sockets on the way can hold.
@@ -176,4 +181,161 @@ fn fills_that_do_not_end_stop_no_pass(io: Io) {
         server.get("/pass").expect(200, b"body");
     }
     drop(crowd);
+}
+
+/// Answers what begins with `/hang` when the gate opens, the rest of `/halt` then, and all else at once.
+fn hanging() -> (Origin, Gate) {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let big = bytes(BIG, 3);
+    let origin = Origin::start(move |request, reply| match &*request.target {
+        target if target.starts_with("/hang") => held.wait(),
+        target if target.starts_with("/halt") => {
+            reply.head(1 << 20, "");
+            reply.write(&big[..1000]);
+            held.wait();
+        }
+        target if target.starts_with("/big") => reply.serve(request, &big),
+        _ => reply.serve(request, b"body"),
+    });
+    (origin, gate)
+}
+
+fn patient(io: Io, origin: &Origin) -> Launch {
+    Launch::new(io, origin).args(["--workers", "1", "--response-timeout", "600", "--stall-timeout", "600"])
+}
+
+/// So many clients of one address, each with a request of its own that does not end.
+fn hogs(server: &Server, host: u8, count: usize, (method, target, rest): (&str, &str, &str)) -> Vec<Client> {
+    let ask = |n| {
+        let mut client = server.client_from(host);
+        client.ask(method, &target.replace('#', &format!("{host}-{n}")), rest);
+        client
+    };
+    (0..count).map(ask).collect()
+}
+
+const ENDLESS: [(&str, &str, &str); 6] = [
+    ("GET", "/big-#", ""),
+    ("GET", "/hang-#", ""),
+    ("GET", "/halt-#", ""),
+    ("GET", "/hang-#.tgz", "Authorization: Basic YTpi\r\n"),
+    ("HEAD", "/hang-#.tgz", ""),
+    ("PUT", "/put-#", "Content-Length: 1000\r\n"),
+];
+
+fn passes_of_one_address_leave_room_for_others(io: Io) {
+    for endless in ENDLESS {
+        let (origin, gate) = hanging();
+        let server = patient(io, &origin).limit(Limit::Descriptors(FEW, FEW)).start();
+        server.put("hit.tgz", b"hit");
+        let one = hogs(&server, 1, 40, endless);
+        wait_until("as many as may are at the origin", || origin.connections() >= 17);
+        let all_is_well = |host| {
+            for n in 0..4 {
+                server.client_from(host).get("/hit.tgz").expect(200, b"hit");
+                server.client_from(host).get(&format!("/{n}.tgz")).expect(200, b"body");
+                server.client_from(host).get("/pass").expect(200, b"body");
+            }
+        };
+        all_is_well(2);
+        let two = hogs(&server, 2, 40, endless);
+        server.client_from(2).get("/hit.tgz").expect(200, b"hit");
+        all_is_well(3);
+        gate.open();
+        drop((one, two));
+        all_is_well(1);
+    }
+}
+
+fn fills_and_checks_of_one_address_leave_room_for_others(io: Io) {
+    for target in ["/hang-#.tgz", "/hang-#.idx"] {
+        let (origin, gate) = hanging();
+        let server = patient(io, &origin)
+            .args(["--revalidate", r"\.idx$"])
+            .limit(Limit::Descriptors(FEW, FEW))
+            .start();
+        let crowd = hogs(&server, 1, 40, ("GET", target, ""));
+        wait_until("as many as may are at the origin", || origin.count() >= 9);
+        for n in 0..4 {
+            server.client_from(2).get(&format!("/{n}.tgz")).expect(200, b"body");
+            server.client_from(2).get(&format!("/{n}.idx")).expect(200, b"body");
+            server.client_from(2).get("/pass").expect(200, b"body");
+        }
+        gate.open();
+        drop(crowd);
+    }
+}
+
+fn few_places_at_the_origin_are_not_all_for_one_address(io: Io) {
+    let (origin, gate) = hanging();
+    let server = patient(io, &origin).args(["--max-origin-connections", "8"]).start();
+    let crowd = hogs(&server, 1, 20, ("GET", "/hang-#", ""));
+    wait_until("as many as may are at the origin", || origin.count() >= 5);
+    server.client_from(2).get("/pass").expect(200, b"body");
+    gate.open();
+    drop(crowd);
+}
+
+fn a_pass_whose_client_has_left_leaves_its_place(io: Io) {
+    for (method, target, rest) in [
+        ("GET", "/hang", ""),
+        ("GET", "/halt", ""),
+        ("GET", "/hang.tgz", "Authorization: Basic YTpi\r\n"),
+        ("HEAD", "/hang.tgz", ""),
+        ("HEAD", "/hang.idx", ""),
+        ("PUT", "/hang", "Content-Length: 0\r\n"),
+        ("PUT", "/hang", "Content-Length: 4\r\n\r\nbody"),
+        ("PUT", "/halt", "Content-Length: 4\r\n\r\nbody"),
+    ] {
+        let (origin, gate) = hanging();
+        let server =
+            patient(io, &origin).args(["--max-origin-connections", "1", "--revalidate", r"\.idx$"]).start();
+        let mut client = server.client();
+        client.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{rest}"));
+        if !rest.ends_with("body") {
+            client.send("\r\n");
+        }
+        wait_until("it is at the origin", || origin.count() == 1);
+        if target == "/halt" {
+            assert_eq!(client.head(method).status, 200);
+        }
+        drop(client);
+        server.get("/pass").expect(200, b"body");
+        gate.open();
+    }
+}
+
+fn a_far_range_whose_client_has_left_leaves_its_place(io: Io) {
+    let gate = Gate::default();
+    for halts in [false, true] {
+        let held = gate.clone();
+        let origin = Origin::start(move |request, reply| match request.field("Range") {
+            Some(_) if halts => {
+                reply.write("HTTP/1.1 206 Partial Content\r\nETag: \"a\"\r\nContent-Length: 100000\r\n");
+                reply.write("Content-Range: bytes 900000-999999/1000000\r\n\r\nbegun");
+                held.wait();
+            }
+            Some(_) => held.wait(),
+            None if request.target == "/pass" => reply.serve(request, b"body"),
+            None => {
+                reply.head(1_000_000, "ETag: \"a\"\r\n");
+                reply.write([1; 1000]);
+                held.wait();
+            }
+        });
+        let args = ["--max-origin-connections", "2", "--far-range", "1000"];
+        let server = patient(io, &origin).args(args).start();
+        let mut first = server.client();
+        assert_eq!(first.ask("GET", "/x.tgz", "").head("GET").status, 200);
+        let mut second = server.client();
+        second.ask("GET", "/x.tgz", "Range: bytes=900000-999999\r\n");
+        wait_until("the range is asked for", || origin.count() == 2);
+        if halts {
+            assert_eq!(second.head("GET").status, 206);
+        }
+        drop(second);
+        server.get("/pass").expect(200, b"body");
+    }
+    gate.open();
 }

@@ -662,14 +662,6 @@ fn machines_in_different_states_give_a_new_client_no_mix(io: Io) {
     }
 }
 
-/// A client of another address than those of `Server::client`.
-fn client_from(server: &Server, host: u8) -> Client {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
-    socket.connect(&server.addr().into()).unwrap();
-    Client::over(socket.into())
-}
-
 /// One client has begun with the first state; another does what it likes; then the origin changes.
 fn undisturbed_by(io: Io, disturb: impl Fn(&mut Client, &States)) {
     const REPOMD: &str = "/el9/repodata/repomd.xml";
@@ -683,12 +675,12 @@ fn undisturbed_by(io: Io, disturb: impl Fn(&mut Client, &States)) {
         theirs.serve(request, reply);
     });
     let server = launch(io, &origin, "rpm");
-    assert_eq!(update(&mut client_from(&server, 2), &[REPOMD, PRIMARY]), Some(0));
-    let mut begun = client_from(&server, 3);
+    assert_eq!(update(&mut server.client_from(2), &[REPOMD, PRIMARY]), Some(0));
+    let mut begun = server.client_from(3);
     assert_eq!(state(&begun.get(REPOMD)), 0);
-    disturb(&mut client_from(&server, 4), &states);
+    disturb(&mut server.client_from(4), &states);
     states.next();
-    assert_eq!(update(&mut client_from(&server, 4), &[REPOMD, PRIMARY]), Some(states.now()));
+    assert_eq!(update(&mut server.client_from(4), &[REPOMD, PRIMARY]), Some(states.now()));
     assert_eq!(state(&begun.get(PRIMARY)), 0);
 }
 

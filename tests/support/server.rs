@@ -439,6 +439,14 @@ impl Server {
         Client::connect(self.addr())
     }
 
+    /// A client of the address 127.0.0.`host`.
+    pub(crate) fn client_from(&self, host: u8) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+        socket.connect(&self.addr().into()).unwrap();
+        Client::over(socket.into())
+    }
+
     #[track_caller]
     pub(crate) fn get(&self, target: &str) -> Response {
         self.client().get(target)

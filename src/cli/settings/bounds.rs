@@ -83,7 +83,11 @@ impl Flags {
         };
         let group = group.map(|group| group.read("group", read)).transpose()?;
         let Some(user) = user else {
-            return Ok(group.map(|(id, name)| Account { name, user: None, login: None, group: id }));
+            let account = |(group, name)| {
+                let name = format!("group {name}");
+                Account { name, user: None, login: None, group }
+            };
+            return Ok(group.map(account));
         };
         let account = user.read("user", |text| {
             let found = process::user(text)?;

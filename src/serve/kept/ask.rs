@@ -250,7 +250,7 @@ async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came
         && came.answer.status == 200
         && head.variant.is_only_one()
         && coding_is_in_name(&came.answer, wanted.key.file_name());
-    let room = if plain { backpressure::room(wanted.exchange.context).await } else { None };
+    let room = if plain { backpressure::room(wanted.exchange).await } else { None };
     if let Some(room) = room
         && let Ok(partial) = begin::begin(wanted.exchange.context, wanted.key).await
     {

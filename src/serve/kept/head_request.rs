@@ -81,7 +81,7 @@ pub(super) async fn run<R: Runtime>(
         };
         ask::update(wanted, kept, news, checked).await;
     }
-    relay(exchange, &client.out(), answer, body, exchange.keep()).await
+    relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await
 }
 
 /// Why another answer is due to a client that says more than has gone along, if one is.

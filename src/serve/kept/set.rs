@@ -50,7 +50,7 @@ pub(super) enum Step<R: Runtime> {
     /// With this, which is no file: no member either.
     Alone(Kept, outcome::Kept),
     /// With what the origin says, which is not kept.
-    Relay(Box<ResponseHead>, OriginBody<R>),
+    Relay(Box<ResponseHead>, Box<OriginBody<R>>),
     /// With what the origin says to the client's own request.
     Own(Why),
     /// With an error, or what there is of the member.
@@ -88,11 +88,11 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
                 return Some(pass::run(exchange, client, Why::OtherForm).await);
             }
             Step::Relay(answer, body) if is_head => {
-                redirect::settle(body);
+                redirect::settle(*body);
                 return Some(relay::head_of(exchange, client, &answer).await);
             }
             Step::Relay(answer, body) => {
-                return Some(pass::hand_on(exchange, client, *answer, body).await);
+                return Some(pass::hand_on(exchange, client, *answer, *body).await);
             }
             Step::Own(why) => return Some(pass::run(exchange, client, why).await),
             Step::Failed(error, kept) => return Some(visit.failed(client, error, kept).await),
@@ -323,7 +323,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             Asked::Told(kept) => Step::Alone(kept, outcome::Kept::Revalidated),
             Asked::Own(why) => Step::Own(why),
             // A refusal says nothing of the others, and discards nothing: it is this client's.
-            Asked::NotKept(answer, body) => Step::Relay(answer, body),
+            Asked::NotKept(answer, body) => Step::Relay(answer, Box::new(body)),
             Asked::Failed(error, kept) => {
                 turn.fail(error.clone());
                 self.without_origin(&turn, error, current, had, kept).await

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{Generation, SetId};
 use crate::key::Key;
+use crate::rt::budget::Holder;
 
 /// Pins at a time, over all sets.
 pub(super) const PINS: usize = 16_384;
@@ -50,15 +51,11 @@ impl Name {
         }
     }
 
-    /// Whom it counts for: with IPv6 one host has a whole network of 2^64 (RFC 4291 section 2.5.1).
-    fn holder(self) -> IpAddr {
-        let address = match self {
-            Self::Connection(socket) => socket.ip(),
-            Self::Address(address) => address,
-        };
-        match address.to_canonical() {
-            IpAddr::V6(long) => IpAddr::V6((u128::from(long) >> 64 << 64).into()),
-            short @ IpAddr::V4(_) => short,
+    /// Whom it counts for.
+    fn holder(self) -> Holder {
+        match self {
+            Self::Connection(socket) => socket.ip().into(),
+            Self::Address(address) => address.into(),
         }
     }
 }
@@ -152,7 +149,7 @@ impl<M> Pins<M> {
         if self.all.len() + 2 <= PINS {
             return true;
         }
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        let mut counts: HashMap<Holder, usize> = HashMap::new();
         for (name, _) in self.all.keys() {
             *counts.entry(name.holder()).or_default() += 1;
         }
@@ -171,7 +168,7 @@ impl<M> Pins<M> {
     }
 
     /// The sets with live pins: each with the address that alone has them, or `None` for several.
-    pub(super) fn holders(&self, now: Instant) -> HashMap<&SetId, Option<IpAddr>> {
+    pub(super) fn holders(&self, now: Instant) -> HashMap<&SetId, Option<Holder>> {
         let mut holders = HashMap::new();
         for ((name, id), pin) in &self.all {
             if !is_live(*name, pin, now) {
