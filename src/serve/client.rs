@@ -1,5 +1,6 @@
 //! The client's side of a connection: bytes in, heads and bodies out, every wait bounded.
 
+use std::future::pending;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -102,10 +103,11 @@ impl<'a, R: Runtime> Out<'a, R> {
         while self.socket.readable().await.is_ok() {
             match socket::peek(self.socket) {
                 Err(error) if would_block(&error) => {}
-                Ok(1..) => return std::future::pending().await,
+                Ok(1..) => break,
                 Ok(0) | Err(_) => return,
             }
         }
+        pending().await
     }
 
     /// Sends all of it.
