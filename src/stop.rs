@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use crate::rt::mailbox::{Waiter, Waiters};
+use crate::rt::remote_wake::{Waiter, Waiters};
 
 /// Told once, heard by every worker.
 #[derive(Debug, Default)]

@@ -319,8 +319,8 @@ fn without_tests(text: &str) -> &str {
     &text[..cut.unwrap_or(text.len())]
 }
 
-/// The files of test modules that `file` declares.
-fn test_files(file: &Path, text: &str) -> Vec<PathBuf> {
+/// Where the test modules are that `file` declares: without the ending, so that it is a directory's name too.
+fn test_modules(file: &Path, text: &str) -> Vec<PathBuf> {
     let stem = file.file_stem().unwrap().to_string_lossy();
     let dir = match &*stem {
         "mod" | "lib" | "main" => file.parent().unwrap().to_owned(),
@@ -330,7 +330,7 @@ fn test_files(file: &Path, text: &str) -> Vec<PathBuf> {
     let declared = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]");
     declared
         .filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'))
-        .map(|name| dir.join(format!("{name}.rs")))
+        .map(|name| dir.join(name))
         .collect()
 }
 
@@ -355,8 +355,9 @@ fn sources_of(dir: &str) -> Vec<Source> {
     walk(&root, &mut files);
     files.sort();
     let texts: Vec<_> = files.into_iter().map(|file| (fs::read_to_string(&file).unwrap(), file)).collect();
-    let tests: BTreeSet<PathBuf> = texts.iter().flat_map(|(text, file)| test_files(file, text)).collect();
-    let programs = texts.iter().filter(|(_, file)| !tests.contains(file));
+    let tests: BTreeSet<PathBuf> = texts.iter().flat_map(|(text, file)| test_modules(file, text)).collect();
+    let is_test = |file: &Path| file.with_extension("").ancestors().any(|part| tests.contains(part));
+    let programs = texts.iter().filter(|(_, file)| !is_test(file));
     programs
         .map(|(text, file)| {
             let program = without_tests(text);
@@ -525,8 +526,8 @@ fn the_reading_itself_works() {
     let uses: Vec<String> = source.uses().into_iter().collect();
     assert_eq!(uses, ["a", "a::B", "c::d", "f", "g"]);
     assert_eq!(source.naming("crate"), [1, 3, 6]);
-    assert_eq!(test_files(Path::new("src/z/mod.rs"), text), [Path::new("src/z/t.rs")]);
-    assert_eq!(test_files(Path::new("src/z.rs"), text), [Path::new("src/z/t.rs")]);
+    assert_eq!(test_modules(Path::new("src/z/mod.rs"), text), [Path::new("src/z/t")]);
+    assert_eq!(test_modules(Path::new("src/z.rs"), text), [Path::new("src/z/t")]);
     let text = "use super::super::w::V;\nuse super::y::{self, k::l};\nself::m(); child::n(); x::child::o();";
     let source = Source { path: "a/b/mod.rs".into(), program: text.into(), lines: 0 };
     let paths: Vec<String> = source.paths(&["child"]).into_iter().collect();

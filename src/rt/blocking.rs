@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-use super::mailbox::{Waiter, Waiters};
+use super::remote_wake::{Waiter, Waiters};
 use crate::sys::process;
 
 /// Threads of a pool.

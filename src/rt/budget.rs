@@ -16,7 +16,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use super::mailbox::{Waiter, Waiters};
+use super::remote_wake::{Waiter, Waiters};
 
 /// What one client has of a share is at most so many times as much as is left for others.
 const FAIR: usize = 3;
@@ -379,8 +379,8 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::mailbox;
     use crate::rt::poll::{self, Portable};
+    use crate::rt::remote_wake;
     use futures_lite::future::poll_once;
     use proptest::prelude::*;
     use std::pin::pin;
@@ -394,7 +394,7 @@ mod tests {
 
     fn on_a_loop<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
         poll::run(|| async {
-            mailbox::open::<Portable>().unwrap();
+            remote_wake::start::<Portable>().unwrap();
             test().await;
         })
         .unwrap();

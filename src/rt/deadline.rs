@@ -1,4 +1,4 @@
-//! Bounds on waits, coarse and cheap: a wait costs a place in a list, and one look at the clock in
+//! Deadlines of waits, coarse and cheap: a wait costs an entry of a list, and one look at the clock in
 //! every eighth of the shortest limit ends those that last too long. Most waits are over long
 //! before, so a timer of the event loop for each would mostly be set to be taken back.
 
@@ -14,9 +14,9 @@ use slab::Slab;
 use super::Runtime;
 use crate::sys::clock;
 
-/// The list is looked at so many times within the shortest limit, and a wait ends late by that much.
-const LOOKS: u32 = 8;
-/// How often it is looked at, at most and at least.
+/// Checks of the list within the shortest limit; a wait ends late by one of them at most.
+const CHECKS: u32 = 8;
+/// The time between two checks, at the least and at the most.
 const TICK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(250));
 
 thread_local! {
@@ -25,7 +25,7 @@ thread_local! {
 
 #[derive(Default)]
 struct Waits {
-    places: Slab<Place>,
+    entries: Slab<Entry>,
     /// The shortest limit seen on this thread.
     shortest: Option<Duration>,
     /// The task that looks at the list; one whose number is not the last any more ends.
@@ -35,13 +35,13 @@ struct Waits {
 
 impl Waits {
     fn add(&mut self, limit: Duration, waker: &Waker) -> usize {
-        let place = Place { ends: clock::steady() + limit, waker: waker.clone(), over: false };
+        let entry = Entry { ends: clock::steady() + limit, waker: waker.clone(), over: false };
         if self.shortest.is_none_or(|shortest| limit < shortest) {
             // The one that ticks now may sleep for longer than this limit.
             self.shortest = Some(limit);
             self.ticking = false;
         }
-        self.places.insert(place)
+        self.entries.insert(entry)
     }
 
     /// The number of the task to start, if there is to be a new one.
@@ -54,37 +54,37 @@ impl Waits {
     }
 }
 
-struct Place {
+struct Entry {
     ends: Duration,
     waker: Waker,
     over: bool,
 }
 
 /// Ready once `limit` has passed since it was first polled.
-pub(super) struct Late<R> {
+pub(super) struct Deadline<R> {
     limit: Duration,
-    place: Option<usize>,
+    entry: Option<usize>,
     runtime: PhantomData<fn() -> R>,
 }
 
-impl<R: Runtime> Late<R> {
+impl<R: Runtime> Deadline<R> {
     /// Nothing is counted before the first poll.
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, place: None, runtime: PhantomData }
+        Self { limit, entry: None, runtime: PhantomData }
     }
 }
 
-impl<R: Runtime> Future for Late<R> {
+impl<R: Runtime> Future for Deadline<R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let over = WAITS.with_borrow_mut(|waits| {
-            let Some(place) = self.place.and_then(|place| waits.places.get_mut(place)) else {
-                self.place = Some(waits.add(self.limit, context.waker()));
+            let Some(entry) = self.entry.and_then(|entry| waits.entries.get_mut(entry)) else {
+                self.entry = Some(waits.add(self.limit, context.waker()));
                 return false;
             };
-            place.waker.clone_from(context.waker());
-            place.over
+            entry.waker.clone_from(context.waker());
+            entry.over
         });
         if over {
             return Poll::Ready(());
@@ -100,11 +100,11 @@ impl<R: Runtime> Future for Late<R> {
     }
 }
 
-impl<R> Drop for Late<R> {
+impl<R> Drop for Deadline<R> {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
+        if let Some(entry) = self.entry {
             // Out of the list first: a waker's own end may end other waits.
-            let removed = WAITS.try_with(|waits| waits.borrow_mut().places.try_remove(place));
+            let removed = WAITS.try_with(|waits| waits.borrow_mut().entries.try_remove(entry));
             drop(removed);
         }
     }
@@ -114,16 +114,16 @@ impl<R> Drop for Late<R> {
 async fn tick<R: Runtime>(ticking: &Ticking) {
     loop {
         let shortest = WAITS.with_borrow(|waits| waits.shortest).unwrap_or(TICK.1);
-        R::sleep((shortest / LOOKS).clamp(TICK.0, TICK.1)).await;
+        R::sleep((shortest / CHECKS).clamp(TICK.0, TICK.1)).await;
         let more = WAITS.with_borrow_mut(|waits| {
             let now = clock::steady();
-            for (_, place) in &mut waits.places {
-                if !place.over && place.ends <= now {
-                    place.over = true;
-                    place.waker.wake_by_ref();
+            for (_, entry) in &mut waits.entries {
+                if !entry.over && entry.ends <= now {
+                    entry.over = true;
+                    entry.waker.wake_by_ref();
                 }
             }
-            !waits.places.is_empty() && waits.ticker == ticking.0
+            !waits.entries.is_empty() && waits.ticker == ticking.0
         });
         if !more {
             return;

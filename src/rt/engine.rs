@@ -148,7 +148,7 @@ mod tests {
         impl Main for Sum {
             type Output = u8;
             async fn run<R: Runtime>(self) -> u8 {
-                R::turn().await;
+                R::yield_now().await;
                 self.0 + 1
             }
         }

@@ -3,19 +3,19 @@
 //! on io_uring) and [`poll`] (everywhere: epoll, event ports). Bodies and heads move by direct non-blocking
 //! calls; a backend only says when to try again.
 
-pub mod bell;
 pub mod blocking;
 pub mod budget;
-#[cfg(test)]
-mod contract;
 mod deadline;
 pub mod engine;
+pub mod fairness;
 pub mod gather;
-pub mod mailbox;
+pub mod notify;
 pub mod poll;
-pub mod round;
-pub mod share;
+pub mod remote_wake;
 pub mod stall;
+#[cfg(test)]
+mod tests;
+pub mod tick;
 #[cfg(target_os = "linux")]
 pub mod uring;
 
@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use deadline::Late;
+use deadline::Deadline;
 use futures_lite::FutureExt;
 
 use crate::sys::{socket, would_block};
@@ -46,7 +46,7 @@ pub trait Runtime: Copy + 'static {
     /// Waits.
     fn sleep(time: Duration) -> impl Future<Output = ()>;
     /// Lets every other task and every ready descriptor have its turn.
-    fn turn() -> impl Future<Output = ()>;
+    fn yield_now() -> impl Future<Output = ()>;
     /// Makes a non-blocking descriptor known to this thread's loop.
     fn socket(fd: OwnedFd) -> io::Result<Self::Socket>;
     /// Makes a non-blocking listening socket known to this thread's loop.
@@ -117,7 +117,7 @@ pub fn timeout<R: Runtime, T>(
 ) -> impl Future<Output = Result<T, TimedOut>> {
     let done = async { Ok(future.await) };
     let late = async move {
-        Late::<R>::new(limit).await;
+        Deadline::<R>::new(limit).await;
         Err(TimedOut)
     };
     futures_lite::future::or(done, late)

@@ -126,7 +126,7 @@ pub fn run<F: Future>(worker: impl FnOnce() -> F) -> io::Result<F::Output> {
 }
 
 /// Wakes the worker's own future. Wakes come from this thread only (other cores go through the
-/// mailbox), so a flag suffices.
+/// wake queue), so a flag suffices.
 struct MainWaker(AtomicBool);
 
 impl Wake for MainWaker {
@@ -209,7 +209,7 @@ impl Runtime for Portable {
     }
 
     /// Not by the queue of tasks alone: that is looked through many times before the descriptors are.
-    fn turn() -> impl Future<Output = ()> {
+    fn yield_now() -> impl Future<Output = ()> {
         let mut waited = false;
         poll_fn(move |context| {
             if waited {

@@ -1,42 +1,42 @@
-//! Patience with a peer that is to take what was sent: how long it may take nothing at all.
+//! Stalls: how long a peer that is to take what was sent may take nothing at all.
 //!
 //! A socket turns writable only when a good part of its buffer is free (a third, on Linux), which a
 //! slow peer may need long for. So the buffer itself is looked at while that is waited for.
 
 use std::time::Duration;
 
-/// Looks within the limit: a peer that takes nothing is given up that much later at most.
-const LOOKS: u32 = 8;
+/// Checks within the limit: a peer that takes nothing is given up that much later at most.
+const CHECKS: u32 = 8;
 
-/// One wait for a peer. It may be waited for until it is [over](Self::is_over).
+/// One wait for a peer, which may last until it [is stalled](Self::is_stalled).
 #[derive(Debug)]
-pub struct Stall {
+pub struct StallDetector {
     limit: Duration,
-    /// What the peer had not taken at the last look.
-    left: Option<u64>,
-    /// Looks since it took something.
+    /// Bytes that the peer had not taken at the last check.
+    untaken: Option<u64>,
+    /// Checks since it took something.
     idle: u32,
 }
 
-impl Stall {
+impl StallDetector {
     /// The peer may take nothing for as long as `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self { limit, left: None, idle: 0 }
+        Self { limit, untaken: None, idle: 0 }
     }
 
-    /// Until the next look.
-    pub fn step(&self) -> Duration {
-        self.limit / LOOKS
+    /// The time until the next check.
+    pub fn interval(&self) -> Duration {
+        self.limit / CHECKS
     }
 
-    /// A look: `left` bytes are not taken yet, where the system tells. Where it does not, nothing
+    /// A check: `untaken` bytes are left, where the system tells. Where it does not, nothing
     /// has been taken until the wait itself is over.
-    pub fn is_over(&mut self, left: Option<u64>) -> bool {
-        let before = std::mem::replace(&mut self.left, left);
-        // The first look has nothing to compare with, and gives the benefit of the doubt.
-        let took = left.is_some_and(|left| before.is_none_or(|before| left < before));
+    pub fn is_stalled(&mut self, untaken: Option<u64>) -> bool {
+        let before = std::mem::replace(&mut self.untaken, untaken);
+        // The first check has nothing to compare with, and gives the benefit of the doubt.
+        let took = untaken.is_some_and(|untaken| before.is_none_or(|before| untaken < before));
         self.idle = if took { 0 } else { self.idle + 1 };
-        self.idle >= LOOKS
+        self.idle >= CHECKS
     }
 }
 
@@ -44,25 +44,25 @@ impl Stall {
 mod tests {
     use super::*;
 
-    fn looks_until_over(mut left: impl FnMut(u32) -> Option<u64>) -> Option<u32> {
-        let mut stall = Stall::new(Duration::from_secs(8));
-        (1..=100).find(|&look| stall.is_over(left(look)))
+    fn checks_until_stalled(mut untaken: impl FnMut(u32) -> Option<u64>) -> Option<u32> {
+        let mut stall = StallDetector::new(Duration::from_secs(8));
+        (1..=100).find(|&check| stall.is_stalled(untaken(check)))
     }
 
     #[test]
     fn one_that_takes_nothing_is_given_up_after_the_limit_and_an_eighth() {
-        assert_eq!(looks_until_over(|_| Some(10)), Some(LOOKS + 1));
-        assert_eq!(looks_until_over(|look| Some(if look < 20 { 10 } else { 9 })), Some(LOOKS + 1));
-        assert_eq!(looks_until_over(|look| Some(u64::from(20 - look.min(20)))), Some(20 + LOOKS));
+        assert_eq!(checks_until_stalled(|_| Some(10)), Some(CHECKS + 1));
+        assert_eq!(checks_until_stalled(|check| Some(if check < 20 { 10 } else { 9 })), Some(CHECKS + 1));
+        assert_eq!(checks_until_stalled(|check| Some(u64::from(20 - check.min(20)))), Some(20 + CHECKS));
     }
 
     #[test]
     fn one_that_takes_a_byte_in_the_limit_is_waited_for() {
-        assert_eq!(looks_until_over(|look| Some(1_000 - u64::from(look / LOOKS))), None);
+        assert_eq!(checks_until_stalled(|check| Some(1_000 - u64::from(check / CHECKS))), None);
     }
 
     #[test]
     fn where_the_system_does_not_tell_the_limit_holds() {
-        assert_eq!(looks_until_over(|_| None), Some(LOOKS));
+        assert_eq!(checks_until_stalled(|_| None), Some(CHECKS));
     }
 }

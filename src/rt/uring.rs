@@ -16,7 +16,7 @@ use monoio::net::{TcpListener, TcpStream};
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, RuntimeBuilder};
 
-use super::deadline::Late;
+use super::deadline::Deadline;
 use super::{Listener, Runtime, Socket};
 use crate::sys::{is_canceled, socket};
 
@@ -109,7 +109,7 @@ impl Runtime for Uring {
     }
 
     /// By way of the ring: a task that only wakes itself would keep the ring from being looked at.
-    async fn turn() {
+    async fn yield_now() {
         let ready = READY.with_borrow_mut(|ready| {
             if ready.is_none() {
                 *ready = UnixStream::pair()
@@ -166,7 +166,7 @@ impl Socket for UringSocket {
         let mut receiving = pin!(self.stream.cancelable_read(buffer, canceller.handle()));
         let in_time = async { Some(receiving.as_mut().await) };
         let late = async {
-            Late::<Uring>::new(patience).await;
+            Deadline::<Uring>::new(patience).await;
             None
         };
         match or(in_time, late).await {

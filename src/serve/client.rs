@@ -13,7 +13,7 @@ use super::rate::Rate;
 use super::reply::Reply;
 use super::warm::{FRESH, Heat, Windows};
 use crate::error::{Error, Kind, Side};
-use crate::rt::{Runtime, Socket, share};
+use crate::rt::{Runtime, Socket, fairness};
 use crate::sys::{is_io_error, socket, transfer, would_block};
 
 /// A client's connection.
@@ -205,14 +205,14 @@ impl<'a, R: Runtime> Out<'a, R> {
 
     /// Sends bytes that are in memory, until the client took so long that they may not be any more.
     async fn send_window(&self, file: &impl AsFd, offset: &mut u64, end: u64) -> Result<Sent, Error> {
-        let mut turn_end = *offset + share::slice();
+        let mut turn_end = *offset + fairness::quantum();
         let mut since = None;
         while *offset < end {
             if *offset >= turn_end || !self.send_file_now(file, offset, end.min(turn_end))? {
                 let since = *since.get_or_insert_with(Instant::now);
                 self.writable().await?;
-                share::turned();
-                turn_end = *offset + share::slice();
+                fairness::yielded();
+                turn_end = *offset + fairness::quantum();
                 if since.elapsed() > FRESH {
                     return Ok(Sent::Late);
                 }

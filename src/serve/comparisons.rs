@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 
-use crate::rt::mailbox::{Waiter, Waiters};
+use crate::rt::remote_wake::{Waiter, Waiters};
 
 /// Those that are waited for.
 #[derive(Debug, Default)]

@@ -23,8 +23,8 @@ use crate::observe::log::{Lane, Log, RequestLog};
 use crate::outcome::Outcome;
 use crate::route::Classes;
 use crate::rt::Runtime;
-use crate::rt::bell::Bell;
 use crate::rt::budget::Holder;
+use crate::rt::notify::Notify;
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::store::sets::Sets;
@@ -67,7 +67,7 @@ pub struct Context<R: Runtime> {
     /// Pipes for splicing.
     pub pipes: Pipes,
     /// Rings when the program is to end, for connections that idle.
-    pub closing: Bell,
+    pub closing: Notify,
     /// Files asked for lately.
     pub files: ReadyFiles,
     /// Where bytes from clients land first.

@@ -18,7 +18,7 @@ use crate::http::range::Span;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::rt::Runtime;
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::store::fill::{Answer, Detour, Follower, Pace, Progress};
 use crate::sys::clock;
 use crate::upstream::body::OriginBody;

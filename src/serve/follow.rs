@@ -22,7 +22,7 @@ use crate::http::response::HeadWriter;
 use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::rt::Runtime;
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
 use crate::sys::{clock, socket};
 

@@ -15,7 +15,7 @@ use crate::http::multipart::{Multipart, content_range};
 use crate::http::range::{self, Span};
 use crate::http::request::Method;
 use crate::key::Key;
-use crate::rt::{Runtime, share};
+use crate::rt::{Runtime, fairness};
 use crate::store::Entry;
 use crate::sys::clock;
 
@@ -65,7 +65,7 @@ pub fn is_plain<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
 /// our own memory, or the head and a first slice of the file.
 fn send_plain<R: Runtime>(client: &Client<R>, file: Rc<Ready>) -> AtOnce {
     let (size, kept) = (file.entry.info.size, file.has_body());
-    if !kept && !file.is_warm(share::slice()) {
+    if !kept && !file.is_warm(fairness::quantum()) {
         return AtOnce::No;
     }
     let reply = Reply::sent(200, Some(size), true);
@@ -79,7 +79,7 @@ fn send_plain<R: Runtime>(client: &Client<R>, file: Rc<Ready>) -> AtOnce {
         Ok(unsent) => rest.unsent = unsent,
     }
     if rest.unsent.is_empty() && rest.at < size {
-        let turn = size.min(share::slice());
+        let turn = size.min(fairness::quantum());
         if let Err(error) = out.send_file_now(&rest.file.entry.file, &mut rest.at, turn) {
             return AtOnce::Sent(reply.failed(error));
         }

@@ -20,7 +20,7 @@ use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::outcome::{Outcome, Why};
 use crate::rt::Runtime;
-use crate::rt::bell::Bell;
+use crate::rt::notify::Notify;
 use crate::upstream::Connection;
 use crate::upstream::body::OriginBody;
 
@@ -104,7 +104,7 @@ async fn with_body<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R
         let sent = upload::run::<R>(request.body, input, socket, &transport, &given).await;
         upload.whole.set(sent.is_ok());
         upload.overtaken.set(matches!(sent, Ok(Sent::Overtaken)));
-        upload.ended.ring();
+        upload.ended.notify_all();
         sent.map(drop)
     };
     let out = Out::new(socket, rate);
@@ -130,7 +130,7 @@ enum First {
 #[derive(Default)]
 struct Upload {
     /// Rings when the sending has ended, in whatever way.
-    ended: Bell,
+    ended: Notify,
     /// The origin has all of it.
     whole: Cell<bool>,
     /// The origin had answered before it had all of it.
@@ -142,14 +142,14 @@ struct Upload {
 impl Upload {
     /// Waits until the answer has had its time, which begins when the request has been sent.
     async fn overdue<R: Runtime>(&self, limit: Duration) -> Error {
-        self.ended.heard().await;
+        self.ended.notified().await;
         R::sleep(limit).await;
         Error::new(Side::Origin, Kind::Timeout)
     }
 
     /// Waits until the client has closed its side. Before its request has been sent that is for the sending to see.
     async fn hung_up<R: Runtime>(&self, out: &Out<'_, R>) {
-        self.ended.heard().await;
+        self.ended.notified().await;
         out.hung_up().await;
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::comparisons::Pending;
 use crate::config::Abandon;
 use crate::error::{Error, Kind, Side};
-use crate::rt::{Runtime, blocking, share};
+use crate::rt::{Runtime, blocking, fairness};
 use crate::store::fill::Fill;
 use crate::store::pace::Pace;
 use crate::store::partial::{Partial, append};
@@ -75,7 +75,7 @@ impl<'a> Progress<'a> {
             abandon,
             start,
             stored: start.stored,
-            turn_end: start.stored + share::slice(),
+            turn_end: start.stored + fairness::quantum(),
             index,
         }
     }
@@ -112,7 +112,7 @@ impl<'a> Progress<'a> {
     /// Is the next write for the pool? Not while the disk keeps up, since the pool costs more; but a
     /// long body will sooner or later find the disk behind, and then small requests would wait too.
     pub fn is_off_loop(&self) -> bool {
-        self.pace.is_slow() || (self.stored >= LONG && share::is_shared())
+        self.pace.is_slow() || (self.stored >= LONG && fairness::is_contended())
     }
 
     /// Runs `write` with the file and the offset behind what is there, on this thread or on the
@@ -161,9 +161,9 @@ impl<'a> Progress<'a> {
         }
         if self.stored >= self.turn_end {
             self.partial.notes().look(self.stored);
-            R::turn().await;
-            share::turned();
-            self.turn_end = self.stored + share::slice();
+            R::yield_now().await;
+            fairness::yielded();
+            self.turn_end = self.stored + fairness::quantum();
         }
         Ok(())
     }

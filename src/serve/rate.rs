@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::error::{Error, Kind, Side};
-use crate::rt::stall::Stall;
+use crate::rt::stall::StallDetector;
 use crate::rt::{Runtime, timeout};
 
 /// What a client may take, and what it has taken. Only time in which we waited for this client
@@ -58,16 +58,16 @@ impl Rate {
         left: impl Fn() -> Option<u64>,
     ) -> Result<(), Error> {
         let mut ready = pin!(ready);
-        let mut stall = Stall::new(self.stall_time);
+        let mut stall = StallDetector::new(self.stall_time);
         loop {
             let since = (self.least > 0).then(Instant::now);
-            let waited = timeout::<R, _>(stall.step(), ready.as_mut()).await;
+            let waited = timeout::<R, _>(stall.interval(), ready.as_mut()).await;
             if let Some(since) = since {
                 self.judge(since.elapsed(), &left)?;
             }
             match waited {
                 Ok(ready) => return ready.map_err(|error| Error::io(Side::Client, &error)),
-                Err(late) if stall.is_over(left()) => return Err(Error::timeout(Side::Client)(late)),
+                Err(late) if stall.is_stalled(left()) => return Err(Error::timeout(Side::Client)(late)),
                 Err(_) => {}
             }
         }

@@ -19,7 +19,7 @@ use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
 use crate::outcome::Outcome;
-use crate::rt::round::Rounds;
+use crate::rt::tick::Ticks;
 use crate::store::{Entry, Found, Store};
 use crate::sys::{clock, file};
 
@@ -215,7 +215,7 @@ pub struct ReadyFiles {
     table: RefCell<Table>,
     /// Counts the housekeeper's visits.
     now: Cell<u32>,
-    rounds: Rounds,
+    ticks: Ticks,
 }
 
 #[derive(Default)]
@@ -236,8 +236,8 @@ struct Slot {
 
 impl ReadyFiles {
     /// None yet; at most `most` at a time. Answers tell that they are hits if that is to be `told`.
-    pub fn new(limits: FileLimits, most: usize, told: bool, rounds: Rounds) -> Self {
-        Self { limits, most, told, table: RefCell::default(), now: Cell::new(0), rounds }
+    pub fn new(limits: FileLimits, most: usize, told: bool, ticks: Ticks) -> Self {
+        Self { limits, most, told, table: RefCell::default(), now: Cell::new(0), ticks }
     }
 
     /// The file of this path, if it is here and still what it was.
@@ -257,7 +257,7 @@ impl ReadyFiles {
     fn is_current(&self, file: &Ready, store: &Store, asked: Asked) -> bool {
         let now = clock::steady();
         if now.saturating_sub(file.looked_up.get()) < self.limits.look_up_time {
-            let round = self.rounds.current();
+            let round = self.ticks.current();
             let seen = file.checked.replace(round) == round && asked == Asked::BeforeThisRound;
             return seen || file.entry.is_unchanged();
         }

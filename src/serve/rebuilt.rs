@@ -26,7 +26,7 @@ use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::preset::Form;
 use crate::route::{self, Route};
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, blocking, timeout};
 use crate::store::fill::Fill;
 use crate::store::{Entry, Found};

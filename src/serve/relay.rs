@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::Version;
 use crate::http::response::{HeadWriter, ResponseBody, ResponseHead};
-use crate::rt::{Runtime, share};
+use crate::rt::{Runtime, fairness};
 use crate::sys::socket;
 use crate::upstream::body::OriginBody;
 
@@ -100,10 +100,10 @@ pub async fn send_body<R: Runtime>(
         }
         out.send(&piece).await?;
         turn += piece.len() as u64;
-        if turn >= share::slice() {
+        if turn >= fairness::quantum() {
             turn = 0;
             out.writable().await?;
-            share::turned();
+            fairness::yielded();
         }
     }
     if chunked { out.send(LAST_CHUNK).await } else { Ok(()) }

@@ -28,7 +28,7 @@ use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::outcome::{Outcome, Why};
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, blocking, timeout};
 use crate::store::fill::Fill;
 use crate::store::inflight::{Permit, Turn};

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::observe::log::RequestLog;
 use crate::rt::Runtime;
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::store::inflight::Permit;
 use crate::store::partial::Partial;
 use crate::upstream::body::OriginBody;

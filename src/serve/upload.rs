@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Side};
 use crate::http::body::Incoming;
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::RequestBody;
-use crate::rt::{Runtime, Socket, share};
+use crate::rt::{Runtime, Socket, fairness};
 use crate::sys::{socket, would_block};
 use crate::upstream::transport::Transport;
 
@@ -60,10 +60,10 @@ pub async fn run<R: Runtime>(
         to.write_all(&piece, stall_time).await?;
         turn += piece.len() as u64;
         // Not behind the last piece: an answer that overtakes us there would find the request unsent.
-        if turn >= share::slice() && !rest.is_done() {
+        if turn >= fairness::quantum() && !rest.is_done() {
             turn = 0;
-            R::turn().await;
-            share::turned();
+            R::yield_now().await;
+            fairness::yielded();
         }
     }
     Ok(sent)

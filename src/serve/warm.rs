@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Side};
 use crate::rt::blocking::{self, Running};
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
 use crate::sys::cache::{self, Residency};
 use crate::sys::file;
@@ -131,8 +131,8 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::rt::mailbox;
     use crate::rt::poll::{self, Portable};
+    use crate::rt::remote_wake;
 
     const SIZE: u64 = 4 * WINDOW + 5;
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -152,7 +152,7 @@ mod tests {
 
     fn on_a_loop<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
         poll::run(|| async {
-            mailbox::open::<Portable>().unwrap();
+            remote_wake::start::<Portable>().unwrap();
             timeout::<Portable, _>(PATIENCE, test()).await.unwrap();
         })
         .unwrap();

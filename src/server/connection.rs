@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Side};
 use crate::http::request::{self, HeadLimits, Refusal, RequestHead};
 use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
-use crate::rt::{Runtime, Socket, share, timeout};
+use crate::rt::{Runtime, Socket, fairness, timeout};
 use crate::serve::client::Client;
 use crate::serve::exchange::{Context, Exchange};
 use crate::serve::hit::{self, AtOnce, Rest};
@@ -98,7 +98,7 @@ pub(super) async fn serve<R: Runtime>(
             in_a_row += 1;
             if in_a_row.is_multiple_of(TURN) {
                 // One that has always sent more already would never wait for anything.
-                R::turn().await;
+                R::yield_now().await;
             }
         }
         let hasty = limits.pipelined.is_some_and(|most| in_a_row >= most);
@@ -170,7 +170,7 @@ async fn answer_later<R: Runtime>(
         parking.told_to_go().await;
     };
     let closing = async {
-        context.closing.heard().await;
+        context.closing.notified().await;
         R::sleep(LAST_CALL).await;
     };
     let given_up = async {
@@ -310,7 +310,7 @@ async fn idle<R: Runtime>(
     parking: &Parking,
 ) -> Result<Waited, NoRequest> {
     let closing = async {
-        context.closing.heard().await;
+        context.closing.notified().await;
         if first {
             R::sleep(LAST_CALL).await;
         }
@@ -416,7 +416,7 @@ fn record<R: Runtime>(
         agent: request.fields.get("user-agent"),
     };
     context.lines.access(&entry, log);
-    share::answered(reply.length.unwrap_or(0));
+    fairness::note_response(reply.length.unwrap_or(0));
 }
 
 /// The line of a request that never became one.

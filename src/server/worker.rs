@@ -16,11 +16,11 @@ use super::opening::Arrival;
 use super::parking::{Idle, Parking};
 use crate::observe::log::Lane;
 use crate::route::Classes;
-use crate::rt::bell::Bell;
 use crate::rt::engine::{Engine, Main, remedy};
-use crate::rt::mailbox::Waiter;
-use crate::rt::round::Rounds;
-use crate::rt::{Listener, ReadyListener, Runtime, mailbox, spawn_guarded};
+use crate::rt::notify::Notify;
+use crate::rt::remote_wake::Waiter;
+use crate::rt::tick::Ticks;
+use crate::rt::{Listener, ReadyListener, Runtime, remote_wake, spawn_guarded};
 use crate::serve::buffers::Buffers;
 use crate::serve::exchange::{Context, Shared};
 use crate::serve::ready::ReadyFiles;
@@ -91,7 +91,7 @@ impl Main for Serving<'_> {
 async fn serve<R: Runtime>(plan: &Plan, door: Door) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot start a worker: {error}{}", remedy(&error));
     let Door { listener, inherited, busy } = door;
-    mailbox::open::<R>().map_err(failed)?;
+    remote_wake::start::<R>().map_err(failed)?;
     let config = &plan.shared.config;
     let origin = Arc::new(config.origin.clone());
     let (limits, trust) = (config.limits.clone(), plan.trust.clone());
@@ -106,12 +106,12 @@ async fn serve<R: Runtime>(plan: &Plan, door: Door) -> Result<(), String> {
             rules: config.rules.clone(),
         },
         pipes: Pipes::new(descriptors.clone()),
-        closing: Bell::default(),
+        closing: Notify::default(),
         files: ReadyFiles::new(
             config.limits.files,
             descriptors.files,
             config.cache_status,
-            Rounds::start::<R>(),
+            Ticks::start::<R>(),
         ),
         scratch: RefCell::default(),
         head_bytes: Cell::default(),
@@ -126,7 +126,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Door) -> Result<(), String> {
     R::spawn(watch_parked(Rc::clone(&worker)));
     R::spawn(give_way(Rc::clone(&worker)));
     // They take what they need in their first turn.
-    R::turn().await;
+    R::yield_now().await;
     if inherited {
         let listener = ReadyListener::<R>::new(listener).map_err(failed)?;
         plan.arrival.arrive();
@@ -140,10 +140,10 @@ async fn serve<R: Runtime>(plan: &Plan, door: Door) -> Result<(), String> {
     if !inherited {
         close::<R>(&worker, &closing);
     }
-    worker.context.closing.ring();
+    worker.context.closing.notify_all();
     worker.parking.clear();
     // Connections whose accept has completed but not been seen yet are taken first.
-    R::turn().await;
+    R::yield_now().await;
     drop(busy);
     // What is in flight goes on; the process ends when nothing is, or when its time is over.
     futures_lite::future::pending().await
@@ -165,7 +165,7 @@ async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::So
     while !shared.stop.is_asked() {
         if worker.guests.is_full() {
             match crowd.press(&worker) {
-                Room::Made => R::turn().await,
+                Room::Made => R::yield_now().await,
                 Room::None => R::sleep(BACK_OFF).await,
             }
             continue;
@@ -217,7 +217,7 @@ impl Crowd {
 /// there is the next one's client.
 async fn accept_inherited<R: Runtime>(worker: Rc<Worker<R>>, listener: ReadyListener<R>) {
     let until_closing = Rc::clone(&worker);
-    or(accept(worker, listener), until_closing.context.closing.heard()).await;
+    or(accept(worker, listener), until_closing.context.closing.notified()).await;
 }
 
 /// Serves the connections that the system has accepted for us, then takes no more.

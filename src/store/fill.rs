@@ -18,7 +18,7 @@ use crate::fd_budget::is_only_read;
 use crate::http::response::ResponseHead;
 use crate::outcome::Why;
 use crate::rt::budget::Permit;
-use crate::rt::mailbox::{Waiter, Waiters};
+use crate::rt::remote_wake::{Waiter, Waiters};
 use crate::sys::file::Locked;
 
 use super::heads::NewHead;

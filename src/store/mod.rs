@@ -5,17 +5,15 @@ pub mod documents;
 pub mod fill;
 pub mod heads;
 pub mod inflight;
-#[cfg(test)]
-mod lives;
 pub mod mark;
 pub mod memory;
-#[cfg(test)]
-mod model;
 pub mod pace;
 pub mod partial;
 pub mod record;
 pub mod room;
 pub mod sets;
+#[cfg(test)]
+mod simulation;
 mod sweep;
 mod temporary;
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::key::Key;
 use crate::rt::budget::Holder;
-use crate::rt::mailbox::{Waiter, Waiters};
+use crate::rt::remote_wake::{Waiter, Waiters};
 pub use pins::Who;
 use pins::{Pin, Pins, SHARE};
 

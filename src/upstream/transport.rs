@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Side};
-use crate::rt::stall::Stall;
+use crate::rt::stall::StallDetector;
 use crate::rt::{Runtime, Socket, timeout};
 use crate::sys::{socket, would_block};
 
@@ -105,11 +105,11 @@ impl<R: Runtime> Transport<R> {
 
     async fn writable(&self, limit: Duration) -> Result<(), Error> {
         let mut ready = pin!(self.socket().writable());
-        let mut stall = Stall::new(limit);
+        let mut stall = StallDetector::new(limit);
         loop {
-            match timeout::<R, _>(stall.step(), ready.as_mut()).await {
+            match timeout::<R, _>(stall.interval(), ready.as_mut()).await {
                 Ok(ready) => return ready.map_err(|e| origin_error(&e)),
-                Err(late) if stall.is_over(socket::untaken(self.socket())) => {
+                Err(late) if stall.is_stalled(socket::untaken(self.socket())) => {
                     return Err(Error::timeout(Side::Origin)(late));
                 }
                 Err(_) => {}

@@ -30,7 +30,7 @@ use crate::observe::log::RequestLog;
 use crate::outcome::Why;
 use crate::preset::Place;
 use crate::rt::gather::gather;
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, blocking, spawn_guarded};
 use crate::store::inflight;
 use crate::store::sets::{Generation, Set, Turn};

@@ -11,7 +11,7 @@ use super::stored::{Body, Kept};
 use crate::fd_budget::Purpose;
 use crate::key::Key;
 use crate::rt::Runtime;
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::store::sets::Generation;
 use crate::store::{Entry, Found};
 

@@ -14,7 +14,7 @@ use super::stored::{Body, Kept};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::stored::StoredHead;
 use crate::rt::blocking;
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::store::Entry;
 use crate::store::fill::{Fill, NoFile};
 use crate::sys::file::{self, Info};

@@ -35,7 +35,7 @@ use crate::http::request::Method;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{self, Outcome, Stale, Why};
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, spawn_guarded};
 use crate::store::fill::{Fill, NoFile};
 use crate::store::inflight::{Permit, Turn};

@@ -28,7 +28,7 @@ use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::outcome::{self, Stale, Why};
-use crate::rt::mailbox::Waiter;
+use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
 use crate::store::inflight;
 use crate::store::sets::{Generation, SetId, Turn, Who};

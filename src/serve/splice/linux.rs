@@ -16,7 +16,7 @@ use super::super::progress::{Progress, Stop};
 use crate::error::{Error, Side};
 use crate::fd_budget::{Descriptors, PIPE, Purpose};
 use crate::rt::budget::Permit;
-use crate::rt::{Runtime, share, timeout};
+use crate::rt::{Runtime, fairness, timeout};
 use crate::store::partial::expect_size;
 use crate::sys::file::Locked;
 use crate::sys::transfer::{self, Pipe};
@@ -112,7 +112,7 @@ pub async fn to_file<R: Runtime>(
     let Some(Leased { mut pipe, _held }) = pipes.lease(body) else { return Ok(()) };
     loop {
         // A trip to the pool is worth a full pipe.
-        let most = if progress.is_off_loop() { u64::MAX } else { share::slice() };
+        let most = if progress.is_off_loop() { u64::MAX } else { fairness::quantum() };
         if !receive(body, &mut pipe, most).await.map_err(Stop::Origin)? {
             break;
         }
@@ -182,7 +182,7 @@ async fn move_to_client<R: Runtime>(
     out: &Out<'_, R>,
 ) -> Result<Moved, Error> {
     let mut turn = 0;
-    while receive(body, pipe, share::slice()).await? {
+    while receive(body, pipe, fairness::quantum()).await? {
         turn += pipe.held as u64;
         while pipe.held > 0 {
             match pipe.drain_to_socket(out.socket()) {
@@ -197,10 +197,10 @@ async fn move_to_client<R: Runtime>(
                 Err(error) => return Err(Error::io(Side::Client, &error)),
             }
         }
-        if turn >= share::slice() {
+        if turn >= fairness::quantum() {
             turn = 0;
             out.writable().await?;
-            share::turned();
+            fairness::yielded();
         }
     }
     Ok(Moved::All)

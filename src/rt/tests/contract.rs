@@ -17,15 +17,12 @@ use std::time::Duration;
 
 use futures_lite::future::{or, poll_once, yield_now, zip};
 
-use super::bell::Bell;
-use super::mailbox::{Waiter, Waiters};
-use super::poll::Portable;
-use super::{Listener, Runtime, Socket, TimedOut, blocking, timeout};
+use super::harness::*;
+use crate::rt::notify::Notify;
+use crate::rt::poll::Portable;
+use crate::rt::remote_wake::{Waiter, Waiters};
+use crate::rt::{Listener, Runtime, Socket, TimedOut, blocking, timeout};
 use crate::sys::{socket, would_block};
-
-mod harness;
-
-use harness::*;
 
 macro_rules! on_every_backend {
     ($($name:ident),+ $(,)?) => { $(
@@ -62,7 +59,7 @@ on_every_backend!(
     a_started_job_runs_before_anybody_waits_for_it,
     a_thousand_dropped_sockets_are_closed,
     connections_are_accepted_ready_for_use,
-    a_bell_wakes_everybody_from_then_on,
+    a_notification_wakes_everybody_from_then_on,
 );
 
 async fn a_spawned_task_runs_later_and_alone<R: Runtime>() {
@@ -174,7 +171,7 @@ async fn both_directions_are_awaited_at_once<R: Runtime>() {
 async fn is_dropped_waiting<R: Runtime>(wait: impl Future<Output = std::io::Result<()>>) -> bool {
     let over = async { wait.await.is_err() };
     let turn = async {
-        R::turn().await;
+        R::yield_now().await;
         true
     };
     or(over, turn).await
@@ -402,30 +399,30 @@ async fn connections_are_accepted_ready_for_use<R: Runtime>() {
     client.join().unwrap();
 }
 
-async fn a_bell_wakes_everybody_from_then_on<R: Runtime>() {
-    let (bell, woken) = (Rc::new(Bell::default()), Rc::new(Cell::new(0)));
+async fn a_notification_wakes_everybody_from_then_on<R: Runtime>() {
+    let (notify, woken) = (Rc::new(Notify::default()), Rc::new(Cell::new(0)));
     for _ in 0..100 {
-        let (bell, woken) = (Rc::clone(&bell), Rc::clone(&woken));
+        let (notify, woken) = (Rc::clone(&notify), Rc::clone(&woken));
         R::spawn(async move {
-            bell.heard().await;
+            notify.notified().await;
             woken.set(woken.get() + 1);
         });
     }
-    // Listeners that leave take nobody else's place.
+    // Waiters that leave take nobody else's place.
     for _ in 0..100 {
-        assert!(poll_once(bell.heard()).await.is_none());
-        let (mut kept, mut left) = (Box::pin(bell.heard()), Box::pin(bell.heard()));
+        assert!(poll_once(notify.notified()).await.is_none());
+        let (mut kept, mut left) = (Box::pin(notify.notified()), Box::pin(notify.notified()));
         assert!(poll_once(&mut left).await.is_none() && poll_once(&mut kept).await.is_none());
         drop(left);
-        let (bell, woken) = (Rc::clone(&bell), Rc::clone(&woken));
+        let (notify, woken) = (Rc::clone(&notify), Rc::clone(&woken));
         R::spawn(async move {
-            bell.heard().await;
+            notify.notified().await;
             woken.set(woken.get() + 1);
         });
     }
     R::sleep(Duration::from_millis(10)).await;
     assert_eq!(woken.get(), 0);
-    bell.ring();
-    bell.heard().await;
+    notify.notify_all();
+    notify.notified().await;
     until::<R>(|| woken.get() == 200).await;
 }

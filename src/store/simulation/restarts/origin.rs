@@ -12,11 +12,11 @@ pub(super) struct Sent {
 /// What is under its paths now.
 pub(super) struct Origin {
     versions: [Cell<usize>; PATHS.len()],
-    pub(super) dice: Dice,
+    pub(super) dice: Rng,
 }
 
 impl Origin {
-    pub(super) fn new(dice: Dice) -> Self {
+    pub(super) fn new(dice: Rng) -> Self {
         Self { versions: Default::default(), dice }
     }
 
@@ -98,7 +98,7 @@ pub(super) enum Rest {
 }
 
 /// Asks for what comes behind `stored` bytes of a file, as `serve::resume` does it.
-pub(super) fn ask_rest(life: &Life, number: usize, stored: usize, identity: &Identity) -> Rest {
+pub(super) fn ask_rest(life: &ProcessRun, number: usize, stored: usize, identity: &Identity) -> Rest {
     let from = identity.ask_from(stored as u64);
     let Some(Sent { head, mut body, version }) = life.origin.rest(number, from, identity, life.calm) else {
         return Rest::Unanswered;

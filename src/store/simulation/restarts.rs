@@ -1,7 +1,7 @@
 //! A model of the whole store: clients, files and several lives of the program over one directory, in
 //! every order that a seed can think of.
 //!
-//! What [`super::model`] is for one fill in memory, this is for the table of fills, the files in progress
+//! What [`super::fill`] is for one fill in memory, this is for the table of fills, the files in progress
 //! and the commit, on a real directory to which others do things as well. A life ends in peace, at a stop,
 //! or as `kill -9` ends it: then what was in progress stays, held by nobody. Or as a power cut ends it: then
 //! what was not synced may be anything. Commits are made here, not by the thread, so that a seed gives the
@@ -12,8 +12,8 @@
 //! version.
 
 mod clients;
-mod ground;
 mod origin;
+mod test_dir;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,23 +29,23 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use self::clients::{answer, client};
-use self::ground::Ground;
 use self::origin::{Coming, Origin};
-use super::commit::{self, Whole};
-use super::fill::{Answer, Fill, Follower, NoFile, Progress};
-use super::inflight::{Permit, Turn};
-use super::model::{Dice, Named, Woken, failure};
-use super::partial::{LeftOver, Partial};
-use super::record::{Keeping, Record};
-use super::{Bounds, Found, Store};
+use self::test_dir::TestDir;
+use super::fill::{Named, Rng, Woken, failure};
 use crate::http::fields::Fields;
 use crate::http::identity::{Continuation, Identity};
 use crate::http::request::Version;
 use crate::http::response::ResponseHead;
 use crate::key::{self, Key};
 use crate::outcome::Why;
-use crate::rt::mailbox::{self, Waiter};
 use crate::rt::poll::{self, Portable};
+use crate::rt::remote_wake::{self, Waiter};
+use crate::store::commit::{self, Whole};
+use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
+use crate::store::inflight::{Permit, Turn};
+use crate::store::partial::{LeftOver, Partial};
+use crate::store::record::{Keeping, Record};
+use crate::store::{Bounds, Found, Store};
 use crate::sys::file::{self, Locked};
 
 const RUNS: u64 = 2_500;
@@ -56,7 +56,7 @@ const MODIFIED: u64 = 1_431_808_299;
 
 /// What the origin has under a path. All versions have the same length, so that this tells nothing.
 fn body_of(number: usize, version: usize) -> Vec<u8> {
-    let dice = Dice::new((1000 + 10 * version + number) as u64);
+    let dice = Rng::new((1000 + 10 * version + number) as u64);
     (0..40 + 90 * number).map(|_| u8::try_from(dice.below(256)).unwrap()).collect()
 }
 
@@ -147,7 +147,7 @@ impl Task {
 }
 
 /// One life of the program.
-struct Life {
+struct ProcessRun {
     store: Store,
     keys: Vec<Key>,
     sizes: Vec<usize>,
@@ -162,13 +162,13 @@ struct Life {
     met: RefCell<Events>,
     /// Nothing fails any more.
     calm: bool,
-    dice: Dice,
+    dice: Rng,
 }
 
 /// No bound on fills; nothing needs to survive a power cut.
 const BOUNDS: Bounds = Bounds { pending: 64, fills: None, memory: 0, sync: true };
 
-impl Life {
+impl ProcessRun {
     fn begin(directory: &Path, boot: usize, calm: bool, origin: &Rc<Origin>) -> Rc<Self> {
         let mut store = Store::open(directory, BOUNDS).unwrap();
         store.keeping = Arc::new(Keeping::new(true, Some(format!("boot {boot}"))));
@@ -221,7 +221,7 @@ impl Life {
 }
 
 /// Ends a life as it stands: what its fetches have met.
-fn end(life: Rc<Life>, tasks: Vec<Task>) -> Events {
+fn end(life: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
     drop(tasks);
     drop(life.spawned.take());
     drop(life.line.take());
@@ -234,15 +234,15 @@ fn add(all: &mut Events, more: Events) {
 }
 
 /// Something other than its own end ends a life, now and then.
-fn cut_short(dice: &Dice) -> Option<Event> {
+fn cut_short(dice: &Rng) -> Option<Event> {
     let how = [Event::Kill, Event::PowerCut, Event::Stop];
     dice.one_in(200).then(|| how[dice.below(how.len())])
 }
 
 /// One life with `clients` clients, until all is done or it is cut short.
-fn live(ground: &mut Ground, calm: bool, clients: usize, events: &mut Events) {
+fn live(ground: &mut TestDir, calm: bool, clients: usize, events: &mut Events) {
     let dice = ground.dice.clone();
-    let life = Life::begin(&ground.top, ground.boot, calm, &ground.origin);
+    let life = ProcessRun::begin(&ground.top, ground.boot, calm, &ground.origin);
     let (mut tasks, mut to_come) = (Vec::<Task>::new(), clients);
     loop {
         tasks.append(&mut life.spawned.borrow_mut());
@@ -253,7 +253,7 @@ fn live(ground: &mut Ground, calm: bool, clients: usize, events: &mut Events) {
             tasks.push(Task::new(async move { Some(client(life, number).await) }));
         }
         if !calm && dice.one_in(12) {
-            ground.meddle();
+            ground.inject_interference();
         }
         if !calm && let Some(how) = cut_short(&dice) {
             *events.entry(how).or_default() += 1;
@@ -289,10 +289,10 @@ fn live(ground: &mut Ground, calm: bool, clients: usize, events: &mut Events) {
 
 /// A few lives and then one in which nothing fails: all is there in the end.
 fn one(seed: u64, directory: &Path) -> Events {
-    let dice = Dice::new(seed);
+    let dice = Rng::new(seed);
     let top = directory.join("cache");
     fs::create_dir(&top).unwrap();
-    let mut ground = Ground::new(top.clone(), dice);
+    let mut ground = TestDir::new(top.clone(), dice);
     let mut events = Events::new();
     for _ in 0..1 + ground.dice.below(4) {
         let clients = 1 + ground.dice.below(12);
@@ -316,8 +316,8 @@ fn ground() -> tempfile::TempDir {
 
 /// Does this file system take what a file in progress says of itself?
 fn takes_records(directory: &Path) -> bool {
-    let origin = Rc::new(Origin::new(Dice::new(0)));
-    let life = Life::begin(directory, 0, true, &origin);
+    let origin = Rc::new(Origin::new(Rng::new(0)));
+    let life = ProcessRun::begin(directory, 0, true, &origin);
     let partial = life.store.begin(&life.keys[0]).unwrap();
     partial.describe(Vec::new(), Vec::new(), Identity::of(&origin.whole(0).head, 0).unwrap());
     partial.notes().note(0, false);
@@ -333,7 +333,7 @@ fn over_many_lives_every_file_is_exact_and_no_path_is_stuck() {
     let directory = ground();
     let mut all = Events::new();
     let runs = async {
-        mailbox::open::<Portable>().unwrap();
+        remote_wake::start::<Portable>().unwrap();
         for seed in 0..RUNS {
             let named = Named(seed);
             add(&mut all, one(seed, directory.path()));
@@ -367,7 +367,7 @@ fn over_many_lives_every_file_is_exact_and_no_path_is_stuck() {
 fn a_run_of_lives_is_the_same_for_the_same_seed() {
     let directory = ground();
     let runs = async {
-        mailbox::open::<Portable>().unwrap();
+        remote_wake::start::<Portable>().unwrap();
         for seed in 0..100 {
             assert_eq!(one(seed, directory.path()), one(seed, directory.path()), "seed {seed}");
         }
@@ -378,7 +378,7 @@ fn a_run_of_lives_is_the_same_for_the_same_seed() {
 #[test]
 fn a_stop_leaves_the_file_in_progress_of_another_process_alone() {
     let directory = ground();
-    let life = Life::begin(directory.path(), 0, true, &Rc::new(Origin::new(Dice::new(0))));
+    let life = ProcessRun::begin(directory.path(), 0, true, &Rc::new(Origin::new(Rng::new(0))));
     let Turn::Lead(permit) = life.store.inflight.enter(&life.keys[0]) else { panic!("nobody leads") };
     let partial = life.store.begin(&life.keys[0]).unwrap();
     permit.fill().announce(answer(None, partial.file()));

@@ -1,5 +1,5 @@
-//! Rounds of an event loop: what a round works on had come in before it began, so what is looked up
-//! once in a round is new enough for all of it.
+//! Ticks of an event loop: what a tick works on had come in before it began, so what is looked up
+//! once in a tick is new enough for all of it.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -8,19 +8,19 @@ use std::task::{Poll, Waker};
 
 use super::Runtime;
 
-/// Counts the rounds of one thread's loop in which somebody asks.
+/// Counts the ticks of one thread's loop in which somebody asks.
 #[derive(Debug, Default)]
-pub struct Rounds(Rc<State>);
+pub struct Ticks(Rc<State>);
 
 #[derive(Debug, Default)]
 struct State {
     number: Cell<u64>,
-    /// Somebody has asked in this round.
+    /// Somebody has asked in this tick.
     asked: Cell<bool>,
     counter: RefCell<Option<Waker>>,
 }
 
-impl Rounds {
+impl Ticks {
     /// Starts to count, on a task of its own.
     pub fn start<R: Runtime>() -> Self {
         let state = Rc::new(State::default());
@@ -34,7 +34,7 @@ impl Rounds {
         Self(state)
     }
 
-    /// The number of this round; never 0 once the loop runs. The first who asks puts the counter
+    /// The number of this tick; never 0 once the loop runs. The first who asks puts the counter
     /// behind all tasks that have been woken: the number holds at most until the last of them has
     /// had its turn.
     pub fn current(&self) -> u64 {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The directory, and what others have done to it.
-pub(super) struct Ground {
+pub(super) struct TestDir {
     pub(super) top: PathBuf,
     pub(super) origin: Rc<Origin>,
     /// Runs of the system so far.
@@ -12,15 +12,15 @@ pub(super) struct Ground {
     foreign: BTreeSet<(u64, u64)>,
     /// One that another process holds, and what it is.
     pub(super) held: Option<(Locked, PathBuf, (u64, u64))>,
-    pub(super) dice: Dice,
+    pub(super) dice: Rng,
 }
 
 fn id_of(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
-impl Ground {
-    pub(super) fn new(top: PathBuf, dice: Dice) -> Self {
+impl TestDir {
+    pub(super) fn new(top: PathBuf, dice: Rng) -> Self {
         let origin = Rc::new(Origin::new(dice.clone()));
         Self { top, origin, boot: 0, foreign: BTreeSet::new(), held: None, dice }
     }
@@ -34,7 +34,7 @@ impl Ground {
     }
 
     /// Somebody else is at it. Each of these may fail for what is there or not.
-    pub(super) fn meddle(&mut self) {
+    pub(super) fn inject_interference(&mut self) {
         let number = self.dice.below(PATHS.len());
         let (finished, in_progress) = (self.finished(number), self.in_progress(number));
         match self.dice.below(11) {
@@ -98,7 +98,7 @@ impl Ground {
     }
 
     /// Ends a life in such a way.
-    pub(super) fn cut_short(&mut self, how: Event, life: Rc<Life>, tasks: Vec<Task>) -> Events {
+    pub(super) fn cut_short(&mut self, how: Event, life: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
         if how == Event::Stop {
             life.store.abandon_all();
             assert_eq!(self.check_left(), Vec::<PathBuf>::new(), "left after a stop");
@@ -118,7 +118,7 @@ impl Ground {
     }
 
     /// As `kill -9` does it: names and bytes stay, locks go, and nobody tidies up.
-    fn kill(&self, life: Rc<Life>, tasks: Vec<Task>) -> Events {
+    fn kill(&self, life: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
         let in_progress = (0..PATHS.len()).map(|number| (self.in_progress(number), number));
         let aside: Vec<_> = in_progress
             .map(|(path, number)| (path, self.top.join(format!("aside-{number}"))))

@@ -13,23 +13,23 @@ use std::task::{Context, Wake, Waker};
 
 use futures_lite::future::yield_now;
 
-use super::fill::{Answer, Fill, Follower, NoFile, Progress};
 use crate::error::{Error, Kind, Side};
 use crate::http::fields::Fields;
 use crate::http::request::Version;
 use crate::http::response::ResponseHead;
 use crate::outcome::Why;
-use crate::rt::mailbox::{self, Waiter};
 use crate::rt::poll::{self, Portable};
+use crate::rt::remote_wake::{self, Waiter};
+use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
 use crate::sys::file::{self, Locked};
 
 const RUNS: u64 = 6_000;
 
 /// Pseudo-random numbers, the same for the same seed; clones share their state.
 #[derive(Clone)]
-pub(super) struct Dice(Rc<Cell<u64>>);
+pub(super) struct Rng(Rc<Cell<u64>>);
 
-impl Dice {
+impl Rng {
     pub(super) fn new(seed: u64) -> Self {
         Self(Rc::new(Cell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)))
     }
@@ -81,12 +81,12 @@ struct World {
     /// Followers are still wanted, as far as the leader knows.
     given_up: Cell<bool>,
     file: Arc<Locked>,
-    dice: Dice,
+    dice: Rng,
 }
 
 impl World {
     fn new(seed: u64, file: &Arc<Locked>) -> Rc<Self> {
-        let dice = Dice::new(seed);
+        let dice = Rng::new(seed);
         let size = dice.below(300);
         let fate = match dice.below(10) {
             0 => Fate::NoAnswer,
@@ -284,7 +284,7 @@ impl Task {
 }
 
 /// Runs whoever is awake, in a random order, until all have ended; how the followers did.
-fn run(mut tasks: Vec<Task>, dice: &Dice, seed: u64) -> Vec<Outcome> {
+fn run(mut tasks: Vec<Task>, dice: &Rng, seed: u64) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     while !tasks.is_empty() {
         let awake: Vec<usize> =
@@ -349,7 +349,7 @@ fn every_follower_gets_exactly_the_bytes_or_a_broken_transfer() {
     let file = Arc::new(file::lock(file.into()).unwrap());
     let mut all = Vec::new();
     let runs = async {
-        mailbox::open::<Portable>().unwrap();
+        remote_wake::start::<Portable>().unwrap();
         for seed in 0..RUNS {
             let named = Named(seed);
             all.extend(one(seed, &file));
@@ -376,7 +376,7 @@ fn a_run_is_the_same_for_the_same_seed() {
     let file = tempfile::tempfile().unwrap();
     let file = Arc::new(file::lock(file.into()).unwrap());
     let runs = async {
-        mailbox::open::<Portable>().unwrap();
+        remote_wake::start::<Portable>().unwrap();
         for seed in 0..200 {
             assert_eq!(one(seed, &file), one(seed, &file), "seed {seed}");
         }

@@ -5,7 +5,7 @@ use super::*;
 use crate::store::room::Rooms;
 
 /// A client, as `serve::cached` does it.
-pub(super) async fn client(life: Rc<Life>, number: usize) -> Outcome {
+pub(super) async fn client(life: Rc<ProcessRun>, number: usize) -> Outcome {
     let key = &life.keys[number];
     let inflight = &life.store.inflight;
     for _ in 0..LOOKS {
@@ -39,7 +39,7 @@ pub(super) async fn client(life: Rc<Life>, number: usize) -> Outcome {
 }
 
 /// The first of them, as `serve::fill` does it.
-async fn lead(life: &Rc<Life>, number: usize, permit: Permit) -> Outcome {
+async fn lead(life: &Rc<ProcessRun>, number: usize, permit: Permit) -> Outcome {
     let found = life.store.look_up(life.keys[number].as_str());
     assert!(!matches!(found, Found::File(_)), "{} is there and is fetched again", PATHS[number]);
     let fill = Arc::clone(permit.fill());
@@ -80,7 +80,7 @@ fn url(number: usize) -> Vec<u8> {
 
 /// Goes on with what was left, or begins a file anew.
 fn begin(
-    life: &Life,
+    life: &ProcessRun,
     number: usize,
     fetch: &Fetch,
     left: Option<LeftOver>,
@@ -135,7 +135,7 @@ const ATTEMPTS: usize = 2;
 
 /// The fetch: body to file, and the file into the line.
 async fn run(
-    life: Rc<Life>,
+    life: Rc<ProcessRun>,
     number: usize,
     fetch: Rc<Fetch>,
     permit: Permit,
@@ -194,7 +194,7 @@ async fn run(
 }
 
 /// Asks a few times for the rest of what broke off.
-async fn go_on(life: &Life, number: usize, coming: &Coming) -> Rest {
+async fn go_on(life: &ProcessRun, number: usize, coming: &Coming) -> Rest {
     let Some(identity) = &coming.identity else { return Rest::Unanswered };
     for _ in 0..ATTEMPTS {
         life.dice.pause().await;
@@ -207,7 +207,7 @@ async fn go_on(life: &Life, number: usize, coming: &Coming) -> Rest {
 }
 
 /// There is no rest: what is good is left.
-fn give_up(life: &Life, permit: Permit, partial: Partial, stored: usize, why: &Rest) {
+fn give_up(life: &ProcessRun, permit: Permit, partial: Partial, stored: usize, why: &Rest) {
     match why {
         Rest::Unanswered => {
             let file = Arc::clone(partial.file());
@@ -220,7 +220,7 @@ fn give_up(life: &Life, permit: Permit, partial: Partial, stored: usize, why: &R
 }
 
 /// After a disk error: the rest goes through memory.
-async fn unstored(life: &Life, fetch: &Fetch, permit: Permit, mut rest: &[u8]) {
+async fn unstored(life: &ProcessRun, fetch: &Fetch, permit: Permit, mut rest: &[u8]) {
     permit.leave();
     let waiter = Waiter::new().unwrap();
     while !rest.is_empty() {
@@ -237,7 +237,7 @@ async fn unstored(life: &Life, fetch: &Fetch, permit: Permit, mut rest: &[u8]) {
 
 /// Follows a fill, as `serve::follow` does it. `None` if there is a file to look for instead.
 async fn follow(
-    life: &Life,
+    life: &ProcessRun,
     number: usize,
     fill: &Arc<Fill>,
     follower: Result<Follower, NoFile>,
@@ -274,7 +274,13 @@ async fn follow(
 }
 
 /// Reads the body, or a part of it, from the file and from memory.
-async fn read(life: &Life, body: &[u8], answer: &Answer, follower: &Follower, waiter: &Waiter) -> Outcome {
+async fn read(
+    life: &ProcessRun,
+    body: &[u8],
+    answer: &Answer,
+    follower: &Follower,
+    waiter: &Waiter,
+) -> Outcome {
     let dice = &life.dice;
     let file = fs::File::from(answer.file.as_fd().try_clone_to_owned().unwrap());
     let first = if dice.one_in(3) { dice.below(body.len()) } else { 0 };

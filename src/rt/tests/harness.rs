@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::rt::poll::{self, Portable};
-use crate::rt::{Runtime, mailbox, timeout};
+use crate::rt::{Runtime, remote_wake, timeout};
 use crate::sys::would_block;
 
 /// The longest any wait of these tests may last.
@@ -32,9 +32,9 @@ pub(super) fn uring<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     }
 }
 
-/// Runs a test with a mailbox on its thread, for no longer than [`PATIENCE`].
+/// Runs a test with a wake queue on its thread, for no longer than [`PATIENCE`].
 pub(super) async fn within<R: Runtime>(test: impl Future<Output = ()>) {
-    mailbox::open::<R>().unwrap();
+    remote_wake::start::<R>().unwrap();
     timeout::<R, _>(PATIENCE, test).await.expect("the test stands still");
 }
 

@@ -1,0 +1,4 @@
+//! Tests of what both backends promise.
+
+mod contract;
+mod harness;
