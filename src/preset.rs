@@ -10,7 +10,7 @@ mod types;
 use crate::pattern::{Pattern, PatternError};
 
 pub use table::PRESETS;
-pub use types::contradicts;
+pub use types::{contradicts, describes_nar, is_nar};
 
 /// One kind of package site.
 #[derive(Debug)]

@@ -60,10 +60,21 @@ fn is_page(media: &str) -> bool {
     PAGES.contains(&media) || media.starts_with(METALINK)
 }
 
+/// Is it a nar, an archive of Nix or Guix?
+pub fn is_nar(path: &str) -> bool {
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    NARS.iter().any(|nars| directory == *nars || directory.ends_with(&format!("/{nars}")))
+}
+
+/// Does it name a nar?
+pub fn describes_nar(path: &str) -> bool {
+    path.ends_with(".narinfo")
+}
+
 fn told(path: &str) -> Told {
     let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
     let lower = name.to_ascii_lowercase();
-    if NARS.iter().any(|nars| directory == *nars || directory.ends_with(&format!("/{nars}"))) {
+    if is_nar(path) {
         return Told::Archive;
     }
     let Some((stem, extension)) = lower.rsplit_once('.') else {

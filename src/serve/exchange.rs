@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::buffers::Buffers;
 use super::comparisons::Comparisons;
@@ -46,6 +46,8 @@ pub struct Shared {
     pub revalidated: Revalidated,
     /// New package indexes that are being compared with what there is.
     pub comparisons: Arc<Comparisons>,
+    /// When the origin last had no nar of a name that it was asked for.
+    pub missing_nar: Mutex<Option<Instant>>,
     /// The way to stdout and stderr.
     pub log: Arc<Log>,
     /// Who has how many descriptors.

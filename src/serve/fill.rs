@@ -8,6 +8,7 @@ use super::client::Client;
 use super::exchange::{Context, Exchange};
 use super::follow::{self, Role};
 use super::head::OriginRequest;
+use super::kept::invalidate;
 use super::progress::{Progress, Start, Stop};
 use super::rebuilt::Index;
 use super::reply::Reply;
@@ -78,6 +79,7 @@ pub(super) async fn fetch<R: Runtime>(
             permit.decline(why);
             drop(room);
             exchange.outcome.set(Some(Outcome::Pass(why)));
+            invalidate::note_missing(exchange, &answer);
             return pass::hand_on(exchange, client, answer, body).await;
         }
     };

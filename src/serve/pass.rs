@@ -82,6 +82,7 @@ async fn bodiless<R: Runtime>(
     let follow = if matches!(why, Why::NoMatch | Why::Returned) { Follow::Never } else { Follow::Maybe };
     let (answer, body) = redirect::ask(exchange, client.hung_up(), &asked, follow).await?;
     invalidate::note(exchange, &answer).await;
+    invalidate::note_missing(exchange, &answer);
     Ok(relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await)
 }
 

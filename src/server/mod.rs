@@ -12,8 +12,8 @@ pub mod worker;
 
 use std::mem;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,7 @@ pub fn run(config: Config) -> Result<(), String> {
         sets: Sets::default(),
         revalidated: Revalidated::default(),
         comparisons: Arc::default(),
+        missing_nar: Mutex::default(),
         log: Arc::clone(&log),
         descriptors,
         stop: Arc::default(),

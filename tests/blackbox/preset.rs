@@ -1,6 +1,8 @@
 //! Presets: what they cache, packages that were built anew, and `--print-config`.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{Io, Launch, Origin, bytes, on_both, run_cli, wait_until};
 
@@ -11,6 +13,7 @@ on_both!(
     an_index_reaches_nothing_beyond_its_repository,
     npm_documents_and_archives_are_both_kept,
     what_never_changes_is_asked_for_once_and_what_does_is_checked,
+    a_fresh_narinfo_is_checked_once_when_a_nar_is_missing,
 );
 
 /// Preset, what never changes under its name there, and what does.
@@ -138,6 +141,59 @@ fn a_preset_is_added_to_a_regex(io: Io) {
         server.get(path).expect(200, b"body");
     }
     server.expect_tree(&["pool/a.deb", "x"]);
+}
+
+fn a_fresh_narinfo_is_checked_once_when_a_nar_is_missing(io: Io) {
+    const NARINFO: &str = "/p4pclmv1gyja5kzc26npqpia1qqxrf0l.narinfo";
+    const OTHER: &str = "/a4pclmv1gyja5kzc26npqpia1qqxrf0l.narinfo";
+    let fresh = "Content-Type: text/x-nix-narinfo\r\nCache-Control: max-age=31536000\r\n";
+    for (extra, status) in
+        [("", "404 Not Found"), ("", "410 Gone"), ("Authorization: Basic YTpi\r\n", "404 No")]
+    {
+        let packed_anew = Arc::new(AtomicBool::new(false));
+        let is_new = Arc::clone(&packed_anew);
+        let origin = Origin::start(move |request, reply| {
+            let now = if is_new.load(Ordering::Relaxed) { 2 } else { 1 };
+            let tag = format!("ETag: \"{now}\"\r\n");
+            match &*request.target {
+                NARINFO if request.field("If-None-Match") == Some(&format!("\"{now}\"")) => {
+                    reply.write(format!("HTTP/1.1 304 Not Modified\r\n{tag}{fresh}\r\n"));
+                }
+                NARINFO | OTHER => {
+                    reply.answer(
+                        "200 OK",
+                        &format!("{tag}{fresh}"),
+                        format!("URL: nar/{now}.nar.xz\n").as_bytes(),
+                    );
+                }
+                target if target == format!("/nar/{now}.nar.xz") => reply.serve(request, b"nar"),
+                _ => reply.answer(status, "", b"none"),
+            }
+        });
+        let server = Launch::new(io, &origin).args(["--preset", "nix"]).start();
+        let asked = |path| origin.requests().iter().filter(|request| request.target == path).count();
+        let narinfo = |path: &str, state: u8| {
+            server.get(path).expect(200, format!("URL: nar/{state}.nar.xz\n").as_bytes());
+        };
+        for _ in 0..3 {
+            narinfo(NARINFO, 1);
+            narinfo(OTHER, 1);
+        }
+        assert_eq!((asked(NARINFO), asked(OTHER)), (1, 1));
+        // What is no nar says nothing.
+        server.get("/nowhere/x.nar.xz");
+        narinfo(NARINFO, 1);
+        assert_eq!(asked(NARINFO), 1);
+        packed_anew.store(true, Ordering::Relaxed);
+        server.ask("GET", "/nar/1.nar.xz", extra).expect(status[..3].parse().unwrap(), b"none");
+        for _ in 0..3 {
+            narinfo(NARINFO, 2);
+            narinfo(OTHER, 2);
+        }
+        server.get("/nar/2.nar.xz").expect(200, b"nar");
+        narinfo(NARINFO, 2);
+        assert_eq!((asked(NARINFO), asked(OTHER)), (2, 2));
+    }
 }
 
 /// The path of an index that is fetched by its checksum.

@@ -1,14 +1,16 @@
 //! After an unsafe request what is kept of its target is to be checked (RFC 9111 section 4.4).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
-use super::super::exchange::Exchange;
+use super::super::exchange::{Exchange, Shared};
 use super::super::form;
 use crate::http::caching::invalidate::{is_success, targets};
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::outcome::Why;
+use crate::preset::{describes_nar, is_nar};
 use crate::route::{self, Route};
 use crate::rt::{Runtime, blocking};
 use crate::store::heads::Known;
@@ -38,6 +40,25 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
         // A job that fails has left the file as it was, as a full disk would.
         drop(blocking::run(&blocking::DISK, move || mark(&shared.store, &key)).await);
     }
+}
+
+/// Takes note of a nar that the origin has no more: what names it may be out of date, whatever its lifetime is. Nix
+/// asks for no nar that it has not seen named.
+pub fn note_missing<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead) {
+    let shared = &exchange.context.shared;
+    let is_missing =
+        || !shared.config.presets.is_empty() && is_nar(&String::from_utf8_lossy(exchange.request.path()));
+    if matches!(answer.status, 404 | 410) && exchange.request.method == Method::Get && is_missing() {
+        exchange.log.debug(format_args!("what names nars is to be checked - one is missing"));
+        *shared.missing_nar.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+/// May it, which the origin vouched for then, name a nar that is missing by now?
+pub(super) fn is_in_doubt(shared: &Shared, key: &Key, checked: Option<Instant>) -> bool {
+    let missed = || *shared.missing_nar.lock().unwrap_or_else(PoisonError::into_inner);
+    describes_nar(key.as_str())
+        && missed().is_some_and(|missed| checked.is_none_or(|checked| checked <= missed))
 }
 
 fn mark(store: &Store, key: &Key) -> Result<(), Why> {

@@ -128,6 +128,7 @@ fn policy<R: Runtime>(context: &Context<R>) -> Option<Policy> {
 fn usable_at_once<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept) -> Option<outcome::Kept> {
     let verdict = reuse::decide(&kept.head, &wanted.directives, clock::unix_secs(), &wanted.policy);
     match verdict {
+        _ if invalidate::is_in_doubt(&wanted.exchange.context.shared, wanted.key, kept.checked) => None,
         _ if kept.is_checked_since(wanted.arrived) => Some(outcome::Kept::Revalidated),
         Reuse::Fresh => Some(outcome::Kept::Hit),
         Reuse::Stale => Some(outcome::Kept::Stale(Stale::Accepted)),
@@ -193,7 +194,9 @@ async fn join<R: Runtime>(
             let is_new = kept.as_ref().is_none_or(|kept| kept.checked > wanted.arrived);
             let fresh = kept.as_ref().is_some_and(|kept| {
                 let now = clock::unix_secs();
+                let checked = Some(kept.checked);
                 reuse::decide(&kept.head, &wanted.directives, now, &wanted.policy) == Reuse::Fresh
+                    && !invalidate::is_in_doubt(&exchange.context.shared, wanted.key, checked)
             });
             if !is_new && !fresh && fill.is_whole() {
                 // It will be the file in a moment, and then that is checked.
