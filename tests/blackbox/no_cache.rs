@@ -16,6 +16,7 @@ on_both!(
     a_new_file_that_breaks_off_leaves_the_old_one,
     an_origin_that_looks_at_no_conditions_sends_no_file_twice,
     a_304_about_another_date_confirms_nothing,
+    a_package_of_the_same_length_is_fetched_where_the_origin_tells_no_validator,
     without_a_preset_or_for_one_user_nobody_is_asked,
 );
 
@@ -209,19 +210,16 @@ fn a_new_file_that_breaks_off_leaves_the_old_one(io: Io) {
 
 fn an_origin_that_looks_at_no_conditions_sends_no_file_twice(io: Io) {
     // The bytes tell that it was asked, not that the file is another one.
-    for fields in [format!("Last-Modified: {LAST_MODIFIED}\r\n"), String::new()] {
-        let origin = Origin::start(move |request, reply| {
-            let body: &[u8] =
-                if request.field("If-Modified-Since").is_some() { b"asked.." } else { b"package" };
-            reply.answer("200 OK", &fields, body);
-        });
-        let server = launch(io, &origin);
-        server.get(PACKAGE).expect(200, b"package");
-        server.expect_cached("pool/a_1_all.deb", b"package");
-        server.ask("GET", PACKAGE, NO_CACHE).expect(200, b"package");
-        server.get(PACKAGE).expect(200, b"package");
-        assert_eq!(origin.count(), 2);
-    }
+    let origin = Origin::start(|request, reply| {
+        let asked = request.field("If-Modified-Since").is_some();
+        reply.serve(request, if asked { b"asked.." } else { b"package" });
+    });
+    let server = launch(io, &origin);
+    server.get(PACKAGE).expect(200, b"package");
+    server.expect_cached("pool/a_1_all.deb", b"package");
+    server.ask("GET", PACKAGE, NO_CACHE).expect(200, b"package");
+    server.get(PACKAGE).expect(200, b"package");
+    assert_eq!(origin.count(), 2);
 }
 
 fn a_304_about_another_date_confirms_nothing(io: Io) {
@@ -257,4 +255,20 @@ fn without_a_preset_or_for_one_user_nobody_is_asked(io: Io) {
         server.ask("GET", PACKAGE, &format!("{NO_CACHE}{extra}")).expect(200, b"package");
         assert_eq!(origin.count(), before);
     }
+}
+
+fn a_package_of_the_same_length_is_fetched_where_the_origin_tells_no_validator(io: Io) {
+    let state = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&state);
+    let origin = Origin::start(move |_, reply| {
+        reply.answer("200 OK", "", [b"build one", b"build two"][now.load(Ordering::SeqCst)]);
+    });
+    let server = launch(io, &origin);
+    server.get(PACKAGE).expect(200, b"build one");
+    server.expect_cached("pool/a_1_all.deb", b"build one");
+    state.store(1, Ordering::SeqCst);
+    server.ask("GET", PACKAGE, NO_CACHE).expect(200, b"build two");
+    wait_until("the new one has the name", || server.get(PACKAGE).body == b"build two");
+    server.ask("GET", PACKAGE, NO_CACHE).expect(200, b"build two");
+    assert_eq!(origin.count(), 2);
 }
