@@ -1,12 +1,16 @@
 //! The command line and its environment variables, with the habits of POSIX getopt.
 //!
-//! Arguments are first brought into the one form argh takes (`--name value`), which also settles which of help,
-//! version and a mistake comes first. A flag then beats its variable, and a variable beats the default.
+//! Every flag is a line in the `table`. What is to be set comes from flags, then from variables; what is to be done in
+//! the place of serving is read by argh.
 
 mod argv;
-mod options;
+mod documents;
+mod draft;
+mod flag;
 mod print;
 mod settings;
+mod table;
+mod value;
 
 use std::ffi::OsString;
 
@@ -14,12 +18,28 @@ use argh::FromArgs;
 
 use crate::config::Config;
 use crate::fd_budget::Descriptors;
-use argv::normalise;
-use options::{DEFAULT_PORT, usage_text};
-use settings::{Flags, env_port};
+use documents::usage;
+use draft::Draft;
+use value::leading_number;
 
 /// The name in the usage and the version text.
 const PROGRAM: &str = "fs-caching-server";
+
+/// What to do in the place of serving: the flags of the table that set nothing.
+#[derive(FromArgs)]
+#[argh(help_triggers("--help"))]
+/// A caching HTTP proxy.
+struct Action {
+    /// print the version and how to update
+    #[argh(switch)]
+    updates: bool,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+    /// print the configuration
+    #[argh(switch)]
+    print_config: bool,
+}
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -43,46 +63,56 @@ pub fn parse<A: Into<OsString>>(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Request, UsageError> {
     // Checked before anything else, help included, as scripts may have come to expect.
-    let default_port = env_port(env)?;
-    let canonical = normalise(args)?
-        .map_err(|fault| UsageError(format!("{fault}\n{}", usage_text(env, default_port))))?;
-    let words: Vec<&str> = canonical.iter().map(String::as_str).collect();
-    let flags = match Flags::from_args(&[PROGRAM], &words) {
-        Ok(flags) => flags,
-        Err(exit) if exit.status.is_ok() => {
-            return Ok(Request::Print(usage_text(env, default_port) + "\n"));
-        }
+    if let Some(port) = set(env, "FS_CACHE_PORT").filter(|port| leading_number(port).is_none()) {
+        return Err(UsageError(format!("FS_CACHE_PORT must be a number, got \"{}\"", printable(&port))));
+    }
+    let mut defaults = Draft::new()?;
+    let given =
+        argv::read(args)?.map_err(|fault| UsageError(format!("{fault}\n{}", usage(&mut defaults, env))))?;
+    let actions = given.iter().filter(|(flag, _)| flag.is_action());
+    let words = actions.flat_map(|(flag, value)| [Some(format!("--{}", flag.name)), value.clone()]);
+    let words: Vec<String> = words.flatten().collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let action = match Action::from_args(&[PROGRAM], &words) {
+        Ok(action) => action,
+        Err(exit) if exit.status.is_ok() => return Ok(Request::Print(usage(&mut defaults, env) + "\n")),
         Err(exit) => return Err(UsageError(exit.output.trim_end().to_owned())),
     };
     let version = env!("CARGO_PKG_VERSION");
-    if flags.version {
+    if action.version {
         return Ok(Request::Print(format!("{version}\n")));
     }
-    if flags.updates {
+    if action.updates {
         return Ok(Request::Print(format!(
             "{PROGRAM} {version}\nno server is asked for updates; install the newest source over it with: cargo install --path .\n"
         )));
     }
-    let print_only = flags.print_config;
-    let config = flags.into_config(env, default_port)?;
-    if !print_only {
-        return Ok(Request::Serve(Box::new(config)));
+    let mut draft = settings::read(&given, env, action.print_config)?;
+    if !action.print_config {
+        return Ok(Request::Serve(Box::new(draft.config)));
     }
-    let shares = Descriptors::of_process(config.workers, &config.limits);
+    let shares = Descriptors::of_process(draft.config.workers, &draft.config.limits);
     let shares = shares.map_or_else(|error| error, |(descriptors, _)| format!("descriptors: {descriptors}"));
-    Ok(Request::Print(format!("{}# {shares}\n", print::text(&config))))
+    Ok(Request::Print(format!("{}# {shares}\n", print::text(&mut draft))))
 }
 
-/// The text of `--help`, without a newline at its end. It shows the host and port the environment sets.
-pub fn usage(env: &dyn Fn(&str) -> Option<String>) -> String {
-    usage_text(env, env_port(env).unwrap_or(DEFAULT_PORT))
+/// The value of a variable; an empty one counts as unset.
+fn set(env: Env<'_>, variable: &str) -> Option<String> {
+    env(variable).filter(|value| !value.is_empty())
+}
+
+/// Keeps a message on one line whatever the value holds.
+fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() }
+    };
+    text.chars().map(escape).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::argv::canonical;
-    use super::options::OPTIONS;
-    use super::settings::leading_number;
+    use super::argv::given;
+    use super::table::flags;
     use super::*;
     use crate::config::Limits;
     use crate::config::{IoChoice, Pinning, Workers};
@@ -147,7 +177,12 @@ mod tests {
         for (args, expected) in cases {
             let expected =
                 expected.map(|words| words.iter().map(ToString::to_string).collect()).map_err(str::to_owned);
-            assert_eq!(canonical(args.iter().map(ToString::to_string).collect()), expected, "{args:?}");
+            let given = given(args.iter().map(ToString::to_string).collect());
+            let words = given.map(|given| {
+                let words = given.into_iter().map(|(flag, value)| [Some(format!("--{}", flag.name)), value]);
+                words.flatten().flatten().collect::<Vec<_>>()
+            });
+            assert_eq!(words, expected, "{args:?}");
         }
     }
 
@@ -272,11 +307,11 @@ mod tests {
         assert_eq!(lines[..3], ["usage: fs-caching-server [options]", "", "options"]);
         assert!(help.contains("\n  -c, --cache-dir <dir>     [env FS_CACHE_DIR] "));
         assert!(help.contains("\n  -d, --debug               [env FS_CACHE_DEBUG] "));
-        assert!(help.contains("\n      --workers <n>         [env FS_CACHE_WORKERS] "));
+        assert!(help.contains("\n      --workers <n>                  [env FS_CACHE_WORKERS] "));
         assert!(help.contains("defaults to ::1\n") && help.contains("defaults to 81\n"));
         assert!(help.contains(&format!("defaults to /{}/\n", pattern::DEFAULT)));
-        assert_eq!(lines.len(), 3 + OPTIONS.len());
-        assert_eq!(error(&["-z"], &[]), format!("illegal option -- z\n{}", usage(&|_| None)));
+        let help = shown(&["-h"], &[]);
+        assert_eq!(error(&["-z"], &[]), format!("illegal option -- z\n{}", help.trim_end()));
     }
 
     const SET: (&str, &str) = ("FS_CACHE_URL", "http://h");
@@ -294,10 +329,10 @@ mod tests {
         (&[], ("FS_CACHE_REGEX", "("), "cannot use regex \"(\" (FS_CACHE_REGEX): \"(\" without \")\", at character 1"),
         (&["-Uftp://u:p@h"], SET, "cannot use URL \"ftp://***@h\" (--url): only http and https are known"),
         (&["-c/proc/nonexistent"], SET, "cannot use cache directory \"/proc/nonexistent\" (--cache-dir): No such file or directory"),
-        (&["--stall-timeout=0"], SET, "cannot use time \"0\" (--stall-timeout): expected a number of seconds from 0.001 to a year"),
-        (&[], ("FS_CACHE_DRAIN_TIMEOUT", "NaN"), "cannot use time \"NaN\" (FS_CACHE_DRAIN_TIMEOUT): expected a number of seconds from 0.001 to a year"),
-        (&["--revalidate-after=soon"], SET, "cannot use time \"soon\" (--revalidate-after): expected a number of seconds from 0.001 to a year, 0 or heuristic"),
-        (&["--stale-if-error=-1"], SET, "cannot use time \"-1\" (--stale-if-error): expected a number of seconds from 0.001 to a year, 0 or forever"),
+        (&["--stall-timeout=0"], SET, "cannot use time \"0\" (--stall-timeout): expected a number of seconds from 0.001 to a year, or a time such as 90s, 10m or 2h"),
+        (&[], ("FS_CACHE_DRAIN_TIMEOUT", "NaN"), "cannot use time \"NaN\" (FS_CACHE_DRAIN_TIMEOUT): expected a number of seconds from 0.001 to a year, or a time such as 90s, 10m or 2h"),
+        (&["--revalidate-after=soon"], SET, "cannot use time \"soon\" (--revalidate-after): expected a number of seconds from 0.001 to a year, 0 or heuristic, or a time such as 90s, 10m or 2h"),
+        (&["--stale-if-error=-1"], SET, "cannot use time \"-1\" (--stale-if-error): expected a number of seconds from 0.001 to a year, 0 or forever, or a time such as 90s, 10m or 2h"),
         (&["--open-files=x"], SET, "cannot use number of files \"x\" (--open-files): expected auto or a whole number"),
         (&["--resume-attempts=4294967296"], SET, "cannot use number \"4294967296\" (--resume-attempts): expected a whole number from 0 to 4294967295"),
         (&["-c/dev/null"], SET, "cannot use cache directory \"/dev/null\" (--cache-dir): Not a directory"),
@@ -305,9 +340,9 @@ mod tests {
         (&["-c", ""], SET, "cannot use cache directory \"\" (--cache-dir): the name is empty"),
         (&["--workers=0"], SET, "cannot use number of workers \"0\" (--workers): expected auto or a number from 1 to 1024"),
         (&[], ("FS_CACHE_IO", "epoll"), "cannot use engine \"epoll\" (FS_CACHE_IO): expected auto, uring or poll"),
-        (&["--max-head=1023"], SET, "cannot use size \"1023\" (--max-head): expected a whole number from 1024 to 16777216"),
+        (&["--max-head=1023"], SET, "cannot use size \"1023\" (--max-head): expected a whole number from 1024 to 16777216, or a size such as 64K or 8M"),
         (&["--max-fields", "0"], SET, "cannot use number of fields \"0\" (--max-fields): expected a whole number from 1 to 16384"),
-        (&["--head-memory=65535"], SET, "cannot use size \"65535\" (--head-memory): expected a whole number from 65536"),
+        (&["--head-memory=65535"], SET, "cannot use size \"65535\" (--head-memory): expected a whole number from 65536, or a size such as 64K or 8M"),
         (&[], ("FS_CACHE_MAX_FILLS", "auto"), "cannot use number \"auto\" (FS_CACHE_MAX_FILLS): expected none or a whole number from 1"),
         (&["--max-connections=none"], SET, "cannot use number \"none\" (--max-connections): expected auto or a whole number from 1"),
         (&["--pin-cpus=a"], SET, "cannot use cpu list \"a\" (--pin-cpus): expected auto or processors from 0 to 1023 such as 0,2-5"),
@@ -339,7 +374,7 @@ mod tests {
             let (flag, set) = (format!("--{name}={value}"), (variable.as_str(), *value));
             assert_eq!(read(&config(&[&flag], &[SET]).limits), *shown, "{flag}");
             assert_eq!(read(&config(&[], &[SET, set]).limits), *shown, "{variable}");
-            assert!(OPTIONS.iter().any(|option| option.help.starts_with(&format!("[env {variable}] "))));
+            assert!(flags().any(|flag| flag.variable().as_ref() == Some(&variable)), "{variable}");
         }
     }
 

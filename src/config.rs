@@ -7,12 +7,14 @@ use crate::http::caching::Policy;
 use crate::pattern::Pattern;
 use crate::preset::{Preset, Rules};
 
+mod choice;
 mod fills;
 mod limits;
 mod origin;
 mod rights;
 
 pub use crate::rt::engine::IoChoice;
+pub use choice::Choice;
 pub use fills::{Abandon, FillQuery, Fills};
 pub use limits::{FileLimits, Limits};
 pub use origin::{CredentialUse, Origin};
@@ -80,7 +82,7 @@ pub struct Revalidate {
 
 impl Revalidate {
     /// Some thousands of small answers.
-    pub const MEMORY: u64 = 64 * 1024 * 1024;
+    pub const MEMORY: usize = 64 * 1024 * 1024;
 }
 
 /// How many workers serve.
@@ -146,6 +148,11 @@ impl Pinning {
     }
 }
 
+impl Choice for IoChoice {
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Auto, "auto"), (Self::Uring, "uring"), (Self::Poll, "poll")];
+}
+
 /// A number in plain digits: `parse` alone would also take a sign.
 fn number(text: &str) -> Option<usize> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
@@ -168,5 +175,8 @@ mod tests {
         for bad in ["", ",", "1,", "5-2", "-", "1-", "a", "1024", "0-99999999999", "1-2-3", "+1"] {
             assert!(Pinning::parse(bad).is_err(), "{bad}");
         }
+        assert_eq!(IoChoice::choose("uring"), Ok(IoChoice::Uring));
+        assert_eq!(IoChoice::choose("Poll"), Err("expected auto, uring or poll".to_owned()));
+        assert_eq!(IoChoice::Poll.word(), "poll");
     }
 }

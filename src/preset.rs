@@ -90,16 +90,20 @@ pub fn find(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name == name)
 }
 
-/// Reads a list of names, separated by commas. An empty part counts for nothing.
+/// Reads a list of names, separated by commas: the presets, each once, in the order in which they are first named. An
+/// empty part counts for nothing.
 pub fn parse(list: &str) -> Result<Vec<&'static Preset>, String> {
-    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let known = |name: &str| {
-        find(name).ok_or_else(|| {
+    let mut chosen: Vec<&'static Preset> = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let preset = find(name).ok_or_else(|| {
             let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
             format!("expected names out of {}", names.join(", "))
-        })
-    };
-    names.map(known).collect()
+        })?;
+        if !chosen.iter().any(|known| known.name == preset.name) {
+            chosen.push(preset);
+        }
+    }
+    Ok(chosen)
 }
 
 /// One pattern that matches what any of these does; empty if there are none. A pattern with numbered

@@ -1,101 +1,101 @@
-//! Arguments with the habits of POSIX getopt, brought into the one form that argh reads.
+//! Arguments with the habits of POSIX getopt.
 
 use std::ffi::OsString;
 
-use super::UsageError;
-use super::options::{FINAL, OPTIONS, Opt};
-use super::settings::printable;
+use super::flag::Flag;
+use super::table::flags;
+use super::{UsageError, printable};
 
-/// Brings the arguments into the form `--name value`.
+/// Flags in the order in which they were given, with their values.
+pub(super) type Given = Vec<(&'static Flag, Option<String>)>;
+
+/// The flags that end the parsing: what stands behind them, right or wrong, does not matter any more.
+const FINAL: [&str; 4] = ["help", "updates", "version", "generate"];
+
+/// Finds out which flags are given.
 ///
 /// The outer error is about an argument that is no text; the inner one wants the usage behind it.
-pub(super) fn normalise<A: Into<OsString>>(args: Vec<A>) -> Result<Result<Vec<String>, String>, UsageError> {
-    let mut rest = Vec::with_capacity(args.len());
-    for arg in args {
-        let text = arg.into().into_string();
-        rest.push(text.map_err(|bytes| {
+pub(super) fn read<A: Into<OsString>>(args: Vec<A>) -> Result<Result<Given, String>, UsageError> {
+    let text = |arg: A| {
+        arg.into().into_string().map_err(|bytes| {
             UsageError(format!("argument is not UTF-8: \"{}\"", printable(&bytes.to_string_lossy())))
-        })?);
-    }
-    Ok(canonical(rest))
+        })
+    };
+    Ok(given(args.into_iter().map(text).collect::<Result<_, _>>()?))
 }
 
-pub(super) fn canonical(args: Vec<String>) -> Result<Vec<String>, String> {
-    let mut out = Vec::new();
+pub(super) fn given(args: Vec<String>) -> Result<Given, String> {
+    let mut given = Vec::new();
     let mut rest = args.into_iter();
     while let Some(arg) = rest.next() {
-        let ended = if let Some(long) = arg.strip_prefix("--").filter(|long| !long.is_empty()) {
-            take_long(long, &mut rest, &mut out)?
+        if let Some(long) = arg.strip_prefix("--").filter(|long| !long.is_empty()) {
+            take_long(long, &mut rest, &mut given)?;
         } else if let Some(cluster) = arg.strip_prefix('-').filter(|cluster| !matches!(*cluster, "" | "-")) {
-            take_cluster(cluster, &mut rest, &mut out)?
+            take_cluster(cluster, &mut rest, &mut given)?;
         } else {
             // `--` or the first operand: as with getopt, what follows is no option, and operands are not used.
-            true
-        };
-        if ended {
+            break;
+        }
+        if is_final(&given) {
             break;
         }
     }
-    Ok(out)
+    Ok(given)
 }
 
-/// Takes `name` or `name=value`; true if nothing behind it matters.
-fn take_long(
-    text: &str,
-    rest: &mut impl Iterator<Item = String>,
-    out: &mut Vec<String>,
-) -> Result<bool, String> {
+fn is_final(given: &Given) -> bool {
+    given.last().is_some_and(|(flag, _)| FINAL.contains(&flag.name))
+}
+
+/// Takes `name` or `name=value`.
+fn take_long(text: &str, rest: &mut impl Iterator<Item = String>, given: &mut Given) -> Result<(), String> {
     let (name, attached) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (text, None),
     };
-    let option = OPTIONS
-        .iter()
-        .find(|option| option.long == name)
+    let flag = flags()
+        .find(|flag| flag.name == name)
         .ok_or_else(|| format!("illegal option -- {}", printable(name)))?;
-    if option.value.is_none() && attached.is_some() {
+    if flag.value.is_empty() && attached.is_some() {
         return Err(format!("option expects no argument -- {name}"));
     }
-    take(option, attached, rest, out)
+    take(flag, attached, rest, given)
 }
 
-/// Takes the letters behind a single `-`; true if nothing behind them matters.
+/// Takes the letters behind a single `-`.
 fn take_cluster(
     text: &str,
     rest: &mut impl Iterator<Item = String>,
-    out: &mut Vec<String>,
-) -> Result<bool, String> {
+    given: &mut Given,
+) -> Result<(), String> {
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {
-        let option = OPTIONS
-            .iter()
-            .find(|option| option.short == Some(letter))
+        let flag = flags()
+            .find(|flag| flag.short == Some(letter))
             .ok_or_else(|| format!("illegal option -- {}", printable(&letter.to_string())))?;
-        let tail = letters.as_str();
-        if option.value.is_some() {
-            return take(option, (!tail.is_empty()).then(|| tail.to_owned()), rest, out);
+        if !flag.value.is_empty() {
+            let tail = letters.as_str();
+            return take(flag, (!tail.is_empty()).then(|| tail.to_owned()), rest, given);
         }
-        if take(option, None, rest, out)? {
-            return Ok(true);
+        take(flag, None, rest, given)?;
+        if is_final(given) {
+            break;
         }
     }
-    Ok(false)
+    Ok(())
 }
 
 fn take(
-    option: &Opt,
+    flag: &'static Flag,
     attached: Option<String>,
     rest: &mut impl Iterator<Item = String>,
-    out: &mut Vec<String>,
-) -> Result<bool, String> {
-    out.push(format!("--{}", option.long));
-    if option.value.is_some() {
-        let name = || option.short.map_or(option.long.to_owned(), |short| short.to_string());
-        out.push(
-            attached
-                .or_else(|| rest.next())
-                .ok_or_else(|| format!("option requires an argument -- {}", name()))?,
-        );
+    given: &mut Given,
+) -> Result<(), String> {
+    let value = if flag.value.is_empty() { None } else { attached.or_else(|| rest.next()) };
+    if value.is_none() && !flag.value.is_empty() {
+        let name = flag.short.map_or(flag.name.to_owned(), |short| short.to_string());
+        return Err(format!("option requires an argument -- {name}"));
     }
-    Ok(FINAL.contains(&option.long))
+    given.push((flag, value));
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::number;
+use super::{Choice, number};
 
 /// What becomes of a fill that does not go straight through, and of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,25 +44,9 @@ pub enum FillQuery {
     Pass,
 }
 
-impl FillQuery {
-    /// Reads `forward`, `strip` or `pass`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "forward" => Ok(Self::Forward),
-            "strip" => Ok(Self::Strip),
-            "pass" => Ok(Self::Pass),
-            _ => Err("expected forward, strip or pass".to_owned()),
-        }
-    }
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Forward => "forward",
-            Self::Strip => "strip",
-            Self::Pass => "pass",
-        }
-    }
+impl Choice for FillQuery {
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Forward, "forward"), (Self::Strip, "strip"), (Self::Pass, "pass")];
 }
 
 /// Whether a fill that nobody follows any more is given up.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::number;
+use super::{Choice, number};
 use crate::http::percent::percent_decode;
 
 /// The upstream, or a server that it redirects to: http or https.
@@ -35,23 +35,8 @@ pub enum CredentialUse {
     All,
 }
 
-impl CredentialUse {
-    /// Reads `safe` or `all`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "safe" => Ok(Self::Safe),
-            "all" => Ok(Self::All),
-            _ => Err("expected safe or all".to_owned()),
-        }
-    }
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Safe => "safe",
-            Self::All => "all",
-        }
-    }
+impl Choice for CredentialUse {
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Safe, "safe"), (Self::All, "all")];
 }
 
 impl Origin {

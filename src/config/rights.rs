@@ -1,5 +1,7 @@
 //! What the process may do once it listens.
 
+use super::Choice;
+
 /// What the process may write to, where the kernel can say so (Landlock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sandbox {
@@ -12,16 +14,9 @@ pub enum Sandbox {
     Off,
 }
 
-impl Sandbox {
-    /// Reads `auto`, `on` or `off`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "on" => Ok(Self::On),
-            "off" => Ok(Self::Off),
-            _ => Err("expected auto, on or off".to_owned()),
-        }
-    }
+impl Choice for Sandbox {
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Auto, "auto"), (Self::On, "on"), (Self::Off, "off")];
 }
 
 /// A user and a group of the system.

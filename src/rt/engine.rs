@@ -21,18 +21,6 @@ pub enum IoChoice {
     Poll,
 }
 
-impl IoChoice {
-    /// Reads `auto`, `uring` or `poll`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "uring" => Ok(Self::Uring),
-            "poll" => Ok(Self::Poll),
-            _ => Err("expected auto, uring or poll".to_owned()),
-        }
-    }
-}
-
 /// What runs on an event loop, whichever that is.
 pub trait Main {
     /// What it gives in the end.
@@ -133,14 +121,6 @@ pub fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn choices_are_words() {
-        assert_eq!(IoChoice::parse("auto"), Ok(IoChoice::Auto));
-        assert_eq!(IoChoice::parse("uring"), Ok(IoChoice::Uring));
-        assert_eq!(IoChoice::parse("poll"), Ok(IoChoice::Poll));
-        assert!(IoChoice::parse("Poll").is_err());
-    }
 
     #[test]
     fn polling_can_be_had_everywhere() {

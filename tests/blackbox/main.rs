@@ -64,4 +64,5 @@ mod stale_always;
 mod targets;
 mod time_limits;
 mod tls;
+mod units;
 mod updates;

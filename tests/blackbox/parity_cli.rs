@@ -230,7 +230,7 @@ fn a_wrong_value_is_one_line_that_names_it_and_its_flag() {
         (["--pin-cpus", "99999"], ["--pin-cpus"; 2], "99999"),
         (["--io", "threads"], ["--io"; 2], "threads"),
         (["--drain-timeout", "soon"], ["--drain-timeout"; 2], "soon"),
-        (["--far-range", "8M"], ["--far-range"; 2], "8M"),
+        (["--far-range", "8MB"], ["--far-range"; 2], "8MB"),
         (["--small-body", "-1"], ["--small-body"; 2], "-1"),
         (["--small-body-memory", "many"], ["--small-body-memory"; 2], "many"),
         (["--open-files", "1.5"], ["--open-files"; 2], "1.5"),

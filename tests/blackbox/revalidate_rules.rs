@@ -529,7 +529,7 @@ fn what_cannot_be_meant_is_refused() {
         ("--revalidate", "(", "cannot use regex"),
         ("--revalidate-after", "soon", "cannot use time"),
         ("--stale-if-error", "-1", "cannot use time"),
-        ("--revalidate-memory", "1M", "cannot use size"),
+        ("--revalidate-memory", "1X", "cannot use size"),
     ] {
         let output = run_cli(&["-U", "http://127.0.0.1:1", flag, value], &[], &[]);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,0 +1,143 @@
+//! What a flag is: its names, its words, and where its value goes.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::draft::{Draft, Setting};
+use super::value::{self, Number, Value};
+use super::{Env, UsageError, set};
+use crate::config::Config;
+
+/// One flag. The variable's name follows from the flag's.
+pub(super) struct Flag {
+    /// Without its dashes.
+    pub(super) name: &'static str,
+    pub(super) short: Option<char>,
+    /// What stands for the value, which also says how it is written; empty for a flag that takes none.
+    pub(super) value: &'static str,
+    /// What it does, in one line.
+    pub(super) help: &'static str,
+    kind: Kind,
+    /// Names the value in an error line.
+    what: &'static str,
+    /// The default in words, where the value itself does not say it.
+    default: &'static str,
+    /// Given several times, all count.
+    repeats: bool,
+}
+
+/// The place of a value.
+type At<T> = fn(&mut Draft) -> &mut T;
+
+/// How a value is read, and where it goes.
+pub(super) enum Kind {
+    /// Something to do in the place of serving: see `Action`.
+    Action,
+    /// On, if it is given.
+    Switch(At<bool>),
+    /// With or without a unit.
+    Time(At<Duration>),
+    /// A number, or a size, which may have a unit.
+    Number(At<dyn Number>, RangeInclusive<u64>),
+    /// A number from so many on, or the word for no limit of the operator's.
+    Limit(At<Option<usize>>, u64, &'static str),
+    /// Read by its own type.
+    Value(At<dyn Value>),
+    /// Can be read only once other flags are known; and how it is shown then.
+    Late(At<Option<Setting>>, fn(&Config) -> String),
+}
+
+/// A flag in the table; what else is to be said of it follows with the methods below.
+pub(super) const fn flag(name: &'static str, value: &'static str, kind: Kind, help: &'static str) -> Flag {
+    Flag { name, short: None, value, help, kind, what: value, default: "", repeats: false }
+}
+
+impl Flag {
+    pub(super) const fn short(mut self, letter: char) -> Self {
+        self.short = Some(letter);
+        self
+    }
+
+    pub(super) const fn what(mut self, what: &'static str) -> Self {
+        self.what = what;
+        self
+    }
+
+    pub(super) const fn default(mut self, words: &'static str) -> Self {
+        self.default = words;
+        self
+    }
+
+    pub(super) const fn repeats(mut self) -> Self {
+        self.repeats = true;
+        self
+    }
+
+    pub(super) const fn is_action(&self) -> bool {
+        matches!(self.kind, Kind::Action)
+    }
+
+    /// The environment variable that does the same.
+    pub(super) fn variable(&self) -> Option<String> {
+        match self.name {
+            "cache-dir" => Some("FS_CACHE_DIR".to_owned()),
+            _ if self.is_action() => None,
+            name => Some(format!("FS_CACHE_{}", name.to_uppercase().replace('-', "_"))),
+        }
+    }
+
+    /// What was given for it: the last flag, or all of one that repeats, before the variable.
+    pub(super) fn pick(&'static self, given: &[(&Self, Option<String>)], env: Env<'_>) -> Option<Setting> {
+        let values = given.iter().filter(|(flag, _)| flag.name == self.name);
+        let mut values: Vec<String> = values.map(|(_, value)| value.clone().unwrap_or_default()).collect();
+        let last = if self.repeats && !values.is_empty() { Some(values.join(",")) } else { values.pop() };
+        let by_flag =
+            last.map(|value| Setting { value, what: self.what, source: format!("--{}", self.name) });
+        by_flag.or_else(|| {
+            let source = self.variable()?;
+            Some(Setting { value: set(env, &source)?, what: self.what, source })
+        })
+    }
+
+    /// Puts what was given where it belongs.
+    pub(super) fn put(&self, draft: &mut Draft, given: Setting) -> Result<(), UsageError> {
+        match &self.kind {
+            Kind::Action => {}
+            Kind::Switch(at) => *at(draft) = true,
+            Kind::Time(at) => *at(draft) = given.read(value::time)?,
+            Kind::Number(at, range) => {
+                let sized = self.value == "size";
+                at(draft).set(given.read(|text| value::number(text, range, sized))?);
+            }
+            Kind::Limit(at, least, none) => {
+                *at(draft) = given.read(|text| value::limit(text, *least, none))?;
+            }
+            Kind::Value(at) => given.read(|text| at(draft).read(text))?,
+            Kind::Late(at, _) => *at(draft) = Some(given),
+        }
+        Ok(())
+    }
+
+    /// Its value as `--print-config` shows it: plain numbers; empty where there is none.
+    pub(super) fn show(&self, draft: &mut Draft) -> String {
+        match &self.kind {
+            Kind::Action => String::new(),
+            Kind::Switch(at) => if *at(draft) { "on" } else { "off" }.to_owned(),
+            Kind::Time(at) => value::seconds(*at(draft)),
+            Kind::Number(at, _) => at(draft).get().to_string(),
+            Kind::Limit(at, _, none) => {
+                at(draft).map_or_else(|| (*none).to_owned(), |limit| limit.to_string())
+            }
+            Kind::Value(at) => at(draft).show(),
+            Kind::Late(_, show) => show(&draft.config),
+        }
+    }
+
+    /// Its default as people write it; empty where there is none. `defaults` is a draft that nothing was put into.
+    pub(super) fn default_in_words(&self, defaults: &mut Draft) -> String {
+        match self.default {
+            "" => value::with_unit(&self.show(defaults), self.value),
+            words => words.to_owned(),
+        }
+    }
+}

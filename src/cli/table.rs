@@ -1,0 +1,152 @@
+//! The flags: one table, from which come the parsing, `--help`, `--print-config`, the man page, the completions and
+//! the options in docs/reference.md.
+//!
+//! To add one: a line here, its default in `config`, and `documents` rewritten (CONTRIBUTING.md).
+
+use super::flag::Kind::{Action, Late, Limit, Number, Switch, Time, Value};
+use super::flag::{Flag, flag};
+
+/// A head below this could not even hold a common client's request.
+const LEAST_HEAD: u64 = 1024;
+/// Above this a head is no head any more, and its memory would count.
+const MOST_HEAD: u64 = 16 * 1024 * 1024;
+/// Fields beyond this are looked through one by one for too long.
+const MOST_FIELDS: u64 = 16 * 1024;
+const ANY: u64 = u64::MAX;
+
+/// Every flag, in the order of `--help`.
+pub(super) fn flags() -> impl Iterator<Item = &'static Flag> {
+    SECTIONS.iter().flat_map(|(_, flags)| *flags)
+}
+
+/// Title and flags of each section, in the order of `--help`. The first is that of the original, line by line.
+#[rustfmt::skip]
+pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
+    ("options", &[
+        flag("cache-dir", "dir", Late(|d| &mut d.late.cache_dir, |c| c.cache_dir.display().to_string()),
+            "directory for the cached files").short('c').what("cache directory").default("the current directory"),
+        flag("debug", "", Switch(|d| &mut d.config.debug),
+            "write debug lines to stderr").short('d'),
+        flag("host", "host", Late(|d| &mut d.late.host, |c| c.host.clone()),
+            "address to listen on").short('H'),
+        flag("help", "", Action,
+            "print this text and exit").short('h'),
+        flag("port", "port", Late(|d| &mut d.late.port, |c| c.port.to_string()),
+            "port to listen on").short('p'),
+        flag("regex", "regex", Late(|d| &mut d.late.regex, |c| c.pattern.source().to_owned()),
+            "paths to cache, as an ECMAScript pattern").short('r'),
+        flag("url", "url", Late(|d| &mut d.late.url, |c| c.origin.url.clone()),
+            "origin to fetch from, http or https (required)").short('U').what("URL"),
+        flag("updates", "", Action,
+            "print the version and how to update, and exit").short('u'),
+        flag("version", "", Action,
+            "print the version and exit").short('v'),
+    ]),
+    ("what is cached", &[
+        flag("preset", "list", Value(|d| &mut d.config.presets),
+            "package sites whose paths to cache, such as apt,npm; alone, or added to -r").what("preset").repeats(),
+        flag("revalidate", "regex", Late(|d| &mut d.late.revalidate, |c| c.revalidate.as_ref().map_or("", |class| class.pattern.source()).to_owned()),
+            "paths to cache and to revalidate with the origin; goes before -r"),
+        flag("revalidate-after", "time", Value(|d| &mut d.class.policy.after),
+            "how long such a response is fresh if the origin does not say, or heuristic"),
+        flag("revalidate-memory", "size", Number(|d| &mut d.class.memory, 0..=ANY),
+            "memory for revalidated responses that cannot be stored as plain files"),
+        flag("stale-if-error", "time", Value(|d| &mut d.class.policy.if_error),
+            "serve stale responses this long while the origin fails, or forever").default("what the response says"),
+        flag("stale-if-error-always", "", Switch(|d| &mut d.class.policy.if_error_always),
+            "serve them even if the response forbids it; needs --stale-if-error"),
+        flag("cdn-cache-control", "", Switch(|d| &mut d.class.policy.targeted),
+            "obey CDN-Cache-Control before Cache-Control"),
+        flag("fill-query", "what", Value(|d| &mut d.query),
+            "the query of a path to cache that is not stored yet: forward it, strip it, or pass the request uncached")
+            .what("policy").default("forward, with a preset strip"),
+        flag("fill-fields", "list", Value(|d| &mut d.class.fields),
+            "more request fields that go to the origin for paths of --revalidate"),
+        flag("keep-fields", "list", Value(|d| &mut d.class.policy.stored_anyway),
+            "response fields to store although they are meant for one user, such as Set-Cookie"),
+    ]),
+    ("origin", &[
+        flag("origin-credentials", "which", Value(|d| &mut d.config.origin.credential_use),
+            "requests that carry the user and password of the URL: safe (GET and HEAD) or all").what("policy"),
+        flag("connect-timeout", "time", Time(|d| &mut d.config.limits.connect_time),
+            "time limit for connecting to the origin"),
+        flag("response-timeout", "time", Time(|d| &mut d.config.limits.response_head_time),
+            "time limit for the origin to begin its response"),
+        flag("max-origin-connections", "n", Limit(|d| &mut d.config.limits.origin_connections, 1, "auto"),
+            "maximum number of requests at the origin at once").what("number"),
+        flag("follow-redirects", "", Switch(|d| &mut d.config.follow_redirects),
+            "follow the origin's redirects on paths to cache"),
+        flag("rewrite-location", "", Switch(|d| &mut d.config.rewrite_location),
+            "rewrite Location headers to point at this proxy"),
+        flag("offline", "", Switch(|d| &mut d.config.offline),
+            "never connect to the origin"),
+    ]),
+    ("fetching files", &[
+        flag("max-fills", "n", Limit(|d| &mut d.config.limits.fills, 1, "none"),
+            "maximum number of files fetched into the cache at once").what("number"),
+        flag("far-range", "size", Number(|d| &mut d.config.limits.far_range, 0..=ANY),
+            "fetch a range directly that begins this far ahead of the download"),
+        flag("resume-attempts", "n", Number(|d| &mut d.config.fills.resume_attempts, 0..=u32::MAX as u64),
+            "maximum consecutive resume attempts without progress").what("number"),
+        flag("abandon-fill", "when", Value(|d| &mut d.config.fills.abandon),
+            "stop a download that all clients have left: never, always, or below a percentage").what("policy"),
+        flag("sweep-partials", "time", Value(|d| &mut d.config.fills.sweep),
+            "remove in-progress files that were not written to for this long").default("never"),
+        flag("no-sync", "", Switch(|d| &mut d.no_sync),
+            "do not wait for the disk before files get their names"),
+    ]),
+    ("clients", &[
+        flag("head-timeout", "time", Time(|d| &mut d.config.limits.head_time),
+            "time limit from the first byte of a request to the end of its head"),
+        flag("idle-timeout", "time", Time(|d| &mut d.config.limits.idle_time),
+            "time limit between the requests of a connection"),
+        flag("stall-timeout", "time", Time(|d| &mut d.config.limits.stall_time),
+            "time limit without progress in a body, also of the origin"),
+        flag("min-rate", "size", Number(|d| &mut d.config.limits.min_rate, 0..=ANY),
+            "minimum client transfer rate, bytes per second; 0 is off").what("rate"),
+        flag("max-head", "size", Number(|d| &mut d.config.limits.head_bytes, LEAST_HEAD..=MOST_HEAD),
+            "maximum size of the head of a request or response"),
+        flag("max-fields", "n", Number(|d| &mut d.config.limits.head_fields, 1..=MOST_FIELDS),
+            "maximum number of header fields in a head").what("number of fields"),
+        flag("max-target", "size", Number(|d| &mut d.config.limits.target_bytes, LEAST_HEAD..=MOST_HEAD),
+            "maximum size of the path and query of a request"),
+        flag("head-memory", "size", Late(|d| &mut d.late.head_memory, |c| c.limits.head_memory.to_string()),
+            "per-worker memory for incomplete request heads"),
+        flag("max-connections", "n", Limit(|d| &mut d.config.limits.connections, 1, "auto"),
+            "maximum number of client connections at once").what("number"),
+        flag("max-client-connections", "n", Limit(|d| &mut d.config.limits.client_connections, 1, "none"),
+            "maximum number of connections of one client address").what("number"),
+        flag("max-pipelined", "n", Limit(|d| &mut d.config.limits.pipelined, 1, "none"),
+            "maximum number of requests in a row without waiting for responses").what("number"),
+        flag("cache-status", "", Switch(|d| &mut d.config.cache_status),
+            "report in Cache-Status and X-Cache what the cache did"),
+    ]),
+    ("workers and memory", &[
+        flag("workers", "n", Value(|d| &mut d.config.workers),
+            "number of threads that serve; auto is one per CPU").what("number of workers"),
+        flag("pin-cpus", "list", Value(|d| &mut d.config.pin),
+            "bind workers to CPUs: auto, or a list such as 0,2-5").what("cpu list").default("not bound"),
+        flag("io", "engine", Value(|d| &mut d.config.io),
+            "how workers wait for sockets: auto, uring or poll"),
+        flag("small-body", "size", Number(|d| &mut d.config.limits.files.small_body, 0..=ANY),
+            "longest body that is kept in memory"),
+        flag("small-body-memory", "size", Number(|d| &mut d.config.limits.files.body_memory, 0..=ANY),
+            "per-worker memory for such bodies"),
+        flag("open-files", "n", Limit(|d| &mut d.config.limits.files.open_files, 0, "auto"),
+            "number of files that each worker keeps open").what("number of files"),
+        flag("look-up-time", "time", Time(|d| &mut d.config.limits.files.look_up_time),
+            "how long the look-up of a file name stays valid"),
+    ]),
+    ("process", &[
+        flag("sandbox", "when", Value(|d| &mut d.config.sandbox),
+            "restrict where the process may write: auto, on or off").what("sandbox"),
+        flag("user", "user", Late(|d| &mut d.late.user, |c| c.account.as_ref().and_then(|account| account.user).map_or_else(String::new, |id| id.to_string())),
+            "drop privileges to this user after binding the port, a name or a number"),
+        flag("group", "group", Late(|d| &mut d.late.group, |c| c.account.as_ref().map_or_else(String::new, |account| account.group.to_string())),
+            "drop privileges to this group, a name or a number").default("the group of --user"),
+        flag("drain-timeout", "time", Time(|d| &mut d.config.limits.drain_time),
+            "how long in-flight transfers may continue after a stop signal"),
+        flag("print-config", "", Action,
+            "print the configuration in force and exit"),
+    ]),
+];
