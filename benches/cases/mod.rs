@@ -142,7 +142,8 @@ fn ranges() -> Vec<Case> {
     let selected = |(name, fields): (_, &[(&str, &str)])| {
         let fields: Fields = fields.iter().copied().collect();
         let tag: &[u8] = b"\"1048576-784111777000\"";
-        let validators = Validators { etags: [Some(tag), None], last_modified: Some(WHEN), now: WHEN };
+        let validators =
+            Validators { etags: [Some(tag), None], last_modified: Some(WHEN), since: Some(WHEN), now: WHEN };
         case("range selection", name, move || {
             black_box(range::select(&Method::Get, black_box(&fields), black_box(1 << 20), &validators));
         })

@@ -11,6 +11,8 @@ pub struct Validators<'a> {
     pub etags: [Option<&'a [u8]>; 2],
     /// Time of the last change, in Unix seconds.
     pub last_modified: Option<u64>,
+    /// The time that dates in conditions are held against: the same, or what stands for it where there is none.
+    pub since: Option<u64>,
     /// The time of the request, in Unix seconds: what dates with a year of two digits are read by.
     pub now: u64,
 }
@@ -65,7 +67,7 @@ pub fn evaluate(method: &Method, fields: &Fields, v: &Validators<'_>) -> Verdict
     }
     let unchanged_since = |name| {
         let since = date::parse_at(fields.only(name)?, v.now)?;
-        v.last_modified.map(|changed| changed <= since)
+        v.since.map(|changed| changed <= since)
     };
     let wanted = if fields.contains("if-match") {
         lists(fields, "if-match", v, strongly_equal)
@@ -156,6 +158,7 @@ mod tests {
         Validators {
             etags: [Some(b"\"a,b\""), Some(b"W/\"w\"")],
             last_modified: Some(CHANGED),
+            since: Some(CHANGED),
             now: CHANGED + 1,
         }
     }

@@ -29,6 +29,12 @@ impl Span {
     pub fn count(self) -> u64 {
         self.end - self.first
     }
+
+    /// Those of these bytes that are in it.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+        &bytes[within(self.first)..within(self.end)]
+    }
 }
 
 /// Which bytes of a representation to send.

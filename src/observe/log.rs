@@ -72,11 +72,6 @@ impl Log {
         Ok(log)
     }
 
-    /// Are debug lines wanted?
-    pub fn debugs(&self) -> bool {
-        self.debug
-    }
-
     /// Adds a debug line to stderr, if they are wanted. Control characters are escaped, so that no
     /// request can forge a line.
     pub fn debug(&self, line: fmt::Arguments<'_>) {

@@ -1,11 +1,8 @@
 //! Files of the immutable class: what has the name is served, and what has not is fetched once for all.
 
-use std::rc::Rc;
-
 use super::client::Client;
 use super::exchange::{Exchange, LOOKS};
 use super::lookup::look_up;
-use super::ready::Ready;
 use super::reply::Reply;
 use super::storable::may_fill;
 use super::{backpressure, follow, hit, loops, pass};
@@ -77,7 +74,7 @@ pub(super) async fn present<R: Runtime>(
         }
         Found::File(entry) => {
             let file = exchange.context.files.keep(exchange.request.path(), key, entry);
-            ready(exchange, client, file).await
+            hit::first(exchange, client, file).await
         }
         Found::Directory => directory(exchange, client, key.as_str()).await,
         Found::Unusable(why) => unusable(exchange, client, why).await,
@@ -98,20 +95,6 @@ pub(super) async fn unusable<R: Runtime>(
     let error = Error::with(Side::Us, Kind::Busy, why.as_str());
     exchange.log.debug(format_args!("{error}"));
     client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await
-}
-
-/// A file that is ready to be sent.
-pub(super) async fn ready<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    file: Rc<Ready>,
-) -> Reply {
-    exchange.outcome.set(Some(Outcome::Hit(None)));
-    if exchange.log.is_on() {
-        let path = exchange.context.shared.store.display(&file.key);
-        exchange.log.debug(format_args!("{path} is a file (cached) - streaming to client"));
-    }
-    hit::serve(exchange, client, file).await
 }
 
 /// A directory: it is not listed.

@@ -221,6 +221,22 @@ impl<'a, R: Runtime> Out<'a, R> {
         Ok(Sent::Whole)
     }
 
+    /// Sends what may end with the connection only: until it is sent, any end of ours must look different.
+    pub async fn until_close(
+        &self,
+        by_close: bool,
+        sending: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
+        if by_close {
+            socket::reset_on_close(self.socket);
+        }
+        let sent = sending.await;
+        if by_close && sent.is_ok() {
+            socket::close_normally(self.socket);
+        }
+        sent
+    }
+
     /// Waits until the client takes more.
     pub async fn writable(&self) -> Result<(), Error> {
         self.rate.wait::<R>(self.socket.writable(), || socket::untaken(self.socket)).await

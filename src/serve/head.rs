@@ -45,19 +45,28 @@ pub fn kept_fields(head: &StoredHead, age: Option<u64>) -> Fields {
     fields
 }
 
-/// The head of a 304 about an answer with these fields: without those that describe a body
-/// (RFC 9110 section 15.4.5).
-pub fn not_modified(fields: &Fields) -> HeadWriter {
-    let mut described = HeadWriter::new(304);
-    for (name, value) in fields.iter() {
-        let of_body = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
-            && !name.eq_ignore_ascii_case(b"content-location")
-            || name.eq_ignore_ascii_case(b"set-cookie");
-        if !of_body {
-            described = described.field(&String::from_utf8_lossy(name), value);
-        }
-    }
-    described
+/// Fields of a 200 that a 304 has too: those of RFC 9110 section 15.4.5, the date by which caches before us compare what
+/// has no tag, and what tells about the way and the age of the answer. Content-Type and the like are not among them.
+const OF_A_304: [&str; 11] = [
+    "age",
+    "cache-control",
+    "cache-status",
+    "cdn-cache-control",
+    "content-location",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "vary",
+    "via",
+];
+
+/// The fields of a 304 in the place of a response with these.
+pub fn not_modified(fields: &Fields) -> Fields {
+    let mut kept = Fields::new();
+    let due = fields.iter().filter(|(name, _)| is_one_of(name, &OF_A_304));
+    due.for_each(|(name, value)| kept.push(name, value));
+    kept
 }
 
 /// Adds what the cache had to do with the answer, behind what caches before us said.
@@ -117,14 +126,13 @@ pub fn part_fields(mut fields: Fields) -> Fields {
     fields
 }
 
-/// The head of an answer with several parts, `fields` being those of the whole.
-pub fn several_parts(mut fields: Fields, multipart: &Multipart) -> HeadWriter {
+/// The fields of an answer with several parts, `fields` being those of the whole.
+pub fn several_parts(mut fields: Fields, multipart: &Multipart) -> Fields {
     fields.remove("content-type");
-    HeadWriter::new(206)
-        .field("Content-Type", multipart.content_type())
-        .fields(&part_fields(fields))
-        .field("Content-Length", multipart.length().to_string())
-        .field("Accept-Ranges", "bytes")
+    let mut several = Fields::new();
+    several.push(b"Content-Type", multipart.content_type().as_bytes());
+    part_fields(fields).iter().for_each(|(name, value)| several.push(name, value));
+    several
 }
 
 /// The request for one part of a file that a fill is fetching, under the condition that it still is

@@ -7,11 +7,13 @@ pub mod buffers;
 mod cached;
 pub mod client;
 pub mod comparisons;
+pub mod deliver;
 pub mod exchange;
 pub mod far;
 pub mod fill;
 pub mod follow;
 mod form;
+pub mod growing;
 pub mod head;
 pub mod hit;
 pub mod kept;
@@ -37,24 +39,31 @@ pub mod warm;
 
 use std::time::Instant;
 
-use crate::http::request::Method;
+use crate::http::request::{Method, RequestHead};
+use crate::observe::log::RequestLog;
 use crate::outcome::Why;
 use crate::route::{self, Route};
 use crate::rt::Runtime;
 use crate::store::Found;
 use cached::{cached, directory};
 use client::Client;
-use exchange::Exchange;
+use exchange::{Context, Exchange};
 use ready::Asked;
 use reply::Reply;
+
+/// The log of a request that has just come.
+pub fn incoming<R: Runtime>(context: &Context<R>, request: &RequestHead) -> RequestLog {
+    let log = RequestLog::new(context.lines.log());
+    if log.is_on() {
+        let target = String::from_utf8_lossy(&request.target);
+        log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
+    }
+    log
+}
 
 /// Answers one request.
 pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Reply {
     let (request, arrived) = (exchange.request, Instant::now());
-    if exchange.log.is_on() {
-        let target = String::from_utf8_lossy(&request.target);
-        exchange.log.debug(format_args!("INCOMING REQUEST - {} {target}", request.method.as_str()));
-    }
     if !request.is_origin_form()
         && let Some(reply) = authority::refuse(exchange, client).await
     {
@@ -69,7 +78,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
         && let Some(file) =
             exchange.context.files.find(request.path(), &exchange.context.shared.store, Asked::JustNow)
     {
-        return cached::ready(exchange, client, file).await;
+        return hit::serve(exchange, client, file).await;
     }
     match route::decide(request, &exchange.context.classes) {
         Route::Cache(key) if is_check => Box::pin(revalidate::serve(exchange, client, key)).await,

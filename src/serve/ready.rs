@@ -15,6 +15,7 @@ use super::head;
 use super::warm::{self, FRESH, WINDOW};
 use crate::config::FileLimits;
 use crate::http::etag::{etag, unix_millis};
+use crate::http::fields::Fields;
 use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
@@ -82,7 +83,8 @@ impl Ready {
         let millis = unix_millis(entry.info.modified);
         let etag = etag(entry.info.size, millis);
         let modified = millis / 1000;
-        let mut described = described(200, mime::by_name(key.file_name().as_bytes()), &etag, modified)
+        let mut described = HeadWriter::new(200)
+            .fields(&described(&key, &etag, modified))
             .field("Content-Length", entry.info.size.to_string())
             .field("Accept-Ranges", "bytes");
         if told {
@@ -108,18 +110,8 @@ impl Ready {
     }
 
     /// The fields that tell about the file.
-    pub fn describe(&self, status: u16) -> HeadWriter {
-        self.describe_as(status, self.content_type())
-    }
-
-    /// The same for a body of another media type: one of several parts.
-    pub fn describe_as(&self, status: u16, content_type: &str) -> HeadWriter {
-        described(status, content_type, &self.etag, self.modified)
-    }
-
-    /// Its media type.
-    pub fn content_type(&self) -> &'static str {
-        mime::by_name(self.key.file_name().as_bytes())
+    pub fn fields(&self) -> Fields {
+        described(&self.key, &self.etag, self.modified)
     }
 
     /// Is the body kept in memory?
@@ -164,11 +156,12 @@ impl Ready {
     }
 }
 
-fn described(status: u16, content_type: &str, etag: &str, modified: u64) -> HeadWriter {
-    HeadWriter::new(status)
-        .field("Last-Modified", date::format(modified))
-        .field("Content-Type", content_type)
-        .field("ETag", etag)
+fn described(key: &Key, etag: &str, modified: u64) -> Fields {
+    let mut fields = Fields::new();
+    fields.push(b"Last-Modified", &date::format(modified));
+    fields.push(b"Content-Type", mime::by_name(key.file_name().as_bytes()).as_bytes());
+    fields.push(b"ETag", etag.as_bytes());
+    fields
 }
 
 /// Adds the body to `bytes`. One that cannot be read, or is not as long as it should be, is left

@@ -9,7 +9,6 @@ use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::Version;
 use crate::http::response::{HeadWriter, ResponseBody, ResponseHead};
 use crate::rt::{Runtime, fairness};
-use crate::sys::socket;
 use crate::upstream::body::OriginBody;
 
 /// The head of an answer to a GET, for a client that has asked for no more.
@@ -44,15 +43,7 @@ pub async fn relay<R: Runtime>(
         out.send(&exchange.finish(described, keep)).await?;
         send_body(exchange, out, &mut body, chunked).await
     };
-    if by_close {
-        // The close is the body's end: until that is reached, any end of ours must look different.
-        socket::reset_on_close(out.socket());
-    }
-    let sent = unless(gone, sent).await;
-    if by_close && sent.is_ok() {
-        socket::close_normally(out.socket());
-    }
-    Reply::ended(answer.status, length, keep, sent)
+    Reply::ended(answer.status, length, keep, out.until_close(by_close, unless(gone, sent)).await)
 }
 
 /// The head for the client, and the Content-Length in it.

@@ -20,7 +20,7 @@ use crate::serve::exchange::{Context, Exchange};
 use crate::serve::hit::{self, AtOnce, Rest};
 use crate::serve::rate::Rate;
 use crate::serve::reply::Reply;
-use crate::serve::respond;
+use crate::serve::{incoming, respond};
 use crate::sys::{clock, socket, would_block};
 
 /// Bytes of a head read at a time.
@@ -104,14 +104,19 @@ pub(super) async fn serve<R: Runtime>(
         let hasty = limits.pipelined.is_some_and(|most| in_a_row >= most);
         let next = if hasty { Input::None(NoRequest::Hasty) } else { read_head(&context, &mut client, 0) };
         let goes_on = match next {
-            Input::Request(request) => match answer_at_once(&context, &client, &request) {
-                AtOnce::Sent(reply) => {
-                    record(&context, &client, &request, &reply, &RequestLog::new(context.lines.log()));
-                    reply.keep
+            Input::Request(request) => {
+                let log = incoming(&context, &request);
+                match hit::at_once(&Exchange::new(&context, &request, &log), &client) {
+                    AtOnce::Sent(reply) => {
+                        record(&context, &client, &request, &reply, &log);
+                        reply.keep
+                    }
+                    AtOnce::Begun(rest, reply) => {
+                        Box::pin(go_on(&context, &client, request, log, rest, reply)).await
+                    }
+                    AtOnce::No => Box::pin(answer(&context, &mut client, request, log)).await,
                 }
-                AtOnce::Begun(rest, reply) => Box::pin(go_on(&context, &client, &request, rest, reply)).await,
-                AtOnce::No => Box::pin(answer(&context, &mut client, request)).await,
-            },
+            }
             Input::Partial(scanned) => Box::pin(answer_later(&context, &mut client, scanned, parking)).await,
             Input::None(why) => Box::pin(end(&context, &client, why)).await,
         };
@@ -122,30 +127,27 @@ pub(super) async fn serve<R: Runtime>(
     }
 }
 
-fn answer_at_once<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, request: &RequestHead) -> AtOnce {
-    if context.lines.log().debugs() {
-        return AtOnce::No;
-    }
-    let log = RequestLog::new(context.lines.log());
-    hit::at_once(&Exchange::new(context, request, &log), client)
-}
-
 /// Goes on with an answer that has begun; whether another request may follow.
 async fn go_on<R: Runtime>(
     context: &Rc<Context<R>>,
     client: &Client<R>,
-    request: &RequestHead,
+    request: RequestHead,
+    log: RequestLog,
     rest: Rest,
     reply: Reply,
 ) -> bool {
     let reply = hit::go_on(client, rest, reply).await;
-    record(context, client, request, &reply, &RequestLog::new(context.lines.log()));
+    record(context, client, &request, &reply, &log);
     reply.keep
 }
 
 /// Answers a request; whether another may follow.
-async fn answer<R: Runtime>(context: &Rc<Context<R>>, client: &mut Client<R>, request: RequestHead) -> bool {
-    let log = RequestLog::new(context.lines.log());
+async fn answer<R: Runtime>(
+    context: &Rc<Context<R>>,
+    client: &mut Client<R>,
+    request: RequestHead,
+    log: RequestLog,
+) -> bool {
     let exchange = Exchange::new(context, &request, &log).of(client.address);
     let reply = respond(&exchange, client).await;
     record(context, client, &request, &reply, &log);
@@ -178,7 +180,10 @@ async fn answer_later<R: Runtime>(
         Err(NoRequest::Gone)
     };
     match or(rest_of_head(context, client, scanned), given_up).await {
-        Ok(request) => answer(context, client, request).await,
+        Ok(request) => {
+            let log = incoming(context, &request);
+            answer(context, client, request, log).await
+        }
         Err(why) => end(context, client, why).await,
     }
 }

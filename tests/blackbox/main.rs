@@ -20,6 +20,7 @@ mod cold;
 mod connection;
 mod content_types;
 mod credentials;
+mod delivery;
 mod descriptors;
 mod disk_faults;
 mod engine;

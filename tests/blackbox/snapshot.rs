@@ -78,7 +78,6 @@ Connection: keep-alive
 
 const HIT_304: &str = "HTTP/1.1 304 Not Modified
 Last-Modified: Sat, 16 May 2015 20:31:39 GMT
-Content-Type: application/octet-stream
 ETag: \"28-1431808299000\"
 Date: DATE
 Connection: keep-alive
@@ -115,8 +114,8 @@ Connection: keep-alive
 
 const MISS_304: &str = "HTTP/1.1 304 Not Modified
 Last-Modified: Sat, 16 May 2015 20:31:39 GMT
-Content-Type: application/x-gzip
 ETag: \"55577e2b-1c\"
+Via: 1.1 fs-caching-server
 Date: DATE
 Connection: keep-alive
 

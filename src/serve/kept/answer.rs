@@ -1,20 +1,17 @@
-//! A stored answer as the client gets it: its conditions, its range, the stored head and its age.
+//! A stored answer as the client gets it: the stored head and its age.
+
+use std::sync::Arc;
 
 use super::super::client::Client;
+use super::super::deliver::{Body, Representation, deliver};
 use super::super::head;
-use super::super::hit::unsatisfiable;
 use super::super::reply::Reply;
-use super::super::warm::Heat;
-use super::stored::{Body, Kept};
+use super::stored::{self, Kept};
 use super::wanted::{Wanted, may_use, why_stale};
 use crate::error::Error;
 use crate::http::caching::freshness;
-use crate::http::conditional::{self, Validators, Verdict};
-use crate::http::fields::Fields;
-use crate::http::multipart::{Multipart, content_range};
-use crate::http::range::{self, Selection, Span};
+use crate::http::conditional::Validators;
 use crate::http::request::Method;
-use crate::http::response::HeadWriter;
 use crate::outcome::{Kept as How, Outcome};
 use crate::rt::Runtime;
 use crate::sys::clock;
@@ -27,7 +24,6 @@ pub(super) async fn send<R: Runtime>(
     how: How,
 ) -> Reply {
     wanted.debug(&format!("is kept, {} - streaming to client", how.as_str()));
-    let (request, keep, size) = (wanted.exchange.request, wanted.exchange.keep(), kept.size());
     let stored = &kept.head;
     // How long ago a file of which nothing is known was checked cannot be said.
     let age = (!stored.is_unknown()).then(|| freshness::age(stored, clock::unix_secs()));
@@ -41,46 +37,19 @@ pub(super) async fn send<R: Runtime>(
         How::Fetched => wanted.exchange.outcome.get().unwrap_or(Outcome::Miss),
         How::Stale(why) => Outcome::Stale(why, -left),
     }));
-    let validators = Validators { etags: [stored.etag(), None], last_modified: stored.modified(), now };
-    let mut selection = Selection::Whole;
-    if stored.status == 200 {
-        // Without a Last-Modified it is as old as its date (RFC 9111 section 4.3.2).
-        let since = stored.modified().or(stored.date()).or(Some(stored.times.came));
-        let conditions = Validators { last_modified: since, ..validators.clone() };
-        match conditional::evaluate(&request.method, &request.fields, &conditions) {
-            Verdict::NotModified => {
-                let sent =
-                    client.out().send(&wanted.exchange.finish_dated(head::not_modified(&fields), keep)).await;
-                return Reply::ended(304, None, keep, sent);
-            }
-            Verdict::PreconditionFailed => return client.send_empty(412, keep).await,
-            Verdict::Proceed => {}
+    // Without a Last-Modified it is as old as its date (RFC 9111 section 4.3.2).
+    let (last_modified, etags) = (stored.modified(), [stored.etag(), None]);
+    let since = last_modified.or(stored.date()).or(Some(stored.times.came));
+    let validators = Validators { etags, last_modified, since, now };
+    let body = match &kept.body {
+        stored::Body::File(entry) | stored::Body::Document(entry) => {
+            Body::File(Arc::clone(&entry.file), entry.info.size)
         }
-        selection = range::select(&request.method, &request.fields, size, &validators);
-    }
-    let (status, first, end) = match selection {
-        Selection::Whole => (stored.status, 0, size),
-        Selection::Part { first, last } => (206, first, last + 1),
-        Selection::Parts(spans) => return send_parts(wanted, client, kept, fields, spans).await,
-        Selection::Unsatisfiable => return unsatisfiable(wanted.exchange, client, size, keep).await,
+        stored::Body::Lent(_, lent) => Body::Lent(Arc::clone(lent)),
+        stored::Body::Memory(bytes) => Body::Memory(Arc::clone(bytes)),
     };
-    let mut described = if stored.status == 200 && status == 206 {
-        HeadWriter::new(206)
-            .field("Content-Range", content_range(Span { first, end }, Some(size)))
-            .fields(&head::part_fields(fields))
-    } else {
-        HeadWriter::with_reason(status, &stored.reason).fields(&fields)
-    };
-    let length = (status != 204).then_some(end - first);
-    if let Some(length) = length {
-        described = described.field("Content-Length", length.to_string());
-    }
-    if stored.status == 200 {
-        described = described.field("Accept-Ranges", "bytes");
-    }
-    let bytes = wanted.exchange.finish_dated(described, keep);
-    let end = if request.method == Method::Head { first } else { end };
-    Reply::ended(status, length, keep, send_part(client, kept, &bytes, first, end).await)
+    let (status, reason) = (stored.status, &*stored.reason);
+    deliver(wanted.exchange, client, Representation { status, reason, fields, validators, body }).await
 }
 
 /// The origin could not be asked, or failed: what is kept will do, if the rules allow.
@@ -98,53 +67,5 @@ pub(super) async fn failed<R: Runtime>(
             send(wanted, client, &kept, How::Stale(why)).await
         }
         None => client.send_error(error, exchange.keep(), exchange.request.method != Method::Head).await,
-    }
-}
-
-/// Several parts in one body.
-async fn send_parts<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    client: &Client<R>,
-    kept: &Kept,
-    fields: Fields,
-    spans: Vec<Span>,
-) -> Reply {
-    let multipart = Multipart::new(spans, kept.size(), fields.get("content-type"), head::boundary());
-    let keep = wanted.exchange.keep();
-    let bytes = wanted.exchange.finish_dated(head::several_parts(fields, &multipart), keep);
-    let sent = async {
-        client.out().send_more(&bytes).await?;
-        for (part_head, span) in multipart.parts() {
-            send_part(client, kept, part_head, span.first, span.end).await?;
-        }
-        client.out().send(multipart.end()).await
-    };
-    Reply::ended(206, Some(multipart.length()), keep, sent.await)
-}
-
-async fn send_part<R: Runtime>(
-    client: &Client<R>,
-    kept: &Kept,
-    head: &[u8],
-    first: u64,
-    end: u64,
-) -> Result<(), Error> {
-    let out = client.out();
-    match &kept.body {
-        _ if first == end => out.send(head).await,
-        Body::File(entry) | Body::Document(entry) => {
-            out.send_more(head).await?;
-            out.send_file(&entry.file, first, end, Heat::Unknown).await
-        }
-        Body::Lent(_, lent) => {
-            out.send_more(head).await?;
-            lent.send(&out, first, end).await
-        }
-        Body::Memory(bytes) => {
-            let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-            let part = &bytes[within(first)..within(end)];
-            let sent = out.send_with_body(head, part).await?;
-            out.send(&part[sent..]).await
-        }
     }
 }

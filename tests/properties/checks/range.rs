@@ -42,7 +42,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
     let number = |line: Option<&[u8]>| -> Option<u64> { std::str::from_utf8(line?).ok()?.parse().ok() };
     let (size, range) = (number(lines.next()).unwrap_or(10), lines.next().unwrap_or_default());
     let (if_range, tag, date) = (lines.next(), lines.next(), number(lines.next()));
-    let validators = Validators { etags: [tag, None], last_modified: date, now: 0 };
+    let validators = Validators { etags: [tag, None], last_modified: date, since: date, now: 0 };
     let mut fields = Fields::from_iter([(&b"Range"[..], range)]);
     if let Some(condition) = if_range.filter(|condition| !condition.is_empty()) {
         fields.push(b"If-Range", condition);
