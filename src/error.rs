@@ -49,6 +49,8 @@ pub enum Kind {
     Offline,
     /// The index set that the client has begun to read is another by now.
     Superseded,
+    /// It does not fit the other files of its index set.
+    Mismatch,
     /// The client wants nothing from the origin, and the cache has nothing.
     NotCached,
     /// The request names another host than the origin's and ours.
@@ -74,6 +76,7 @@ impl Kind {
             Self::Unavailable => "unavailable",
             Self::Offline => "not asked (--offline)",
             Self::Superseded => "index files have changed: begin again",
+            Self::Mismatch => "does not fit the other index files",
             Self::NotCached => "not in the cache",
             Self::Misdirected => "request for another host",
         }
@@ -128,6 +131,7 @@ impl Error {
             Kind::Protocol
             | Kind::Redirects
             | Kind::Superseded
+            | Kind::Mismatch
             | Kind::Loop
             | Kind::Abandoned
             | Kind::Misdirected => false,

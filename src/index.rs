@@ -1,13 +1,14 @@
 //! What package indexes tell of packages: file names, sizes and checksums, one package after the other, in memory that
 //! does not grow with the index.
 //!
-//! `records` reads forms that are lines, `archive` those that are tar archives, `xml` and `json` the others.
+//! `records` reads forms that are lines, `archive` those that are tar archives, `xml` and `json` the others; [`listing`]
+//! what one file of a set tells of the others.
 
 mod archive;
 mod json;
 mod leash;
+pub mod listing;
 mod records;
-pub mod release;
 pub mod unpack;
 mod xml;
 
@@ -38,6 +39,13 @@ pub struct Version {
     pub kind: Proof,
     /// As it stands in the index.
     pub text: String,
+}
+
+impl Version {
+    /// Is it the same checksum, in digits of either case?
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.text.eq_ignore_ascii_case(&other.text)
+    }
 }
 
 /// The kinds of what tells two builds of a package apart, the strongest last.
@@ -96,7 +104,7 @@ pub fn read(
     match form {
         Form::PkgSummary | Form::AptPackages => records::read(form, unpacked, &mut found),
         Form::Arch | Form::Alpine | Form::FreeBsd => archive::read(form, Leash::new(unpacked), &mut found),
-        Form::Rpm => xml::read(Leash::new(unpacked), &mut found),
+        Form::Rpm => xml::read("package", Leash::new(unpacked), &mut found),
         Form::Conda => json::read(json::Layout::Conda, Leash::new(unpacked), &mut found),
     }
 }

@@ -6,6 +6,8 @@
 
 mod path;
 
+use uuid::Uuid;
+
 pub use path::{BadPath, Forms, UrlPath, decode};
 
 /// The ending of a file that is still being fetched.
@@ -13,6 +15,9 @@ pub const IN_PROGRESS: &str = ".in-progress";
 
 /// The directory at the top of the cache that is no part of the served tree.
 pub const RESERVED: &str = ".fs-caching-server";
+
+/// Digits in the name of a spare file.
+const SPARE: usize = 32;
 
 /// The longest file name common file systems take, in bytes.
 const NAME_BYTES: usize = 255;
@@ -124,6 +129,20 @@ impl Key {
     /// The file name while the file is being fetched.
     pub fn in_progress(&self) -> String {
         format!("{}{IN_PROGRESS}", self.file_name())
+    }
+
+    /// A file beside it, under a random name that no request can have, which is to take its place. `None`: no name
+    /// can be so long.
+    pub fn spare(&self) -> Option<Self> {
+        Self::of_file(&format!("{}.{}{IN_PROGRESS}", self.as_str(), Uuid::new_v4().simple()))
+    }
+
+    /// The file that one at this path has been meant for, on its way or whole.
+    pub fn of_unfinished(path: &str) -> Option<Self> {
+        let name = path.strip_suffix(IN_PROGRESS)?;
+        let is_random = |end: &str| end.len() == SPARE && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let spare = name.rsplit_once('.').filter(|(_, end)| is_random(end));
+        Self::of_file(spare.map_or(name, |(name, _)| name))
     }
 
     /// Whether any component could be mistaken for a file that is being fetched.

@@ -71,6 +71,8 @@ pub enum Why {
     MemoryFull,
     /// The origin refuses what is kept: that stays.
     Refused,
+    /// What the origin has does not fit the other files of its index set.
+    Mismatch,
     /// The client's form of the path, with `//` or an encoded slash in it, may be another resource: in that of the file
     /// the origin has none.
     OtherForm,
@@ -144,6 +146,7 @@ impl Why {
             Self::TooLong => "too long for memory",
             Self::MemoryFull => "memory is full",
             Self::Refused => "refused by the upstream - what is kept stays",
+            Self::Mismatch => "does not fit the other index files",
             Self::OtherForm => "no file in the plain form of the path",
         }
     }
@@ -184,6 +187,7 @@ impl Why {
             | Self::TooLong
             | Self::MemoryFull
             | Self::OtherForm
+            | Self::Mismatch
             | Self::FillsFull
             | Self::DiskHangs
             | Self::DiskBehind => "uri-miss",

@@ -40,8 +40,38 @@ pub struct SetRule {
     pub anchors: &'static [&'static str],
     /// Which members are of the same set.
     pub extent: Extent,
-    /// InRelease and Release list the sizes of the others.
-    pub release: bool,
+    /// How the anchors list the checksums of the others, if they do.
+    pub lists: Option<Lists>,
+}
+
+/// How a file lists the checksums of others of its set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lists {
+    /// InRelease and Release of apt; paths are relative to their directory.
+    Release,
+    /// `repomd.xml` of rpm repositories; paths are relative to the directory above.
+    Repomd,
+}
+
+impl Lists {
+    /// The names of files that do so.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Release => &["InRelease", "Release"],
+            Self::Repomd => &["repomd.xml"],
+        }
+    }
+
+    /// The directory that the paths in the list are relative to: that of the set is `root`. Empty, or with a slash at
+    /// its end.
+    pub fn base(self, root: &str) -> String {
+        let base = match self {
+            Self::Release => root,
+            Self::Repomd => parent(root),
+        };
+        let base = base.trim_start_matches('/');
+        if base.is_empty() { String::new() } else { format!("{base}/") }
+    }
 }
 
 /// What the members of one set have in common.
@@ -152,8 +182,8 @@ pub struct Place<'a> {
     pub root: &'a str,
     /// The path changes whenever another member does.
     pub is_anchor: bool,
-    /// InRelease and Release list the sizes of the others.
-    pub release: bool,
+    /// How this path lists the checksums of others, if it does.
+    pub lists: Option<Lists>,
 }
 
 impl Rules {
@@ -201,7 +231,9 @@ impl Rules {
         // One in a directory of its own tells of that directory only.
         let tells = |anchors: &Pattern| parent(path) == root && anchors.matches(path);
         let is_anchor = set.anchors.as_ref().is_some_and(tells);
-        Some(Place { rule, root, is_anchor, release: set.rule.release })
+        let name = &path[parent(path).len()..];
+        let is_list = |lists: &Lists| is_anchor && lists.names().contains(&name.trim_start_matches('/'));
+        Some(Place { rule, root, is_anchor, lists: set.rule.lists.filter(is_list) })
     }
 
     /// Is this path also the directory of other files?

@@ -1,4 +1,4 @@
-//! The index of an rpm repository: `primary.xml`, read element by element.
+//! The indexes of an rpm repository: `primary.xml` and `repomd.xml`, read element by element.
 
 use std::io::{self, BufRead};
 
@@ -8,26 +8,39 @@ use quick_xml::{Reader, XmlVersion};
 use super::leash::Leash;
 use super::{Package, Proof, decoded, number};
 
-/// Reads all packages; `found` gets these. One that lies elsewhere (`xml:base`) is left out.
-pub(super) fn read<R: BufRead>(source: Leash<R>, found: &mut dyn FnMut(Package)) -> io::Result<()> {
+/// What the text of an element is.
+enum Text {
+    Sum(Option<Proof>),
+    Size,
+}
+
+/// Reads all files, each an element of this name; `found` gets these. One that lies elsewhere (`xml:base`) is left out.
+pub(super) fn read<R: BufRead>(
+    each: &str,
+    source: Leash<R>,
+    found: &mut dyn FnMut(Package),
+) -> io::Result<()> {
     let left = source.left();
     let mut reader = Reader::from_reader(source);
     let (mut bytes, mut package) = (Vec::new(), Package::default());
-    let mut sum: Option<Proof> = None;
+    let mut next = None;
     loop {
         bytes.clear();
         match reader.read_event_into(&mut bytes).map_err(io::Error::other)? {
-            Event::Start(element) if element.name().as_ref() == "package" => package = Package::default(),
+            Event::Start(element) if element.name().as_ref() == each => package = Package::default(),
             Event::Start(element) if element.name().as_ref() == "checksum" => {
-                sum = attribute(&element, "type").and_then(|name| proof(&name));
+                next = Some(Text::Sum(attribute(&element, "type").and_then(|name| proof(&name))));
             }
-            Event::Start(element) | Event::Empty(element) => note(&mut package, &element),
-            Event::Text(text) => {
-                if let Some(kind) = sum.take() {
-                    package.note(kind, text.trim_ascii());
-                }
+            Event::Start(element) | Event::Empty(element) => {
+                note(&mut package, &element);
+                next = (element.name().as_ref() == "size").then_some(Text::Size);
             }
-            Event::End(element) if element.name().as_ref() == "package" => {
+            Event::Text(text) => match next.take() {
+                Some(Text::Sum(Some(kind))) => package.note(kind, text.trim_ascii()),
+                Some(Text::Size) => package.size = package.size.or(number(text.trim_ascii())),
+                Some(Text::Sum(None)) | None => {}
+            },
+            Event::End(element) if element.name().as_ref() == each => {
                 left.renew();
                 let package = std::mem::take(&mut package);
                 if !package.name.is_empty() {

@@ -1,7 +1,7 @@
 //! The presets. Every pattern is regular, without capture groups, and matches no path that another pattern of its
 //! preset's other class matches; `tests.rs` holds paths as they are on the sites.
 
-use super::{Extent, Form, PackageIndex, Preset, SetRule};
+use super::{Extent, Form, Lists, PackageIndex, Preset, SetRule};
 
 /// What a preset without it has.
 const PLAIN: Preset =
@@ -9,7 +9,7 @@ const PLAIN: Preset =
 
 /// Members, none of which is certain to change with the others, side by side.
 const fn side_by_side(members: &'static [&'static str]) -> SetRule {
-    SetRule { members, anchors: &[], extent: Extent::Directory, release: false }
+    SetRule { members, anchors: &[], extent: Extent::Directory, lists: None }
 }
 
 /// The indexes of an apt repository, pooled or flat.
@@ -66,7 +66,7 @@ pub const PRESETS: &[Preset] = &[
             members: APT_INDEXES,
             anchors: &[r"/(?:InRelease|Release|Release\.gpg)$"],
             extent: Extent::Below("dists"),
-            release: true,
+            lists: Some(Lists::Release),
         }],
         // Fetched by its hash a Packages file has no name of its own.
         index: Some(PackageIndex {
@@ -96,7 +96,7 @@ pub const PRESETS: &[Preset] = &[
             ],
             anchors: &[r"/repomd\.xml$"],
             extent: Extent::Directory,
-            release: false,
+            lists: Some(Lists::Repomd),
         }],
         index: Some(PackageIndex {
             paths: &[r"/repodata/(?:[0-9a-f]{32,128}-)?primary\.xml(?:\.(?:gz|bz2|xz|zst))?$"],
@@ -314,7 +314,7 @@ pub const PRESETS: &[Preset] = &[
             members: &[r"/0[01]-index\.tar(?:\.gz)?$", r"/(?:timestamp|snapshot|root|mirrors)\.json$"],
             anchors: &[r"/timestamp\.json$"],
             extent: Extent::Directory,
-            release: false,
+            lists: None,
         }],
         ..PLAIN
     },

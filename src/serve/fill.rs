@@ -15,10 +15,12 @@ use super::reply::Reply;
 use super::resume::{self, NoRest, Opened, Rest};
 use super::storable::storable;
 use super::unstored::unstored;
+use super::whole::{self, Ended};
 use super::{begin, form, head, pass, redirect, splice};
 use crate::error::Kind;
 use crate::http::date;
 use crate::http::response::ResponseHead;
+use crate::index::Package;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
@@ -130,7 +132,7 @@ pub(super) async fn take<R: Runtime>(
     let follower = fill.follow(0);
     let rest = Rest::new(asked, identity);
     let (context, log) = (Rc::clone(context), exchange.log.clone());
-    let fetch = Fetch { context, permit, partial, room, body, start, rest, index, log };
+    let fetch = Fetch { context, permit, partial, room, body, start, rest, index, proof: None, log };
     begin(fetch, at_hand.as_deref());
     match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
         Some(reply) => reply,
@@ -151,6 +153,8 @@ pub(super) struct Fetch<R: Runtime> {
     pub(super) rest: Rest,
     /// If it is an index: packages are compared with it before it gets its name.
     pub(super) index: Option<Index>,
+    /// What the whole file must be. Its clients do not get its end before that is known.
+    pub(super) proof: Option<Arc<Package>>,
     pub(super) log: RequestLog,
 }
 
@@ -163,7 +167,7 @@ pub(super) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     let busy = fetch.context.shared.stop.busy();
     let pace = &fetch.context.shared.store.pace;
     let bytes = match at_hand {
-        Some(bytes) if !pace.is_slow() => bytes,
+        Some(bytes) if !pace.is_slow() && fetch.proof.is_none() => bytes,
         // What was taken off the body already goes first.
         begun => {
             let begun = begun.unwrap_or_default().to_vec();
@@ -321,32 +325,24 @@ async fn transfer<R: Runtime>(
 /// Puts the whole file in line for its name. Clients have all its bytes by now or get them from the
 /// open file.
 fn commit<R: Runtime>(fetch: Fetch<R>, size: u64) {
-    let Fetch { context, permit, partial, room, index, log, .. } = fetch;
+    let Fetch { context, permit, partial, room, index, proof, log, .. } = fetch;
     let shared = Arc::clone(&context.shared);
     let room = room.unwrap_or_else(|| shared.store.committer.rooms.take_anyway());
-    index.iter().for_each(|index| index.pending.mark());
-    permit.fill().complete();
     let modified = permit.fill().modified();
     let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
     let busy = context.shared.stop.busy();
     let (ending, end) = mpsc::channel();
+    let noted = log.clone();
     let report = Box::new(move |outcome: io::Result<()>| {
         match outcome {
-            Ok(()) => log.debug(format_args!("renamed {path}.in-progress to {path}")),
+            Ok(()) => noted.debug(format_args!("renamed {path}.in-progress to {path}")),
             Err(error) => {
-                log.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}"));
+                noted.debug(format_args!("failed to rename {path}.in-progress to {path} - {error}"));
             }
         }
         drop::<mpsc::Sender<()>>(ending);
         drop(busy);
     });
-    let file = Arc::clone(partial.file());
     let whole = Whole { permit, partial, size, modified, room, dated: None, report };
-    match index {
-        Some(index) => index.compare_all(file, size, move || {
-            shared.store.committer.add(whole);
-            end
-        }),
-        None => shared.store.committer.add(whole),
-    }
+    whole::commit(Ended { shared, whole, index, end }, proof, log);
 }

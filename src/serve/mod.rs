@@ -36,6 +36,7 @@ mod storable;
 mod unstored;
 pub mod upload;
 pub mod warm;
+mod whole;
 
 use std::time::Instant;
 

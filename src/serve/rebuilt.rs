@@ -237,9 +237,9 @@ fn name(package: &Package) -> &str {
 }
 
 /// Reads a file from its beginning.
-struct Reader<F> {
-    file: F,
-    at: u64,
+pub(super) struct Reader<F> {
+    pub(super) file: F,
+    pub(super) at: u64,
 }
 
 impl<F: AsFd> Read for Reader<F> {

@@ -89,6 +89,8 @@ struct State {
     leader: Waiters,
     /// Its key is free again.
     left: bool,
+    /// Whether the whole is right is not known yet: its last byte is kept back.
+    unproven: bool,
     /// The answer is to be checked before it is used by later requests.
     invalid: bool,
     /// The origin has another file of this name by now.
@@ -140,14 +142,29 @@ impl Fill {
     pub fn advance(&self, stored: u64) {
         let mut state = self.state();
         state.stored = stored;
+        if let Phase::Growing(answer) = &state.phase
+            && state.unproven
+            && answer.length == Some(stored)
+        {
+            state.stored = stored.saturating_sub(1);
+        }
         state.readers.wake_all();
+    }
+
+    /// Leader, before the answer: followers get the end of the file only once it is complete.
+    pub fn keep_back(&self) {
+        self.state().unproven = true;
     }
 
     /// Leader: the file holds the whole body.
     pub fn complete(&self) {
         let mut state = self.state();
         if let Phase::Growing(answer) = &state.phase {
-            state.phase = Phase::Whole(Arc::clone(answer));
+            let answer = Arc::clone(answer);
+            if state.unproven && state.piece.is_none() && answer.length == Some(state.stored + 1) {
+                state.stored += 1;
+            }
+            state.phase = Phase::Whole(answer);
         }
         state.readers.wake_all();
     }

@@ -14,6 +14,7 @@ pub mod room;
 pub mod sets;
 #[cfg(test)]
 mod simulation;
+pub mod spare;
 mod sweep;
 mod temporary;
 

@@ -182,6 +182,11 @@ impl Partial {
         });
     }
 
+    /// It is to get this name in its directory instead of its own.
+    pub fn name_as(&mut self, place: &Key) {
+        place.file_name().clone_into(&mut self.name);
+    }
+
     /// The file, to write and to serve from.
     pub fn file(&self) -> &Arc<Locked> {
         &self.file

@@ -4,8 +4,9 @@
 //! client is pinned to the one it began with, and begins anew when it asks for a member a second time. Who is who is
 //! told by the connection, and, where that is new, by the address for a short time.
 //!
-//! A set takes its place with the first member that a client gets of it: names that the origin does not have take none.
-//! A set with live pins keeps its place, unless one client address alone holds more than its share of them.
+//! A set is there as long as a client is pinned to it, and beyond that while it is one of those that were asked for
+//! last. What a client asks for never takes away what another is pinned to, or itself: where there is no room for its
+//! pin it gets none, and has the newest generation each time.
 
 mod pins;
 
@@ -17,20 +18,19 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::key::Key;
-use crate::rt::budget::Holder;
 use crate::rt::remote_wake::{Waiter, Waiters};
 pub use pins::Who;
-use pins::{Pin, Pins, SHARE};
+use pins::{Pin, Pins};
 
-/// Sets at a time.
+/// Sets that nobody is pinned to, at a time.
 const SETS: usize = 256;
 /// Members of a generation. A distribution with all its languages and architectures has some hundred.
 const MEMBERS: usize = 256;
 /// Generations of a set that clients may still be pinned to. Where the origin has changed more often than that while
 /// they were, the one whose clients have been silent for longest loses its members.
 const GENERATIONS: usize = 64;
-/// Sets that are asked about for the first time are counted anew after so many.
-const FORMING: usize = 64;
+/// Sets that nobody has any more are looked for after so many new ones.
+const FORGOTTEN: usize = 64;
 /// After the second time in a row that an origin has contradicted itself, so long nobody looks for a new generation;
 /// twice as long each time after that, up to the other.
 const REST: Duration = Duration::from_secs(1);
@@ -58,10 +58,10 @@ pub struct Sets<M> {
 
 #[derive(Debug)]
 struct Table<M> {
-    /// Those that have a place, and when they were last asked about.
-    sets: HashMap<SetId, (Arc<Set<M>>, Instant)>,
-    /// Those that somebody asks about, without a place.
-    forming: HashMap<SetId, Weak<Set<M>>>,
+    /// Those that clients have lately had something of, and when they were last asked about.
+    lately: HashMap<SetId, (Arc<Set<M>>, Instant)>,
+    /// All that somebody asks about, or is pinned to.
+    all: HashMap<SetId, Weak<Set<M>>>,
     pins: Pins<M>,
 }
 
@@ -95,9 +95,9 @@ struct State<M> {
     /// Somebody asks the origin about it.
     busy: bool,
     waiters: Waiters,
-    /// When the origin last failed, and how.
-    failed: Option<(Instant, Error)>,
-    /// Since when what the origin has does not fit together.
+    /// When the origin last failed, how, and for which member, if not for all.
+    failed: Option<(Instant, Option<Key>, Error)>,
+    /// Since when the origin has not all of a new generation.
     unfit: Option<Instant>,
     /// How often in a row the origin has contradicted itself, and when the last time was.
     unsettled: Option<(u32, Instant)>,
@@ -109,7 +109,7 @@ pub struct Turn<M>(Arc<Set<M>>);
 
 impl<M> Default for Sets<M> {
     fn default() -> Self {
-        let table = Table { sets: HashMap::new(), forming: HashMap::new(), pins: Pins::default() };
+        let table = Table { lately: HashMap::new(), all: HashMap::new(), pins: Pins::default() };
         Self { table: Mutex::new(table) }
     }
 }
@@ -119,21 +119,17 @@ impl<M: Clone> Sets<M> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The set of this name. A new one has no place yet.
+    /// The set of this name.
     pub fn get(&self, id: &SetId) -> Arc<Set<M>> {
         let mut table = self.table();
-        if let Some((set, used)) = table.sets.get_mut(id) {
-            *used = Instant::now();
-            return Arc::clone(set);
-        }
-        if let Some(set) = table.forming.get(id).and_then(Weak::upgrade) {
+        if let Some(set) = table.all.get(id).and_then(Weak::upgrade) {
             return set;
         }
-        if table.forming.len() % FORMING == FORMING - 1 {
-            table.forming.retain(|_, set| set.strong_count() > 0);
+        if table.all.len() % FORGOTTEN == FORGOTTEN - 1 {
+            table.all.retain(|_, set| set.strong_count() > 0);
         }
         let set = Arc::new(Set::default());
-        table.forming.insert(id.clone(), Arc::downgrade(&set));
+        table.all.insert(id.clone(), Arc::downgrade(&set));
         set
     }
 
@@ -151,7 +147,7 @@ impl<M: Clone> Sets<M> {
     }
 
     /// The client gets `key` from this generation of the set. If it `begins`, what it has had before does not count any
-    /// more. Where there is no room for the set or the client, nothing is remembered.
+    /// more. Where there is no room, nothing is remembered.
     pub fn pin(
         &self,
         who: Who,
@@ -162,14 +158,12 @@ impl<M: Clone> Sets<M> {
     ) {
         let (mut table, now) = (self.table(), Instant::now());
         generation.note_use(now);
-        if !table.has_place(id, set, now) {
-            return;
-        }
+        table.note_use(id, set, now);
         let goes_on = |pin: &&Pin<M>| !begins && Arc::ptr_eq(&pin.generation, generation);
         let known = table.pins.get(who, id, now).filter(goes_on);
         let mut seen = known.map(|pin| pin.seen.clone()).unwrap_or_default();
         seen.insert(key.clone());
-        table.pins.put(who, id, generation, &seen, now);
+        table.pins.put(who, id, (set, generation), &seen, now);
     }
 
     /// The client, pinned to one generation, goes on with another in which all that it has had is the same.
@@ -184,42 +178,13 @@ impl<M: Clone> Sets<M> {
 }
 
 impl<M> Table<M> {
-    /// Has the set a place, or gets one now?
-    fn has_place(&mut self, id: &SetId, set: &Arc<Set<M>>, now: Instant) -> bool {
-        if let Some((known, used)) = self.sets.get_mut(id) {
-            *used = now;
-            return Arc::ptr_eq(known, set);
+    /// A client gets something of it. The one that was asked for longest ago makes room.
+    fn note_use(&mut self, id: &SetId, set: &Arc<Set<M>>, now: Instant) {
+        if self.lately.len() >= SETS && !self.lately.contains_key(id) {
+            let oldest = self.lately.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| id.clone());
+            oldest.and_then(|oldest| self.lately.remove(&oldest));
         }
-        if self.sets.len() >= SETS {
-            let Some(gone) = self.dispensable(now) else { return false };
-            self.sets.remove(&gone);
-            self.pins.forget(&gone);
-        }
-        self.forming.remove(id);
-        self.sets.insert(id.clone(), (Arc::clone(set), now));
-        true
-    }
-
-    /// The set to do without: of those that no client goes on with, or else of those that only the address with the
-    /// most goes on with, the one that was asked about longest ago. `None`: all are needed.
-    fn dispensable(&self, now: Instant) -> Option<SetId> {
-        let holders = self.pins.holders(now);
-        let oldest = |which: &dyn Fn(Option<&Option<Holder>>) -> bool| {
-            let sets = self.sets.iter().filter(|(id, _)| which(holders.get(id)));
-            sets.min_by_key(|(_, (_, used))| *used).map(|(id, _)| id.clone())
-        };
-        if let Some(unheld) = oldest(&|holder| holder.is_none()) {
-            return Some(unheld);
-        }
-        let mut counts: HashMap<Holder, usize> = HashMap::new();
-        for holder in holders.values().flatten() {
-            *counts.entry(*holder).or_default() += 1;
-        }
-        let (greediest, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        if count <= SETS / SHARE {
-            return None;
-        }
-        oldest(&|holder| holder == Some(&Some(greediest)))
+        self.lately.insert(id.clone(), (Arc::clone(set), now));
     }
 }
 
@@ -267,13 +232,12 @@ impl<M: Clone> Set<M> {
         .await
     }
 
-    /// What the origin has fits together, or does not.
-    pub fn note_fit(&self, fits: bool) {
-        let mut state = self.state();
-        state.unfit = if fits { None } else { state.unfit.or_else(|| Some(Instant::now())) };
+    /// The origin has not all of a new generation.
+    pub fn note_unfit(&self) {
+        self.state().unfit.get_or_insert_with(Instant::now);
     }
 
-    /// Has it not for so long?
+    /// Has it not for so long, since the last one?
     pub fn is_unfit_for(&self, time: Duration) -> bool {
         self.state().unfit.is_some_and(|since| since.elapsed() >= time)
     }
@@ -294,9 +258,11 @@ impl<M: Clone> Set<M> {
         })
     }
 
-    /// How the origin failed, if it did since.
-    pub fn failed_since(&self, time: Instant) -> Option<Error> {
-        self.state().failed.as_ref().filter(|(at, _)| *at > time).map(|(_, error)| error.clone())
+    /// How the origin failed for this member, if it did since.
+    pub fn failed_since(&self, time: Instant, key: &Key) -> Option<Error> {
+        let state = self.state();
+        let (at, of, error) = state.failed.as_ref()?;
+        (*at > time && of.as_ref().is_none_or(|of| of == key)).then(|| error.clone())
     }
 }
 
@@ -305,6 +271,7 @@ impl<M: Clone> Turn<M> {
     pub fn switch(&self, generation: Arc<Generation<M>>) {
         let mut state = self.0.state();
         state.unsettled = None;
+        state.unfit = None;
         if let Some(earlier) = state.current.replace(generation) {
             state.earlier.push(Arc::downgrade(&earlier));
         }
@@ -319,9 +286,9 @@ impl<M: Clone> Turn<M> {
         }
     }
 
-    /// The origin could not be asked, or failed.
-    pub fn fail(&self, error: Error) {
-        self.0.state().failed = Some((Instant::now(), error));
+    /// The origin could not be asked, or failed, for one member or for all.
+    pub fn fail(&self, key: Option<&Key>, error: Error) {
+        self.0.state().failed = Some((Instant::now(), key.cloned(), error));
     }
 }
 

@@ -67,8 +67,8 @@ fn sweep(root: &Root, age: Duration, is_cached: &dyn Fn(&str) -> bool, removed: 
 
 /// Could a fill have made a file of this name?
 fn is_leftover(path: &str, is_cached: &dyn Fn(&str) -> bool) -> bool {
-    let key = path.strip_suffix(IN_PROGRESS).and_then(Key::of_file);
-    key.is_some_and(|key| !key.is_in_progress_name() && is_cached(&format!("/{}", key.as_str())))
+    Key::of_unfinished(path)
+        .is_some_and(|key| !key.is_in_progress_name() && is_cached(&format!("/{}", key.as_str())))
 }
 
 /// Removes the file if it is old and nobody's.
@@ -111,6 +111,7 @@ mod tests {
         for path in [
             "a.tgz.in-progress",
             "d/e/b.tgz.in-progress",
+            "d/e/c.tgz.0123456789abcdef0123456789ABCDEF.in-progress",
             "d/held.tgz.in-progress",
             "finished.tgz",
             "other.txt.in-progress",
@@ -134,7 +135,8 @@ mod tests {
         sweep(&root, AGE, &|path| path.ends_with(".tgz"), &note);
         let mut removed = removed.into_inner();
         removed.sort();
-        assert_eq!(removed, ["a.tgz.in-progress", "d/e/b.tgz.in-progress"]);
+        let spare = "d/e/c.tgz.0123456789abcdef0123456789ABCDEF.in-progress";
+        assert_eq!(removed, ["a.tgz.in-progress", "d/e/b.tgz.in-progress", spare]);
         assert!(!top.path().join("a.tgz.in-progress").exists());
         assert!(top.path().join("d/held.tgz.in-progress").exists());
         assert!(outside.path().join("far.tgz.in-progress").exists());

@@ -57,6 +57,7 @@ mod retry_after;
 mod revalidate;
 mod revalidate_rules;
 mod rights;
+mod set_checksums;
 mod set_heads;
 mod set_settling;
 mod sets;

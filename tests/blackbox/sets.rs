@@ -35,6 +35,9 @@ on_both!(
     machines_in_different_states_give_a_new_client_no_mix,
     requests_for_names_that_do_not_exist_do_not_end_what_another_client_has_begun,
     requests_for_many_sets_do_not_end_what_another_client_has_begun,
+    requests_for_many_sets_from_the_same_address_do_not_end_what_a_connection_has_begun,
+    a_client_that_begins_while_others_hold_many_sets_gets_no_mix,
+    a_request_that_wants_nothing_stored_goes_on_with_what_its_client_has_begun,
     an_origin_that_changes_often_does_not_end_what_a_client_has_begun,
     many_index_files_leave_descriptors_for_others,
     a_member_that_somebody_has_replaced_on_the_disk_is_asked_for_again,
@@ -458,9 +461,13 @@ fn an_origin_that_changes_file_by_file_is_waited_for(io: Io) {
     let (theirs, others) = (release.clone(), packages.clone());
     let origin = Origin::start(move |request, reply| {
         let (state, body) = if request.target == IN_RELEASE {
-            let (state, sizes) = (theirs.now(), ["5", "8"]);
-            let size = sizes[usize::try_from(state).unwrap()];
-            let list = format!("state {state} of\nSHA256:\n 00ff {size} main/binary-amd64/Packages.xz\n");
+            let state = theirs.now();
+            // SHA-256 of "first" and of "state 1 ".
+            let sum = [
+                "a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e 5",
+                "23f338de5a52f8642d0e12bfd7a1b735bc6d39f0376c8362b2979d144aa53ce4 8",
+            ][usize::try_from(state).unwrap()];
+            let list = format!("state {state} of\nSHA256:\n {sum} main/binary-amd64/Packages.xz\n");
             (state, list)
         } else {
             let state = others.now();
@@ -698,6 +705,59 @@ fn requests_for_many_sets_do_not_end_what_another_client_has_begun(io: Io) {
             assert_eq!(state(&other.get(&format!("/some{number}/repodata/repomd.xml"))), 0);
         }
     });
+}
+
+/// One client begins with the first state, others do what they like, then the origin changes. The client asks for a file
+/// that nobody has had.
+fn no_mix_after(io: Io, begin_after: bool, disturb: impl Fn(&Server)) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "rpm");
+    let mut begun = client_from(&server, 3);
+    if begin_after {
+        disturb(&server);
+    }
+    assert_eq!(state(&begun.get("/el9/repodata/repomd.xml")), 0);
+    if !begin_after {
+        disturb(&server);
+    }
+    states.next();
+    let other = begun.get("/el9/repodata/filelists.xml.gz");
+    assert!(other.status == 503 || state(&other) == 0, "{other:?}");
+}
+
+fn ask_for_sets(client: &mut Client, name: &str, count: usize) {
+    for number in 0..count {
+        assert_eq!(state(&client.get(&format!("/{name}{number}/repodata/repomd.xml"))), 0);
+    }
+}
+
+fn requests_for_many_sets_from_the_same_address_do_not_end_what_a_connection_has_begun(io: Io) {
+    no_mix_after(io, false, |server| ask_for_sets(&mut client_from(server, 3), "some", 320));
+}
+
+fn a_client_that_begins_while_others_hold_many_sets_gets_no_mix(io: Io) {
+    no_mix_after(io, true, |server| {
+        for host in 10..16 {
+            ask_for_sets(&mut client_from(server, host), &format!("of{host}-"), 60);
+        }
+    });
+}
+
+fn a_request_that_wants_nothing_stored_goes_on_with_what_its_client_has_begun(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    assert_eq!(update(&mut server.client(), &[IN_RELEASE, PACKAGES]), Some(0));
+    let mut client = server.client();
+    assert_eq!(state(&client.get(IN_RELEASE)), 0);
+    states.next();
+    client.ask("GET", PACKAGES, "Cache-Control: no-store\r\n");
+    assert_eq!(state(&client.response("GET")), 0);
+    // One that begins hears the origin.
+    let mut new = client_from(&server, 2);
+    new.ask("GET", PACKAGES, "Cache-Control: no-store\r\n");
+    assert_eq!(state(&new.response("GET")), 1);
 }
 
 fn an_origin_that_changes_often_does_not_end_what_a_client_has_begun(io: Io) {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::collect::{self, Renewed};
+use super::collect::Renewed;
 use super::member::{Member, What};
 use super::set::{PATIENCE, Step, Visit, is_as_left};
-use super::stored::Kept;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome;
@@ -28,7 +27,7 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
         how: outcome::Kept,
     ) -> Step<R> {
         if let Some(generation) = current {
-            return self.admit(turn, generation, member, begins, how).await;
+            return self.join(turn, generation, member, begins, how).await;
         }
         let generation = Generation::new(BTreeMap::from([(self.key().clone(), member.clone())]));
         turn.switch(Arc::clone(&generation));
@@ -41,13 +40,11 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
         &self,
         turn: Turn<Member>,
         current: Option<Arc<Generation<Member>>>,
-        had: Option<Member>,
-        before: Option<Arc<Kept>>,
-        kept: Kept,
+        renewed: Renewed,
         how: outcome::Kept,
     ) -> Step<R> {
-        let (Some(generation), Some(had)) = (current, had) else { return Step::Apart };
-        match self.errand.renewed(self.key(), &had, before, kept).await {
+        let Some(generation) = current else { return Step::Apart };
+        match renewed {
             Renewed::Same(member) if is_as_left(&generation) => {
                 self.admit(turn, generation, member, true, how).await
             }
@@ -55,6 +52,7 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
                 generation.put(self.key(), member.clone());
                 if !self.errand.set.rests()
                     && generation.take_look()
+                    && !self.errand.is_proven(&generation).await
                     && let Some(members) = self.changed_since(&generation).await
                 {
                     self.errand.collect(turn, members);
@@ -91,6 +89,71 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
         changed.then_some(members)
     }
 
+    /// A member that has just come joins the current generation: at once, if that itself lists just this.
+    async fn join(
+        &self,
+        turn: Turn<Member>,
+        generation: Arc<Generation<Member>>,
+        member: Member,
+        begins: bool,
+        how: outcome::Kept,
+    ) -> Step<R> {
+        let Some(listed) = self.errand.proof(&generation, self.key()).await else {
+            return self.admit(turn, generation, member, begins, how).await;
+        };
+        if self.errand.is_as_listed(self.key(), &member, &listed).await {
+            generation.put(self.key(), member.clone());
+            self.errand.settle(&generation, self.key(), &member);
+            return Step::Member { generation, member, begins, how };
+        }
+        self.misfit(turn, generation).await
+    }
+
+    /// What the origin has for the client is not what the current generation lists: the generation is over, or the
+    /// origin is half-way.
+    pub(super) async fn misfit(&self, turn: Turn<Member>, generation: Arc<Generation<Member>>) -> Step<R> {
+        let members = generation.all();
+        let telling = self.errand.telling(&members);
+        match self.renewed_of(&generation, members, vec![telling]).await {
+            Ok(None) => Step::Misfit,
+            Ok(Some(_)) if self.errand.set.rests() => Step::Misfit,
+            Ok(Some(members)) => {
+                self.errand.collect(turn, members);
+                Step::Again
+            }
+            Err(error) => Step::Failed(error, None),
+        }
+    }
+
+    /// Asks about these members, one group after the other until something has changed; all members then, if so. What
+    /// fails says nothing, unless nothing else is said.
+    async fn renewed_of(
+        &self,
+        generation: &Arc<Generation<Member>>,
+        mut members: BTreeMap<Key, Member>,
+        groups: Vec<Vec<Key>>,
+    ) -> Result<Option<BTreeMap<Key, Member>>, Error> {
+        let (mut answered, mut error, mut changed) = (false, None, false);
+        for keys in groups {
+            for (key, renewed) in self.errand.renew_all(&members, keys).await {
+                answered |= !matches!(renewed, Renewed::Failed(_));
+                match renewed {
+                    Renewed::Same(now) => generation.put(&key, now),
+                    Renewed::Other { now, .. } => {
+                        members.insert(key, now);
+                        changed = true;
+                    }
+                    Renewed::Gone => changed = true,
+                    Renewed::Failed(failed) => error = Some(failed),
+                }
+            }
+            if changed {
+                return Ok(Some(members));
+            }
+        }
+        error.filter(|_| !answered).map_or(Ok(None), Err)
+    }
+
     /// Adds a member that has just come to the current generation, if that is still what the origin has.
     async fn admit(
         &self,
@@ -102,40 +165,21 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
     ) -> Step<R> {
         let mut members = generation.all();
         let all = is_as_left(&generation).then(|| members.keys().cloned().collect());
-        let all = all.unwrap_or_else(|| self.errand.telling(&members));
+        let all: Vec<Key> = all.unwrap_or_else(|| self.errand.telling(&members));
         // One is asked about again: of two machines that answer in turn, the other one's word counts too.
         let again = all.first().cloned().into_iter().collect();
-        let (mut error, mut changed) = (None, false);
-        for keys in [all, again] {
-            for (key, renewed) in self.errand.renew_all(&members, keys).await {
-                match renewed {
-                    Renewed::Same(now) => generation.put(&key, now),
-                    Renewed::Other { now, .. } => {
-                        members.insert(key, now);
-                        changed = true;
-                    }
-                    Renewed::Gone => changed = true,
-                    Renewed::Failed(failed) => error = Some(failed),
-                }
-            }
-            if changed || error.is_some() {
-                break;
-            }
-        }
-        if let Some(error) = error {
-            turn.fail(error.clone());
-            return Step::Failed(error, None);
-        }
-        if changed && self.errand.set.rests() {
+        let changed = match self.renewed_of(&generation, members.clone(), vec![all, again]).await {
+            Ok(changed) => changed,
+            Err(error) => return Step::Failed(error, None),
+        };
+        if changed.is_some() && self.errand.set.rests() {
             return Step::Failed(Error::new(Side::Us, Kind::Superseded), None);
         }
-        if changed {
-            members.insert(self.key().clone(), member);
-            self.errand.collect(turn, members);
-            return Step::Again;
-        }
+        let is_changed = changed.is_some();
+        members = changed.unwrap_or_else(|| generation.all());
         members.insert(self.key().clone(), member.clone());
-        if !self.errand.fits(&members).await && !self.errand.set.is_unfit_for(collect::UNFIT) {
+        // One that lists others may not list those that there are.
+        if is_changed || !self.errand.misfits(&members).await.is_empty() {
             self.errand.collect(turn, members);
             return Step::Again;
         }

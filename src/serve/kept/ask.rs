@@ -318,6 +318,12 @@ fn to_file<R: Runtime>(
     let modified = answer.fields.get("last-modified").and_then(date::parse);
     let kept = NewHead { head: Arc::new(head), checked: came.at, heads: Arc::clone(&store.heads) };
     let fill = Arc::clone(permit.fill());
+    if let Some(place) = &wanted.place {
+        partial.name_as(place);
+    }
+    if wanted.proof.is_some() {
+        fill.keep_back();
+    }
     partial.hold(came.body.take_naming(), &fill);
     // Newer than anything in memory.
     store.memory.forget(wanted.key);
@@ -336,7 +342,8 @@ fn to_file<R: Runtime>(
     let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
     let (body, room) = (came.body, Some(room));
     let index = rebuilt::Index::named(&context.shared, permit.key(), &log);
-    let fetch = Fetch { context, permit, partial, room, body, start, rest, index, log };
+    let proof = wanted.proof.clone();
+    let fetch = Fetch { context, permit, partial, room, body, start, rest, index, proof, log };
     fill::begin(fetch, at_hand.as_deref());
     Asked::Filling { fill, follower, at_hand }
 }

@@ -4,8 +4,13 @@
 //! So it is enough to ask at the end about those that tell of every change, the anchors, where a set has such;
 //! without them it takes all. One of them is asked about once more: where two machines answer in turn, the second
 //! answer is the other one's. An origin whose members go back to what they were before is several machines in different
-//! states, of which no generation can be made.
+//! states, of which no generation can be made. Where one of them lists the checksums of the others, what it does not
+//! list is no member (`fits`).
+//!
+//! What has come waits beside the files that it is to replace, and gets its names when all of it is there, those that
+//! tell of the others last. So what lies on the disk is of one generation, or is seen not to be.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,25 +20,26 @@ use super::super::exchange::{Context, Exchange, LOOKS};
 use super::super::head;
 use super::super::storable::contradicts_name;
 use super::ask::{self, Asked};
-use super::member::{self, Member, Named, Print, What, is_same};
+use super::member::{self, Member, Named, What, is_same};
 use super::stored::Kept;
 use super::wanted::Wanted;
 use super::{find, held};
 use crate::error::{Error, Kind, Side};
-use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
+use crate::http::caching::{IfError, Policy};
 use crate::http::request::{Method, RequestHead};
 use crate::http::response::is_origin_failure;
-use crate::index::release;
+use crate::index::{Proof, Version};
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::Why;
-use crate::preset::Place;
+use crate::preset::{Lists, Place};
 use crate::rt::gather::gather;
 use crate::rt::remote_wake::Waiter;
-use crate::rt::{Runtime, blocking, spawn_guarded};
+use crate::rt::{Runtime, spawn_guarded};
 use crate::store::inflight;
 use crate::store::sets::{Generation, Set, Turn};
+use crate::store::spare::Spare;
 
 /// Members asked about at a time, each with a place of the worker's at the origin.
 const AT_ONCE: usize = 16;
@@ -43,21 +49,20 @@ const ROUNDS: u32 = 8;
 const PATIENT_ROUNDS: u32 = 2;
 /// Between two rounds; longer each time.
 const PAUSE: Duration = Duration::from_millis(20);
-/// So long the last state that fits is kept where the origin contradicts itself; then it is taken as it is. Mirrors
-/// that take one file after the other need minutes.
-pub(super) const UNFIT: Duration = Duration::from_secs(600);
+/// So long the generation before is kept where the origin has not all of the next one; then that goes without what is
+/// missing. Mirrors that take one file after the other need minutes.
+const UNFIT: Duration = Duration::from_secs(600);
+
 /// What is needed to ask about a set, for a client or after it has gone.
 pub(super) struct Errand<R: Runtime> {
     pub(super) context: Rc<Context<R>>,
     pub(super) set: Arc<Set<Member>>,
     /// The request that gave rise to it: the origin hears its fields.
-    request: RequestHead,
-    log: RequestLog,
+    pub(super) request: RequestHead,
+    pub(super) log: RequestLog,
     policy: Policy,
-    /// The directory that holds the members, with a slash at its end; nothing at the top.
-    root: String,
-    /// InRelease and Release list the sizes of the others.
-    release: bool,
+    /// The directory that holds the members.
+    pub(super) root: String,
 }
 
 impl<R: Runtime> Clone for Errand<R> {
@@ -69,17 +74,22 @@ impl<R: Runtime> Clone for Errand<R> {
             log: self.log.clone(),
             policy: self.policy,
             root: self.root.clone(),
-            release: self.release,
         }
     }
+}
+
+/// What a member tells of the others.
+pub(super) struct Told {
+    is_anchor: bool,
+    pub(super) lists: Option<Lists>,
 }
 
 /// A member as the origin has it now.
 pub(super) enum Renewed {
     /// What it was.
     Same(Member),
-    /// Another than before. Its bytes then and now, where they can be read: no descriptor, as there may be many.
-    Other { now: Member, before: Option<Print>, bytes: Option<Print> },
+    /// Another than before. The checksums of its bytes then and now, where they can be read.
+    Other { now: Member, before: Option<Version>, bytes: Option<Version> },
     /// The origin has none, or none that can be kept.
     Gone,
     /// Nobody knows.
@@ -88,27 +98,18 @@ pub(super) enum Renewed {
 
 /// The states that members have been in while a generation comes together.
 #[derive(Default)]
-pub(super) struct Seen(HashMap<Key, Vec<Print>>);
+pub(super) struct Seen(HashMap<Key, Vec<Version>>);
 
 impl Seen {
     /// It has changed; whether it is what it has been before.
-    fn goes_back(&mut self, key: &Key, before: Option<Print>, now: Option<Print>) -> bool {
+    fn goes_back(&mut self, key: &Key, before: Option<Version>, now: Option<Version>) -> bool {
         let states = self.0.entry(key.clone()).or_default();
         if states.is_empty() {
             states.extend(before);
         }
-        let is_known = now.is_some_and(|now| states.contains(&now));
+        let is_known = now.as_ref().is_some_and(|now| states.contains(now));
         states.extend(now);
         is_known
-    }
-}
-
-/// The text of a Release file; empty if it cannot be read or is none.
-fn read(kept: &Kept) -> String {
-    let mut bytes = vec![0; usize::try_from(kept.size()).unwrap_or(usize::MAX).min(release::MOST)];
-    match kept.read_at(&mut bytes, 0) {
-        Ok(count) if count == bytes.len() => String::from_utf8_lossy(&bytes).into_owned(),
-        Ok(_) | Err(_) => String::new(),
     }
 }
 
@@ -119,10 +120,8 @@ impl<R: Runtime> Errand<R> {
         // The other members are for everybody: nothing that this client says beyond it goes along.
         let fields = head::carried(exchange.request, &wanted.along());
         let request = RequestHead { fields, ..exchange.request.clone() };
-        let root = place.root.trim_start_matches('/');
-        let root = if root.is_empty() { String::new() } else { format!("{root}/") };
-        let (log, policy) = (exchange.log.clone(), wanted.policy);
-        Self { context, set, request, log, policy, root, release: place.release }
+        let (log, policy, root) = (exchange.log.clone(), wanted.policy, place.root.to_owned());
+        Self { context, set, request, log, policy, root }
     }
 
     /// How the origin is asked for the member that the request is about.
@@ -136,9 +135,14 @@ impl<R: Runtime> Errand<R> {
         if anchors.is_empty() { members.keys().cloned().collect() } else { anchors }
     }
 
-    fn is_anchor(&self, key: &Key) -> bool {
+    pub(super) fn place(&self, key: &Key) -> Option<Told> {
         let path = format!("/{}", key.as_str());
-        self.context.shared.config.rules.place(&path).is_some_and(|place| place.is_anchor)
+        let place = self.context.shared.config.rules.place(&path)?;
+        Some(Told { is_anchor: place.is_anchor, lists: place.lists })
+    }
+
+    pub(super) fn is_anchor(&self, key: &Key) -> bool {
+        self.place(key).is_some_and(|place| place.is_anchor)
     }
 
     /// Asks the origin for a member, whole.
@@ -149,8 +153,9 @@ impl<R: Runtime> Errand<R> {
             RequestHead { method: Method::Get, target: Box::from(&*known.target), ..self.request.clone() };
         let exchange = Exchange::new(&self.context, &request, &self.log);
         let directives = RequestDirectives { no_cache: true, ..RequestDirectives::default() };
+        let (arrived, place) = (Instant::now(), key.spare());
         let wanted =
-            Wanted { exchange: &exchange, key, directives, policy: self.policy, arrived: Instant::now() };
+            Wanted { exchange: &exchange, key, directives, policy: self.policy, arrived, place, proof: None };
         for _ in 0..LOOKS {
             let permit = match self.context.shared.store.inflight.enter(key) {
                 inflight::Turn::Lead(permit) => permit,
@@ -160,18 +165,24 @@ impl<R: Runtime> Errand<R> {
                 }
                 inflight::Turn::Full => break,
             };
-            let Ok(kept) = find::find(&exchange, key).await else { return Renewed::Gone };
-            let held = self.hold(key, kept.as_ref()).await;
-            let before = known.as_file(held.as_deref().or(kept.as_ref())).await;
-            let renewed = match ask::ask(&wanted, permit, kept).await {
-                Asked::Kept(kept, _) if kept.is_file() => self.renewed(key, known, before, kept).await,
+            let before = known.open(&exchange, key).await;
+            let found = find::find(&exchange, key).await;
+            let kept = match (known.spare().and(before.as_ref()), found) {
+                (Some(spare), _) => Some((**spare).clone()),
+                (None, Ok(kept)) => kept,
+                (None, Err(_)) => return Renewed::Gone,
+            };
+            return match ask::ask(&wanted, permit, kept).await {
+                Asked::Kept(kept, _) if kept.is_file() => {
+                    self.renewed(&wanted, known, before, kept, None).await
+                }
                 Asked::Kept(..) => Renewed::Gone,
                 Asked::Filling { fill, follower, .. } => {
                     drop(follower);
+                    let spare = self.spare(&wanted);
                     fill.left(&waiter).await;
                     match Kept::of_fill(&fill, &waiter).await {
-                        // The name leads to this one now.
-                        Some(kept) => return self.renewed(key, known, before, kept).await,
+                        Some(kept) => self.renewed(&wanted, known, before, kept, spare).await,
                         None => Renewed::Failed(member::failure(&fill, &waiter).await),
                     }
                 }
@@ -190,64 +201,65 @@ impl<R: Runtime> Errand<R> {
                 Asked::Own(_) => Renewed::Gone,
                 Asked::Failed(error, _) => Renewed::Failed(error),
             };
-            self.let_go(key, held.as_deref());
-            return renewed;
         }
         failed(Kind::Abandoned)
+    }
+
+    /// What is being fetched for this and waits for its name when it is whole.
+    pub(super) fn spare(&self, wanted: &Wanted<'_, '_, R>) -> Option<Arc<Spare>> {
+        let place = wanted.place.clone()?;
+        Some(Arc::new(self.context.shared.store.spare(wanted.key, place)))
     }
 
     /// What has come for a member: is it what there was `before`?
     pub(super) async fn renewed(
         &self,
-        key: &Key,
+        wanted: &Wanted<'_, '_, R>,
         known: &Member,
         before: Option<Arc<Kept>>,
         now: Kept,
+        spare: Option<Arc<Spare>>,
     ) -> Renewed {
-        let bytes = Arc::new(now);
+        let (key, bytes) = (wanted.key, Arc::new(now));
         let same = match &before {
             Some(before) => is_same(before, &bytes).await,
             None => known.has_tag_of(&bytes),
         };
-        let member = |kept: &Kept| {
-            let what = Named::of(kept)?;
-            Some(Member { target: Arc::clone(&known.target), what })
-        };
-        let learnt = match &before {
-            Some(before) if same => held::learn(&self.context.shared, key, &bytes, before).await,
-            Some(_) | None => None,
-        };
-        match member(learnt.as_ref().unwrap_or(&bytes)) {
-            Some(now) if same => Renewed::Same(now),
-            Some(now) => {
-                let print = match &before {
-                    Some(before) => Print::of(before).await,
-                    None => None,
-                };
-                Renewed::Other { now, before: print, bytes: Print::of(&bytes).await }
-            }
-            None => Renewed::Gone,
+        if let (true, Some(_), None) = (same, &spare, &before)
+            && let Some(what) = Named::of(&bytes)
+        {
+            // Somebody has removed the file: here it is again.
+            let now = Member { target: Arc::clone(&known.target), what };
+            let placed = (key.clone(), now.clone().placed(spare));
+            return match self.name(vec![placed]).await {
+                Ok(()) => Renewed::Same(now),
+                Err(error) => Renewed::Failed(error),
+            };
         }
-    }
-
-    /// Opens the member of the current generation: its name may lead to another file afterwards. `kept` is what it
-    /// leads to.
-    pub(super) async fn hold(&self, key: &Key, kept: Option<&Kept>) -> Option<Arc<Kept>> {
-        held::hold::<R>(&self.context.shared, &self.set.current()?, key, kept).await
-    }
-
-    /// Its name leads to it still.
-    pub(super) fn let_go(&self, key: &Key, held: Option<&Kept>) {
-        if let (Some(generation), Some(held)) = (self.set.current(), held) {
-            held::let_go(&generation, key, held);
+        if same {
+            // What there was stays, with all the tags that its bytes have had.
+            let learnt = match &before {
+                Some(before) => held::learn(&self.context.shared, key, &bytes, before).await,
+                None => None,
+            };
+            let now = known.with(learnt.as_ref().unwrap_or(&bytes));
+            return now.map_or(Renewed::Gone, Renewed::Same);
         }
+        let Some(what) = Named::of(&bytes) else { return Renewed::Gone };
+        let now = Member { target: Arc::clone(&known.target), what }.placed(spare);
+        let before = match &before {
+            Some(_) => known.sum(wanted.exchange, key, Proof::Sha256).await,
+            None => None,
+        };
+        let bytes = now.sum(wanted.exchange, key, Proof::Sha256).await;
+        Renewed::Other { now, before, bytes }
     }
 
     /// Puts a member that is on its way into its generation as soon as it is there.
     pub(super) fn settle(&self, generation: &Arc<Generation<Member>>, key: &Key, member: &Member) {
         let What::Coming(fill) = &member.what else { return };
         let (fill, target) = (Arc::clone(fill), Arc::clone(&member.target));
-        let (generation, key) = (Arc::clone(generation), key.clone());
+        let (errand, generation, key) = (self.clone(), Arc::clone(generation), key.clone());
         let busy = self.context.shared.stop.busy();
         spawn_guarded::<R>(busy, async move {
             let Ok(waiter) = Waiter::new() else { return };
@@ -257,7 +269,17 @@ impl<R: Runtime> Errand<R> {
                 |member: &Member| matches!(&member.what, What::Coming(coming) if Arc::ptr_eq(coming, &fill));
             match kept.as_ref().and_then(Named::of) {
                 Some(what) if generation.get(&key).is_some_and(|known| this(&known)) => {
-                    generation.put(&key, Member { target, what });
+                    let member = Member { target, what };
+                    let proof = errand.proof(&generation, &key).await;
+                    let fits = match &proof {
+                        Some(listed) => errand.is_as_listed(&key, &member, listed).await,
+                        None => true,
+                    };
+                    if fits {
+                        generation.put(&key, member);
+                    } else {
+                        generation.remove_if(&key, this);
+                    }
                 }
                 Some(_) => {}
                 None => generation.remove_if(&key, this),
@@ -272,23 +294,24 @@ impl<R: Runtime> Errand<R> {
         let busy = self.context.shared.stop.busy();
         self.log.debug(format_args!("an index set has changed - collecting {} files", members.len()));
         spawn_guarded::<R>(busy, async move {
-            match errand.collected(members).await {
-                Ok(members) => turn.switch(Generation::new(members)),
-                Err(error) => {
-                    errand.log.debug(format_args!("an index set stays as it was - {error}"));
-                    turn.fail(error);
-                }
+            let switched = match errand.collected(members).await {
+                Ok(members) => errand.switch(&turn, members).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = switched {
+                errand.log.debug(format_args!("an index set stays as it was - {error}"));
+                turn.fail(None, error);
             }
         });
     }
 
     async fn collected(&self, mut members: BTreeMap<Key, Member>) -> Result<BTreeMap<Key, Member>, Error> {
-        // One file fits itself.
-        if members.len() == 1 {
-            return Ok(members);
-        }
         let (mut unfit, mut seen) = (0, self.changed(&members).await);
         for round in 1..=ROUNDS {
+            // One file fits itself.
+            if members.len() == 1 {
+                return Ok(members);
+            }
             let (first, rest): (Vec<Key>, Vec<Key>) =
                 members.keys().cloned().partition(|key| self.is_anchor(key));
             for keys in [first, rest] {
@@ -303,19 +326,30 @@ impl<R: Runtime> Errand<R> {
                 if members.is_empty() {
                     break;
                 }
-                if self.fits(&members).await || self.set.is_unfit_for(UNFIT) {
+                let misfits = self.misfits(&members).await;
+                if misfits.is_empty() {
                     return Ok(members);
                 }
                 // An origin that changes file by file is not through yet; most need more than a moment.
                 unfit += 1;
                 if unfit == PATIENT_ROUNDS {
-                    self.set.note_unsettled();
-                    break;
+                    if self.set.current().is_some_and(|current| self.is_listed(&current)) && self.waits() {
+                        self.set.note_unsettled();
+                        break;
+                    }
+                    members.retain(|key, _| !misfits.contains(key));
+                    return Ok(members);
                 }
             }
             R::sleep(PAUSE * round).await;
         }
         Err(Error::new(Side::Us, Kind::Superseded))
+    }
+
+    /// Is the generation that there is kept for now, as not all of the next one can be had?
+    fn waits(&self) -> bool {
+        self.set.note_unfit();
+        !self.set.is_unfit_for(UNFIT)
     }
 
     /// What has changed already since the current generation.
@@ -328,46 +362,24 @@ impl<R: Runtime> Errand<R> {
             if let (Some(before), Some(now)) = (before, now)
                 && !is_same(&before, &now).await
             {
-                seen.goes_back(key, Print::of(&before).await, Print::of(&now).await);
+                let sum = Proof::Sha256;
+                let sums = (known.sum(&exchange, key, sum).await, member.sum(&exchange, key, sum).await);
+                seen.goes_back(key, sums.0, sums.1);
             }
         }
         seen
     }
 
-    /// Have the members the sizes that the Release file among them lists, if there is one?
-    pub(super) async fn fits(&self, members: &BTreeMap<Key, Member>) -> bool {
-        let name = |key: &Key| key.as_str().strip_prefix(&self.root).unwrap_or_default().to_owned();
-        let is_release = |(key, _): &(&Key, &Member)| matches!(&*name(key), "InRelease" | "Release");
-        let Some(release) = members.iter().find(is_release).filter(|_| self.release) else {
-            return true;
-        };
-        let (key, release) = release;
-        let Some(release) = release.open(&Exchange::new(&self.context, &self.request, &self.log), key).await
-        else {
-            return true;
-        };
-        let mut sizes = Vec::with_capacity(members.len());
-        for (key, member) in members {
-            sizes.extend(member.size().await.map(|size| (name(key), size)));
-        }
-        let fits = move || {
-            let text = read(&release);
-            let listed = release::sizes(&text);
-            sizes.iter().all(|(name, size)| listed.get(&**name).is_none_or(|listed| listed == size))
-        };
-        let fits = blocking::run(&blocking::READS, fits).await.unwrap_or(true);
-        self.set.note_fit(fits);
-        fits
-    }
-
-    /// Brings members up to date; whether all are what they were. An error where one goes back to what it was before.
+    /// Brings members up to date; whether all are what they were. One that fails is left out, if others do not, and if
+    /// it is not to be served stale. An error where one goes back to what it was before.
     async fn update(
         &self,
         members: &mut BTreeMap<Key, Member>,
         seen: &mut Seen,
         keys: Vec<Key>,
     ) -> Result<bool, Error> {
-        let mut calm = true;
+        let (mut calm, asked, mut failing) = (true, keys.len(), Vec::new());
+        let tells = keys.iter().any(|key| self.is_anchor(key));
         for (key, renewed) in self.renew_all(members, keys).await {
             match renewed {
                 Renewed::Same(now) => drop(members.insert(key, now)),
@@ -385,13 +397,24 @@ impl<R: Runtime> Errand<R> {
                     members.remove(&key);
                     calm = false;
                 }
-                Renewed::Failed(error) => return Err(error),
+                Renewed::Failed(error) => failing.push((key, error)),
             }
+        }
+        let is_stale_good = self.policy.if_error != IfError::AsSaid;
+        let is_all = failing.len() == asked && (tells || !members.keys().any(|key| self.is_anchor(key)));
+        let is_outage = is_all || failing.len() >= AT_ONCE;
+        for (key, error) in failing {
+            if is_outage || is_stale_good && self.waits() {
+                return Err(error);
+            }
+            self.log.debug(format_args!("{} is left out of its index set - {error}", key.as_str()));
+            members.remove(&key);
+            calm = false;
         }
         Ok(calm)
     }
 
-    /// Asks for some of the members, several at a time, until one fails.
+    /// Asks for some of the members, several at a time, until so many have failed that no more need be asked for.
     pub(super) async fn renew_all(
         &self,
         members: &BTreeMap<Key, Member>,
@@ -402,6 +425,11 @@ impl<R: Runtime> Errand<R> {
             let renewed = self.renew(&key, known).await;
             (key, renewed)
         };
-        gather(AT_ONCE, known.map(renew), |(_, renewed)| matches!(renewed, Renewed::Failed(_))).await
+        let failed = Cell::new(0);
+        let is_last = |(_, renewed): &(Key, Renewed)| {
+            failed.set(failed.get() + usize::from(matches!(renewed, Renewed::Failed(_))));
+            failed.get() >= AT_ONCE
+        };
+        gather(AT_ONCE, known.map(renew), is_last).await
     }
 }

@@ -1,17 +1,19 @@
 //! Members of index sets and what their names lead to on the disk.
 
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::super::exchange::{Exchange, Shared};
 use super::super::lent::{self, Shelf};
 use super::super::lookup::look_up;
 use super::ask::with_head;
-use super::member::{Member, Named, What, is_same_file};
+use super::member::{Member, What, is_same_file};
 use super::stored::{Body, Kept};
 use crate::fd_budget::Purpose;
+use crate::index::{Proof, Version, listing};
 use crate::key::Key;
-use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
+use crate::rt::{Runtime, blocking};
 use crate::store::sets::Generation;
 use crate::store::{Entry, Found};
 
@@ -21,32 +23,68 @@ impl Member {
         match &self.what {
             What::Open(kept) => Some(Arc::clone(kept)),
             What::Coming(fill) => Kept::of_fill(fill, &Waiter::new().ok()?).await.map(Arc::new),
-            What::Named(named) => match look_up(exchange, key).await {
+            What::Named(named) => match look_up(exchange, named.place(key)).await {
                 Found::File(entry) => {
-                    let body = match lent::lent(&exchange.context.shared, key, Shelf::Tree, &entry) {
-                        Some(lent) => Body::Lent(Shelf::Tree, Arc::new(lent)),
-                        None => Body::File(Arc::new(entry)),
-                    };
+                    let body =
+                        match lent::lent(&exchange.context.shared, named.place(key), Shelf::Tree, &entry) {
+                            Some(lent) => Body::Lent(Shelf::Tree, Arc::new(lent)),
+                            None => Body::File(Arc::new(entry)),
+                        };
                     named.open(&body).map(Arc::new)
                 }
                 Found::Absent | Found::Directory | Found::Unusable(_) => None,
             },
         }
     }
+
+    /// Its checksum of this kind. `None`: it cannot be read, or none can be made.
+    pub(super) async fn sum<R: Runtime>(
+        &self,
+        exchange: &Exchange<'_, R>,
+        key: &Key,
+        kind: Proof,
+    ) -> Option<Version> {
+        let known = match &self.what {
+            What::Named(named) => Some(Arc::clone(&named.sum)),
+            What::Open(_) | What::Coming(_) => None,
+        };
+        if let Some(sum) = known.as_ref().and_then(|known| known.get()).filter(|sum| sum.kind == kind) {
+            return Some(sum.clone());
+        }
+        let kept = self.open(exchange, key).await?;
+        let read = move || listing::sum(kind, Bytes { kept: &kept, at: 0 });
+        let sum = blocking::run(&blocking::READS, read).await.ok()?.ok()??;
+        if let Some(known) = known {
+            known.set(sum.clone()).unwrap_or_default();
+        }
+        Some(sum)
+    }
 }
 
-/// Opens the member of a generation before the origin is asked about it: its name may lead to another file afterwards.
-/// `kept` is what the name leads to now. `None`: it is open already, or cannot be.
+/// The bytes of a stored response, which must be as many as it says.
+struct Bytes<'a> {
+    kept: &'a Kept,
+    at: u64,
+}
+
+impl Read for Bytes<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.kept.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        let is_short = count == 0 && self.at != self.kept.size();
+        if is_short { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
+    }
+}
+
+/// Opens the member of a generation, whose name is to lead to another file. `None`: it is open already, or cannot be.
 pub(super) async fn hold<R: Runtime>(
-    shared: &Arc<Shared>,
+    exchange: &Exchange<'_, R>,
     generation: &Arc<Generation<Member>>,
     key: &Key,
-    kept: Option<&Kept>,
-) -> Option<Arc<Kept>> {
-    let member = generation.get(key)?;
-    let What::Named(named) = &member.what else { return None };
-    let kept = kept?;
-    kept.body.of_tree()?;
+) -> Option<()> {
+    let (shared, member) = (&exchange.context.shared, generation.get(key)?);
+    let What::Named(_) = &member.what else { return None };
+    let kept = member.open(exchange, key).await?;
     // Without a descriptor of its own, clients of this generation begin again if it changes.
     let index = || shared.descriptors.try_take(Purpose::Index, 1);
     let held = index().or_else(|| {
@@ -62,25 +100,19 @@ pub(super) async fn hold<R: Runtime>(
         }
         Body::Document(_) | Body::Memory(_) => return None,
     };
-    let open = Arc::new(named.open(&Body::File(Arc::new(own)))?);
-    generation.put(key, Member { target: member.target, what: What::Open(Arc::clone(&open)) });
-    Some(open)
+    let open = Arc::new(Kept { body: Body::File(Arc::new(own)), ..(*kept).clone() });
+    generation.put(key, Member { target: member.target, what: What::Open(open) });
+    Some(())
 }
 
-/// Its name leads to it still.
-pub(super) fn let_go(generation: &Arc<Generation<Member>>, key: &Key, held: &Kept) {
-    let Some(member) = generation.get(key) else { return };
-    if let What::Open(open) = &member.what
-        && is_same_file(open, held)
-        && let Some(what) = Named::of(open)
-    {
-        generation.put(key, Member { target: member.target, what });
-    }
-}
-
-/// The same bytes have come under another tag: from now on the origin is asked with both, and either vouches. `None`:
-/// there is nothing new in it.
+/// The same bytes have come, maybe in another file, which is not needed. From now on the origin is asked with all their
+/// tags, and any of them vouches. `None`: there is nothing new in it.
 pub(super) async fn learn(shared: &Arc<Shared>, key: &Key, new: &Kept, old: &Kept) -> Option<Kept> {
-    let head = new.head.with_tags_of(&old.head)?;
-    Some(with_head(shared, key, new.clone(), head, None).await)
+    let head = new.head.with_tags_of(&old.head);
+    let (kept, head) = if is_same_file(new, old) {
+        (new.clone(), head?)
+    } else {
+        (old.clone(), head.unwrap_or_else(|| (*new.head).clone()))
+    };
+    Some(with_head(shared, key, kept, head, new.checked).await)
 }

@@ -6,17 +6,20 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
 
 use super::super::lent::{self, Shelf};
 use super::stored::{Body, Kept};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::stored::StoredHead;
+use crate::index::Version;
+use crate::key::Key;
 use crate::rt::blocking;
 use crate::rt::remote_wake::Waiter;
 use crate::store::Entry;
 use crate::store::fill::{Fill, NoFile};
+use crate::store::spare::Spare;
 use crate::sys::file::{self, Info};
 
 /// Bytes compared at a time.
@@ -47,33 +50,68 @@ pub(super) struct Named {
     pub(super) head: Arc<StoredHead>,
     pub(super) checked: Option<Instant>,
     info: Info,
+    /// It waits for its name.
+    pub(super) spare: Option<Arc<Spare>>,
+    /// A checksum of it that somebody has needed.
+    pub(super) sum: Arc<OnceLock<Version>>,
 }
 
 impl Named {
     /// `None`: it is no file.
     pub(super) fn of(kept: &Kept) -> Option<What> {
-        let info = *kept.body.of_tree()?;
-        let named = Self { head: Arc::clone(&kept.head), checked: kept.checked, info };
+        let (head, info) = (Arc::clone(&kept.head), *kept.body.of_tree()?);
+        let named = Self { head, checked: kept.checked, info, spare: None, sum: Arc::default() };
         Some(What::Named(Arc::new(named)))
     }
 
-    /// The stored response, if this is still its file. The time of the inode's change does not count: it changes with
-    /// the stored head.
+    /// The stored response, if this is still its file.
     pub(super) fn open(&self, body: &Body) -> Option<Kept> {
-        let is = |info: &Info| (info.id, info.size, info.modified);
         let kept = || Kept { head: Arc::clone(&self.head), body: body.clone(), checked: self.checked };
         (is(&self.info) == is(body.of_tree()?)).then(kept)
     }
 }
 
+/// What tells one file from another. The time of the inode's change does not count: it changes with the stored head.
+fn is(info: &Info) -> ((u64, u64), u64, SystemTime) {
+    (info.id, info.size, info.modified)
+}
+
+impl Named {
+    /// The name that it has now.
+    pub(super) fn place<'a>(&'a self, key: &'a Key) -> &'a Key {
+        self.spare.as_ref().map_or(key, |spare| &spare.place)
+    }
+}
+
 impl Member {
-    /// Its stored response, open, where `kept` is what its name leads to. `None`: it is not there any more, or has not
-    /// come.
-    pub(super) async fn as_file(&self, kept: Option<&Kept>) -> Option<Arc<Kept>> {
+    /// The same member with what is stored of it now. `None`: that is no file.
+    pub(super) fn with(&self, kept: &Kept) -> Option<Self> {
+        let info = kept.body.of_tree()?;
+        let what = match &self.what {
+            What::Named(named) if is(&named.info) == is(info) => {
+                let (head, checked, info) = (Arc::clone(&kept.head), kept.checked, *info);
+                let (spare, sum) = (named.spare.clone(), Arc::clone(&named.sum));
+                What::Named(Arc::new(Named { head, checked, info, spare, sum }))
+            }
+            What::Named(_) | What::Open(_) | What::Coming(_) => Named::of(kept)?,
+        };
+        Some(Self { target: Arc::clone(&self.target), what })
+    }
+
+    /// The same, a file that waits for its name there or that has it now.
+    pub(super) fn placed(self, spare: Option<Arc<Spare>>) -> Self {
+        let What::Named(named) = &self.what else { return self };
+        let Named { head, checked, info, sum, .. } = &**named;
+        let (head, sum) = (Arc::clone(head), Arc::clone(sum));
+        let what = What::Named(Arc::new(Named { head, checked: *checked, info: *info, spare, sum }));
+        Self { what, ..self }
+    }
+
+    /// The file that waits for its name.
+    pub(super) fn spare(&self) -> Option<&Arc<Spare>> {
         match &self.what {
-            What::Open(kept) => Some(Arc::clone(kept)),
-            What::Coming(fill) => Kept::of_fill(fill, &Waiter::new().ok()?).await.map(Arc::new),
-            What::Named(named) => named.open(&kept?.body).map(Arc::new),
+            What::Named(named) => named.spare.as_ref(),
+            What::Open(_) | What::Coming(_) => None,
         }
     }
 
@@ -157,42 +195,6 @@ fn has_same_bytes(one: &Kept, other: &Kept) -> bool {
         at += count as u64;
     }
     true
-}
-
-/// Which bytes a stored response has: enough to know them again while a generation comes together.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Print(u64, u64);
-
-impl Print {
-    /// `None`: it cannot be read.
-    pub(super) async fn of(kept: &Arc<Kept>) -> Option<Self> {
-        let kept = Arc::clone(kept);
-        let print = move || {
-            let mut piece = vec![0; PIECE];
-            let (mut sum, mut at) = (Sum::default(), 0);
-            while at < kept.size() {
-                let count @ 1.. = kept.read_at(&mut piece, at).ok()? else { return None };
-                sum.add(&piece[..count]);
-                at += count as u64;
-            }
-            Some(Self(at, sum.0))
-        };
-        blocking::run(&blocking::READS, print).await.ok().flatten()
-    }
-}
-
-/// Not against forgers: whoever could forge it is the origin itself.
-#[derive(Default)]
-struct Sum(u64);
-
-impl Sum {
-    fn add(&mut self, bytes: &[u8]) {
-        for word in bytes.chunks(8) {
-            let mut number = [0; 8];
-            number[..word.len()].copy_from_slice(word);
-            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
-    }
 }
 
 impl Kept {

@@ -9,12 +9,14 @@ mod answer;
 mod ask;
 mod collect;
 mod find;
+mod fits;
 pub mod head_request;
 mod held;
 pub mod invalidate;
 pub mod member;
 pub mod set;
 pub mod stored;
+mod switch;
 mod wanted;
 
 use std::rc::Rc;
@@ -60,10 +62,13 @@ pub async fn serve<R: Runtime>(
     if !request.body.is_empty() {
         return pass::run(exchange, client, Why::RequestBody).await;
     }
+    let wanted = Wanted { exchange, key, directives, policy, arrived, place: None, proof: None };
     if directives.no_store {
+        if let Some(reply) = set::go_on(&wanted, client).await {
+            return reply;
+        }
         return pass::run(exchange, client, Why::NoStore).await;
     }
-    let wanted = Wanted { exchange, key, directives, policy, arrived };
     // Not to wait for an exchange that waits for this very request: what is at hand has to do.
     let (loops, returned) = (loops::has_looped(request), exchange.has_returned());
     if !loops
@@ -231,7 +236,8 @@ fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
     spawn_guarded::<R>(busy, async move {
         let exchange = Exchange::new(&context, &request, &log);
         let arrived = Instant::now();
-        let wanted = Wanted { exchange: &exchange, key: &key, directives, policy, arrived };
+        let wanted =
+            Wanted { exchange: &exchange, key: &key, directives, policy, arrived, place: None, proof: None };
         let Some(permit) = after_the_last(&wanted, first).await else { return };
         // A copy of its own: the one at hand is for the client.
         let Ok(kept) = find::find(&exchange, &key).await else { return permit.withdraw() };

@@ -30,6 +30,7 @@ use crate::key::Key;
 use crate::outcome::{self, Stale, Why};
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
+use crate::store::fill::NoFile;
 use crate::store::inflight;
 use crate::store::sets::{Generation, SetId, Turn, Who};
 use crate::sys::{clock, socket};
@@ -39,12 +40,27 @@ use crate::upstream::body::OriginBody;
 /// managers.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a client waits each time that the origin has not what its generation lists, before it gets what there is.
+/// Together below `PATIENCE`.
+const MISFITS: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(600),
+    Duration::from_millis(1000),
+];
+
+/// How long a member must be fetched for until its client gets the beginning, without knowing whether it will fit.
+const PROOF_WAIT: Duration = Duration::from_secs(1);
+
 /// Whether the set has to do with the request, and with what it is answered.
 pub(super) enum Step<R: Runtime> {
     /// With a member of a generation. The client `begins` with it.
     Member { generation: Arc<Generation<Member>>, member: Member, begins: bool, how: outcome::Kept },
     /// Look again.
     Again,
+    /// Look again, a little later: what the origin has does not fit together.
+    Misfit,
     /// As any other path.
     Apart,
     /// With this, which is no file: no member either.
@@ -70,13 +86,18 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
     let visit = Visit::new(wanted, client)?;
     let exchange = wanted.exchange;
     let is_head = exchange.request.method == Method::Head;
-    for _ in 0..LOOKS {
+    let mut misfits = MISFITS.iter();
+    for _ in 0..LOOKS + MISFITS.len() {
         // HEAD fetches nothing into the cache.
         if is_head && !visit.is_there() {
             return None;
         }
         match visit.step().await {
             Step::Again => {}
+            Step::Misfit => match misfits.next() {
+                Some(wait) => R::sleep(*wait).await,
+                None => return Some(pass::run(exchange, client, Why::Mismatch).await),
+            },
             Step::Apart => return None,
             Step::Member { generation, member, begins, how } => {
                 if let Some(reply) = visit.answer(client, &generation, &member, begins, how).await {
@@ -99,6 +120,14 @@ pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut C
         }
     }
     Some(visit.failed(client, Error::new(Side::Us, Kind::Superseded), None).await)
+}
+
+/// Answers one that wants nothing stored, if its client goes on with a generation that has the member.
+pub(super) async fn go_on<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut Client<R>) -> Option<Reply> {
+    let visit = Visit::new(wanted, client)?;
+    let generation = visit.pinned()?;
+    let member = generation.get(visit.key())?;
+    visit.answer(client, &generation, &member, false, outcome::Kept::Hit).await
 }
 
 impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
@@ -135,7 +164,8 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         }
         let Some(kept) = member.open(exchange, self.key()).await else {
             // Somebody has removed or replaced the file: as if nobody had asked for it yet.
-            generation.remove_if(self.key(), |known| known.is_as(member));
+            let is_named = |known: &Member| matches!(known.what, What::Named(_)) && known.is_as(member);
+            generation.remove_if(self.key(), is_named);
             return None;
         };
         self.pin(generation, begins);
@@ -250,6 +280,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                     let how = outcome::Kept::Stale(Stale::WhileRevalidate);
                     Step::Member { generation, member, begins: pinned.is_none(), how }
                 }
+                _ if pinned.is_none() => Step::Own(Why::Mismatch),
                 _ => Step::Failed(Error::new(Side::Us, Kind::Timeout), None),
             };
         };
@@ -261,7 +292,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         if done {
             return Step::Again;
         }
-        if let Some(error) = self.errand.set.failed_since(self.wanted.arrived) {
+        if let Some(error) = self.errand.set.failed_since(self.wanted.arrived, self.key()) {
             let kept = find::find(self.wanted.exchange, self.key()).await.ok().flatten();
             return self.without_origin(&turn, error, current, had, kept).await;
         }
@@ -292,40 +323,61 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             inflight::Turn::Full => return Step::Apart,
         };
         let Ok(kept) = find::find(exchange, self.key()).await else { return Step::Apart };
-        let held = self.errand.hold(self.key(), kept.as_ref()).await;
         let before = match &had {
-            Some(had) => had.as_file(held.as_deref().or(kept.as_ref())).await,
+            Some(had) => had.open(exchange, self.key()).await,
             None => None,
         };
-        let come = ask::ask(wanted, permit, kept).await;
-        if !matches!(come, Asked::Filling { .. }) {
-            self.errand.let_go(self.key(), held.as_deref());
-        }
-        match come {
-            Asked::Kept(kept, how) => match Named::of(&kept) {
+        let proof = match (&had, &current) {
+            (None, Some(generation)) => self.errand.proof(generation, self.key()).await,
+            (Some(_), _) | (None, None) => None,
+        };
+        // One that replaces another waits for its name until all of them are there.
+        let place = had.as_ref().and_then(|_| self.key().spare());
+        let wanted = &Wanted { place, proof, ..*wanted };
+        match (ask::ask(wanted, permit, kept).await, had) {
+            (Asked::Kept(kept, how), Some(had)) if kept.is_file() => {
+                let renewed = self.errand.renewed(wanted, &had, before, kept, None).await;
+                self.compared(turn, current, renewed, how).await
+            }
+            (Asked::Kept(kept, how), _) => match Named::of(&kept) {
                 None => Step::Alone(kept, how),
-                Some(_) if had.is_some() => self.compared(turn, current, had, before, kept, how).await,
                 Some(what) => self.first(turn, current, self.member(what), begins, how).await,
             },
-            Asked::Filling { fill, .. } if had.is_some() => {
+            (Asked::Filling { fill, follower, .. }, Some(had)) => {
+                drop(follower);
+                let spare = self.errand.spare(wanted);
                 fill.left(waiter).await;
                 let Some(kept) = Kept::of_fill(&fill, waiter).await else {
-                    self.errand.let_go(self.key(), held.as_deref());
                     let error = member::failure(&fill, waiter).await;
                     return Step::Failed(error, current.zip(before));
                 };
-                self.compared(turn, current, had, before, kept, outcome::Kept::Fetched).await
+                let renewed = self.errand.renewed(wanted, &had, before, kept, spare).await;
+                self.compared(turn, current, renewed, outcome::Kept::Fetched).await
             }
-            Asked::Filling { fill, .. } => {
-                let member = self.member(What::Coming(fill));
-                self.first(turn, current, member, begins, outcome::Kept::Fetched).await
+            (Asked::Filling { fill, follower, .. }, None) => {
+                let how = outcome::Kept::Fetched;
+                let member = self.member(What::Coming(Arc::clone(&fill)));
+                let Some((_, generation)) = wanted.proof.as_ref().zip(current.clone()) else {
+                    return self.first(turn, current, member, begins, how).await;
+                };
+                timeout::<R, _>(PROOF_WAIT, fill.left(waiter)).await.unwrap_or_default();
+                drop(follower);
+                match fill.answer(waiter).await {
+                    Err(NoFile::Failed(error)) if error.kind == Kind::Mismatch => {
+                        self.misfit(turn, generation).await
+                    }
+                    Err(NoFile::Failed(error)) => Step::Failed(error, None),
+                    Ok(_) | Err(_) => self.first(turn, current, member, begins, how).await,
+                }
             }
-            Asked::Told(kept) => Step::Alone(kept, outcome::Kept::Revalidated),
-            Asked::Own(why) => Step::Own(why),
+            (Asked::Told(kept), _) => Step::Alone(kept, outcome::Kept::Revalidated),
+            (Asked::Own(why), _) => Step::Own(why),
             // A refusal says nothing of the others, and discards nothing: it is this client's.
-            Asked::NotKept(answer, body) => Step::Relay(answer, Box::new(body)),
-            Asked::Failed(error, kept) => {
-                turn.fail(error.clone());
+            (Asked::NotKept(answer, body), _) => Step::Relay(answer, Box::new(body)),
+            (Asked::Failed(error, kept), had) => {
+                // Where nobody is there, nobody need be asked for another member.
+                let is_all = matches!(error.kind, Kind::Connect | Kind::Resolve | Kind::Tls);
+                turn.fail((!is_all).then(|| self.key()), error.clone());
                 self.without_origin(&turn, error, current, had, kept).await
             }
         }
@@ -351,6 +403,12 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         let Some((what, kept)) = left.filter(|_| current.as_ref().is_none_or(is_as_left)) else {
             return Step::Failed(error, None);
         };
+        // What an earlier process has left may be of two generations.
+        let mut members = current.as_ref().map(|current| current.all()).unwrap_or_default();
+        members.insert(self.key().clone(), self.member(what.clone()));
+        if !self.errand.misfits(&members).await.is_empty() {
+            return Step::Failed(error, None);
+        }
         let generation = current.unwrap_or_else(|| {
             let generation = Generation::new(BTreeMap::new());
             turn.switch(Arc::clone(&generation));

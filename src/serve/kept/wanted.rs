@@ -1,5 +1,6 @@
 //! One request to the class of what is checked with the origin.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::exchange::Exchange;
@@ -10,6 +11,7 @@ use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::reuse;
+use crate::index::Package;
 use crate::key::Key;
 use crate::outcome::Stale;
 use crate::rt::Runtime;
@@ -23,6 +25,10 @@ pub(super) struct Wanted<'a, 'b, R: Runtime> {
     pub(super) policy: Policy,
     /// When it came: whatever the origin says later is new enough.
     pub(super) arrived: Instant,
+    /// Where a file goes that is to wait for its name.
+    pub(super) place: Option<Key>,
+    /// What a file must be, if that is known.
+    pub(super) proof: Option<Arc<Package>>,
 }
 
 impl<R: Runtime> Wanted<'_, '_, R> {

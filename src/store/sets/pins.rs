@@ -1,22 +1,21 @@
 //! Which client is pinned to which generation.
 //!
-//! A pin lives as long as its client may still go on. Where there is no room, what one client address holds beyond its
-//! share goes first; nobody loses a live pin by what another does.
+//! A pin lives as long as its client may still go on, and keeps its set. Nobody loses a live pin: where there is no
+//! room, or its address has its share, a client gets none.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Generation, SetId};
+use super::{Generation, Set, SetId};
 use crate::key::Key;
 use crate::rt::budget::Holder;
 
 /// Pins at a time, over all sets.
 pub(super) const PINS: usize = 16_384;
-/// Where there is no room, one client address may hold one part of so many: of the pins, and of the sets.
-pub(super) const SHARE: usize = 4;
+/// Of these one client address may hold so many: a part, so that others have theirs.
+pub(super) const SHARE: usize = PINS / 4;
 /// How long a new connection of the same address counts as the same client, from its last request on. Package
 /// managers open several connections, or one for each file, within seconds.
 pub(super) const SAME_ADDRESS: Duration = Duration::from_secs(30);
@@ -63,6 +62,8 @@ impl Name {
 #[derive(Debug)]
 pub(super) struct Pin<M> {
     pub(super) generation: Arc<Generation<M>>,
+    /// It is there as long as somebody goes on with it.
+    _set: Arc<Set<M>>,
     /// Members that the client has had of it.
     pub(super) seen: HashSet<Key>,
     used: Instant,
@@ -72,12 +73,14 @@ pub(super) struct Pin<M> {
 #[derive(Debug)]
 pub(super) struct Pins<M> {
     all: HashMap<(Name, SetId), Pin<M>>,
+    /// How many each address has.
+    held: HashMap<Holder, usize>,
     purged: Option<Instant>,
 }
 
 impl<M> Default for Pins<M> {
     fn default() -> Self {
-        Self { all: HashMap::new(), purged: None }
+        Self { all: HashMap::new(), held: HashMap::new(), purged: None }
     }
 }
 
@@ -100,16 +103,28 @@ impl<M> Pins<M> {
         &mut self,
         who: Who,
         id: &SetId,
-        generation: &Arc<Generation<M>>,
+        (set, generation): (&Arc<Set<M>>, &Arc<Generation<M>>),
         seen: &HashSet<Key>,
         now: Instant,
     ) {
-        if !self.has_room(now) {
-            return;
-        }
+        self.purge_at_times(now);
         for name in who.names() {
-            let pin = Pin { generation: Arc::clone(generation), seen: seen.clone(), used: now };
-            self.all.insert((name, id.clone()), pin);
+            let pin = || Pin {
+                generation: Arc::clone(generation),
+                _set: Arc::clone(set),
+                seen: seen.clone(),
+                used: now,
+            };
+            let (at, full) = ((name, id.clone()), self.all.len() >= PINS);
+            if let Some(known) = self.all.get_mut(&at) {
+                *known = pin();
+                continue;
+            }
+            let held = self.held.entry(name.holder()).or_default();
+            if !full && *held < SHARE {
+                *held += 1;
+                self.all.insert(at, pin());
+            }
         }
     }
 
@@ -124,66 +139,21 @@ impl<M> Pins<M> {
         }
     }
 
-    /// Drops the pins of a set.
-    pub(super) fn forget(&mut self, set: &SetId) {
-        self.all.retain(|(_, id), _| id != set);
-    }
-
     /// Drops pins that are over, and so what only they held.
     pub(super) fn purge(&mut self, now: Instant) {
         self.purged = Some(now);
         self.all.retain(|(name, _), pin| is_live(*name, pin, now));
+        self.held.clear();
+        for (name, _) in self.all.keys() {
+            *self.held.entry(name.holder()).or_default() += 1;
+        }
     }
 
     /// The same, but not all the time.
-    pub(super) fn purge_at_times(&mut self, now: Instant) {
+    fn purge_at_times(&mut self, now: Instant) {
         if self.purged.is_none_or(|last| now.saturating_duration_since(last) >= PURGE) {
             self.purge(now);
         }
-    }
-
-    /// Whether there is room for the two pins of a client. What the address with the most has had longest goes, if
-    /// that holds more than its share.
-    fn has_room(&mut self, now: Instant) -> bool {
-        self.purge_at_times(now);
-        if self.all.len() + 2 <= PINS {
-            return true;
-        }
-        let mut counts: HashMap<Holder, usize> = HashMap::new();
-        for (name, _) in self.all.keys() {
-            *counts.entry(name.holder()).or_default() += 1;
-        }
-        let Some((greediest, count)) = counts.into_iter().max_by_key(|(_, count)| *count) else {
-            return false;
-        };
-        if count <= PINS / SHARE {
-            return false;
-        }
-        let theirs = self.all.iter().filter(|((name, _), _)| name.holder() == greediest);
-        let mut times: Vec<Instant> = theirs.map(|(_, pin)| pin.used).collect();
-        // A part of them at a time, so that this is seldom.
-        let (_, &mut until, _) = times.select_nth_unstable(count / SHARE);
-        self.all.retain(|(name, _), pin| name.holder() != greediest || pin.used > until);
-        self.all.len() + 2 <= PINS
-    }
-
-    /// The sets with live pins: each with the address that alone has them, or `None` for several.
-    pub(super) fn holders(&self, now: Instant) -> HashMap<&SetId, Option<Holder>> {
-        let mut holders = HashMap::new();
-        for ((name, id), pin) in &self.all {
-            if !is_live(*name, pin, now) {
-                continue;
-            }
-            match holders.entry(id) {
-                Entry::Vacant(entry) => drop(entry.insert(Some(name.holder()))),
-                Entry::Occupied(mut entry) => {
-                    if *entry.get() != Some(name.holder()) {
-                        entry.insert(None);
-                    }
-                }
-            }
-        }
-        holders
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::pins::{PINS, SAME_ADDRESS};
+use super::pins::{PINS, SAME_ADDRESS, SAME_CONNECTION, SHARE};
 use super::*;
 
 fn key(name: &str) -> Key {
@@ -67,56 +67,59 @@ fn a_connection_goes_before_its_address_and_a_new_one_is_taken_for_the_same_clie
 }
 
 #[test]
-fn what_was_only_asked_about_takes_no_place() {
+fn what_was_only_asked_about_is_forgotten() {
     let sets: Sets<u8> = Sets::default();
     let asked = sets.get(&id("x"));
     assert!(Arc::ptr_eq(&asked, &sets.get(&id("x"))));
     for number in 0..10_000 {
         sets.get(&id(&number.to_string()));
     }
-    assert!(sets.table().sets.is_empty() && sets.table().forming.len() <= FORMING);
+    assert!(sets.table().lately.is_empty() && sets.table().all.len() <= FORGOTTEN);
 }
 
 #[test]
-fn what_one_client_begins_does_not_take_the_place_of_what_another_goes_on_with() {
+fn what_a_client_begins_takes_nothing_from_another_or_from_itself() {
     let sets = Sets::default();
-    begin(&sets, at(1, 1), "mine");
+    let (mine, _) = begin(&sets, at(1, 1), "mine");
     for number in 0..2 * SETS {
         begin(&sets, at(2, 1), &number.to_string());
-        assert!(is_pinned(&sets, at(2, 1), &number.to_string()));
     }
-    assert!(is_pinned(&sets, at(1, 1), "mine"));
-    assert_eq!(sets.table().sets.len(), SETS);
-    // Many clients, none of which has more than its share.
+    assert!((0..2 * SETS).all(|number| is_pinned(&sets, at(2, 1), &number.to_string())));
     for number in 0..2 * SETS {
         begin(&sets, at(3 + u8::try_from(number % 8).unwrap(), 1), &format!("many{number}"));
     }
-    assert!(is_pinned(&sets, at(1, 1), "mine"));
-    assert_eq!(sets.table().sets.len(), SETS);
+    assert!(is_pinned(&sets, at(1, 1), "mine") && Arc::ptr_eq(&mine, &sets.get(&id("mine"))));
+    assert_eq!(sets.table().lately.len(), SETS);
 }
 
 #[test]
 fn a_set_that_nobody_goes_on_with_makes_room() {
     let sets = Sets::default();
+    let early = Arc::downgrade(&begin(&sets, at(1, 1), "early").0);
     for number in 0..SETS {
-        begin(&sets, at(1, 1), &number.to_string());
+        begin(&sets, at(2, 1), &number.to_string());
     }
-    sets.table().pins.forget(&id("7"));
-    let later = begin(&sets, at(2, 1), "later").0;
-    assert!(Arc::ptr_eq(&later, &sets.get(&id("later"))) && is_pinned(&sets, at(2, 1), "later"));
-    assert!(!sets.table().sets.contains_key(&id("7")));
+    assert!(early.upgrade().is_some());
+    sets.table().pins.purge(Instant::now() + SAME_CONNECTION);
+    assert!(early.upgrade().is_none());
 }
 
 #[test]
-fn pins_are_bounded_and_those_of_one_address_go_first() {
+fn pins_are_bounded_and_no_address_has_more_than_its_share() {
     let sets = Sets::default();
     begin(&sets, at(1, 1), "x");
     for port in 0..20_000 {
         begin(&sets, at(2, port), "x");
-        assert!(sets.table().pins.len() <= PINS);
     }
-    assert!(is_pinned(&sets, at(1, 1), "x") && is_pinned(&sets, at(2, 19_999), "x"));
-    assert!(!is_pinned(&sets, at(3, 1), "x"));
+    assert!(is_pinned(&sets, at(1, 1), "x") && is_pinned(&sets, at(2, 0), "x"));
+    assert_eq!(sets.table().pins.len(), SHARE + 2);
+    for host in 3..9 {
+        for port in 0..20_000 {
+            begin(&sets, at(host, port), "x");
+        }
+    }
+    assert_eq!(sets.table().pins.len(), PINS);
+    assert!(is_pinned(&sets, at(1, 1), "x") && is_pinned(&sets, at(2, 0), "x"));
 }
 
 #[test]

@@ -1,0 +1,113 @@
+//! Do the members of an index set fit together? Where one lists the checksums of the others, that decides.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::super::exchange::Exchange;
+use super::collect::Errand;
+use super::member::{Member, What};
+use super::stored::Kept;
+use crate::index::{Package, listing};
+use crate::key::Key;
+use crate::rt::{Runtime, blocking};
+use crate::store::sets::Generation;
+
+/// What one member lists of others, by their names below `base`.
+struct List {
+    base: String,
+    files: HashMap<String, Package>,
+}
+
+impl List {
+    fn of(&self, key: &Key) -> Option<&Package> {
+        self.files.get(key.as_str().strip_prefix(&self.base)?)
+    }
+}
+
+impl<R: Runtime> Errand<R> {
+    fn lists_others(&self, key: &Key) -> bool {
+        self.place(key).is_some_and(|place| place.lists.is_some())
+    }
+
+    /// What those of the members list that list others.
+    async fn lists(&self, members: &BTreeMap<Key, Member>) -> Vec<List> {
+        let (mut lists, exchange) = (Vec::new(), Exchange::new(&self.context, &self.request, &self.log));
+        for (key, member) in members {
+            let Some(form) = self.place(key).and_then(|place| place.lists) else { continue };
+            let Some(kept) = member.open(&exchange, key).await else { continue };
+            let read = move || listing::read(form, &text(&kept));
+            let files = blocking::run(&blocking::READS, read).await.unwrap_or_default();
+            lists.push(List { base: form.base(&self.root), files });
+        }
+        lists
+    }
+
+    /// What a generation's own list says of a member: its checksum, in the kind that the strongest has.
+    pub(super) async fn proof(
+        &self,
+        generation: &Arc<Generation<Member>>,
+        key: &Key,
+    ) -> Option<Arc<Package>> {
+        let lists = self.lists(&generation.all()).await;
+        let listed = lists.iter().find_map(|list| list.of(key)).filter(|listed| is_proof(listed));
+        listed.cloned().map(Arc::new)
+    }
+
+    /// Has a generation a member that lists others?
+    pub(super) fn is_listed(&self, generation: &Arc<Generation<Member>>) -> bool {
+        generation.all().keys().any(|key| self.lists_others(key))
+    }
+
+    /// Are all members what the generation itself lists, with checksums? Then they are of one state for ever.
+    pub(super) async fn is_proven(&self, generation: &Arc<Generation<Member>>) -> bool {
+        let members = generation.all();
+        let lists = self.lists(&members).await;
+        let is_listed = |key: &Key| lists.iter().any(|list| list.of(key).is_some_and(is_proof));
+        lists.len() == 1 && members.keys().all(|key| self.lists_others(key) || is_listed(key))
+    }
+
+    /// The members that are not what another of them lists.
+    pub(super) async fn misfits(&self, members: &BTreeMap<Key, Member>) -> Vec<Key> {
+        let mut misfits = Vec::new();
+        let lists = self.lists(members).await;
+        for (key, member) in members {
+            for listed in lists.iter().filter_map(|list| list.of(key)) {
+                if !self.is_as_listed(key, member, listed).await {
+                    misfits.push(key.clone());
+                    break;
+                }
+            }
+        }
+        misfits
+    }
+
+    /// Is it what is listed? One that is on its way may be; its clients get its end only if it is.
+    pub(super) async fn is_as_listed(&self, key: &Key, member: &Member, listed: &Package) -> bool {
+        if let (Some(size), Some(listed)) = (member.size().await, listed.size)
+            && size != listed
+        {
+            return false;
+        }
+        let (Some(version), false) = (&listed.version, is_coming(member)) else { return true };
+        let exchange = Exchange::new(&self.context, &self.request, &self.log);
+        member.sum(&exchange, key, version.kind).await.is_none_or(|sum| sum.is_same(version))
+    }
+}
+
+/// Does it say enough to tell one file from all others?
+fn is_proof(listed: &Package) -> bool {
+    listed.version.as_ref().is_some_and(|version| listing::can_be_made(version.kind))
+}
+
+fn is_coming(member: &Member) -> bool {
+    matches!(&member.what, What::Coming(fill) if !fill.is_whole())
+}
+
+/// The text of a list; empty if it cannot be read or is none.
+fn text(kept: &Kept) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(kept.size()).unwrap_or(usize::MAX).min(listing::MOST)];
+    match kept.read_at(&mut bytes, 0) {
+        Ok(count) if count == bytes.len() => bytes,
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}

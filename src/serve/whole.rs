@@ -1,0 +1,68 @@
+//! The end of a fill: the whole file gets its name, if it is what it must be; an index, once packages have been
+//! compared with it.
+
+use std::io::Read;
+use std::sync::{Arc, mpsc};
+
+use super::exchange::Shared;
+use super::rebuilt::{Index, Reader};
+use crate::error::{Error, Kind, Side};
+use crate::index::{Package, listing};
+use crate::observe::log::RequestLog;
+use crate::rt::blocking;
+use crate::store::commit::Whole;
+use crate::store::fill::NoFile;
+
+/// A fill that has all of its file.
+pub(super) struct Ended {
+    pub(super) shared: Arc<Shared>,
+    pub(super) whole: Whole,
+    /// If it is an index that packages are compared with.
+    pub(super) index: Option<Index>,
+    /// Closed when it has its name, or gets none.
+    pub(super) end: mpsc::Receiver<()>,
+}
+
+/// Puts the whole file in line for its name, if it is what it must be.
+pub(super) fn commit(ended: Ended, proof: Option<Arc<Package>>, log: RequestLog) {
+    let Some(proof) = proof else { return ended.name() };
+    // Nobody waits for it here: those who want the file do.
+    drop(blocking::start(&blocking::READS, move || {
+        if is_right(&proof, &ended.whole) { ended.name() } else { refuse(ended.whole, &log) }
+    }));
+}
+
+impl Ended {
+    fn name(self) {
+        let Self { shared, whole, index, end } = self;
+        index.iter().for_each(|index| index.pending.mark());
+        whole.permit.fill().complete();
+        match index {
+            Some(index) => {
+                let (file, size) = (Arc::clone(whole.partial.file()), whole.size);
+                index.compare_all(file, size, move || {
+                    shared.store.committer.add(whole);
+                    end
+                });
+            }
+            None => shared.store.committer.add(whole),
+        }
+    }
+}
+
+/// Has it the size and the checksum that the set lists? One that cannot be read has not.
+fn is_right(listed: &Package, whole: &Whole) -> bool {
+    let file = Reader { file: Arc::clone(whole.partial.file()), at: 0 }.take(whole.size);
+    let sum = listed.version.as_ref().map(|version| (version, listing::sum(version.kind, file)));
+    listed.size.is_none_or(|size| size == whole.size)
+        && sum.is_none_or(|(version, sum)| sum.is_ok_and(|sum| sum.is_none_or(|sum| sum.is_same(version))))
+}
+
+fn refuse(Whole { permit, partial, .. }: Whole, log: &RequestLog) {
+    let error = Error::new(Side::Origin, Kind::Mismatch);
+    log.debug(format_args!("{} is not kept - {error}", permit.key().as_str()));
+    drop(partial);
+    // Before its key is free: who waits for that asks why.
+    permit.fill().end(NoFile::Failed(error.clone()));
+    permit.fail(error);
+}

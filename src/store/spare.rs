@@ -1,0 +1,59 @@
+//! Whole files that wait for others, to get their names together with these.
+//!
+//! Each lies beside the file whose place it is to take, under a name of its own that no request can have. One that has
+//! waited in vain is removed; one that a process leaves that is killed is a left-over in progress (`sweep`).
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::Store;
+use crate::key::Key;
+use crate::rt::blocking;
+use crate::sys::file::{self, Root};
+
+/// A whole file that waits. Removed on drop, unless it has got its name.
+#[derive(Debug)]
+pub struct Spare {
+    root: Arc<Root>,
+    /// Where it lies.
+    pub place: Key,
+    /// The name that it is to get.
+    key: Key,
+}
+
+impl Store {
+    /// The file at `place`, beside that of `key`.
+    pub fn spare(&self, key: &Key, place: Key) -> Spare {
+        Spare { root: Arc::clone(&self.root), place, key: key.clone() }
+    }
+
+    /// Gives these their names, one after the other. After an error those before it have theirs. Blocks.
+    pub fn name(&self, spares: &[Arc<Spare>]) -> io::Result<()> {
+        for Spare { place, key, .. } in spares.iter().map(|spare| &**spare) {
+            file::rename(&self.root.open_directory(key.parent())?, place.file_name(), key.file_name())?;
+        }
+        if !self.keeping.sync {
+            return Ok(());
+        }
+        let parents: BTreeSet<&str> = spares.iter().map(|spare| spare.key.parent()).collect();
+        let sync = |parent: &str| {
+            let directory = self.root.open_directory(parent)?;
+            file::sync_many(&[directory.as_fd()], false).into_iter().collect()
+        };
+        parents.into_iter().try_for_each(sync)
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        let (root, place) = (Arc::clone(&self.root), self.place.clone());
+        // Under this name there is no other file.
+        let remove = move || {
+            let directory = root.open_directory(place.parent())?;
+            file::unlink(&directory, place.file_name())
+        };
+        drop(blocking::start(&blocking::DISK, remove));
+    }
+}

@@ -1,0 +1,380 @@
+//! Files of an index set fit together by the checksums that one of them lists, not only by their lengths.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use sha2::{Digest, Sha256};
+
+use crate::support::origin::Request;
+use crate::support::{Gate, Io, Launch, Origin, Reply, Server, on_both, wait_until};
+
+on_both!(
+    a_file_of_the_same_length_that_the_release_file_does_not_list_is_not_mixed_with_it,
+    a_client_that_begins_in_an_update_is_right_as_soon_as_the_origin_is,
+    machines_in_different_states_with_files_of_one_length_are_never_mixed,
+    the_last_byte_of_a_large_file_with_another_checksum_does_not_come,
+    any_checksum_of_the_release_file_is_compared,
+    a_file_that_the_release_file_contradicts_for_good_costs_only_itself,
+    a_restart_after_a_collection_that_failed_serves_no_mix,
+    files_of_two_states_on_the_disk_are_not_served_together_in_an_outage,
+    one_file_that_fails_does_not_stop_the_others,
+    one_file_that_fails_does_not_stop_the_others_of_a_set_without_checksums,
+    one_file_that_breaks_off_does_not_stop_the_others,
+);
+
+/// A set: the file that lists the others, then these.
+struct Layout {
+    preset: &'static str,
+    members: [&'static str; 3],
+}
+
+const APT: Layout = Layout {
+    preset: "apt",
+    members: ["/d/dists/x/InRelease", "/d/dists/x/main/binary-amd64/Packages", "/d/dists/x/Contents-amd64"],
+};
+const RPM: Layout = Layout {
+    preset: "rpm",
+    members: ["/f/repodata/repomd.xml", "/f/repodata/primary.xml", "/f/repodata/filelists.xml"],
+};
+const PLAIN: Layout = Layout {
+    preset: "pkgsrc",
+    members: ["/All/pkg_summary.gz", "/All/pkg_summary.bz2", "/All/pkg_summary.xz"],
+};
+
+/// The checksum that the first file lists of the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sum {
+    Sha256,
+    Sha1,
+    Md5,
+}
+
+/// What it is of the body of a member in a state.
+fn sum(kind: Sum, body: &[u8]) -> String {
+    let hex = |bytes: &[u8]| {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    };
+    match kind {
+        Sum::Sha256 => hex(&Sha256::digest(body)),
+        Sum::Sha1 => hex(&sha1::Sha1::digest(body)),
+        Sum::Md5 => hex(&md5::Md5::digest(body)),
+    }
+}
+
+/// Every state has the same length.
+fn body(layout: &Layout, which: usize, state: usize, kind: Sum) -> Vec<u8> {
+    if which > 0 || layout.preset == "pkgsrc" {
+        return format!("state {state} of {which}\n").into_bytes();
+    }
+    let listed = |number: usize| {
+        let body = body(layout, number, state, kind);
+        (layout.members[number], body.len(), sum(kind, &body))
+    };
+    let mut text = format!("state {state} of {which}\n");
+    if layout.preset == "rpm" {
+        text.push_str("<repomd xmlns=\"http://linux.duke.edu/metadata/repo\">\n");
+        for (path, size, sum) in [1, 2].map(listed) {
+            let path = path.strip_prefix("/f/").unwrap();
+            writeln!(
+                text,
+                "<data type=\"x\"><checksum type=\"sha256\">{sum}</checksum><open-checksum type=\"sha256\">00</open-checksum><location href=\"{path}\"/><size>{size}</size></data>"
+            )
+            .unwrap();
+        }
+        text.push_str("</repomd>\n");
+    } else {
+        let name = match kind {
+            Sum::Sha256 => "SHA256",
+            Sum::Sha1 => "SHA1",
+            Sum::Md5 => "MD5Sum",
+        };
+        writeln!(text, "{name}:").unwrap();
+        for (path, size, sum) in [1, 2].map(listed) {
+            writeln!(text, " {sum} {size} {}", path.strip_prefix("/d/dists/x/").unwrap()).unwrap();
+        }
+    }
+    text.into_bytes()
+}
+
+/// How a member fails.
+const FAILS: usize = 100;
+const RESETS: usize = 101;
+const BREAKS_OFF: usize = 102;
+const IS_A_PAGE: usize = 103;
+const ASKS_FOR_PATIENCE: usize = 104;
+
+/// The state of each member.
+type States = Arc<[AtomicUsize; 3]>;
+
+fn say(states: &States, now: [usize; 3]) {
+    states.iter().zip(now).for_each(|(state, now)| state.store(now, Ordering::SeqCst));
+}
+
+fn serve(layout: &Layout, kind: Sum, state: [usize; 3], request: &Request, reply: &mut Reply<'_>) {
+    let Some(which) = layout.members.iter().position(|member| *member == request.target) else {
+        return reply.answer("404 Not Found", "", b"");
+    };
+    let tag = format!("\"{}\"", state[which]);
+    match state[which] {
+        FAILS => reply.answer("500 Oh", "", b""),
+        RESETS => reply.reset(),
+        IS_A_PAGE => reply.answer("200 OK", "Content-Type: text/html\r\n", b"<html>log in"),
+        ASKS_FOR_PATIENCE => reply.answer("429 Slowly", "", b""),
+        BREAKS_OFF => {
+            reply.head(5000, "ETag: \"new\"\r\n");
+            reply.write(b"st");
+            reply.reset();
+        }
+        _ if request.field("If-None-Match").is_some_and(|tags| tags.contains(&tag)) => {
+            reply.write(format!("HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n"));
+        }
+        state => {
+            reply.answer("200 OK", &format!("ETag: {tag}\r\n"), &body(layout, which, state, kind));
+        }
+    }
+}
+
+fn origin(layout: &'static Layout, kind: Sum) -> (Origin, States) {
+    let states = States::default();
+    let theirs = Arc::clone(&states);
+    let origin = Origin::start(move |request, reply| {
+        let now = [0, 1, 2].map(|which| theirs[which].load(Ordering::SeqCst));
+        serve(layout, kind, now, request, reply);
+    });
+    (origin, states)
+}
+
+fn launch(io: Io, origin: &Origin, layout: &Layout) -> Server {
+    Launch::new(io, origin).args(["--preset", layout.preset]).start()
+}
+
+/// What a client gets that asks for these, one after the other.
+fn update(server: &Server, layout: &Layout, which: &[usize]) -> Vec<String> {
+    let mut client = server.client();
+    which.iter().map(|which| state(&client.get(layout.members[*which]))).collect()
+}
+
+/// The state that a body tells, or the status.
+fn state(response: &crate::support::Response) -> String {
+    if response.status != 200 {
+        return response.status.to_string();
+    }
+    let text = String::from_utf8_lossy(&response.body).into_owned();
+    text.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+fn all(state: usize, count: usize) -> Vec<String> {
+    vec![state.to_string(); count]
+}
+
+fn a_file_of_the_same_length_that_the_release_file_does_not_list_is_not_mixed_with_it(io: Io) {
+    for layout in [&APT, &RPM] {
+        let (origin, states) = origin(layout, Sum::Sha256);
+        let server = launch(io, &origin, layout);
+        assert_eq!(update(&server, layout, &[0, 1]), all(0, 2));
+        // Half of an update: the first file, or only the others.
+        for half in [[1, 0, 0], [0, 1, 1]] {
+            say(&states, half);
+            for which in [&[0, 1][..], &[1, 0], &[0, 1]] {
+                assert_eq!(update(&server, layout, which), all(0, 2), "{half:?} {which:?}");
+            }
+        }
+        say(&states, [1, 1, 1]);
+        wait_until("the new state is there", || update(&server, layout, &[0, 1]) == all(1, 2));
+    }
+}
+
+fn a_client_that_begins_in_an_update_is_right_as_soon_as_the_origin_is(io: Io) {
+    for layout in [&APT, &RPM] {
+        for which in [&[0, 1][..], &[1, 0]] {
+            let (origin, states) = origin(layout, Sum::Sha256);
+            say(&states, [1, 0, 0]);
+            let server = launch(io, &origin, layout);
+            // What the origin has is all there is, as without a cache; or the client begins again.
+            for got in update(&server, layout, which) {
+                assert!(["0", "1", "503"].contains(&got.as_str()), "{got}");
+            }
+            say(&states, [1, 1, 1]);
+            assert_eq!(update(&server, layout, which), all(1, 2), "{} {which:?}", layout.preset);
+        }
+    }
+}
+
+fn machines_in_different_states_with_files_of_one_length_are_never_mixed(io: Io) {
+    for layout in [&APT, &RPM] {
+        let turns = AtomicUsize::new(0);
+        let lag = Arc::new(AtomicUsize::new(0));
+        let theirs = Arc::clone(&lag);
+        let origin = Origin::start(move |request, reply| {
+            let behind = turns.fetch_add(1, Ordering::SeqCst) % 2 * theirs.load(Ordering::SeqCst);
+            serve(layout, Sum::Sha256, [behind; 3], request, reply);
+        });
+        let server = launch(io, &origin, layout);
+        assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
+        lag.store(1, Ordering::SeqCst);
+        for _ in 0..12 {
+            let got = update(&server, layout, &[0, 1, 2]);
+            assert!(got == all(0, 3) || got == all(1, 3), "{got:?}");
+        }
+    }
+}
+
+fn the_last_byte_of_a_large_file_with_another_checksum_does_not_come(io: Io) {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::start(move |request, reply| {
+        if request.target != APT.members[1] {
+            return serve(&APT, Sum::Sha256, [1; 3], request, reply);
+        }
+        let old = body(&APT, 1, 0, Sum::Sha256);
+        reply.head(old.len(), "ETag: \"0\"\r\n");
+        reply.write(&old[..5]);
+        opened.wait();
+        reply.write(&old[5..]);
+    });
+    let server = launch(io, &origin, &APT);
+    let mut client = server.client();
+    assert_eq!(state(&client.get(APT.members[0])), "1");
+    client.ask("GET", APT.members[1], "");
+    let mut response = client.head("GET");
+    assert_eq!(client.raw(5), b"state");
+    gate.open();
+    client.finish(&mut response);
+    assert!(!response.whole);
+    assert!(!server.path(APT.members[1].trim_start_matches('/')).exists());
+}
+
+fn any_checksum_of_the_release_file_is_compared(io: Io) {
+    for kind in [Sum::Sha256, Sum::Sha1, Sum::Md5] {
+        let (origin, states) = origin(&APT, kind);
+        let server = launch(io, &origin, &APT);
+        assert_eq!(update(&server, &APT, &[0, 1]), all(0, 2));
+        say(&states, [1, 0, 0]);
+        assert_eq!(update(&server, &APT, &[0, 1]), all(0, 2), "{kind:?}");
+        say(&states, [1, 1, 1]);
+        wait_until("the new state is there", || update(&server, &APT, &[0, 1]) == all(1, 2));
+    }
+}
+
+fn a_file_that_the_release_file_contradicts_for_good_costs_only_itself(io: Io) {
+    for layout in [&APT, &RPM] {
+        let (origin, states) = origin(layout, Sum::Sha256);
+        say(&states, [1, 1, 0]);
+        let server = launch(io, &origin, layout);
+        for _ in 0..2 {
+            // As the origin has it, and marked.
+            assert_eq!(update(&server, layout, &[0, 2]), ["1", "0"]);
+            assert_eq!(update(&server, layout, &[0, 1]), all(1, 2));
+        }
+    }
+}
+
+fn a_restart_after_a_collection_that_failed_serves_no_mix(io: Io) {
+    for layout in [&APT, &RPM, &PLAIN] {
+        for failing in 1..3 {
+            let (origin, states) = origin(layout, Sum::Sha256);
+            let cache = tempfile::tempdir().unwrap();
+            let start = || {
+                Launch::new(io, &origin)
+                    .args(["--preset", layout.preset, "--stale-if-error", "forever"])
+                    .cache(cache.path())
+                    .start()
+            };
+            let first = start();
+            assert_eq!(update(&first, layout, &[0, 1, 2]), all(0, 3));
+            for (which, path) in layout.members.iter().enumerate() {
+                first.expect_cached(path.trim_start_matches('/'), &body(layout, which, 0, Sum::Sha256));
+            }
+            let mut now = [1; 3];
+            now[failing] = FAILS;
+            say(&states, now);
+            assert_eq!(update(&first, layout, &[0, 1, 2]), all(0, 3), "{} {failing}", layout.preset);
+            say(&states, [RESETS; 3]);
+            assert_eq!(update(&first, layout, &[0, 1, 2]), all(0, 3), "{} {failing}", layout.preset);
+            drop(first);
+            let second = start();
+            assert_eq!(update(&second, layout, &[0, 1, 2]), all(0, 3), "{} {failing}", layout.preset);
+            // Nothing of what came in vain is left.
+            let files = walk(cache.path());
+            assert!(!files.iter().any(|name| name.ends_with(".in-progress")), "{files:?}");
+        }
+    }
+}
+
+fn walk(directory: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(walk(&entry.path()));
+        } else {
+            found.push(entry.file_name().into_string().unwrap());
+        }
+    }
+    found
+}
+
+fn files_of_two_states_on_the_disk_are_not_served_together_in_an_outage(io: Io) {
+    for layout in [&APT, &RPM] {
+        for which in [&[0, 1][..], &[1, 0]] {
+            let (origin, states) = origin(layout, Sum::Sha256);
+            say(&states, [RESETS; 3]);
+            let server = Launch::new(io, &origin)
+                .args(["--preset", layout.preset, "--stale-if-error", "forever"])
+                .start();
+            for (member, state) in [(0, 1), (1, 0)] {
+                let path = layout.members[member].trim_start_matches('/');
+                server.put(path, &body(layout, member, state, Sum::Sha256));
+            }
+            let got = update(&server, layout, which);
+            assert!(["0", "1"].contains(&got[0].as_str()) && got[1] == "502", "{got:?}");
+        }
+    }
+}
+
+fn fails(io: Io, layout: &'static Layout, how: usize) {
+    let (origin, states) = origin(layout, Sum::Sha256);
+    let server = launch(io, &origin, layout);
+    assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
+    say(&states, [1, 1, how]);
+    // Those that want the other two have them, and whoever wants that one hears of it.
+    wait_until("the others are there", || update(&server, layout, &[0, 1]) == all(1, 2));
+    let got = update(&server, layout, &[0, 1, 2]);
+    assert_eq!(got[..2], all(1, 2), "{how} {}", layout.preset);
+    assert_ne!(got[2], "0", "{how} {}", layout.preset);
+    say(&states, [1; 3]);
+    wait_until("all are there", || update(&server, layout, &[0, 1, 2]) == all(1, 3));
+}
+
+fn one_file_that_fails_does_not_stop_the_others(io: Io) {
+    thread::scope(|scope| {
+        for layout in [&APT, &RPM] {
+            for how in [FAILS, RESETS, IS_A_PAGE, ASKS_FOR_PATIENCE] {
+                scope.spawn(move || fails(io, layout, how));
+            }
+        }
+    });
+}
+
+fn one_file_that_fails_does_not_stop_the_others_of_a_set_without_checksums(io: Io) {
+    for how in [FAILS, RESETS, IS_A_PAGE, ASKS_FOR_PATIENCE] {
+        fails(io, &PLAIN, how);
+    }
+}
+
+fn one_file_that_breaks_off_does_not_stop_the_others(io: Io) {
+    for layout in [&APT, &RPM, &PLAIN] {
+        let (origin, states) = origin(layout, Sum::Sha256);
+        let server =
+            Launch::new(io, &origin).args(["--preset", layout.preset, "--resume-attempts", "0"]).start();
+        assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
+        say(&states, [1, 1, BREAKS_OFF]);
+        wait_until("the others are there", || update(&server, layout, &[0, 1]) == all(1, 2));
+        say(&states, [1; 3]);
+        wait_until("all are there", || update(&server, layout, &[0, 1, 2]) == all(1, 3));
+    }
+}
