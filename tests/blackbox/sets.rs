@@ -713,7 +713,7 @@ fn no_mix_after(io: Io, begin_after: bool, disturb: impl Fn(&Server)) {
     let states = States::default();
     let origin = states.origin();
     let server = launch(io, &origin, "rpm");
-    let mut begun = client_from(&server, 3);
+    let mut begun = server.client_from(3);
     if begin_after {
         disturb(&server);
     }
@@ -733,13 +733,13 @@ fn ask_for_sets(client: &mut Client, name: &str, count: usize) {
 }
 
 fn requests_for_many_sets_from_the_same_address_do_not_end_what_a_connection_has_begun(io: Io) {
-    no_mix_after(io, false, |server| ask_for_sets(&mut client_from(server, 3), "some", 320));
+    no_mix_after(io, false, |server| ask_for_sets(&mut server.client_from(3), "some", 320));
 }
 
 fn a_client_that_begins_while_others_hold_many_sets_gets_no_mix(io: Io) {
     no_mix_after(io, true, |server| {
         for host in 10..16 {
-            ask_for_sets(&mut client_from(server, host), &format!("of{host}-"), 60);
+            ask_for_sets(&mut server.client_from(host), &format!("of{host}-"), 60);
         }
     });
 }
@@ -755,7 +755,7 @@ fn a_request_that_wants_nothing_stored_goes_on_with_what_its_client_has_begun(io
     client.ask("GET", PACKAGES, "Cache-Control: no-store\r\n");
     assert_eq!(state(&client.response("GET")), 0);
     // One that begins hears the origin.
-    let mut new = client_from(&server, 2);
+    let mut new = server.client_from(2);
     new.ask("GET", PACKAGES, "Cache-Control: no-store\r\n");
     assert_eq!(state(&new.response("GET")), 1);
 }
