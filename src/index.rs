@@ -102,7 +102,7 @@ pub fn read(
 ) -> io::Result<()> {
     let unpacked = BufReader::with_capacity(PIECE, unpack::reader(source)?);
     match form {
-        Form::PkgSummary | Form::AptPackages => records::read(form, unpacked, &mut found),
+        Form::PkgSummary | Form::AptPackages | Form::AptSources => records::read(form, unpacked, &mut found),
         Form::Arch | Form::Alpine | Form::FreeBsd => archive::read(form, Leash::new(unpacked), &mut found),
         Form::Rpm => xml::read("package", Leash::new(unpacked), &mut found),
         Form::Conda => json::read(json::Layout::Conda, Leash::new(unpacked), &mut found),
@@ -114,9 +114,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub(super) const FORMS: [Form; 7] = [
+    pub(super) const FORMS: [Form; 8] = [
         Form::PkgSummary,
         Form::AptPackages,
+        Form::AptSources,
         Form::Rpm,
         Form::Arch,
         Form::Alpine,

@@ -28,7 +28,7 @@ pub struct Preset {
     /// Which of them belong together.
     pub sets: &'static [SetRule],
     /// The index that lists packages, with what tells one build of them from another.
-    pub index: Option<PackageIndex>,
+    pub indexes: &'static [PackageIndex],
 }
 
 /// Index files of which a client must never see two states of the origin.
@@ -100,6 +100,8 @@ pub enum Form {
     /// Packages of apt (deb822(5)): `Key: value`, packages lie below the directory above `dists`, or,
     /// where there is none, beside the index.
     AptPackages,
+    /// Sources of apt: the same for source packages, each of several files, whose directory has a line of its own.
+    AptSources,
     /// `primary.xml` of rpm repositories: packages lie below the directory above `repodata`.
     Rpm,
     /// A database of pacman: an archive with a text of `%KEY%` and values for each package; these lie beside it.
@@ -212,7 +214,7 @@ impl Rules {
                     indexes: all(|other| other.revalidate)?,
                 });
             }
-            if let Some(index) = &preset.index {
+            for index in preset.indexes {
                 rules.indexes.push((one(index.paths)?, index.form));
             }
         }
@@ -275,7 +277,9 @@ impl Extent {
 impl Form {
     fn base(self, path: &str) -> &str {
         match self {
-            Self::AptPackages => path.rfind("/dists/").map_or_else(|| parent(path), |at| &path[..at]),
+            Self::AptPackages | Self::AptSources => {
+                path.rfind("/dists/").map_or_else(|| parent(path), |at| &path[..at])
+            }
             Self::Rpm => parent(parent(path)),
             Self::PkgSummary | Self::Arch | Self::Alpine | Self::FreeBsd | Self::Conda => parent(path),
         }
@@ -284,7 +288,7 @@ impl Form {
     /// The directories that hold what the index of this path was before, or is in another packing.
     pub fn directories(self, path: &str) -> Vec<String> {
         let own = parent(path);
-        if self != Self::AptPackages {
+        if !matches!(self, Self::AptPackages | Self::AptSources) {
             return vec![own.to_owned()];
         }
         let root = own.rfind("/by-hash/").map_or(own, |at| &own[..at]);

@@ -36,7 +36,7 @@ fn explain(text: &mut String, preset: &Preset) {
         };
         line(text, &format!("# {name} one set {extent}: {}", set.members.join("|")));
     }
-    if let Some(index) = &preset.index {
+    for index in preset.indexes {
         line(text, &format!("# {name} packages listed in: {}", index.paths.join("|")));
     }
 }

@@ -14,6 +14,9 @@ use crate::preset::Form;
 /// The longest line that is looked at. Names of packages are far below it.
 const LINE: usize = 4096;
 
+/// Files of one source package that are looked at.
+const FILES: usize = 64;
+
 /// What is known of the record that is being read.
 #[derive(Debug, Default)]
 struct Record {
@@ -25,6 +28,9 @@ struct Record {
     version: Option<String>,
     /// The last line that named what follows.
     heading: Option<String>,
+    /// The files of a source package, and the directory that they are in.
+    files: Vec<Package>,
+    directory: String,
 }
 
 /// Reads records out of pieces of an index.
@@ -100,7 +106,10 @@ impl Records {
     }
 
     fn end_record(&mut self, found: &mut dyn FnMut(Package)) {
-        if let Some(package) = std::mem::take(&mut self.record).package(self.form) {
+        let record = std::mem::take(&mut self.record);
+        if self.form == Form::AptSources {
+            record.files().for_each(found);
+        } else if let Some(package) = record.package(self.form) {
             found(package);
         }
     }
@@ -112,6 +121,9 @@ impl Record {
         if form == Form::Arch {
             return self.take_under_heading(line.trim_ascii());
         }
+        if form == Form::AptSources {
+            return self.take_of_source(line);
+        }
         let between = if form == Form::PkgSummary { '=' } else { ':' };
         let Some((field, value)) = line.split_once(between) else { return };
         let value = value.trim_ascii();
@@ -121,7 +133,7 @@ impl Record {
         match form {
             Form::PkgSummary => self.note_summary(field, value),
             Form::Alpine => self.note_alpine(field, value),
-            Form::AptPackages | Form::Rpm | Form::Arch | Form::FreeBsd | Form::Conda => {
+            Form::AptPackages | Form::AptSources | Form::Rpm | Form::Arch | Form::FreeBsd | Form::Conda => {
                 self.note_apt(field, value);
             }
         }
@@ -179,6 +191,48 @@ impl Record {
             Some("SHA256SUM") => self.package.note(Proof::Sha256, line),
             _ => {}
         }
+    }
+
+    /// A field, or a line of `CHECKSUM SIZE NAME` beneath one.
+    fn take_of_source(&mut self, line: &str) {
+        if !line.starts_with([' ', '\t']) {
+            let (field, value) = line.split_once(':').unwrap_or_default();
+            if field.eq_ignore_ascii_case("Directory") {
+                value.trim_ascii().clone_into(&mut self.directory);
+            }
+            self.heading = Some(field.to_ascii_lowercase());
+            return;
+        }
+        let kind = match self.heading.as_deref() {
+            Some("files") => Proof::Md5,
+            Some("checksums-sha1") => Proof::Sha1,
+            Some("checksums-sha256") => Proof::Sha256,
+            Some("checksums-sha512") => Proof::Sha512,
+            _ => return,
+        };
+        let mut words = line.split_ascii_whitespace();
+        let (Some(sum), Some(size), Some(name), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return;
+        };
+        let at = self.files.iter().position(|file| file.name == name).unwrap_or(self.files.len());
+        if at == self.files.len() && at < FILES {
+            self.files.push(Package { name: name.to_owned(), ..Package::default() });
+        }
+        if let Some(file) = self.files.get_mut(at) {
+            file.size = file.size.or_else(|| number(size));
+            file.note(kind, sum);
+        }
+    }
+
+    /// The files of a source package.
+    fn files(self) -> impl Iterator<Item = Package> {
+        let directory = self.directory;
+        self.files.into_iter().map(move |file| match &*directory {
+            "" | "." => file,
+            directory => Package { name: format!("{directory}/{}", file.name), ..file },
+        })
     }
 
     /// `ALGORITHM CHECKSUM`; an algorithm that is not known tells nothing.
@@ -263,6 +317,21 @@ mod tests {
             package("d", None, None),
         ];
         assert_eq!(packages(Form::AptPackages, text.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn deb822_5_source_records() {
+        let text = "Package: a\nFiles:\n m1 10 a_1.dsc\n m2 20 a_1.tar.xz\nChecksums-Sha256:\n s1 10 a_1.dsc\n s2 20 a_1.tar.xz\n\
+                    Description: x\n  s3 30 no\nDirectory: pool/a\n\nPackage: b\nDirectory: .\nchecksums-sha1: \n\
+                    \tt1 +5 ./b.dsc\n t2 6\n t3 7 x y\n";
+        let expected = [
+            package("pool/a/a_1.dsc", Some(10), Some((Proof::Sha256, "s1"))),
+            package("pool/a/a_1.tar.xz", Some(20), Some((Proof::Sha256, "s2"))),
+            package("./b.dsc", None, Some((Proof::Sha1, "t1"))),
+        ];
+        assert_eq!(packages(Form::AptSources, text.as_bytes()).unwrap(), expected);
+        let many: String = (0..999).map(|n| format!(" m 1 f{n}\n")).collect();
+        assert_eq!(packages(Form::AptSources, format!("Files:\n{many}").as_bytes()).unwrap().len(), FILES);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{Extent, Form, Lists, PackageIndex, Preset, SetRule};
 
 /// What a preset without it has.
 const PLAIN: Preset =
-    Preset { name: "", immutable: &[], revalidate: &[], documents: &[], pages: &[], sets: &[], index: None };
+    Preset { name: "", immutable: &[], revalidate: &[], documents: &[], pages: &[], sets: &[], indexes: &[] };
 
 /// Members, none of which is certain to change with the others, side by side.
 const fn side_by_side(members: &'static [&'static str]) -> SetRule {
@@ -41,7 +41,7 @@ pub const PRESETS: &[Preset] = &[
             r"/bootstrap[^/]*\.tar\.(?:gz|bz2|xz)(?:\.asc)?$",
         ],
         sets: &[side_by_side(&[r"/pkg_summary\.(?:gz|bz2|xz|zst)$", r"/SHA512(?:\.(?:gz|bz2|xz|zst))?$"])],
-        index: Some(PackageIndex { paths: &[r"/pkg_summary\.(?:gz|bz2|xz|zst)$"], form: Form::PkgSummary }),
+        indexes: &[PackageIndex { paths: &[r"/pkg_summary\.(?:gz|bz2|xz|zst)$"], form: Form::PkgSummary }],
         ..PLAIN
     },
     Preset {
@@ -69,13 +69,22 @@ pub const PRESETS: &[Preset] = &[
             lists: Some(Lists::Release),
         }],
         // Fetched by its hash a Packages file has no name of its own.
-        index: Some(PackageIndex {
-            paths: &[
-                r"/Packages(?:\.(?:gz|bz2|xz|zst))?$",
-                r"/binary-[^/]+/by-hash/(?:MD5Sum|SHA1|SHA256|SHA512)/[0-9a-f]+$",
-            ],
-            form: Form::AptPackages,
-        }),
+        indexes: &[
+            PackageIndex {
+                paths: &[
+                    r"/Packages(?:\.(?:gz|bz2|xz|zst))?$",
+                    r"/binary-[^/]+/by-hash/(?:MD5Sum|SHA1|SHA256|SHA512)/[0-9a-f]+$",
+                ],
+                form: Form::AptPackages,
+            },
+            PackageIndex {
+                paths: &[
+                    r"/Sources(?:\.(?:gz|bz2|xz|zst))?$",
+                    r"/source/by-hash/(?:MD5Sum|SHA1|SHA256|SHA512)/[0-9a-f]+$",
+                ],
+                form: Form::AptSources,
+            },
+        ],
         ..PLAIN
     },
     Preset {
@@ -98,10 +107,10 @@ pub const PRESETS: &[Preset] = &[
             extent: Extent::Directory,
             lists: Some(Lists::Repomd),
         }],
-        index: Some(PackageIndex {
+        indexes: &[PackageIndex {
             paths: &[r"/repodata/(?:[0-9a-f]{32,128}-)?primary\.xml(?:\.(?:gz|bz2|xz|zst))?$"],
             form: Form::Rpm,
-        }),
+        }],
         ..PLAIN
     },
     Preset {
@@ -112,10 +121,10 @@ pub const PRESETS: &[Preset] = &[
             r"/last(?:update|sync)$",
         ],
         sets: &[side_by_side(&[r"/[^/]+\.(?:db|files|links)(?:\.tar(?:\.(?:zst|xz|gz|bz2))?)?(?:\.sig)?$"])],
-        index: Some(PackageIndex {
+        indexes: &[PackageIndex {
             paths: &[r"/[^/]+\.(?:db|files)(?:\.tar(?:\.(?:zst|xz|gz|bz2))?)?$"],
             form: Form::Arch,
-        }),
+        }],
         ..PLAIN
     },
     Preset {
@@ -126,7 +135,7 @@ pub const PRESETS: &[Preset] = &[
         ],
         // One file is its own set.
         revalidate: &[r"/APKINDEX\.tar\.gz$", r"/latest-releases\.yaml$"],
-        index: Some(PackageIndex { paths: &[r"/APKINDEX\.tar\.gz$"], form: Form::Alpine }),
+        indexes: &[PackageIndex { paths: &[r"/APKINDEX\.tar\.gz$"], form: Form::Alpine }],
         ..PLAIN
     },
     Preset {
@@ -146,7 +155,7 @@ pub const PRESETS: &[Preset] = &[
             r"/\.(?:versions|overview)\.json$",
         ],
         sets: &[side_by_side(&[OPENWRT_FEED]), side_by_side(&[OPENWRT_TARGET])],
-        index: Some(PackageIndex { paths: &[r"/Packages(?:\.gz)?$"], form: Form::AptPackages }),
+        indexes: &[PackageIndex { paths: &[r"/Packages(?:\.gz)?$"], form: Form::AptPackages }],
         ..PLAIN
     },
     Preset {
@@ -162,10 +171,10 @@ pub const PRESETS: &[Preset] = &[
             side_by_side(&[r"/(?:meta|packagesite|data|filesite|digests)\.(?:conf|pkg|txz|tzst|tbz|tgz)$"]),
             side_by_side(&[r"/Latest/[^/]+\.(?:pkg|txz|tbz)(?:\.(?:sig|pubkeysig))?$"]),
         ],
-        index: Some(PackageIndex {
+        indexes: &[PackageIndex {
             paths: &[r"/(?:packagesite|data)\.(?:pkg|txz|tzst|tbz|tgz)$"],
             form: Form::FreeBsd,
-        }),
+        }],
         ..PLAIN
     },
     Preset {
@@ -294,10 +303,10 @@ pub const PRESETS: &[Preset] = &[
             r"/(?:run_exports|channeldata|patch_instructions)\.json(?:\.(?:bz2|zst|xz))?$",
         ],
         sets: &[side_by_side(&[r"/repodata(?:_from_packages)?\.json(?:\.(?:bz2|zst|xz))?$"])],
-        index: Some(PackageIndex {
+        indexes: &[PackageIndex {
             paths: &[r"/(?:current_)?repodata(?:_from_packages)?\.json(?:\.(?:bz2|zst|xz))?$"],
             form: Form::Conda,
-        }),
+        }],
         ..PLAIN
     },
     Preset {

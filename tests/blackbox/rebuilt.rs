@@ -14,6 +14,7 @@ on_both!(
     a_rebuilt_package_of_alpine_is_fetched_anew,
     a_rebuilt_package_of_apt_is_fetched_anew,
     a_rebuilt_package_of_apt_by_hash_is_fetched_anew,
+    a_rebuilt_source_package_of_apt_is_fetched_anew,
     a_rebuilt_package_of_openwrt_is_fetched_anew,
     a_rebuilt_package_of_pkgsrc_is_fetched_anew,
     a_rebuilt_package_of_pkgsrc_with_the_date_of_the_first_is_fetched_anew,
@@ -244,6 +245,32 @@ fn a_rebuilt_package_of_apt_by_hash_is_fetched_anew(io: Io) {
         "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/02",
     ];
     Site { index, ..APT }.check(io);
+}
+
+fn a_rebuilt_source_package_of_apt_is_fetched_anew(io: Io) {
+    let pack = |packages: &[(&str, &str); 2]| {
+        let record = |(name, sum): (&str, &str)| {
+            let (directory, file) = name.rsplit_once('/').unwrap();
+            format!(
+                "Package: x\nFiles:\n 0 {SIZE} {file}\n 0 1 other.dsc\nChecksums-Sha256:\n {sum} {SIZE} {file}\nDirectory: {directory}\n\n"
+            )
+        };
+        gzip(packages.map(record).concat().as_bytes())
+    };
+    const BY_HASH: [&str; 2] = [
+        "/debian/dists/sid/main/source/by-hash/SHA256/01",
+        "/debian/dists/sid/main/source/by-hash/SHA256/02",
+    ];
+    for index in [["/debian/dists/sid/main/source/Sources.gz"; 2], BY_HASH] {
+        Site {
+            preset: "apt",
+            index,
+            packages: ["/debian/pool/main/a/a_1.tar.xz", "/debian/pool/main/b/b_1.dsc"],
+            pack,
+            names: ["pool/main/a/a_1.tar.xz", "pool/main/b/b_1.dsc"],
+        }
+        .check(io);
+    }
 }
 
 fn a_rebuilt_package_of_openwrt_is_fetched_anew(io: Io) {
