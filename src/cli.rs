@@ -14,9 +14,9 @@ mod value;
 
 use std::ffi::OsString;
 
-use argh::FromArgs;
+use argh::{FromArgValue, FromArgs};
 
-use crate::config::Config;
+use crate::config::{Choice, Config};
 use crate::fd_budget::Descriptors;
 use documents::usage;
 use draft::Draft;
@@ -39,6 +39,36 @@ struct Action {
     /// print the configuration
     #[argh(switch)]
     print_config: bool,
+    /// print a document
+    #[argh(option)]
+    generate: Option<Document>,
+}
+
+/// What `--generate` prints.
+#[derive(Clone, Copy, PartialEq)]
+enum Document {
+    Man,
+    Bash,
+    Zsh,
+    Fish,
+    /// The tables of docs/reference.md.
+    Reference,
+}
+
+impl Choice for Document {
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Man, "man"),
+        (Self::Bash, "bash"),
+        (Self::Zsh, "zsh"),
+        (Self::Fish, "fish"),
+        (Self::Reference, "reference"),
+    ];
+}
+
+impl FromArgValue for Document {
+    fn from_arg_value(text: &str) -> Result<Self, String> {
+        Self::choose(text)
+    }
 }
 
 /// What the command line asks for.
@@ -86,6 +116,9 @@ pub fn parse<A: Into<OsString>>(
         return Ok(Request::Print(format!(
             "{PROGRAM} {version}\nno server is asked for updates; install the newest source over it with: cargo install --path .\n"
         )));
+    }
+    if let Some(document) = action.generate {
+        return Ok(Request::Print(documents::document(document, &mut defaults)));
     }
     let mut draft = settings::read(&given, env, action.print_config)?;
     if !action.print_config {
@@ -376,6 +409,36 @@ mod tests {
             assert_eq!(read(&config(&[], &[SET, set]).limits), *shown, "{variable}");
             assert!(flags().any(|flag| flag.variable().as_ref() == Some(&variable)), "{variable}");
         }
+    }
+
+    #[test]
+    fn a_default_can_be_given_as_the_documents_show_it() {
+        let mut defaults = Draft::new().unwrap();
+        for flag in flags().filter(|flag| !flag.value.is_empty() && !flag.is_action()) {
+            let (shown, words) = (flag.show(&mut defaults), flag.default_in_words(&mut defaults));
+            if !shown.is_empty() {
+                let given = vec![(flag, Some(words.clone()))];
+                let mut draft = settings::read(&given, &|_| None, true).unwrap();
+                assert_eq!(flag.show(&mut draft), shown, "--{} {words}", flag.name);
+            }
+            assert!(
+                !words.is_empty()
+                    || ["url", "user"].contains(&flag.name)
+                    || flag.value == "list"
+                    || flag.value == "regex",
+                "--{}",
+                flag.name
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart() {
+        let names: std::collections::BTreeSet<_> = flags().map(|flag| flag.name).collect();
+        let shorts: std::collections::BTreeSet<_> = flags().filter_map(|flag| flag.short).collect();
+        assert_eq!(names.len(), flags().count());
+        // New flags are long-only.
+        assert_eq!(shorts.into_iter().collect::<String>(), "HUcdhpruv");
     }
 
     /// The values that the documents state.

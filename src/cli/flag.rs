@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::draft::{Draft, Setting};
 use super::value::{self, Number, Value};
-use super::{Env, UsageError, set};
-use crate::config::Config;
+use super::{Document, Env, UsageError, set};
+use crate::config::{Choice as _, Config};
 
 /// One flag. The variable's name follows from the flag's.
 pub(super) struct Flag {
@@ -23,7 +23,7 @@ pub(super) struct Flag {
     /// The default in words, where the value itself does not say it.
     default: &'static str,
     /// Given several times, all count.
-    repeats: bool,
+    pub(super) repeats: bool,
 }
 
 /// The place of a value.
@@ -130,6 +130,16 @@ impl Flag {
             }
             Kind::Value(at) => at(draft).show(),
             Kind::Late(_, show) => show(&draft.config),
+        }
+    }
+
+    /// Words that its value may be, for completions.
+    pub(super) fn words(&self, draft: &mut Draft) -> Vec<&'static str> {
+        match &self.kind {
+            Kind::Action if !self.value.is_empty() => Document::all_words(),
+            Kind::Limit(_, _, none) => vec![none],
+            Kind::Value(at) => at(draft).words(),
+            Kind::Action | Kind::Switch(_) | Kind::Time(_) | Kind::Number(..) | Kind::Late(..) => Vec::new(),
         }
     }
 

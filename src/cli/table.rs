@@ -1,7 +1,7 @@
 //! The flags: one table, from which come the parsing, `--help`, `--print-config`, the man page, the completions and
 //! the options in docs/reference.md.
 //!
-//! To add one: a line here, its default in `config`, and `documents` rewritten (CONTRIBUTING.md).
+//! To add one: its default in `config`, a line here, and the documents made again (CONTRIBUTING.md).
 
 use super::flag::Kind::{Action, Late, Limit, Number, Switch, Time, Value};
 use super::flag::{Flag, flag};
@@ -24,17 +24,17 @@ pub(super) fn flags() -> impl Iterator<Item = &'static Flag> {
 pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
     ("options", &[
         flag("cache-dir", "dir", Late(|d| &mut d.late.cache_dir, |c| c.cache_dir.display().to_string()),
-            "directory for the cached files").short('c').what("cache directory").default("the current directory"),
+            "directory for the stored files").short('c').what("cache directory").default("the current directory"),
         flag("debug", "", Switch(|d| &mut d.config.debug),
             "write debug lines to stderr").short('d'),
         flag("host", "host", Late(|d| &mut d.late.host, |c| c.host.clone()),
             "address to listen on").short('H'),
         flag("help", "", Action,
-            "print this text and exit").short('h'),
+            "print this help and exit").short('h'),
         flag("port", "port", Late(|d| &mut d.late.port, |c| c.port.to_string()),
             "port to listen on").short('p'),
         flag("regex", "regex", Late(|d| &mut d.late.regex, |c| c.pattern.source().to_owned()),
-            "paths to cache, as an ECMAScript pattern").short('r'),
+            "paths to store and never revalidate, an ECMAScript pattern").short('r'),
         flag("url", "url", Late(|d| &mut d.late.url, |c| c.origin.url.clone()),
             "origin to fetch from, http or https (required)").short('U').what("URL"),
         flag("updates", "", Action,
@@ -42,11 +42,11 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
         flag("version", "", Action,
             "print the version and exit").short('v'),
     ]),
-    ("what is cached", &[
+    ("what is stored", &[
         flag("preset", "list", Value(|d| &mut d.config.presets),
-            "package sites whose paths to cache, such as apt,npm; alone, or added to -r").what("preset").repeats(),
+            "package sites whose known paths are stored, such as apt,npm; added to -r where that is given").what("preset").repeats(),
         flag("revalidate", "regex", Late(|d| &mut d.late.revalidate, |c| c.revalidate.as_ref().map_or("", |class| class.pattern.source()).to_owned()),
-            "paths to cache and to revalidate with the origin; goes before -r"),
+            "paths to store and revalidate with the origin; takes precedence over -r"),
         flag("revalidate-after", "time", Value(|d| &mut d.class.policy.after),
             "how long such a response is fresh if the origin does not say, or heuristic"),
         flag("revalidate-memory", "size", Number(|d| &mut d.class.memory, 0..=ANY),
@@ -56,14 +56,14 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
         flag("stale-if-error-always", "", Switch(|d| &mut d.class.policy.if_error_always),
             "serve them even if the response forbids it; needs --stale-if-error"),
         flag("cdn-cache-control", "", Switch(|d| &mut d.class.policy.targeted),
-            "obey CDN-Cache-Control before Cache-Control"),
+            "CDN-Cache-Control takes precedence over Cache-Control and Expires"),
         flag("fill-query", "what", Value(|d| &mut d.query),
-            "the query of a path to cache that is not stored yet: forward it, strip it, or pass the request uncached")
+            "query of a request for a file that is not stored yet: forward it, strip it, or pass the request and store nothing")
             .what("policy").default("forward, with a preset strip"),
         flag("fill-fields", "list", Value(|d| &mut d.class.fields),
-            "more request fields that go to the origin for paths of --revalidate"),
+            "more request fields to forward to the origin for paths of --revalidate"),
         flag("keep-fields", "list", Value(|d| &mut d.class.policy.stored_anyway),
-            "response fields to store although they are meant for one user, such as Set-Cookie"),
+            "response fields to store and send to every client although they are for one user, such as Set-Cookie"),
     ]),
     ("origin", &[
         flag("origin-credentials", "which", Value(|d| &mut d.config.origin.credential_use),
@@ -75,7 +75,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
         flag("max-origin-connections", "n", Limit(|d| &mut d.config.limits.origin_connections, 1, "auto"),
             "maximum number of requests at the origin at once").what("number"),
         flag("follow-redirects", "", Switch(|d| &mut d.config.follow_redirects),
-            "follow the origin's redirects on paths to cache"),
+            "follow redirects on paths to store"),
         flag("rewrite-location", "", Switch(|d| &mut d.config.rewrite_location),
             "rewrite Location headers to point at this proxy"),
         flag("offline", "", Switch(|d| &mut d.config.offline),
@@ -83,9 +83,9 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
     ]),
     ("fetching files", &[
         flag("max-fills", "n", Limit(|d| &mut d.config.limits.fills, 1, "none"),
-            "maximum number of files fetched into the cache at once").what("number"),
+            "maximum number of files fetched at once; further misses are passed and not stored").what("number"),
         flag("far-range", "size", Number(|d| &mut d.config.limits.far_range, 0..=ANY),
-            "fetch a range directly that begins this far ahead of the download"),
+            "a range that begins this far ahead of the download is fetched directly"),
         flag("resume-attempts", "n", Number(|d| &mut d.config.fills.resume_attempts, 0..=u32::MAX as u64),
             "maximum consecutive resume attempts without progress").what("number"),
         flag("abandon-fill", "when", Value(|d| &mut d.config.fills.abandon),
@@ -101,7 +101,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
         flag("idle-timeout", "time", Time(|d| &mut d.config.limits.idle_time),
             "time limit between the requests of a connection"),
         flag("stall-timeout", "time", Time(|d| &mut d.config.limits.stall_time),
-            "time limit without progress in a body, also of the origin"),
+            "time limit without progress in a body, from or to a client or the origin"),
         flag("min-rate", "size", Number(|d| &mut d.config.limits.min_rate, 0..=ANY),
             "minimum client transfer rate, bytes per second; 0 is off").what("rate"),
         flag("max-head", "size", Number(|d| &mut d.config.limits.head_bytes, LEAST_HEAD..=MOST_HEAD),
@@ -129,17 +129,17 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
         flag("io", "engine", Value(|d| &mut d.config.io),
             "how workers wait for sockets: auto, uring or poll"),
         flag("small-body", "size", Number(|d| &mut d.config.limits.files.small_body, 0..=ANY),
-            "longest body that is kept in memory"),
+            "longest body that is held in memory"),
         flag("small-body-memory", "size", Number(|d| &mut d.config.limits.files.body_memory, 0..=ANY),
             "per-worker memory for such bodies"),
         flag("open-files", "n", Limit(|d| &mut d.config.limits.files.open_files, 0, "auto"),
-            "number of files that each worker keeps open").what("number of files"),
+            "per-worker number of files that stay open").what("number of files"),
         flag("look-up-time", "time", Time(|d| &mut d.config.limits.files.look_up_time),
             "how long the look-up of a file name stays valid"),
     ]),
     ("process", &[
         flag("sandbox", "when", Value(|d| &mut d.config.sandbox),
-            "restrict where the process may write: auto, on or off").what("sandbox"),
+            "restrict where the process may write (Landlock): auto, on or off").what("sandbox"),
         flag("user", "user", Late(|d| &mut d.late.user, |c| c.account.as_ref().and_then(|account| account.user).map_or_else(String::new, |id| id.to_string())),
             "drop privileges to this user after binding the port, a name or a number"),
         flag("group", "group", Late(|d| &mut d.late.group, |c| c.account.as_ref().map_or_else(String::new, |account| account.group.to_string())),
@@ -148,5 +148,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "how long in-flight transfers may continue after a stop signal"),
         flag("print-config", "", Action,
             "print the configuration in force and exit"),
+        flag("generate", "document", Action,
+            "print the man page (man), completions (bash, zsh, fish) or the tables of the reference, and exit"),
     ]),
 ];

@@ -138,7 +138,6 @@ pub(super) trait Value {
     /// As it would be written; empty where there is none.
     fn show(&self) -> String;
     /// Words that it may be.
-    #[expect(dead_code, reason = "for the completions that follow")]
     fn words(&self) -> Vec<&'static str>;
 }
 
@@ -153,7 +152,7 @@ impl<T: Choice> Value for T {
     }
 
     fn words(&self) -> Vec<&'static str> {
-        T::WORDS.iter().map(|(_, word)| *word).collect()
+        T::all_words()
     }
 }
 
@@ -214,7 +213,7 @@ values! {
     // What depends on other flags where it is not given.
     Option<FillQuery>: |text| FillQuery::choose(text).map(Some),
         |policy| policy.map_or("", FillQuery::word).to_owned(),
-        FillQuery::WORDS.iter().map(|(_, word)| *word).collect::<Vec<_>>();
+        FillQuery::all_words();
     StoredAnyway: StoredAnyway::parse, |fields| fields.names().collect::<Vec<_>>().join(","), OF_ONE_USER;
     // Names of fields by which requests may be told apart.
     Vec<String>: vary::names, |names| names.join(","), [];

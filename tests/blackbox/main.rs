@@ -23,6 +23,7 @@ mod credentials;
 mod delivery;
 mod descriptors;
 mod disk_faults;
+mod documents;
 mod engine;
 mod fill;
 mod fill_faults;

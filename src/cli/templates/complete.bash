@@ -1,0 +1,16 @@
+# Completion for bash, made by `fs-caching-server --generate bash`.
+_fs_caching_server() {
+    local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+    # The line is split at `=` as well.
+    if [[ $current == = ]]; then
+        current=
+    elif [[ $before == = ]]; then
+        before=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    COMPREPLY=()
+    case $before in
+{values}
+    *) mapfile -t COMPREPLY < <(compgen -W '{flags}' -- "$current") ;;
+    esac
+}
+complete -F _fs_caching_server fs-caching-server
