@@ -37,8 +37,8 @@ pub trait Runtime: Copy + 'static {
     type Socket: Socket;
     /// A listening socket.
     type Listener: Listener<Self::Socket>;
-    /// Have the bytes that [`Socket::receive`] gives come before the round of the loop began in
-    /// which they are given? Not where they are received in that round.
+    /// Whether the bytes that [`Socket::receive`] gives came before the loop's tick began in which they
+    /// are given. Not where they are received in that tick. For [`tick`] alone.
     const RECEIVES_AHEAD: bool;
 
     /// Starts a task on this thread.
@@ -54,29 +54,35 @@ pub trait Runtime: Copy + 'static {
 }
 
 /// Readiness of one descriptor. Both waits may run at once, from one task; a wait may be dropped.
-pub trait Socket: AsFd + 'static {
+pub trait Socket: AsFd + Sized + 'static {
     /// Waits until a read would not block.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
     /// Waits for bytes, up to `patience`, and receives them into `buffer`, up to its capacity and in
-    /// the place of what it held: how many, 0 being the end of the stream, or `TimedOut`. The buffer
-    /// comes back in either case, and no byte is lost. Dropped before its end, it may lose some.
-    fn receive(
-        &mut self,
-        buffer: Vec<u8>,
-        patience: Duration,
-    ) -> impl Future<Output = (io::Result<usize>, Vec<u8>)>;
+    /// the place of what it held. The socket is part of the wait: with a wait that is dropped it is closed, and
+    /// nobody goes on behind bytes that were lost.
+    fn receive(self, buffer: Vec<u8>, patience: Duration) -> impl Future<Output = Received<Self>>;
     /// Waits until a write would not block.
     fn writable(&self) -> impl Future<Output = io::Result<()>>;
 }
 
-/// A source of connections.
-pub trait Listener<S> {
-    /// The next connection, non-blocking and with small writes sent at once. Never drop this
-    /// future before it is done: a connection could be lost with it.
-    fn accept(&self) -> impl Future<Output = io::Result<(S, IpAddr)>>;
+/// What has come of [`Socket::receive`].
+pub struct Received<S> {
+    /// The socket.
+    pub socket: S,
+    /// The buffer, with what has come.
+    pub buffer: Vec<u8>,
+    /// How many bytes that is, 0 being the end of the stream; or `TimedOut`, and no byte is lost.
+    pub result: io::Result<usize>,
 }
 
-/// A listening socket accepted from when it is readable. Its wait may be dropped.
+/// A source of connections.
+pub trait Listener<S> {
+    /// The next connection, non-blocking and with small writes sent at once. The wait may be dropped: what
+    /// it has taken is the listener's, for the next one.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(S, IpAddr)>>;
+}
+
+/// A listening socket accepted from when it is readable.
 pub struct ReadyListener<R: Runtime>(R::Socket);
 
 impl<R: Runtime> ReadyListener<R> {
@@ -87,7 +93,7 @@ impl<R: Runtime> ReadyListener<R> {
 }
 
 impl<R: Runtime> Listener<R::Socket> for ReadyListener<R> {
-    async fn accept(&self) -> io::Result<(R::Socket, IpAddr)> {
+    async fn accept(&mut self) -> io::Result<(R::Socket, IpAddr)> {
         loop {
             match socket::accept(&self.0) {
                 Ok((fd, ip)) => return Ok((R::socket(fd)?, ip)),

@@ -23,7 +23,7 @@ use async_task::Runnable;
 use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
-use super::{ReadyListener, Runtime, Socket, TimedOut, timeout};
+use super::{ReadyListener, Received, Runtime, Socket, TimedOut, timeout};
 use crate::sys::poller::Registered;
 use crate::sys::{socket, would_block};
 
@@ -308,22 +308,22 @@ impl Socket for PollSocket {
         self.wait(|source| &mut source.read)
     }
 
-    async fn receive(&mut self, mut buffer: Vec<u8>, patience: Duration) -> (io::Result<usize>, Vec<u8>) {
+    async fn receive(self, mut buffer: Vec<u8>, patience: Duration) -> Received<Self> {
         buffer.resize(buffer.capacity(), 0);
-        let received = loop {
+        let result = loop {
             match timeout::<Portable, _>(patience, self.readable()).await {
                 Err(TimedOut) => break Err(io::ErrorKind::TimedOut.into()),
                 Ok(Err(error)) => break Err(error),
                 Ok(Ok(())) => {}
             }
-            match socket::recv(self, &mut buffer) {
+            match socket::recv(&self, &mut buffer) {
                 // Woken for nothing.
                 Err(error) if would_block(&error) => {}
-                received => break received,
+                result => break result,
             }
         };
-        buffer.truncate(*received.as_ref().unwrap_or(&0));
-        (received, buffer)
+        buffer.truncate(*result.as_ref().unwrap_or(&0));
+        Received { socket: self, buffer, result }
     }
 
     fn writable(&self) -> impl Future<Output = io::Result<()>> {

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, RuntimeBuilder};
 
 use super::deadline::Deadline;
-use super::{Listener, Runtime, Socket};
+use super::{Listener, Received, Runtime, Socket};
 use crate::sys::{is_canceled, socket};
 
 /// Submission entries of a worker's ring; more operations than that are submitted in turns.
@@ -132,7 +132,7 @@ impl Runtime for Uring {
     }
 
     fn listener(fd: OwnedFd) -> io::Result<UringListener> {
-        Ok(UringListener(TcpListener::from_std(fd.into())?))
+        Ok(UringListener { listener: Rc::new(TcpListener::from_std(fd.into())?), accepting: None })
     }
 }
 
@@ -147,21 +147,10 @@ impl UringSocket {
     fn new(stream: TcpStream) -> Self {
         Self { stream, canceller: None }
     }
-}
 
-impl AsFd for UringSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        socket::borrow(&self.stream, self.stream.as_raw_fd())
-    }
-}
-
-impl Socket for UringSocket {
-    async fn readable(&self) -> io::Result<()> {
-        self.stream.readable(false).await
-    }
-
-    /// One operation waits and receives: a system call less than waiting and then receiving.
-    async fn receive(&mut self, buffer: Vec<u8>, patience: Duration) -> (io::Result<usize>, Vec<u8>) {
+    /// One operation waits and receives: a system call less than waiting and then receiving. Dropped, it may lose
+    /// bytes.
+    async fn receive_within(&mut self, buffer: Vec<u8>, patience: Duration) -> (io::Result<usize>, Vec<u8>) {
         let canceller = self.canceller.get_or_insert_with(Canceller::new);
         let mut receiving = pin!(self.stream.cancelable_read(buffer, canceller.handle()));
         let in_time = async { Some(receiving.as_mut().await) };
@@ -183,18 +172,47 @@ impl Socket for UringSocket {
             }
         }
     }
+}
+
+impl AsFd for UringSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        socket::borrow(&self.stream, self.stream.as_raw_fd())
+    }
+}
+
+impl Socket for UringSocket {
+    async fn readable(&self) -> io::Result<()> {
+        self.stream.readable(false).await
+    }
+
+    async fn receive(mut self, buffer: Vec<u8>, patience: Duration) -> Received<Self> {
+        let (result, buffer) = self.receive_within(buffer, patience).await;
+        Received { socket: self, buffer, result }
+    }
 
     async fn writable(&self) -> io::Result<()> {
         self.stream.writable(false).await
     }
 }
 
+type Accepting = Pin<Box<dyn Future<Output = io::Result<(TcpStream, SocketAddr)>>>>;
+
 /// A listener whose accepts go through the ring.
-pub struct UringListener(TcpListener);
+pub struct UringListener {
+    listener: Rc<TcpListener>,
+    /// The operation under way. It outlives who waits for it, since the connection that it takes would be lost.
+    accepting: Option<Accepting>,
+}
 
 impl Listener<UringSocket> for UringListener {
-    async fn accept(&self) -> io::Result<(UringSocket, IpAddr)> {
-        let (stream, address) = self.0.accept().await?;
+    async fn accept(&mut self) -> io::Result<(UringSocket, IpAddr)> {
+        let accepting = self.accepting.get_or_insert_with(|| {
+            let listener = Rc::clone(&self.listener);
+            Box::pin(async move { listener.accept().await })
+        });
+        let accepted = accepting.as_mut().await;
+        self.accepting = None;
+        let (stream, address) = accepted?;
         let stream = UringSocket::new(stream);
         socket::prepare_accepted(&stream)?;
         Ok((stream, address.ip()))

@@ -7,7 +7,7 @@ use super::client::Client;
 use super::deliver::{Body, Representation, deliver};
 use super::exchange::Exchange;
 use super::lent::{self, Lent, SMALL, Shelf};
-use super::ready::{Asked, Ready};
+use super::ready::{Freshness, Ready};
 use super::reply::Reply;
 use super::warm::Heat;
 use crate::http::conditional::{self, Validators};
@@ -46,12 +46,11 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
     if !is_get || !request.is_origin_form() || !conditional::is_bare(&request.fields) {
         return AtOnce::No;
     }
-    let asked = if R::RECEIVES_AHEAD { Asked::BeforeThisRound } else { Asked::JustNow };
     let context = exchange.context;
     if context.shared.comparisons.any() {
         return AtOnce::No;
     }
-    let file = context.files.find(request.path(), &context.shared.store, asked);
+    let file = context.files.find(request.path(), &context.shared.store, Freshness::CurrentTick);
     file.map_or(AtOnce::No, |file| send_plain(exchange, client, file))
 }
 

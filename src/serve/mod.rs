@@ -49,7 +49,7 @@ use crate::store::Found;
 use cached::{cached, directory};
 use client::Client;
 use exchange::{Context, Exchange};
-use ready::Asked;
+use ready::Freshness;
 use reply::Reply;
 
 /// The log of a request that has just come.
@@ -77,7 +77,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     if !is_check
         && matches!(request.method, Method::Get | Method::Head)
         && let Some(file) =
-            exchange.context.files.find(request.path(), &exchange.context.shared.store, Asked::JustNow)
+            exchange.context.files.find(request.path(), &exchange.context.shared.store, Freshness::MustStat)
     {
         return hit::serve(exchange, client, file).await;
     }

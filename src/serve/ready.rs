@@ -20,7 +20,7 @@ use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
 use crate::outcome::Outcome;
-use crate::rt::tick::Ticks;
+use crate::rt::tick::{Look, Ticks};
 use crate::store::{Entry, Found, Store};
 use crate::sys::{clock, file};
 
@@ -43,8 +43,8 @@ pub struct Ready {
     pub modified: u64,
     /// When so many of its first bytes were known to be in memory, on the steady clock.
     warm: Cell<(Duration, u64)>,
-    /// The round of the loop in which it was found unchanged.
-    checked: Cell<u64>,
+    /// When it was last found unchanged.
+    checked: Look,
     /// When its name was looked up, on the steady clock.
     looked_up: Cell<Duration>,
     /// Bytes of the head in the message.
@@ -102,7 +102,7 @@ impl Ready {
             etag,
             modified,
             warm: Cell::new((Duration::ZERO, 0)),
-            checked: Cell::new(0),
+            checked: Look::default(),
             looked_up: Cell::new(clock::steady()),
             head: head_bytes,
             message,
@@ -189,13 +189,13 @@ impl Message {
     }
 }
 
-/// When a request came: a look at its file is good enough that was taken after that.
+/// How new a look at a file must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asked {
-    /// Before the loop's round began.
-    BeforeThisRound,
-    /// Maybe just now.
-    JustNow,
+pub enum Freshness {
+    /// One of this tick is enough: the request is what [`receive`](crate::rt::Socket::receive) has given.
+    CurrentTick,
+    /// Taken now: the request may have come later.
+    MustStat,
 }
 
 /// The files of one worker.
@@ -234,11 +234,11 @@ impl ReadyFiles {
     }
 
     /// The file of this path, if it is here and still what it was.
-    pub fn find(&self, path: &[u8], store: &Store, asked: Asked) -> Option<Rc<Ready>> {
+    pub fn find(&self, path: &[u8], store: &Store, freshness: Freshness) -> Option<Rc<Ready>> {
         let mut table = self.table.borrow_mut();
         let place = *table.places.get(path)?;
         let slot = table.slots.get_mut(place)?;
-        if self.is_current(&slot.file, store, asked) {
+        if self.is_current(&slot.file, store, freshness) {
             slot.used = self.now.get();
             return Some(Rc::clone(&slot.file));
         }
@@ -247,11 +247,10 @@ impl ReadyFiles {
     }
 
     /// Has the file not been touched, and does its name still lead to it?
-    fn is_current(&self, file: &Ready, store: &Store, asked: Asked) -> bool {
+    fn is_current(&self, file: &Ready, store: &Store, freshness: Freshness) -> bool {
         let now = clock::steady();
         if now.saturating_sub(file.looked_up.get()) < self.limits.look_up_time {
-            let round = self.ticks.current();
-            let seen = file.checked.replace(round) == round && asked == Asked::BeforeThisRound;
+            let seen = freshness == Freshness::CurrentTick && self.ticks.is_current(&file.checked);
             return seen || file.entry.is_unchanged();
         }
         file.looked_up.set(now);

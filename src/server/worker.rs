@@ -159,7 +159,7 @@ struct Worker<R: Runtime> {
 }
 
 /// Takes connections until the program is to end.
-async fn accept<R: Runtime>(worker: Rc<Worker<R>>, listener: impl Listener<R::Socket>) {
+async fn accept<R: Runtime>(worker: Rc<Worker<R>>, mut listener: impl Listener<R::Socket>) {
     let shared = &worker.context.shared;
     let mut crowd = Crowd::default();
     while !shared.stop.is_asked() {

@@ -59,6 +59,9 @@ on_every_backend!(
     a_started_job_runs_before_anybody_waits_for_it,
     a_thousand_dropped_sockets_are_closed,
     connections_are_accepted_ready_for_use,
+    a_dropped_accept_loses_no_connection,
+    a_receive_that_times_out_loses_no_byte,
+    a_dropped_receive_closes_its_connection,
     a_notification_wakes_everybody_from_then_on,
 );
 
@@ -371,7 +374,7 @@ async fn a_thousand_dropped_sockets_are_closed<R: Runtime>() {
 async fn connections_are_accepted_ready_for_use<R: Runtime>() {
     let fd = socket::listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let address = socket::local_address(&fd).unwrap();
-    let listener = R::listener(fd).unwrap();
+    let mut listener = R::listener(fd).unwrap();
     let client = thread::spawn(move || {
         for round in 0..200_u8 {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -397,6 +400,81 @@ async fn connections_are_accepted_ready_for_use<R: Runtime>() {
         assert_eq!(socket::send(&stream, &byte, false).unwrap(), 1);
     }
     client.join().unwrap();
+}
+
+async fn a_dropped_accept_loses_no_connection<R: Runtime>() {
+    let fd = socket::listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let address = socket::local_address(&fd).unwrap();
+    let mut listener = R::listener(fd).unwrap();
+    for round in 0..50_u8 {
+        let mut client = {
+            let mut accepting = pin!(listener.accept());
+            assert!(poll_once(accepting.as_mut()).await.is_none(), "nobody has come yet");
+            let client = TcpStream::connect(address).unwrap();
+            // The loop takes note of the connection, and nobody asks for it.
+            for _ in 0..3 {
+                R::yield_now().await;
+            }
+            client
+        };
+        let (stream, _) = listener.accept().await.unwrap();
+        assert_eq!(socket::send(&stream, &[round], false).unwrap(), 1);
+        let mut byte = [0; 1];
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, [round]);
+    }
+}
+
+async fn a_receive_that_times_out_loses_no_byte<R: Runtime>() {
+    const BYTES: usize = 400;
+    let (near, mut far) = tcp_pair();
+    let mut ours = R::socket(OwnedFd::from(near)).unwrap();
+    let sender = thread::spawn(move || {
+        for number in 0..BYTES {
+            thread::sleep(Duration::from_micros(200 * (number as u64 % 40)));
+            far.write_all(&[u8::try_from(number % 251).unwrap()]).unwrap();
+        }
+    });
+    let (mut seen, mut late) = (Vec::new(), 0);
+    loop {
+        let received = ours.receive(Vec::with_capacity(64), Duration::from_millis(2)).await;
+        ours = received.socket;
+        match received.result {
+            Ok(0) => break,
+            Ok(count) => {
+                assert_eq!(count, received.buffer.len());
+                seen.extend(received.buffer);
+            }
+            Err(error) => {
+                assert_eq!((error.kind(), received.buffer.len()), (ErrorKind::TimedOut, 0));
+                late += 1;
+            }
+        }
+    }
+    sender.join().unwrap();
+    assert_eq!(seen, (0..BYTES).map(|number| u8::try_from(number % 251).unwrap()).collect::<Vec<_>>());
+    assert!(late > 0, "no receive was late: the test shows nothing");
+}
+
+async fn a_dropped_receive_closes_its_connection<R: Runtime>() {
+    for round in 0..100 {
+        let (near, mut far) = tcp_pair();
+        let ours = R::socket(OwnedFd::from(near)).unwrap();
+        {
+            let mut receiving = pin!(ours.receive(Vec::with_capacity(64), PATIENCE));
+            assert!(poll_once(receiving.as_mut()).await.is_none(), "nothing has come yet");
+            if round % 2 == 0 {
+                far.write_all(b"x").unwrap();
+                R::yield_now().await;
+            }
+        }
+        until::<R>(|| match (&far).read(&mut [0; 1]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        })
+        .await;
+    }
 }
 
 async fn a_notification_wakes_everybody_from_then_on<R: Runtime>() {
