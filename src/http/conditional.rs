@@ -34,6 +34,18 @@ pub enum Verdict {
     PreconditionFailed,
 }
 
+/// Fields of a request that select how much is sent of what, and in which coding; not which resource, nor which variant
+/// of it.
+pub const SELECTING: [&str; 7] = [
+    "accept-encoding",
+    "range",
+    "if-range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+];
+
 /// Is there neither a condition nor a range: is the whole wanted, whatever it is?
 pub fn is_plain(fields: &Fields) -> bool {
     fields.iter().all(|(name, _)| {

@@ -6,13 +6,33 @@ use memchr::{memchr, memchr_iter, memchr3};
 
 /// What is wrong with a head of either kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+pub enum Fault {
+    /// A line feed without its carriage return.
     BareLineFeed,
+    /// A head beyond its limit.
     HeadTooLarge,
+    /// More fields than the limit.
     TooManyFields,
+    /// A field name that is no token, or a blank between it and its colon.
     BadFieldName,
+    /// A field that goes on on the next line.
     FoldedField,
+    /// A control character in a field value.
     BadFieldValue,
+}
+
+impl Fault {
+    /// A word for the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BareLineFeed => "bare-line-feed",
+            Self::HeadTooLarge => "head-too-large",
+            Self::TooManyFields => "too-many-fields",
+            Self::BadFieldName => "bad-field-name",
+            Self::FoldedField => "folded-field",
+            Self::BadFieldValue => "bad-field-value",
+        }
+    }
 }
 
 /// Where the head that begins at `start` ends, its empty line included; `None` when it is not all there.

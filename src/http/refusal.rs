@@ -6,10 +6,10 @@ use std::fmt;
 /// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
+    /// What is wrong with a head of either kind.
+    Head(Fault),
     /// A request line that is none.
     BadSyntax,
-    /// A line feed without its carriage return.
-    BareLineFeed,
     /// Several lengths, equal or not.
     AmbiguousLength,
     /// A length that is no number of 64 bits.
@@ -26,18 +26,8 @@ pub enum Refusal {
     MissingHost,
     /// A target in no form that is served, or with bytes that no target has.
     BadTarget,
-    /// A field name that is no token, or a blank between it and its colon.
-    BadFieldName,
-    /// A field that goes on on the next line.
-    FoldedField,
-    /// A control character in a field value.
-    BadFieldValue,
     /// A target beyond its limit.
     TargetTooLong,
-    /// A head beyond its limit.
-    HeadTooLarge,
-    /// More fields than the limit.
-    TooManyFields,
     /// A version other than 1.0 and 1.1.
     UnsupportedVersion,
     /// An Expect other than `100-continue`.
@@ -52,29 +42,26 @@ impl Refusal {
         match self {
             Self::TargetTooLong => 414,
             Self::UnknownExpectation => 417,
-            Self::HeadTooLarge | Self::TooManyFields => 431,
+            Self::Head(Fault::HeadTooLarge | Fault::TooManyFields) => 431,
             Self::UnknownCoding | Self::Connect => 501,
             Self::UnsupportedVersion => 505,
-            Self::BadSyntax
-            | Self::BareLineFeed
+            Self::Head(_)
+            | Self::BadSyntax
             | Self::AmbiguousLength
             | Self::BadLength
             | Self::TransferCoding
             | Self::LengthAndCoding
             | Self::BadHost
             | Self::MissingHost
-            | Self::BadTarget
-            | Self::BadFieldName
-            | Self::FoldedField
-            | Self::BadFieldValue => 400,
+            | Self::BadTarget => 400,
         }
     }
 
     /// A word for the log.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Head(fault) => fault.as_str(),
             Self::BadSyntax => "bad-syntax",
-            Self::BareLineFeed => "bare-line-feed",
             Self::AmbiguousLength => "ambiguous-length",
             Self::BadLength => "bad-length",
             Self::TransferCoding => "transfer-coding",
@@ -83,12 +70,7 @@ impl Refusal {
             Self::BadHost => "bad-host",
             Self::MissingHost => "missing-host",
             Self::BadTarget => "bad-target",
-            Self::BadFieldName => "bad-field-name",
-            Self::FoldedField => "folded-field",
-            Self::BadFieldValue => "bad-field-value",
             Self::TargetTooLong => "target-too-long",
-            Self::HeadTooLarge => "head-too-large",
-            Self::TooManyFields => "too-many-fields",
             Self::UnsupportedVersion => "unsupported-version",
             Self::UnknownExpectation => "unknown-expectation",
             Self::Connect => "connect",
@@ -106,13 +88,6 @@ impl std::error::Error for Refusal {}
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::BareLineFeed => Self::BareLineFeed,
-            Fault::HeadTooLarge => Self::HeadTooLarge,
-            Fault::TooManyFields => Self::TooManyFields,
-            Fault::BadFieldName => Self::BadFieldName,
-            Fault::FoldedField => Self::FoldedField,
-            Fault::BadFieldValue => Self::BadFieldValue,
-        }
+        Self::Head(fault)
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::fields::Fields;
-use super::head::{self, Coding, digits};
+use super::head::{self, Coding, Fault, digits};
 use super::message::{METHOD_LIMIT, MOST_BYTES, is_token_byte};
 use super::target::{is_authority, is_target, split_absolute};
 use memchr::{memchr, memchr2, memrchr};
@@ -181,7 +181,7 @@ fn skip_blank_lines(buf: &[u8]) -> Result<usize, Refusal> {
 fn refuse_early(rest: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
     match rest {
         [] | [b'\r'] => return Ok(()),
-        [b'\n', ..] => return Err(Refusal::BareLineFeed),
+        [b'\n', ..] => return Err(Refusal::Head(Fault::BareLineFeed)),
         [first, ..] if !is_token_byte(*first) => return Err(Refusal::BadSyntax),
         _ => {}
     }

@@ -89,24 +89,14 @@ impl ResponseHead {
 /// Why a response head cannot be relied on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadHead {
+    /// What is wrong with a head of either kind.
+    Head(Fault),
     /// A status line that is none.
     BadStatusLine,
     /// A version other than 1.0 and 1.1.
     UnsupportedVersion,
     /// 101, for which nobody asked.
     SwitchingProtocols,
-    /// A line feed without its carriage return.
-    BareLineFeed,
-    /// A field name that is no token, or a blank between it and its colon.
-    BadFieldName,
-    /// A field that goes on on the next line.
-    FoldedField,
-    /// A control character in a field value.
-    BadFieldValue,
-    /// More fields than the limit.
-    TooManyFields,
-    /// A head beyond its limit.
-    HeadTooLarge,
     /// A length that is no number, or one that no file can have.
     BadLength,
     /// Several lengths that differ.
@@ -121,15 +111,10 @@ impl BadHead {
     /// A word for the log.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Head(fault) => fault.as_str(),
             Self::BadStatusLine => "bad-status-line",
             Self::UnsupportedVersion => "unsupported-version",
             Self::SwitchingProtocols => "switching-protocols",
-            Self::BareLineFeed => "bare-line-feed",
-            Self::BadFieldName => "bad-field-name",
-            Self::FoldedField => "folded-field",
-            Self::BadFieldValue => "bad-field-value",
-            Self::TooManyFields => "too-many-fields",
-            Self::HeadTooLarge => "head-too-large",
             Self::BadLength => "bad-length",
             Self::AmbiguousLength => "ambiguous-length",
             Self::TransferCoding => "transfer-coding",
@@ -148,14 +133,7 @@ impl std::error::Error for BadHead {}
 
 impl From<Fault> for BadHead {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::BareLineFeed => Self::BareLineFeed,
-            Fault::HeadTooLarge => Self::HeadTooLarge,
-            Fault::TooManyFields => Self::TooManyFields,
-            Fault::BadFieldName => Self::BadFieldName,
-            Fault::FoldedField => Self::FoldedField,
-            Fault::BadFieldValue => Self::BadFieldValue,
-        }
+        Self::Head(fault)
     }
 }
 

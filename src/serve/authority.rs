@@ -7,7 +7,6 @@ use super::client::Client;
 use super::exchange::Exchange;
 use super::reply::Reply;
 use crate::error::{Error, Kind, Side};
-use crate::http::request::Method;
 use crate::rt::Runtime;
 use crate::sys::socket;
 
@@ -21,7 +20,7 @@ pub(super) async fn refuse<R: Runtime>(exchange: &Exchange<'_, R>, client: &Clie
     }
     let error = Error::with(Side::Client, Kind::Misdirected, String::from_utf8_lossy(authority));
     exchange.log.debug(format_args!("request refused - {error}"));
-    Some(client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await)
+    Some(exchange.send_error(client, &error).await)
 }
 
 /// Is this authority one of these names, the address of this connection, or a loopback address? Ports are not looked at:

@@ -7,7 +7,6 @@ use super::reply::Reply;
 use super::storable::may_fill;
 use super::{backpressure, follow, hit, loops, pass};
 use crate::error::{Error, Kind, Side};
-use crate::http::request::Method;
 use crate::key::Key;
 use crate::outcome::{Outcome, Why};
 use crate::rt::Runtime;
@@ -94,7 +93,7 @@ pub(super) async fn unusable<R: Runtime>(
     // The file may be there: nobody else is to be asked for it.
     let error = Error::with(Side::Us, Kind::Busy, why.as_str());
     exchange.log.debug(format_args!("{error}"));
-    client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await
+    exchange.send_error(client, &error).await
 }
 
 /// A directory: it is not listed.

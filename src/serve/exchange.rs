@@ -7,17 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::buffers::Buffers;
+use super::client::Client;
 use super::comparisons::Comparisons;
 use super::head::{self, OriginRequest};
 use super::kept::member::Member;
 use super::lent::Lender;
 use super::loops::Name;
 use super::ready::ReadyFiles;
+use super::reply::Reply;
 use super::revalidated::Revalidated;
 use super::splice::Pipes;
 use crate::config::Config;
+use crate::error::Error;
 use crate::fd_budget::Descriptors;
-use crate::http::request::RequestHead;
+use crate::http::request::{Method, RequestHead};
 use crate::http::response::HeadWriter;
 use crate::observe::log::{Lane, Log, RequestLog};
 use crate::outcome::Outcome;
@@ -141,6 +144,11 @@ impl<'a, R: Runtime> Exchange<'a, R> {
             }
             _ => head,
         }
+    }
+
+    /// Answers with this error.
+    pub async fn send_error(&self, client: &Client<R>, error: &Error) -> Reply {
+        client.send_error(error, self.keep(), self.request.method != Method::Head).await
     }
 
     /// May the connection stay open after the answer? Not with a body that nobody has read.

@@ -60,7 +60,7 @@ pub(super) async fn fetch<R: Runtime>(
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
             permit.fail(error.clone());
-            return client.send_error(&error, exchange.keep(), true).await;
+            return exchange.send_error(client, &error).await;
         }
     };
     let due = own_is_due(exchange, &asked, &answer, permit.key());

@@ -14,7 +14,6 @@ use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::conditional::Validators;
 use crate::http::etag::etag;
 use crate::http::fields::Fields;
-use crate::http::request::Method;
 use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::rt::Runtime;
@@ -65,10 +64,7 @@ pub async fn serve<R: Runtime>(
         Ok((follower, answer)) => Some(send(exchange, client, &answer, &follower, &waiter, role).await),
         Err(NoFile::Again) => None,
         Err(NoFile::Declined(why)) => Some(pass::run(exchange, client, why).await),
-        Err(NoFile::Failed(error)) => {
-            let with_body = exchange.request.method != Method::Head;
-            Some(client.send_error(&error, exchange.keep(), with_body).await)
-        }
+        Err(NoFile::Failed(error)) => Some(exchange.send_error(client, &error).await),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::{CredentialUse, FillQuery, Origin};
 use crate::error::Error;
 use crate::fd_budget::Errand;
 use crate::http::caching::stored::StoredHead;
+use crate::http::conditional::SELECTING;
 use crate::http::date;
 use crate::http::fields::{Fields, end_to_end, is_one_of};
 use crate::http::multipart::Multipart;
@@ -190,38 +191,18 @@ const PERMITTED: [&str; 3] = ["user-agent", "via", "cdn-loop"];
 /// apart by them.
 pub const NEGOTIATED: [&str; 3] = ["accept", "accept-charset", "accept-language"];
 
-/// Fields of a client for which no origin refuses a request that comes without them: on the state of caches, on the
-/// form of the answer and on parts of it.
-const NO_GROUNDS: [&str; 17] = [
-    "accept-encoding",
+/// Fields of a client for which no origin refuses a request that comes without them, beside those that select a part.
+const NO_GROUNDS: [&str; 10] = [
     "cache-control",
     "content-length",
     "date",
     "dnt",
     "expect",
     "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
     "max-forwards",
     "pragma",
-    "range",
     "server",
     "upgrade-insecure-requests",
-];
-
-/// The fields of a request that go along to another server than the origin, beside the permitted ones: what a client
-/// may say to anybody.
-const TOLD_TO_ANYBODY: [&str; 7] = [
-    "accept-encoding",
-    "range",
-    "if-range",
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
 ];
 
 /// What of a client's fields goes along with a fill: the permitted ones, and those named `also`.
@@ -237,7 +218,7 @@ pub fn carried(request: &RequestHead, also: &[&str]) -> Fields {
 
 /// What of these fields may go to another server than the origin.
 pub fn for_anybody(fields: &Fields) -> Fields {
-    let may = |name| [&PERMITTED[..], &NEGOTIATED, &TOLD_TO_ANYBODY].iter().any(|list| is_one_of(name, list));
+    let may = |name| [&PERMITTED[..], &NEGOTIATED, &SELECTING].iter().any(|list| is_one_of(name, list));
     let mut kept = Fields::new();
     fields.iter().filter(|(name, _)| may(name)).for_each(|(name, value)| kept.push(name, value));
     kept
@@ -248,7 +229,7 @@ pub fn says_more(request: &RequestHead, asked: &OriginRequest) -> bool {
     let went = |name: &[u8], value: &[u8]| {
         asked.fields.iter().any(|(known, of)| known.eq_ignore_ascii_case(name) && of == value)
     };
-    let fields = end_to_end(&request.fields, &NO_GROUNDS);
+    let fields = end_to_end(&request.fields, &[&NO_GROUNDS[..], &SELECTING].concat());
     request.query().is_some() && !asked.target.contains(&b'?')
         || fields.iter().any(|(name, value)| !went(name, value))
 }

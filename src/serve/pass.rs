@@ -61,7 +61,7 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
 pub async fn looped<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Reply {
     let error = Error::new(Side::Us, Kind::Loop);
     exchange.log.debug(format_args!("error with proxy request {error}"));
-    client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await
+    exchange.send_error(client, &error).await
 }
 
 /// Answers a request that may be forwarded no more (RFC 9110 section 7.6.2). What came with it is not told back: a

@@ -19,23 +19,10 @@ on_both!(
     a_head_that_waits_for_a_failed_fill_is_502_without_a_body,
 );
 
-/// Sends `head`, then the first `cut` bytes of `message`, and the rest once the gate opens.
-fn gated(head: String, message: Vec<u8>, cut: usize) -> (Origin, Gate) {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = Origin::start(move |_, reply| {
-        reply.write(&head);
-        reply.write(&message[..cut]);
-        held.wait();
-        reply.write(&message[cut..]);
-    });
-    (origin, gate)
-}
-
 fn with_length(body: &[u8], cut: usize) -> (Origin, Gate) {
     let date = crate::support::LAST_MODIFIED;
     let head = format!("HTTP/1.1 200 OK\r\nLast-Modified: {date}\r\nContent-Length: {}\r\n\r\n", body.len());
-    gated(head, body.to_vec(), cut)
+    Origin::gated(head, body.to_vec(), cut)
 }
 
 fn clients_that_join_as_the_fill_completes_get_exact_copies(io: Io) {
@@ -135,7 +122,7 @@ fn an_http_1_0_follower_of_a_whole_fill_sees_a_clean_close(io: Io) {
     let body = bytes(100_000, 3);
     let message = chunked(&body, 10_000);
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
-    let (origin, gate) = gated(head, message, 50_000);
+    let (origin, gate) = Origin::gated(head, message, 50_000);
     let server = Server::start(io, &origin);
     let mut leader = server.client();
     let mut response = leader.ask("GET", "/x.js", "").head("GET");
@@ -208,7 +195,7 @@ fn followers_on_every_worker_get_exact_copies_of_one_fetch(io: Io) {
     for in_chunks in [false, true] {
         let (origin, gate) = if in_chunks {
             let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
-            gated(head, chunked(&body, 30_000), 1_000_000)
+            Origin::gated(head, chunked(&body, 30_000), 1_000_000)
         } else {
             with_length(&body, 1_000_000)
         };

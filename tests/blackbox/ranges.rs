@@ -223,28 +223,19 @@ fn several_range_lines_get_the_whole_file(io: Io) {
     }
 }
 
-/// Sends `head`, the first `cut` bytes of `message`, and the rest once the gate opens.
-fn gated(head: String, message: Vec<u8>, cut: usize) -> (Origin, Gate) {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = Origin::start(move |_, reply| {
-        reply.write(&head);
-        reply.write(&message[..cut]);
-        held.wait();
-        reply.write(&message[cut..]);
-    });
-    (origin, gate)
-}
-
 fn known(body: &[u8], cut: usize) -> (Origin, Gate) {
     let fields = "Content-Type: application/octet-stream\r\nContent-MD5: x\r\nContent-Digest: y";
     let length = body.len();
-    gated(format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {length}\r\n\r\n"), body.to_vec(), cut)
+    Origin::gated(
+        format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {length}\r\n\r\n"),
+        body.to_vec(),
+        cut,
+    )
 }
 
 fn unknown(body: &[u8], cut: usize) -> (Origin, Gate) {
     let head = "HTTP/1.1 200 OK\r\nETag: \"a\"\r\nTransfer-Encoding: chunked\r\n\r\n";
-    gated(head.to_owned(), chunked(body, 10_000), cut)
+    Origin::gated(head, chunked(body, 10_000), cut)
 }
 
 fn several_ranges_of_a_growing_file_come_as_its_bytes_do(io: Io) {

@@ -202,6 +202,19 @@ impl Origin {
         Self::start(move |request, reply| reply.serve(request, &body))
     }
 
+    /// An origin that sends `head`, the first `cut` bytes of `message`, and the rest once the gate opens.
+    pub(crate) fn gated(head: impl Into<String>, message: Vec<u8>, cut: usize) -> (Self, Gate) {
+        let (head, gate) = (head.into(), Gate::default());
+        let held = gate.clone();
+        let origin = Self::start(move |_, reply| {
+            reply.write(&head);
+            reply.write(&message[..cut]);
+            held.wait();
+            reply.write(&message[cut..]);
+        });
+        (origin, gate)
+    }
+
     /// An origin that must never be asked.
     pub(crate) fn silent() -> Self {
         Self::start(|_, reply| reply.answer("500 Asked", "", b"the origin was asked"))

@@ -1,5 +1,6 @@
 //! Which requests a stored answer may answer (RFC 9111 section 4.1).
 
+use crate::http::conditional::SELECTING;
 use crate::http::fields::{Fields, is_hop_by_hop};
 use crate::http::message::is_token_byte;
 
@@ -7,17 +8,10 @@ use crate::http::message::is_token_byte;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Variant(pub Vec<(String, Option<Vec<u8>>)>);
 
-/// Fields in which the origin gets the same for all clients, so they tell nobody apart.
-const OURS: [&str; 8] = [
-    "accept-encoding",
-    "host",
-    "range",
-    "if-range",
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-];
+/// Is it a field in which the origin gets the same for all clients, so that it tells nobody apart?
+fn is_ours(name: &str) -> bool {
+    name == "host" || SELECTING.contains(&name)
+}
 
 /// `Vary: *`: no later request is the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +27,7 @@ impl Variant {
             if name == "*" {
                 return Err(Unmatched);
             }
-            if !OURS.contains(&&*name) && !chosen.iter().any(|(known, _)| *known == name) {
+            if !is_ours(&name) && !chosen.iter().any(|(known, _)| *known == name) {
                 let value = normal(told, &name);
                 chosen.push((name, value));
             }
@@ -58,7 +52,7 @@ pub fn names(text: &str) -> Result<Vec<String>, String> {
     names
         .map(|name| match name.as_str() {
             "authorization" => Err("Authorization goes along anyway".to_owned()),
-            own if OURS.contains(&own) || is_hop_by_hop(own.as_bytes()) || own.starts_with("content-") => {
+            own if is_ours(own) || is_hop_by_hop(own.as_bytes()) || own.starts_with("content-") => {
                 Err(format!("{own} does not depend on the client"))
             }
             token if token.bytes().all(is_token_byte) => Ok(name),

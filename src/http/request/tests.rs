@@ -69,8 +69,8 @@ fn rfc9112_6_3_what_could_end_in_two_places_is_refused() {
         ("Transfer-Encoding: xchunked", Refusal::TransferCoding),
         ("Transfer-Encoding: identity", Refusal::TransferCoding),
         ("Transfer-Encoding:", Refusal::TransferCoding),
-        ("Transfer-Encoding: \x0bchunked", Refusal::BadFieldValue),
-        ("Transfer-Encoding : chunked", Refusal::BadFieldName),
+        ("Transfer-Encoding: \x0bchunked", Refusal::Head(Fault::BadFieldValue)),
+        ("Transfer-Encoding : chunked", Refusal::Head(Fault::BadFieldName)),
     ] {
         assert_eq!(with(lines).unwrap_err(), refusal, "{lines:?}");
     }
@@ -86,7 +86,7 @@ fn rfc9112_2_2_line_ends_are_crlf() {
         "GET / HTTP/1.1\r\nHost: h\r\n\n",
         "GET / HTTP/1.1\r\nHost: h\n\r\n",
     ] {
-        assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::BareLineFeed, "{text:?}");
+        assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::Head(Fault::BareLineFeed), "{text:?}");
     }
     for text in ["GET / HTTP/1.1\rHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n"] {
         assert_eq!(read(text.as_bytes()).unwrap_err().status(), 400, "{text:?}");
@@ -153,12 +153,12 @@ fn rfc9112_3_2_one_host_that_makes_sense() {
 #[test]
 fn rfc9112_5_field_lines() {
     for (lines, refusal) in [
-        ("A : b", Refusal::BadFieldName),
-        (": b", Refusal::BadFieldName),
-        ("A", Refusal::BadFieldName),
-        ("A: b\r\n c", Refusal::FoldedField),
-        ("A: b\0c", Refusal::BadFieldValue),
-        ("A: b\x08", Refusal::BadFieldValue),
+        ("A : b", Refusal::Head(Fault::BadFieldName)),
+        (": b", Refusal::Head(Fault::BadFieldName)),
+        ("A", Refusal::Head(Fault::BadFieldName)),
+        ("A: b\r\n c", Refusal::Head(Fault::FoldedField)),
+        ("A: b\0c", Refusal::Head(Fault::BadFieldValue)),
+        ("A: b\x08", Refusal::Head(Fault::BadFieldValue)),
     ] {
         assert_eq!(with(lines).unwrap_err(), refusal, "{lines:?}");
     }
@@ -174,11 +174,11 @@ fn limits_hold_before_the_head_is_complete() {
     let field = format!("X: {}", "a".repeat(32 * 1024));
     assert!(with(&field).unwrap().is_some());
     let text = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "a".repeat(64 * 1024));
-    assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::HeadTooLarge);
+    assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::Head(Fault::HeadTooLarge));
 
     let lines = |count: usize| vec!["A: b"; count].join("\r\n");
     assert_eq!(with(&lines(255)).unwrap().unwrap().0.fields.len(), 256);
-    assert_eq!(with(&lines(256)).unwrap_err(), Refusal::TooManyFields);
+    assert_eq!(with(&lines(256)).unwrap_err(), Refusal::Head(Fault::TooManyFields));
 }
 
 #[test]

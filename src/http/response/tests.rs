@@ -1,5 +1,6 @@
 //! Which heads are answers, and how their bodies end (RFC 9112 sections 4 to 7).
 
+use super::super::head::Fault;
 use super::*;
 use proptest::prelude::*;
 
@@ -106,17 +107,20 @@ fn rfc9112_6_3_what_could_end_in_two_places_is_refused() {
 #[test]
 fn field_lines_that_could_split_a_response_are_refused() {
     for (lines, fault) in [
-        ("A: b\nEvil: c\r\n", BadHead::BareLineFeed),
-        ("A: b\rEvil: c\r\n", BadHead::BadFieldValue),
-        ("A: b\0\r\n", BadHead::BadFieldValue),
-        ("A : b\r\n", BadHead::BadFieldName),
-        ("A: b\r\n c\r\n", BadHead::FoldedField),
+        ("A: b\nEvil: c\r\n", BadHead::Head(Fault::BareLineFeed)),
+        ("A: b\rEvil: c\r\n", BadHead::Head(Fault::BadFieldValue)),
+        ("A: b\0\r\n", BadHead::Head(Fault::BadFieldValue)),
+        ("A : b\r\n", BadHead::Head(Fault::BadFieldName)),
+        ("A: b\r\n c\r\n", BadHead::Head(Fault::FoldedField)),
     ] {
         assert_eq!(body("GET", "HTTP/1.1 200 OK", lines), Err(fault), "{lines:?}");
     }
-    assert_eq!(body("GET", "HTTP/1.1 200 OK", &"A: b\r\n".repeat(257)), Err(BadHead::TooManyFields));
+    assert_eq!(
+        body("GET", "HTTP/1.1 200 OK", &"A: b\r\n".repeat(257)),
+        Err(BadHead::Head(Fault::TooManyFields))
+    );
     let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(64 * 1024));
-    assert_eq!(read(endless.as_bytes()).unwrap_err(), BadHead::HeadTooLarge);
+    assert_eq!(read(endless.as_bytes()).unwrap_err(), BadHead::Head(Fault::HeadTooLarge));
 }
 
 #[test]

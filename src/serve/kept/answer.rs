@@ -11,7 +11,6 @@ use super::wanted::{Wanted, may_use, why_stale};
 use crate::error::Error;
 use crate::http::caching::freshness;
 use crate::http::conditional::Validators;
-use crate::http::request::Method;
 use crate::outcome::{Kept as How, Outcome};
 use crate::rt::Runtime;
 use crate::sys::clock;
@@ -66,6 +65,6 @@ pub(super) async fn failed<R: Runtime>(
             let why = why_stale(wanted, &kept, error);
             send(wanted, client, &kept, How::Stale(why)).await
         }
-        None => client.send_error(error, exchange.keep(), exchange.request.method != Method::Head).await,
+        None => exchange.send_error(client, error).await,
     }
 }

@@ -90,7 +90,7 @@ pub async fn serve<R: Runtime>(
         };
         if directives.only_if_cached {
             let error = Error::new(Side::Origin, Kind::NotCached);
-            return client.send_error(&error, exchange.keep(), request.method != Method::Head).await;
+            return exchange.send_error(client, &error).await;
         }
         if loops {
             return pass::looped(exchange, client).await;

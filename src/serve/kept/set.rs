@@ -437,7 +437,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 self.pin(&generation, self.pinned().is_none());
                 answer::send(self.wanted, client, &kept, outcome::Kept::Stale(why)).await
             }
-            None => client.send_error(&error, exchange.keep(), exchange.request.method != Method::Head).await,
+            None => exchange.send_error(client, &error).await,
         }
     }
 }
