@@ -1,5 +1,7 @@
 //! What is made of the table for people and shells. Texts around it are in `templates/`.
 
+use std::fmt::Display;
+
 use super::draft::Draft;
 use super::flag::Flag;
 use super::table::{SECTIONS, flags};
@@ -21,9 +23,8 @@ pub(super) fn usage(defaults: &mut Draft, env: Env<'_>) -> String {
         text.push_str(&format!("\n{title}\n"));
         for flag in *flags {
             let short = flag.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
-            let value = if flag.value.is_empty() { String::new() } else { format!("<{}>", flag.value) };
-            let names = format!("{short}--{} {value}", flag.name);
-            let variable = flag.variable().map_or_else(String::new, |name| format!("[env {name}] "));
+            let names = format!("{short}--{} {}", flag.name, around("<", flag.value(), ">"));
+            let variable = around("[env ", flag.variable(), "] ");
             let default = match (flag.value, in_force(flag, defaults, env).as_str()) {
                 ("", _) | (_, "") => String::new(),
                 ("regex", pattern) => format!(", defaults to /{pattern}/"),
@@ -49,21 +50,22 @@ fn in_force(flag: &Flag, defaults: &mut Draft, env: Env<'_>) -> String {
 
 /// The text of `--generate`.
 pub(super) fn document(which: Document, defaults: &mut Draft) -> String {
-    let each = |line: &mut dyn FnMut(&Flag) -> String| flags().map(line).collect::<Vec<_>>().join("\n");
-    match which {
-        Document::Man => include_str!("templates/man.mdoc").replace("{options}", &man(defaults)),
-        Document::Reference => reference(defaults),
-        Document::Bash => {
-            include_str!("templates/complete.bash").replace("{values}", &bash(defaults)).replace(
-                "{flags}",
-                &flags().map(|flag| format!("--{}", flag.name)).collect::<Vec<_>>().join(" "),
-            )
-        }
-        Document::Zsh => include_str!("templates/complete.zsh")
-            .replace("{flags}", &each(&mut |flag| zsh(flag, defaults)).replace("'\n", "' \\\n")),
-        Document::Fish => include_str!("templates/complete.fish")
-            .replace("{flags}", &each(&mut |flag| fish(flag, defaults))),
-    }
+    let lines = |line: fn(&Flag, &mut Draft) -> String, defaults: &mut Draft| {
+        flags().map(|flag| line(flag, defaults)).collect::<Vec<_>>().join("\n")
+    };
+    let (template, place, text) = match which {
+        Document::Reference => return reference(defaults),
+        Document::Man => (include_str!("templates/man.mdoc"), "{options}", man(defaults)),
+        Document::Bash => (include_str!("templates/complete.bash"), "{cases}", bash(defaults)),
+        Document::Zsh => (include_str!("templates/complete.zsh"), "{flags}", lines(zsh, defaults)),
+        Document::Fish => (include_str!("templates/complete.fish"), "{flags}", lines(fish, defaults)),
+    };
+    template.replace(place, &text)
+}
+
+/// A part of a line that is not there without its text.
+fn around(before: &str, text: Option<impl Display>, after: &str) -> String {
+    text.map_or_else(String::new, |text| format!("{before}{text}{after}"))
 }
 
 /// The title of a section where it stands alone.
@@ -77,18 +79,22 @@ fn sentence(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+fn word_is_flag(word: &str) -> bool {
+    word.starts_with('-')
+}
+
 fn man(defaults: &mut Draft) -> String {
     let mut lines = Vec::new();
     for (title, flags) in SECTIONS {
         lines.push(format!(".Ss {}\n.Bl -tag -width Ds", heading(title)));
         for flag in *flags {
-            let value = if flag.value.is_empty() { String::new() } else { format!(" Ar {}", flag.value) };
-            let short = flag.short.map_or_else(String::new, |short| format!("Fl {short}{value} , "));
+            let value = around(" Ar ", flag.value(), "");
+            let short = around("Fl ", flag.short, &format!("{value} , "));
             lines.push(format!(".It {short}Fl -{}{value}", flag.name));
             lines.push(filled(&format!("{}.", sentence(flag.help))));
             let default = flag.default_in_words(defaults);
-            if !flag.value.is_empty() && !default.is_empty() {
-                lines.push(filled(&format!("The default is {default} .")).replace(" .", "."));
+            if flag.value().is_some() && !default.is_empty() {
+                lines.push(filled(&format!("The default is {default}.")));
             }
             lines.extend(flag.variable().map(|name| format!(".Pq Ev {name}")));
         }
@@ -103,7 +109,7 @@ fn filled(text: &str) -> String {
     for word in text.split(' ') {
         let word = word.replace('\\', "\\e");
         // The dash of a flag is no hyphen.
-        let word = if word.starts_with('-') { word.replace('-', "\\-") } else { word };
+        let word = if word_is_flag(&word) { word.replace('-', "\\-") } else { word };
         if lines.last().is_some_and(|line| line.len() + 1 + word.len() > MAN_WIDTH) {
             lines.push(String::new());
         }
@@ -122,18 +128,16 @@ fn reference(defaults: &mut Draft) -> String {
         text.push_str(&format!("\n**{}**\n\n", heading(title)));
         text.push_str("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n");
         for flag in *flags {
-            let value =
-                if flag.value.is_empty() { String::new() } else { format!(" {}", flag.value.to_uppercase()) };
-            let short = flag.short.map_or_else(String::new, |short| format!("`-{short}`, "));
-            let variable = flag.variable().map_or_else(String::new, |name| format!("`{name}`"));
+            let value = flag.value().map(str::to_uppercase);
+            let names =
+                format!("{}`--{}{}`", around("`-", flag.short, "`, "), flag.name, around(" ", value, ""));
+            let variable = around("`", flag.variable(), "`");
             let default = flag.default_in_words(defaults).replace('|', "\\|");
             // One word is a value; several describe one.
-            let default =
-                if default.is_empty() || default.contains(' ') { default } else { format!("`{default}`") };
-            let quoted =
-                |word: &str| if word.starts_with('-') { format!("`{word}`") } else { word.to_owned() };
+            let is_value = !default.is_empty() && !default.contains(' ');
+            let default = if is_value { format!("`{default}`") } else { default };
+            let quoted = |word| if word_is_flag(word) { format!("`{word}`") } else { word.to_owned() };
             let meaning = flag.help.split(' ').map(quoted).collect::<Vec<_>>().join(" ");
-            let names = format!("{short}`--{}{value}`", flag.name);
             text.push_str(&format!("| {names} | {variable} | {default} | {meaning} |\n"));
         }
     }
@@ -143,9 +147,8 @@ fn reference(defaults: &mut Draft) -> String {
 /// What may stand for the value of each flag that takes one; for many, nothing that a shell could know.
 fn bash(defaults: &mut Draft) -> String {
     let (mut lines, mut others) = (Vec::new(), Vec::new());
-    for flag in flags().filter(|flag| !flag.value.is_empty()) {
-        let short = flag.short.map_or_else(String::new, |short| format!("-{short} | "));
-        let names = format!("{short}--{}", flag.name);
+    for flag in flags().filter(|flag| flag.value().is_some()) {
+        let names = format!("{}--{}", around("-", flag.short, " | "), flag.name);
         let (words, as_files) = match (flag.value, flag.words(defaults)) {
             ("dir", _) => ("-d".to_owned(), "; compopt -o filenames"),
             ("user", _) => ("-u".to_owned(), ""),
@@ -160,6 +163,11 @@ fn bash(defaults: &mut Draft) -> String {
         }
     }
     lines.push(format!("    {}) ;;", others.join(" | ")));
+    let names: Vec<_> = flags().map(|flag| format!("--{}", flag.name)).collect();
+    lines.push(format!(
+        "    *) mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$current\") ;;",
+        names.join(" ")
+    ));
     lines.join("\n")
 }
 
@@ -185,7 +193,7 @@ fn zsh(flag: &Flag, defaults: &mut Draft) -> String {
 }
 
 fn fish(flag: &Flag, defaults: &mut Draft) -> String {
-    let short = flag.short.map_or_else(String::new, |short| format!(" -s {short}"));
+    let short = around(" -s ", flag.short, "");
     let words = flag.words(defaults).join(" ");
     let value = match flag.value {
         "" => String::new(),

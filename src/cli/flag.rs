@@ -73,6 +73,11 @@ impl Flag {
         self
     }
 
+    /// What stands for its value, if it takes one.
+    pub(super) fn value(&self) -> Option<&'static str> {
+        Some(self.value).filter(|value| !value.is_empty())
+    }
+
     pub(super) const fn is_action(&self) -> bool {
         matches!(self.kind, Kind::Action)
     }

@@ -111,6 +111,17 @@ fn help_names_each_new_option_and_its_variable() {
 }
 
 #[test]
+fn help_has_its_flags_in_sections() {
+    let usage = usage_of(&["-h"], &[]);
+    let titles: Vec<_> =
+        usage[1..].iter().filter(|line| !line.is_empty() && !line.starts_with(' ')).collect();
+    assert!(titles.len() > 4 && titles[0] == "options", "{titles:?}");
+    for pair in usage.windows(2).filter(|pair| pair[0].is_empty()) {
+        assert!(titles.contains(&&pair[1]), "{pair:?}");
+    }
+}
+
+#[test]
 fn an_empty_variable_means_the_default() {
     let env = [
         ("FS_CACHE_HOST", ""),

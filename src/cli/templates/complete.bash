@@ -9,8 +9,7 @@ _fs_caching_server() {
     fi
     COMPREPLY=()
     case $before in
-{values}
-    *) mapfile -t COMPREPLY < <(compgen -W '{flags}' -- "$current") ;;
+{cases}
     esac
 }
 complete -F _fs_caching_server fs-caching-server

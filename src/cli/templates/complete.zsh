@@ -1,4 +1,6 @@
 #compdef fs-caching-server
 # Completion for zsh, made by `fs-caching-server --generate zsh`.
-_arguments -s -S : \
+local -a flags=(
 {flags}
+)
+_arguments -s -S : $flags
