@@ -92,8 +92,8 @@ struct State<M> {
     current: Option<Arc<Generation<M>>>,
     /// Those before it, the newest last.
     earlier: Vec<Weak<Generation<M>>>,
-    /// Somebody asks the origin about it.
-    busy: bool,
+    /// Since when somebody asks the origin about it.
+    busy: Option<Instant>,
     waiters: Waiters,
     /// When the origin last failed, how, and for which member, if not for all.
     failed: Option<(Instant, Option<Key>, Error)>,
@@ -193,7 +193,7 @@ impl<M> Default for Set<M> {
         let state = State {
             current: None,
             earlier: Vec::new(),
-            busy: false,
+            busy: None,
             waiters: Waiters::default(),
             failed: None,
             unfit: None,
@@ -222,14 +222,19 @@ impl<M: Clone> Set<M> {
     pub async fn enter(self: &Arc<Self>, waiter: &Waiter) -> Turn<M> {
         poll_fn(|context| {
             let mut state = self.state();
-            if state.busy {
+            if state.busy.is_some() {
                 state.waiters.add(waiter, context);
                 return Poll::Pending;
             }
-            state.busy = true;
+            state.busy = Some(Instant::now());
             Poll::Ready(Turn(Arc::clone(self)))
         })
         .await
+    }
+
+    /// For how long somebody has been asking.
+    pub fn busy_for(&self) -> Duration {
+        self.state().busy.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// The origin has not all of a new generation.
@@ -295,7 +300,7 @@ impl<M: Clone> Turn<M> {
 impl<M> Drop for Turn<M> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.busy = false;
+        state.busy = None;
         state.waiters.wake_all();
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,7 @@ on_both!(
     one_file_that_fails_does_not_stop_the_others,
     one_file_that_fails_does_not_stop_the_others_of_a_set_without_checksums,
     one_file_that_breaks_off_does_not_stop_the_others,
+    clients_do_not_wait_one_after_the_other_for_a_file_that_does_not_come,
 );
 
 /// A set: the file that lists the others, then these.
@@ -377,4 +379,27 @@ fn one_file_that_breaks_off_does_not_stop_the_others(io: Io) {
         say(&states, [1; 3]);
         wait_until("all are there", || update(&server, layout, &[0, 1, 2]) == all(1, 3));
     }
+}
+
+fn clients_do_not_wait_one_after_the_other_for_a_file_that_does_not_come(io: Io) {
+    let (now, gate) = (Arc::new(AtomicUsize::new(0)), Gate::default());
+    let (theirs, opened) = (Arc::clone(&now), gate.clone());
+    let origin = Origin::start(move |request, reply| {
+        let state = theirs.load(Ordering::SeqCst);
+        if state == 1 && request.target == APT.members[2] {
+            opened.wait();
+        }
+        serve(&APT, Sum::Sha256, [state; 3], request, reply);
+    });
+    let server = launch(io, &origin, &APT);
+    assert_eq!(update(&server, &APT, &[0, 1, 2]), all(0, 3));
+    now.store(1, Ordering::SeqCst);
+    let begun = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(update(&server, &APT, &[0, 1]), all(0, 2));
+    }
+    // One wait is 5 seconds, four are 20.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    gate.open();
+    wait_until("the new state is there", || update(&server, &APT, &[0, 1, 2]) == all(1, 3));
 }

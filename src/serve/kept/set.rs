@@ -270,7 +270,10 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
     /// Asks the origin, one client of the set at a time. `pinned`: the client goes on with this generation.
     async fn ask(&self, pinned: Option<Arc<Generation<Member>>>) -> Step<R> {
         let Ok(waiter) = Waiter::new() else { return Step::Failed(Error::new(Side::Us, Kind::Io), None) };
-        let entered = timeout::<R, _>(PATIENCE, self.errand.set.enter(&waiter)).await;
+        // Who has something to begin with does not wait anew for what others have waited for.
+        let busy = if self.is_there() { self.errand.set.busy_for() } else { Duration::ZERO };
+        let patience = PATIENCE.saturating_sub(busy);
+        let entered = timeout::<R, _>(patience, self.errand.set.enter(&waiter)).await;
         let current = pinned.clone().or_else(|| self.errand.set.current());
         let had = current.as_ref().and_then(|generation| generation.get(self.key()));
         let Ok(turn) = entered else {
