@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::collect::Renewed;
+use super::fits::is_as_left;
 use super::member::{Member, What};
-use super::set::{PATIENCE, Step, Visit, is_as_left};
+use super::set::{PATIENCE, Step, Visit};
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome;

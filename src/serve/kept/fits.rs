@@ -94,6 +94,12 @@ impl<R: Runtime> Errand<R> {
     }
 }
 
+/// Has it members that no origin has vouched for since the process began?
+pub(super) fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
+    let unchecked = |member: &Member| member.told().is_some_and(|(_, checked)| checked.is_none());
+    generation.all().values().any(unchecked)
+}
+
 /// Does it say enough to tell one file from all others?
 fn is_proof(listed: &Package) -> bool {
     listed.version.as_ref().is_some_and(|version| listing::can_be_made(version.kind))

@@ -17,6 +17,7 @@ use super::super::relay;
 use super::super::reply::Reply;
 use super::ask::{self, Asked};
 use super::collect::Errand;
+use super::fits::is_as_left;
 use super::member::{self, Member, Named, What, is_same};
 use super::stored::Kept;
 use super::wanted::{Wanted, may_use, why_stale};
@@ -443,10 +444,4 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             None => exchange.send_error(client, &error).await,
         }
     }
-}
-
-/// Has it members that no origin has vouched for since the process began?
-pub(super) fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
-    let unchecked = |member: &Member| member.told().is_some_and(|(_, checked)| checked.is_none());
-    generation.all().values().any(unchecked)
 }
