@@ -4,38 +4,9 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::client::Client;
 use super::exchange::Exchange;
-use super::reply::Reply;
-use super::{fill, pass};
-use crate::error::{Error, Kind, Side};
-use crate::outcome::Why;
 use crate::rt::Runtime;
-use crate::store::inflight::Permit;
 use crate::store::room::{Room, Rooms};
-
-/// Fetches the file, see `fill::fetch`, once there is room for one more that waits for its name.
-pub async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, permit: Permit) -> Reply {
-    let hung_up = async {
-        client.hung_up().await;
-        Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line for the disk"))
-    };
-    let room = async { Ok(room(exchange).await) };
-    match or(room, hung_up).await {
-        Ok(Some(room)) => fill::fetch(exchange, client, permit, room).await,
-        Ok(None) => {
-            exchange.log.debug(format_args!("not saved - {}", Why::DiskBehind.as_str()));
-            permit.decline(Why::DiskBehind);
-            pass::run(exchange, client, Why::DiskBehind).await
-        }
-        Err(error) => {
-            exchange.log.debug(format_args!("error with proxy request {error}"));
-            // Only this client has gone: one of those who wait leads instead.
-            permit.withdraw();
-            client.send_error(&error, false, true).await
-        }
-    }
-}
 
 /// A line that has not moved for so long, or for the response timeout where that is longer, stands still.
 const STANDSTILL: Duration = Duration::from_secs(10);

@@ -1,108 +1,85 @@
-//! Files of the immutable class: what has the name is served, and what has not is fetched once for all.
+//! Files of the immutable class: what has the name is always fresh, and what has not is fetched once for all.
 
+use std::sync::Arc;
+
+use super::claim::{Claim, claim};
 use super::client::Client;
-use super::exchange::{Exchange, LOOKS};
+use super::exchange::Exchange;
 use super::lookup::look_up;
-use super::reply::Reply;
+use super::next::Next;
 use super::storable::may_fill;
-use super::{backpressure, follow, hit, loops, pass};
+use super::{fill, loops};
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome::{Outcome, Why};
 use crate::rt::Runtime;
-use crate::store::Found;
-use crate::store::inflight::Turn;
+use crate::store::fill::Fill;
+use crate::store::{Entry, Found};
 
-/// Answers from the cache, or fetches the file into it.
-pub(super) async fn cached<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    key: Key,
-) -> Reply {
-    let store = &exchange.context.shared.store;
-    for _ in 0..LOOKS {
-        let endings = store.inflight.endings();
-        let found = look_up(exchange, &key).await;
-        if !matches!(found, Found::Absent) {
-            return present(exchange, client, key, found).await;
-        }
-        // Not to join a fill that waits for this very request.
-        if loops::has_looped(exchange.request) {
-            return pass::looped(exchange, client).await;
-        }
-        let turn = match may_fill(exchange) {
-            Ok(()) => store.inflight.enter(&key),
-            // What is being fetched anyway answers a HEAD too.
-            Err(Why::HeadOnMiss) => match store.inflight.get(&key) {
-                Some(fill) => Turn::Follow(fill),
-                None => return pass::run(exchange, client, Why::HeadOnMiss).await,
-            },
-            Err(why) => return pass::run(exchange, client, why).await,
-        };
-        match turn {
-            Turn::Full => return pass::run(exchange, client, Why::FillsFull).await,
-            Turn::Follow(fill) => {
-                if let Some(reply) = follow::join(exchange, client, &key, fill).await {
-                    return reply;
-                }
-            }
-            Turn::Lead(permit) if store.inflight.endings() == endings => {
-                return backpressure::lead(exchange, client, permit).await;
-            }
-            // A fill has ended between the look-up and the turn.
-            Turn::Lead(permit) => match look_up(exchange, &key).await {
-                Found::Absent => return backpressure::lead(exchange, client, permit).await,
-                Found::File(_) | Found::Directory | Found::Unusable(_) => permit.withdraw(),
-            },
-        }
-    }
-    pass::run(exchange, client, Why::Disk).await
+/// What may have the name.
+enum Named {
+    File(Entry),
+    Directory,
 }
 
-/// Something has the name.
-pub(super) async fn present<R: Runtime>(
+/// Answers from the cache, or fetches the file into it.
+pub(super) async fn step<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
-    key: Key,
-    found: Found,
-) -> Reply {
-    match found {
-        Found::File(entry) if entry.held.is_none() => {
-            exchange.outcome.set(Some(Outcome::Hit(None)));
-            hit::send_lent(exchange, client, key, entry).await
+    key: &Key,
+) -> Next<R> {
+    let inflight = &exchange.context.shared.store.inflight;
+    let find = async || match look_up(exchange, key).await {
+        Found::File(entry) => Ok(Some(Named::File(entry))),
+        Found::Directory => Ok(Some(Named::Directory)),
+        Found::Absent => Ok(None),
+        Found::Unusable(why) => Err(why),
+    };
+    let refused = async |absent| match may_fill(exchange) {
+        // Not to join a fill that waits for this very request.
+        _ if loops::has_looped(exchange.request) => Err(Next::Looped),
+        Ok(()) => Ok(absent),
+        // What is being fetched anyway answers a HEAD too.
+        Err(Why::HeadOnMiss) => {
+            Err(inflight.get(key).map_or(Next::Pass(Why::HeadOnMiss), |fill| joined(exchange, key, fill)))
         }
-        Found::File(entry) => {
-            let file = exchange.context.files.keep(exchange.request.path(), key, entry);
-            hit::first(exchange, client, file).await
-        }
-        Found::Directory => directory(exchange, client, key.as_str()).await,
-        Found::Unusable(why) => unusable(exchange, client, why).await,
-        Found::Absent => pass::run(exchange, client, Why::Disk).await,
+        Err(why) => Err(Next::Pass(why)),
+    };
+    match claim(inflight, key, find, |_| Some(()), refused).await {
+        Ok(Claim::Fresh(Named::File(entry), ())) => Next::File(key.clone(), entry),
+        Ok(Claim::Fresh(Named::Directory, ())) => directory(exchange, key.as_str()),
+        Ok(Claim::Filling(fill, _)) => joined(exchange, key, fill),
+        Ok(Claim::Absent(permit) | Claim::Stale(_, permit)) => fill::lead(exchange, client, permit).await,
+        Ok(Claim::Full) => Next::Pass(Why::FillsFull),
+        Ok(Claim::Unusable(why)) => unusable(exchange, why),
+        Err(next) => next,
     }
+}
+
+/// Follows a fill that somebody else has started.
+fn joined<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, fill: Arc<Fill>) -> Next<R> {
+    if exchange.log.is_on() {
+        let path = exchange.context.shared.store.display(key);
+        exchange.log.debug(format_args!("{path} download in progress - response follows it"));
+    }
+    exchange.outcome.set(Some(Outcome::Follow));
+    Next::follow(fill)
 }
 
 /// Something has the name that is not to be served.
-pub(super) async fn unusable<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    why: Why,
-) -> Reply {
+pub(super) fn unusable<R: Runtime>(exchange: &Exchange<'_, R>, why: Why) -> Next<R> {
     if why != Why::Descriptors {
-        return pass::run(exchange, client, why).await;
+        return Next::Pass(why);
     }
     // The file may be there: nobody else is to be asked for it.
     let error = Error::with(Side::Us, Kind::Busy, why.as_str());
     exchange.log.debug(format_args!("{error}"));
-    exchange.send_error(client, &error).await
+    Next::Fail(error)
 }
 
 /// A directory: it is not listed.
-pub(super) async fn directory<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    path: &str,
-) -> Reply {
+pub(super) fn directory<R: Runtime>(exchange: &Exchange<'_, R>, path: &str) -> Next<R> {
     let path = exchange.context.shared.store.display_path(path);
     exchange.log.debug(format_args!("{path} is a directory - sending 400 to client"));
-    client.send_empty(400, exchange.keep()).await
+    Next::Status(400)
 }

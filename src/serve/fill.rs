@@ -4,20 +4,21 @@ use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 
+use futures_lite::future::or;
+
 use super::client::Client;
 use super::exchange::{Context, Exchange};
-use super::follow::{self, Role};
 use super::head::OriginRequest;
 use super::kept::invalidate;
+use super::next::{Next, Role};
 use super::progress::{Progress, Start, Stop};
 use super::rebuilt::Index;
-use super::reply::Reply;
 use super::resume::{self, NoRest, Opened, Rest};
 use super::storable::storable;
 use super::unstored::unstored;
 use super::whole::{self, Ended};
-use super::{begin, form, head, pass, redirect, splice};
-use crate::error::Kind;
+use super::{backpressure, begin, form, head, redirect, splice};
+use crate::error::{Error, Kind, Side};
 use crate::http::date;
 use crate::http::response::ResponseHead;
 use crate::index::Package;
@@ -36,14 +37,46 @@ use crate::upstream::body::OriginBody;
 /// A body up to this size that has come with its head is sent to its client from memory.
 pub(super) const AT_HAND: usize = 256 * 1024;
 
-/// Fetches the file and serves this client from it like any other. The fetch is a task of its own: it goes
-/// on when the client leaves.
-pub(super) async fn fetch<R: Runtime>(
+/// Fetches the file once there is room for one more that waits for its name; this client follows it like any other.
+pub(super) async fn lead<R: Runtime>(
     exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
+    client: &Client<R>,
+    permit: Permit,
+) -> Next<R> {
+    let hung_up = async {
+        client.hung_up().await;
+        Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line for the disk"))
+    };
+    match or(async { Ok(backpressure::room(exchange).await) }, hung_up).await {
+        Ok(Some(room)) => fetch(exchange, client, permit, room).await,
+        Ok(None) => {
+            exchange.log.debug(format_args!("not saved - {}", Why::DiskBehind.as_str()));
+            permit.decline(Why::DiskBehind);
+            Next::Pass(Why::DiskBehind)
+        }
+        Err(error) => left(exchange, client, permit, &error).await,
+    }
+}
+
+/// Only this client has gone: one of those who wait leads instead.
+async fn left<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    permit: Permit,
+    error: &Error,
+) -> Next<R> {
+    exchange.log.debug(format_args!("error with proxy request {error}"));
+    permit.withdraw();
+    Next::Done(client.send_error(error, false, true).await)
+}
+
+/// Asks the origin, and begins to store what it says. The fetch is a task of its own: it goes on when the client leaves.
+async fn fetch<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
     permit: Permit,
     room: Room,
-) -> Reply {
+) -> Next<R> {
     let context = exchange.context;
     let query = context.shared.config.fills.query;
     let asked = head::fill_request(&context.upstream.origin, exchange.request, query);
@@ -51,24 +84,18 @@ pub(super) async fn fetch<R: Runtime>(
     let opened = resume::open(exchange, client.hung_up(), permit.key(), &asked).await;
     let Opened { answer, body, left } = match opened {
         Ok(opened) => opened,
-        Err(error) if error.kind == Kind::Busy => {
-            exchange.log.debug(format_args!("error with proxy request {error}"));
-            // Only this client has gone: one of those who wait leads instead.
-            permit.withdraw();
-            return client.send_error(&error, false, true).await;
-        }
+        Err(error) if error.kind == Kind::Busy => return left(exchange, client, permit, &error).await,
         Err(error) => {
             exchange.log.debug(format_args!("error with proxy request {error}"));
             permit.fail(error.clone());
-            return exchange.send_error(client, &error).await;
+            return Next::Fail(error);
         }
     };
     let due = own_is_due(exchange, &asked, &answer, permit.key());
     if let (None, Some(why)) = (&left, due) {
         redirect::settle(body);
         permit.decline(why);
-        drop(room);
-        return Box::pin(pass::run(exchange, client, why)).await;
+        return Next::Pass(why);
     }
     let begun = match left {
         Some(left) => Ok(left),
@@ -79,14 +106,13 @@ pub(super) async fn fetch<R: Runtime>(
         Err(why) => {
             log_declined(exchange.log, &answer, why);
             permit.decline(why);
-            drop(room);
             exchange.outcome.set(Some(Outcome::Pass(why)));
             invalidate::note_missing(exchange, &answer);
-            return pass::hand_on(exchange, client, answer, body).await;
+            return Next::hand_on(answer, body);
         }
     };
     exchange.outcome.set(Some(Outcome::Miss));
-    take(exchange, client, permit, Taken { asked, answer, body, partial, room: Some(room), start }).await
+    take(exchange, permit, Taken { asked, answer, body, partial, room: Some(room), start })
 }
 
 /// A response that is to be stored.
@@ -100,13 +126,12 @@ pub(super) struct Taken<R: Runtime> {
     pub(super) start: Start,
 }
 
-/// Stores a response, and serves this client from the file.
-pub(super) async fn take<R: Runtime>(
+/// Stores a response; this client follows the file.
+pub(super) fn take<R: Runtime>(
     exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
     permit: Permit,
     Taken { asked, answer, mut body, mut partial, room, start }: Taken<R>,
-) -> Reply {
+) -> Next<R> {
     let context = exchange.context;
     let is_fresh = start.stored == 0;
     if exchange.log.is_on() {
@@ -134,10 +159,7 @@ pub(super) async fn take<R: Runtime>(
     let (context, log) = (Rc::clone(context), exchange.log.clone());
     let fetch = Fetch { context, permit, partial, room, body, start, rest, index, proof: None, log };
     begin(fetch, at_hand.as_deref());
-    match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
-        Some(reply) => reply,
-        None => client.send_empty(500, false).await,
-    }
+    Next::Follow(fill, follower, Role::Leader(at_hand))
 }
 
 /// A body on its way to its file.

@@ -2,69 +2,41 @@
 //! served so too.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use super::client::Client;
 use super::deliver::{Body, Representation, deliver};
 use super::exchange::Exchange;
 use super::growing::Growing;
+use super::head;
+use super::next::{Next, Role};
 use super::reply::Reply;
-use super::{head, pass};
 use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::conditional::Validators;
 use crate::http::etag::etag;
 use crate::http::fields::Fields;
-use crate::key::Key;
-use crate::outcome::Outcome;
 use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
 use crate::sys::clock;
 
-/// Joins a fill that somebody else has started. `None` if the file is there by now.
-pub async fn join<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    key: &Key,
-    fill: Arc<Fill>,
-) -> Option<Reply> {
-    if exchange.log.is_on() {
-        let path = exchange.context.shared.store.display(key);
-        exchange.log.debug(format_args!("{path} download in progress - response follows it"));
-    }
-    exchange.outcome.set(Some(Outcome::Follow));
-    let follower = fill.follow(0);
-    serve(exchange, client, &fill, follower, Role::Follower).await
-}
-
-/// Whose request the fill is.
-#[derive(PartialEq, Eq, Debug)]
-pub enum Role {
-    /// This one's; and its whole body, where that is in memory anyway.
-    Leader(Option<Vec<u8>>),
-    /// Another's: what the origin said to that client alone is not for this one.
-    Follower,
-}
-
-/// Waits for the answer's head, then sends it and the body as it comes. `None` if there is a file
-/// to look up instead.
+/// Waits for the answer's head, then sends it and the body as it comes; or says what else is to be done.
 pub async fn serve<R: Runtime>(
     exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
+    client: &Client<R>,
     fill: &Fill,
     follower: Result<Follower, NoFile>,
     role: Role,
-) -> Option<Reply> {
-    let Ok(waiter) = Waiter::new() else { return Some(client.send_empty(500, false).await) };
+) -> Next<R> {
+    let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
     let joined = match follower {
         Ok(follower) => fill.answer(&waiter).await.map(|answer| (follower, answer)),
         Err(no_file) => Err(no_file),
     };
     match joined {
-        Ok((follower, answer)) => Some(send(exchange, client, &answer, &follower, &waiter, role).await),
-        Err(NoFile::Again) => None,
-        Err(NoFile::Declined(why)) => Some(pass::run(exchange, client, why).await),
-        Err(NoFile::Failed(error)) => Some(exchange.send_error(client, &error).await),
+        Ok((follower, answer)) => Next::Done(send(exchange, client, &answer, &follower, &waiter, role).await),
+        Err(NoFile::Again) => Next::Again,
+        Err(NoFile::Declined(why)) => Next::Pass(why),
+        Err(NoFile::Failed(error)) => Next::Fail(error),
     }
 }
 

@@ -55,7 +55,7 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
 }
 
 /// Is the whole file wanted, on a connection that stays?
-pub fn is_plain<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
+fn is_plain<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
     let request = exchange.request;
     request.method == Method::Get && conditional::is_plain(&request.fields) && exchange.keep()
 }
@@ -88,7 +88,7 @@ fn send_plain<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>, file: 
 }
 
 /// Answers from a file for which there is no descriptor to stay open. A small one is read before the head is sent.
-pub async fn send_lent<R: Runtime>(
+async fn send_lent<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
     key: Key,
@@ -128,7 +128,17 @@ pub async fn go_on<R: Runtime>(client: &Client<R>, rest: Rest, reply: Reply) -> 
 }
 
 /// Answers from a file that has just been opened.
-pub async fn first<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>, file: Rc<Ready>) -> Reply {
+pub async fn first<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    key: Key,
+    entry: Entry,
+) -> Reply {
+    if entry.held.is_none() {
+        exchange.outcome.set(Some(Outcome::Hit(None)));
+        return send_lent(exchange, client, key, entry).await;
+    }
+    let file = exchange.context.files.keep(exchange.request.path(), key, entry);
     if is_plain(exchange) {
         match send_plain(exchange, client, Rc::clone(&file)) {
             AtOnce::Sent(reply) => return reply,

@@ -5,6 +5,7 @@ pub mod backpressure;
 mod begin;
 pub mod buffers;
 mod cached;
+pub mod claim;
 pub mod client;
 pub mod comparisons;
 pub mod deliver;
@@ -20,6 +21,7 @@ pub mod kept;
 pub mod lent;
 pub mod lookup;
 pub mod loops;
+pub mod next;
 pub mod pass;
 pub mod progress;
 pub mod rate;
@@ -46,9 +48,9 @@ use crate::outcome::Why;
 use crate::route::{self, Route};
 use crate::rt::Runtime;
 use crate::store::Found;
-use cached::{cached, directory};
 use client::Client;
-use exchange::{Context, Exchange};
+use exchange::{Context, Exchange, LOOKS};
+use next::Next;
 use ready::Freshness;
 use reply::Reply;
 
@@ -62,7 +64,7 @@ pub fn incoming<R: Runtime>(context: &Context<R>, request: &RequestHead) -> Requ
     log
 }
 
-/// Answers one request.
+/// Answers one request, step by step.
 pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Reply {
     let (request, arrived) = (exchange.request, Instant::now());
     if !request.is_origin_form()
@@ -73,7 +75,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     if exchange.context.shared.comparisons.any() {
         Box::pin(rebuilt::wait(exchange)).await;
     }
-    let is_check = revalidate::is_wanted(exchange);
+    let mut is_check = revalidate::is_wanted(exchange);
     if !is_check
         && matches!(request.method, Method::Get | Method::Head)
         && let Some(file) =
@@ -81,21 +83,58 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     {
         return hit::serve(exchange, client, file).await;
     }
-    match route::decide(request, &exchange.context.classes) {
-        Route::Cache(key) if is_check => Box::pin(revalidate::serve(exchange, client, key)).await,
-        Route::Cache(key) => cached(exchange, client, key).await,
-        // Boxed: it has much to remember, and most requests are of the other class.
-        Route::Check(key) => Box::pin(kept::serve(exchange, client, &key, arrived)).await,
-        Route::Pass(why) => pass::run(exchange, client, why).await,
-        Route::Directory(path) => match lookup::find::<R>(&exchange.context.shared, &path).await {
-            Found::Directory => directory(exchange, client, &path).await,
-            Found::File(_) | Found::Absent | Found::Unusable(_) => {
-                pass::run(exchange, client, Why::NoName).await
+    let route = route::decide(request, &exchange.context.classes);
+    for _ in 0..LOOKS {
+        let mut next = match &route {
+            // Boxed: it has much to remember, and most requests are of the other class.
+            Route::Check(key) => Box::pin(kept::step(exchange, client, key, arrived)).await,
+            Route::Cache(key) if is_check => Box::pin(revalidate::step(exchange, key)).await,
+            Route::Cache(key) => cached::step(exchange, client, key).await,
+            Route::Pass(why) => Next::Pass(*why),
+            Route::Directory(path) => match lookup::find::<R>(&exchange.context.shared, path).await {
+                Found::Directory => cached::directory(exchange, path),
+                Found::File(_) | Found::Absent | Found::Unusable(_) => Next::Pass(Why::NoName),
+            },
+            Route::BadPath(reason) => {
+                let log = exchange.log;
+                log.debug(format_args!("failed to parse pathname - sending 400 to client - {reason}"));
+                Next::Status(400)
             }
-        },
-        Route::BadPath(reason) => {
-            exchange.log.debug(format_args!("failed to parse pathname - sending 400 to client - {reason}"));
-            client.send_empty(400, exchange.keep()).await
+        };
+        if let Next::Follow(fill, follower, role) = next {
+            next = follow::serve(exchange, client, &fill, follower, role).await;
+        }
+        is_check &= !matches!(next, Next::AsItIs);
+        if let Some(reply) = perform(exchange, client, next).await {
+            return reply;
         }
     }
+    pass::run(exchange, client, Why::Disk).await
+}
+
+/// Does the last step of a request. `None`: there is another one.
+async fn perform<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &mut Client<R>,
+    last: Next<R>,
+) -> Option<Reply> {
+    Some(match last {
+        Next::Done(reply) => reply,
+        Next::File(key, entry) => hit::first(exchange, client, key, entry).await,
+        Next::Stored(stored) => {
+            let (kept, fields) = *stored;
+            kept::answer::send(exchange, client, &kept, fields).await
+        }
+        Next::Pass(why) => pass::run(exchange, client, why).await,
+        Next::Looped => pass::looped(exchange, client).await,
+        Next::HandOn(response) => pass::hand_on(exchange, client, response.0, response.1).await,
+        Next::Relay(response) => {
+            let (answer, body) = *response;
+            relay::relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await
+        }
+        Next::RelayHead(answer) => relay::head_of(exchange, client, &answer).await,
+        Next::Status(status) => client.send_empty(status, exchange.keep()).await,
+        Next::Fail(error) => exchange.send_error(client, &error).await,
+        Next::Again | Next::AsItIs | Next::Follow(..) => return None,
+    })
 }

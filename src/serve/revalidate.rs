@@ -8,15 +8,13 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::cached::{cached, present};
-use super::client::Client;
-use super::exchange::{Exchange, LOOKS};
-use super::follow::{self, Role};
+use super::claim::{Claim, claim};
+use super::exchange::Exchange;
 use super::head::{self, OriginRequest};
 use super::lookup::look_up;
+use super::next::Next;
 use super::progress::Start;
 use super::redirect::{self, Follow};
-use super::reply::Reply;
 use super::storable::{may_fill, storable};
 use super::{backpressure, fill, loops};
 
@@ -31,7 +29,7 @@ use crate::outcome::{Outcome, Why};
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, blocking, timeout};
 use crate::store::fill::Fill;
-use crate::store::inflight::{Permit, Turn};
+use crate::store::inflight::Permit;
 use crate::store::{Entry, Found};
 use crate::upstream::body::OriginBody;
 
@@ -100,98 +98,71 @@ pub fn is_wanted<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
     directives.no_cache && !directives.only_if_cached && is_general() && !loops::has_looped(request)
 }
 
-/// Answers such a request.
-pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, key: Key) -> Reply {
+/// Asks the origin about the file, if its turn has come.
+pub(super) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Next<R> {
     let shared = &exchange.context.shared;
-    for _ in 0..LOOKS {
-        if !shared.revalidated.is_due(&key, Instant::now()) {
-            // One that has been asked about just now may be coming anew.
-            let Some(fill) = shared.store.inflight.get(&key) else { break };
-            match join(exchange, client, fill).await {
-                Some(reply) => return reply,
-                None => continue,
-            }
-        }
-        let endings = shared.store.inflight.endings();
-        let entry = match look_up(exchange, &key).await {
-            Found::File(entry) => entry,
-            // What is not there is fetched anyway.
-            found @ (Found::Directory | Found::Unusable(_)) => {
-                return present(exchange, client, key, found).await;
-            }
-            Found::Absent => break,
+    if !shared.revalidated.is_due(key, Instant::now()) {
+        // One that has been asked about just now may be coming anew.
+        return match shared.store.inflight.get(key) {
+            Some(fill) => join(exchange, fill).await,
+            None => Next::AsItIs,
         };
-        let reply = match shared.store.inflight.enter(&key) {
-            Turn::Full => break,
-            Turn::Follow(fill) => join(exchange, client, fill).await,
-            Turn::Lead(permit) => {
-                // A fill has ended since, maybe of this path; while the turn is ours, none of it does.
-                let entry = match shared.store.inflight.endings() == endings {
-                    true => Found::File(entry),
-                    false => look_up(exchange, &key).await,
-                };
-                let Found::File(entry) = entry else {
-                    permit.withdraw();
-                    break;
-                };
-                match lead(exchange, client, permit, entry).await {
-                    None => break,
-                    reply => reply,
-                }
-            }
-        };
-        if let Some(reply) = reply {
-            return reply;
-        }
     }
-    cached(exchange, client, key).await
+    let find = async || match look_up(exchange, key).await {
+        Found::File(entry) => Ok(Some(entry)),
+        // What is not there is fetched anyway.
+        Found::Directory | Found::Absent | Found::Unusable(_) => Err(Why::NoName),
+    };
+    let fresh = |_: &Entry| None::<()>;
+    match claim(&shared.store.inflight, key, find, fresh, async |found| Ok::<_, ()>(found)).await {
+        Ok(Claim::Stale(entry, permit)) => lead(exchange, permit, entry).await,
+        Ok(Claim::Filling(fill, _)) => join(exchange, fill).await,
+        Ok(Claim::Absent(permit)) => {
+            permit.withdraw();
+            Next::AsItIs
+        }
+        Ok(Claim::Fresh(..) | Claim::Full | Claim::Unusable(_)) | Err(()) => Next::AsItIs,
+    }
 }
 
-/// Waits for what another request's exchange with the origin comes to. `None`: look again.
-async fn join<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    fill: Arc<Fill>,
-) -> Option<Reply> {
-    let Ok(waiter) = Waiter::new() else { return Some(client.send_empty(500, false).await) };
+/// Waits for what another request's exchange with the origin comes to.
+async fn join<R: Runtime>(exchange: &Exchange<'_, R>, fill: Arc<Fill>) -> Next<R> {
+    let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
     if fill.is_whole() {
         // It will be the file in a moment, and then that is asked about.
         fill.left(&waiter).await;
-        return None;
+        return Next::Again;
     }
     // Joined before the response is waited for, so that nothing passes by meanwhile.
-    let follower = fill.follow(0);
-    fill.answer(&waiter).await.ok()?;
+    let next = Next::follow(Arc::clone(&fill));
+    if fill.answer(&waiter).await.is_err() {
+        return Next::Again;
+    }
     exchange.outcome.set(Some(Outcome::Follow));
-    follow::serve(exchange, client, &fill, follower, Role::Follower).await
+    next
 }
 
-/// Asks the origin. `None`: the file that is there is the answer.
-async fn lead<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    permit: Permit,
-    entry: Entry,
-) -> Option<Reply> {
+/// Asks the origin.
+async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, permit: Permit, entry: Entry) -> Next<R> {
     let (context, shared) = (exchange.context, &exchange.context.shared);
     if !shared.revalidated.begin(permit.key(), Instant::now()) {
         permit.withdraw();
-        return None;
+        return Next::AsItIs;
     }
     let asked = head::fill_request(&context.upstream.origin, exchange.request, shared.config.fills.query);
     let known = known(exchange, permit.key(), entry).await;
     let path = || shared.store.display(permit.key());
     match ask(exchange, &asked, &known).await {
-        Ok(Some((answer, body))) => take(exchange, client, permit, asked, (answer, body)).await,
+        Ok(Some((answer, body))) => take(exchange, permit, asked, (answer, body)).await,
         Ok(None) => {
             exchange.log.debug(format_args!("{} is unchanged", path()));
             permit.withdraw();
-            None
+            Next::AsItIs
         }
         Err(error) => {
             exchange.log.debug(format_args!("{} is served as it is - {error}", path()));
             permit.withdraw();
-            None
+            Next::AsItIs
         }
     }
 }
@@ -250,11 +221,10 @@ async fn answer<R: Runtime>(
 /// Another file: it is stored, and gets the name when it is whole. What cannot be stored leaves the one that is there.
 async fn take<R: Runtime>(
     exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
     permit: Permit,
     asked: OriginRequest,
     (answer, body): (ResponseHead, OriginBody<R>),
-) -> Option<Reply> {
+) -> Next<R> {
     let shared = &exchange.context.shared;
     let begun = match storable(&answer, permit.key(), &shared.config) {
         Ok(end) => {
@@ -269,15 +239,13 @@ async fn take<R: Runtime>(
             let path = shared.store.display(permit.key());
             exchange.log.debug(format_args!("{path} is served as it is - {}", why.as_str()));
             permit.withdraw();
-            return None;
+            return Next::AsItIs;
         }
     };
     shared.revalidated.note_new(permit.key(), answer.fields.get("etag"), partial.id());
     exchange.outcome.set(Some(Outcome::Renewed));
     let (room, start) = (Some(room), Start { end, ..Start::default() });
-    Some(
-        fill::take(exchange, client, permit, fill::Taken { asked, answer, body, partial, room, start }).await,
-    )
+    fill::take(exchange, permit, fill::Taken { asked, answer, body, partial, room, start })
 }
 
 #[cfg(test)]

@@ -4,31 +4,29 @@ use std::sync::Arc;
 
 use super::super::client::Client;
 use super::super::deliver::{Body, Representation, deliver};
+use super::super::exchange::Exchange;
 use super::super::head;
+use super::super::next::Next;
 use super::super::reply::Reply;
-use super::stored::{self, Kept};
+use super::stored::Kept;
 use super::wanted::{Wanted, may_use, why_stale};
 use crate::error::Error;
 use crate::http::caching::freshness;
 use crate::http::conditional::Validators;
+use crate::http::fields::Fields;
 use crate::outcome::{Kept as How, Outcome};
 use crate::rt::Runtime;
 use crate::sys::clock;
 
-/// Answers with what is kept.
-pub(super) async fn send<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    client: &Client<R>,
-    kept: &Kept,
-    how: How,
-) -> Reply {
+/// The next step: this is sent, in this way.
+pub(super) fn stored<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, how: How) -> Next<R> {
     wanted.debug(&format!("is kept, {} - streaming to client", how.as_str()));
-    let stored = &kept.head;
+    let stored = Arc::clone(&kept.head);
     // How long ago a file of which nothing is known was checked cannot be said.
-    let age = (!stored.is_unknown()).then(|| freshness::age(stored, clock::unix_secs()));
-    let fields = head::kept_fields(stored, age);
+    let age = (!stored.is_unknown()).then(|| freshness::age(&stored, clock::unix_secs()));
+    let fields = head::kept_fields(&stored, age);
     let now = clock::unix_secs();
-    let left = freshness::left(stored, now, &wanted.policy);
+    let left = freshness::left(&stored, now, &wanted.policy);
     wanted.exchange.outcome.set(Some(match how {
         How::Hit => Outcome::Hit(Some(left)),
         How::Revalidated => Outcome::Revalidated,
@@ -36,35 +34,40 @@ pub(super) async fn send<R: Runtime>(
         How::Fetched => wanted.exchange.outcome.get().unwrap_or(Outcome::Miss),
         How::Stale(why) => Outcome::Stale(why, -left),
     }));
+    Next::Stored(Box::new((kept, fields)))
+}
+
+/// Sends a stored response with these fields.
+pub async fn send<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    kept: &Kept,
+    fields: Fields,
+) -> Reply {
+    let (stored, now) = (&kept.head, clock::unix_secs());
     // Without a Last-Modified it is as old as its date (RFC 9111 section 4.3.2).
     let (last_modified, etags) = (stored.modified(), [stored.etag(), None]);
     let since = last_modified.or(stored.date()).or(Some(stored.times.came));
     let validators = Validators { etags, last_modified, since, now };
     let body = match &kept.body {
-        stored::Body::File(entry) | stored::Body::Document(entry) => {
+        super::stored::Body::File(entry) | super::stored::Body::Document(entry) => {
             Body::File(Arc::clone(&entry.file), entry.info.size)
         }
-        stored::Body::Lent(_, lent) => Body::Lent(Arc::clone(lent)),
-        stored::Body::Memory(bytes) => Body::Memory(Arc::clone(bytes)),
+        super::stored::Body::Lent(_, lent) => Body::Lent(Arc::clone(lent)),
+        super::stored::Body::Memory(bytes) => Body::Memory(Arc::clone(bytes)),
     };
     let (status, reason) = (stored.status, &*stored.reason);
-    deliver(wanted.exchange, client, Representation { status, reason, fields, validators, body }).await
+    deliver(exchange, client, Representation { status, reason, fields, validators, body }).await
 }
 
 /// The origin could not be asked, or failed: what is kept will do, if the rules allow.
-pub(super) async fn failed<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    client: &Client<R>,
-    error: &Error,
-    kept: Option<Kept>,
-) -> Reply {
-    let exchange = wanted.exchange;
-    exchange.log.debug(format_args!("error with proxy request {error}"));
-    match kept.filter(|kept| may_use(wanted, kept, error)) {
+pub(super) fn failed<R: Runtime>(wanted: &Wanted<'_, '_, R>, error: Error, kept: Option<Kept>) -> Next<R> {
+    wanted.exchange.log.debug(format_args!("error with proxy request {error}"));
+    match kept.filter(|kept| may_use(wanted, kept, &error)) {
         Some(kept) => {
-            let why = why_stale(wanted, &kept, error);
-            send(wanted, client, &kept, How::Stale(why)).await
+            let why = why_stale(wanted, &kept, &error);
+            stored(wanted, kept, How::Stale(why))
         }
-        None => exchange.send_error(client, error).await,
+        None => Next::Fail(error),
     }
 }

@@ -4,10 +4,8 @@
 use super::super::client::Client;
 use super::super::head;
 use super::super::head::OriginRequest;
-use super::super::pass;
+use super::super::next::Next;
 use super::super::redirect::{self, Follow};
-use super::super::relay::relay;
-use super::super::reply::Reply;
 use super::super::storable::contradicts_name;
 use super::answer::failed;
 use super::ask;
@@ -30,9 +28,9 @@ use std::time::Instant;
 /// Passes it, and takes note of the answer.
 pub(super) async fn run<R: Runtime>(
     wanted: &Wanted<'_, '_, R>,
-    client: &mut Client<R>,
+    client: &Client<R>,
     kept: Option<Kept>,
-) -> Reply {
+) -> Next<R> {
     let exchange = wanted.exchange;
     // With conditions of the client's own, or in a form of its own, the answer may not be about what is kept. Any other
     // is asked for as a GET would be.
@@ -51,17 +49,17 @@ pub(super) async fn run<R: Runtime>(
     let begun = clock::unix_secs();
     let (answer, body) = match redirect::ask(exchange, client.hung_up(), &asked, Follow::Maybe).await {
         Ok(answered) => answered,
-        Err(error) => return failed(wanted, client, &error, kept).await,
+        Err(error) => return failed(wanted, error, kept),
     };
     if is_origin_failure(answer.status) {
         let error = Error::with(Side::Origin, Kind::Unavailable, answer.status);
         if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
-            return failed(wanted, client, &error, kept).await;
+            return failed(wanted, error, kept);
         }
     }
     if is_plain && let Some(why) = is_for_others(wanted, &asked, &told, &answer) {
         redirect::settle(body);
-        return pass::run(exchange, client, why).await;
+        return Next::Pass(why);
     }
     exchange.outcome.set(Some(Outcome::Pass(Why::HeadOnMiss)));
     let targeted = wanted.policy.targeted;
@@ -81,7 +79,7 @@ pub(super) async fn run<R: Runtime>(
         };
         ask::update(wanted, kept, news, checked).await;
     }
-    relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await
+    Next::Relay(Box::new((answer, body)))
 }
 
 /// Why another answer is due to a client that says more than has gone along, if one is.

@@ -5,7 +5,7 @@
 //! then, or comes, is the answer (`answer`). What the rules are is in [`crate::http::caching`].
 
 mod admit;
-mod answer;
+pub mod answer;
 mod ask;
 mod collect;
 mod find;
@@ -24,13 +24,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::cached::unusable;
+use super::claim::{Claim, claim};
 use super::client::Client;
-use super::exchange::{Context, Exchange, LOOKS};
-use super::follow::{self, Role};
-use super::reply::Reply;
-use super::{loops, pass};
+use super::exchange::Exchange;
+use super::loops;
+use super::next::{Next, Role};
 use crate::error::{Error, Kind, Side};
-use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::reuse::{self, Reuse};
 use crate::http::request::Method;
@@ -42,91 +41,58 @@ use crate::rt::{Runtime, spawn_guarded};
 use crate::store::fill::{Fill, NoFile};
 use crate::store::inflight::{Permit, Turn};
 use crate::sys::clock;
-use answer::failed;
 use ask::Asked;
 use stored::Kept;
 use wanted::Wanted;
 
-/// Answers a GET or HEAD that came at this moment.
-pub async fn serve<R: Runtime>(
+/// The next step of a GET or HEAD that came at this moment.
+pub(super) async fn step<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
     key: &Key,
     arrived: Instant,
-) -> Reply {
-    let Some(policy) = policy(exchange.context) else {
-        return pass::run(exchange, client, Why::NoMatch).await;
-    };
-    let request = exchange.request;
+) -> Next<R> {
+    let Some(class) = &exchange.context.shared.config.revalidate else { return Next::Pass(Why::NoMatch) };
+    let (request, policy) = (exchange.request, class.policy);
     let directives = RequestDirectives::of(&request.fields);
     if !request.body.is_empty() {
-        return pass::run(exchange, client, Why::RequestBody).await;
+        return Next::Pass(Why::RequestBody);
     }
     let wanted = Wanted { exchange, key, directives, policy, arrived, place: None, proof: None };
     if directives.no_store {
-        if let Some(reply) = set::go_on(&wanted, client).await {
-            return reply;
-        }
-        return pass::run(exchange, client, Why::NoStore).await;
+        return set::go_on(&wanted, client).await.unwrap_or(Next::Pass(Why::NoStore));
     }
     // Not to wait for an exchange that waits for this very request: what is at hand has to do.
     let (loops, returned) = (loops::has_looped(request), exchange.has_returned());
     if !loops
         && !returned
-        && let Some(reply) = set::serve(&wanted, client).await
+        && let Some(next) = set::step(&wanted, client).await
     {
-        return reply;
+        return next;
     }
-    let inflight = &exchange.context.shared.store.inflight;
-    for _ in 0..LOOKS {
-        let endings = inflight.endings();
-        let kept = match find::find(exchange, key).await {
-            Ok(kept) => kept,
-            Err(why) => return unusable(exchange, client, why).await,
-        };
-        let kept = match use_at_once(&wanted, client, kept).await {
-            Ok(reply) => return reply,
-            Err(kept) => kept,
-        };
-        if directives.only_if_cached {
-            let error = Error::new(Side::Origin, Kind::NotCached);
-            return exchange.send_error(client, &error).await;
-        }
-        if loops {
-            return pass::looped(exchange, client).await;
-        }
-        if returned {
-            return pass::run(exchange, client, Why::Returned).await;
-        }
-        if request.method == Method::Head {
-            return head_request::run(&wanted, client, kept).await;
-        }
-        match inflight.enter(key) {
-            Turn::Lead(permit) if inflight.endings() == endings => {
-                return lead(&wanted, client, permit, kept).await;
+    let refused = async |kept| match &request.method {
+        _ if directives.only_if_cached => Err(Next::Fail(Error::new(Side::Origin, Kind::NotCached))),
+        _ if loops => Err(Next::Looped),
+        _ if returned => Err(Next::Pass(Why::Returned)),
+        Method::Head => Err(head_request::run(&wanted, client, kept).await),
+        Method::Get | Method::Other(_) => Ok(kept),
+    };
+    let find = async || find::find(exchange, key).await;
+    let fresh = |kept: &Kept| usable_at_once(&wanted, kept);
+    match claim(&exchange.context.shared.store.inflight, key, find, fresh, refused).await {
+        Ok(Claim::Fresh(kept, how)) => {
+            if how == outcome::Kept::Stale(Stale::WhileRevalidate) {
+                check_behind(&wanted);
             }
-            // A fill has ended since, maybe of this path; while the turn is ours, none of it does.
-            Turn::Lead(permit) => match find::find(exchange, key).await {
-                Ok(Some(kept)) if usable_at_once(&wanted, &kept).is_some() => permit.withdraw(),
-                Ok(kept) => return lead(&wanted, client, permit, kept).await,
-                Err(why) => {
-                    permit.withdraw();
-                    return unusable(exchange, client, why).await;
-                }
-            },
-            Turn::Full => return pass::run(exchange, client, Why::FillsFull).await,
-            Turn::Follow(fill) => {
-                if let Some(reply) = join(&wanted, client, &fill, kept).await {
-                    return reply;
-                }
-            }
+            answer::stored(&wanted, kept, how)
         }
+        Ok(Claim::Stale(kept, permit)) => lead(&wanted, permit, Some(kept)).await,
+        Ok(Claim::Absent(permit)) => lead(&wanted, permit, None).await,
+        Ok(Claim::Filling(fill, kept)) => join(&wanted, fill, kept).await,
+        Ok(Claim::Full) => Next::Pass(Why::FillsFull),
+        Ok(Claim::Unusable(why)) => unusable(exchange, why),
+        Err(next) => next,
     }
-    pass::run(exchange, client, Why::Disk).await
-}
-
-fn policy<R: Runtime>(context: &Context<R>) -> Option<Policy> {
-    context.shared.config.revalidate.as_ref().map(|class| class.policy)
 }
 
 /// As what it may be used without a word of the origin, if it may.
@@ -142,85 +108,51 @@ fn usable_at_once<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept) -> Option
     }
 }
 
-/// Answers from what is kept, if that takes no word of the origin; or gives it back.
-async fn use_at_once<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    client: &Client<R>,
-    kept: Option<Kept>,
-) -> Result<Reply, Option<Kept>> {
-    let Some(kept) = kept else { return Err(None) };
-    let Some(how) = usable_at_once(wanted, &kept) else { return Err(Some(kept)) };
-    if how == outcome::Kept::Stale(Stale::WhileRevalidate) {
-        check_behind(wanted);
-    }
-    Ok(answer::send(wanted, client, &kept, how).await)
-}
-
-/// Asks the origin, and answers with what comes of it.
-async fn lead<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    client: &mut Client<R>,
-    permit: Permit,
-    kept: Option<Kept>,
-) -> Reply {
-    let exchange = wanted.exchange;
+/// Asks the origin; the next step is what comes of it.
+async fn lead<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, kept: Option<Kept>) -> Next<R> {
     match ask::ask(wanted, permit, kept).await {
-        Asked::Kept(kept, how) => answer::send(wanted, client, &kept, how).await,
-        Asked::Filling { fill, follower, at_hand } => {
-            match follow::serve(exchange, client, &fill, follower, Role::Leader(at_hand)).await {
-                Some(reply) => reply,
-                None => client.send_empty(500, false).await,
-            }
-        }
-        Asked::NotKept(_, _) if wanted.is_in_other_form() => {
-            pass::run(exchange, client, Why::OtherForm).await
-        }
-        Asked::NotKept(answer, body) => pass::hand_on(exchange, client, *answer, body).await,
-        Asked::Told(kept) => answer::send(wanted, client, &kept, outcome::Kept::Revalidated).await,
-        Asked::Own(why) => pass::run(exchange, client, why).await,
-        Asked::Failed(error, kept) => failed(wanted, client, &error, kept).await,
+        Asked::Kept(kept, how) => answer::stored(wanted, kept, how),
+        Asked::Filling { fill, follower, at_hand } => Next::Follow(fill, follower, Role::Leader(at_hand)),
+        Asked::NotKept(_, _) if wanted.is_in_other_form() => Next::Pass(Why::OtherForm),
+        Asked::NotKept(answer, body) => Next::hand_on(*answer, body),
+        Asked::Told(kept) => answer::stored(wanted, kept, outcome::Kept::Revalidated),
+        Asked::Own(why) => Next::Pass(why),
+        Asked::Failed(error, kept) => answer::failed(wanted, error, kept),
     }
 }
 
-/// Waits for what another request's exchange with the origin comes to. `None`: look again.
-async fn join<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    client: &mut Client<R>,
-    fill: &Arc<Fill>,
-    kept: Option<Kept>,
-) -> Option<Reply> {
+/// Waits for what another request's exchange with the origin comes to.
+async fn join<R: Runtime>(wanted: &Wanted<'_, '_, R>, fill: Arc<Fill>, kept: Option<Kept>) -> Next<R> {
     let exchange = wanted.exchange;
-    let Ok(waiter) = Waiter::new() else { return Some(client.send_empty(500, false).await) };
+    let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
     // Joined before the head is waited for, so that nothing passes by meanwhile.
-    let follower = fill.follow(0);
+    let next = Next::follow(Arc::clone(&fill));
     match fill.answer(&waiter).await {
-        Ok(_) => {
-            let kept = fill.kept();
-            let is_new = kept.as_ref().is_none_or(|kept| kept.checked > wanted.arrived);
-            let fresh = kept.as_ref().is_some_and(|kept| {
-                let now = clock::unix_secs();
-                let checked = Some(kept.checked);
-                reuse::decide(&kept.head, &wanted.directives, now, &wanted.policy) == Reuse::Fresh
-                    && !invalidate::is_in_doubt(&exchange.context.shared, wanted.key, checked)
-            });
-            if !is_new && !fresh && fill.is_whole() {
-                // It will be the file in a moment, and then that is checked.
-                drop(follower);
-                fill.left(&waiter).await;
-                return None;
-            }
-            // Nor does anybody begin with what an unsafe request has overtaken.
-            if !is_new && (wanted.directives.no_cache || fill.is_invalid()) {
-                return Some(pass::run(exchange, client, Why::NoCache).await);
-            }
-            exchange.outcome.set(Some(Outcome::Follow));
-            wanted.debug("download in progress - response follows it");
-            follow::serve(exchange, client, fill, follower, Role::Follower).await
-        }
-        Err(NoFile::Again) => None,
-        Err(NoFile::Declined(why)) => Some(pass::run(exchange, client, why).await),
-        Err(NoFile::Failed(error)) => Some(failed(wanted, client, &error, kept).await),
+        Ok(_) => {}
+        Err(NoFile::Again) => return Next::Again,
+        Err(NoFile::Declined(why)) => return Next::Pass(why),
+        Err(NoFile::Failed(error)) => return answer::failed(wanted, error, kept),
     }
+    let kept = fill.kept();
+    let is_new = kept.as_ref().is_none_or(|kept| kept.checked > wanted.arrived);
+    let fresh = kept.as_ref().is_some_and(|kept| {
+        let (now, checked) = (clock::unix_secs(), Some(kept.checked));
+        reuse::decide(&kept.head, &wanted.directives, now, &wanted.policy) == Reuse::Fresh
+            && !invalidate::is_in_doubt(&exchange.context.shared, wanted.key, checked)
+    });
+    if !is_new && !fresh && fill.is_whole() {
+        // It will be the file in a moment, and then that is checked.
+        drop(next);
+        fill.left(&waiter).await;
+        return Next::Again;
+    }
+    // Nor does anybody begin with what an unsafe request has overtaken.
+    if !is_new && (wanted.directives.no_cache || fill.is_invalid()) {
+        return Next::Pass(Why::NoCache);
+    }
+    exchange.outcome.set(Some(Outcome::Follow));
+    wanted.debug("download in progress - response follows it");
+    next
 }
 
 /// Checks what is kept while its client is served, unless somebody does so already.

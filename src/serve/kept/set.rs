@@ -10,11 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::super::client::Client;
 use super::super::exchange::LOOKS;
-use super::super::follow::{self, Role};
-use super::super::pass;
+use super::super::next::Next;
 use super::super::redirect;
-use super::super::relay;
-use super::super::reply::Reply;
 use super::ask::{self, Asked};
 use super::collect::Errand;
 use super::fits::is_as_left;
@@ -82,53 +79,52 @@ pub(super) struct Visit<'a, 'b, 'c, R: Runtime> {
     who: Who,
 }
 
-/// Answers a request for a member of a set. `None`: it is none, or the set has nothing to do with the request.
-pub(super) async fn serve<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut Client<R>) -> Option<Reply> {
+/// The next step of a request for a member of a set. `None`: it is none, or the set has nothing to do with it.
+pub(super) async fn step<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
     let visit = Visit::new(wanted, client)?;
-    let exchange = wanted.exchange;
-    let is_head = exchange.request.method == Method::Head;
+    let is_head = wanted.exchange.request.method == Method::Head;
     let mut misfits = MISFITS.iter();
     for _ in 0..LOOKS + MISFITS.len() {
         // HEAD fetches nothing into the cache.
         if is_head && !visit.is_there() {
             return None;
         }
-        match visit.step().await {
-            Step::Again => {}
+        return Some(match visit.step().await {
+            Step::Again => continue,
             Step::Misfit => match misfits.next() {
-                Some(wait) => R::sleep(*wait).await,
-                None => return Some(pass::run(exchange, client, Why::Mismatch).await),
+                Some(wait) => {
+                    R::sleep(*wait).await;
+                    continue;
+                }
+                None => Next::Pass(Why::Mismatch),
             },
             Step::Apart => return None,
             Step::Member { generation, member, begins, how } => {
-                if let Some(reply) = visit.answer(client, &generation, &member, begins, how).await {
-                    return Some(reply);
+                match visit.answer(&generation, &member, begins, how).await {
+                    Some(next) => next,
+                    None => continue,
                 }
             }
-            Step::Alone(kept, how) => return Some(answer::send(wanted, client, &kept, how).await),
-            Step::Relay(_, _) if wanted.is_in_other_form() => {
-                return Some(pass::run(exchange, client, Why::OtherForm).await);
-            }
+            Step::Alone(kept, how) => answer::stored(wanted, kept, how),
+            Step::Relay(_, _) if wanted.is_in_other_form() => Next::Pass(Why::OtherForm),
             Step::Relay(answer, body) if is_head => {
                 redirect::settle(*body);
-                return Some(relay::head_of(exchange, client, &answer).await);
+                Next::RelayHead(answer)
             }
-            Step::Relay(answer, body) => {
-                return Some(pass::hand_on(exchange, client, *answer, *body).await);
-            }
-            Step::Own(why) => return Some(pass::run(exchange, client, why).await),
-            Step::Failed(error, kept) => return Some(visit.failed(client, error, kept).await),
-        }
+            Step::Relay(answer, body) => Next::hand_on(*answer, *body),
+            Step::Own(why) => Next::Pass(why),
+            Step::Failed(error, kept) => visit.failed(error, kept),
+        });
     }
-    Some(visit.failed(client, Error::new(Side::Us, Kind::Superseded), None).await)
+    Some(visit.failed(Error::new(Side::Us, Kind::Superseded), None))
 }
 
-/// Answers one that wants nothing stored, if its client goes on with a generation that has the member.
-pub(super) async fn go_on<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &mut Client<R>) -> Option<Reply> {
+/// The same for one that wants nothing stored, if its client goes on with a generation that has the member.
+pub(super) async fn go_on<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
     let visit = Visit::new(wanted, client)?;
     let generation = visit.pinned()?;
     let member = generation.get(visit.key())?;
-    visit.answer(client, &generation, &member, false, outcome::Kept::Hit).await
+    visit.answer(&generation, &member, false, outcome::Kept::Hit).await
 }
 
 impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
@@ -151,17 +147,16 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
     /// Answers with a member. `None`: it is not there any more.
     async fn answer(
         &self,
-        client: &mut Client<R>,
         generation: &Arc<Generation<Member>>,
         member: &Member,
         begins: bool,
         how: outcome::Kept,
-    ) -> Option<Reply> {
+    ) -> Option<Next<R>> {
         let exchange = self.wanted.exchange;
         if let What::Coming(fill) = &member.what {
             self.pin(generation, begins);
             self.wanted.debug("download in progress - response follows it");
-            return follow::serve(exchange, client, fill, fill.follow(0), Role::Follower).await;
+            return Some(Next::follow(Arc::clone(fill)));
         }
         let Some(kept) = member.open(exchange, self.key()).await else {
             // Somebody has removed or replaced the file: as if nobody had asked for it yet.
@@ -170,7 +165,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             return None;
         };
         self.pin(generation, begins);
-        Some(answer::send(self.wanted, client, &kept, how).await)
+        Some(answer::stored(self.wanted, Kept::clone(&kept), how))
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -422,12 +417,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         Step::Failed(error, Some((generation, Arc::new(kept))))
     }
 
-    async fn failed(
-        &self,
-        client: &mut Client<R>,
-        error: Error,
-        kept: Option<(Arc<Generation<Member>>, Arc<Kept>)>,
-    ) -> Reply {
+    fn failed(&self, error: Error, kept: Option<(Arc<Generation<Member>>, Arc<Kept>)>) -> Next<R> {
         let exchange = self.wanted.exchange;
         exchange.log.debug(format_args!("error with index set {error}"));
         let usable = |kept: &Kept| error.kind == Kind::Superseded || may_use(self.wanted, kept, &error);
@@ -439,9 +429,9 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                     why_stale(self.wanted, &kept, &error)
                 };
                 self.pin(&generation, self.pinned().is_none());
-                answer::send(self.wanted, client, &kept, outcome::Kept::Stale(why)).await
+                answer::stored(self.wanted, Kept::clone(&kept), outcome::Kept::Stale(why))
             }
-            None => exchange.send_error(client, &error).await,
+            None => Next::Fail(error),
         }
     }
 }
