@@ -81,29 +81,29 @@ struct World {
     /// Followers are still wanted, as far as the leader knows.
     given_up: Cell<bool>,
     file: Arc<Locked>,
-    dice: Rng,
+    rng: Rng,
 }
 
 impl World {
     fn new(seed: u64, file: &Arc<Locked>) -> Rc<Self> {
-        let dice = Rng::new(seed);
-        let size = dice.below(300);
-        let fate = match dice.below(10) {
+        let rng = Rng::new(seed);
+        let size = rng.below(300);
+        let fate = match rng.below(10) {
             0 => Fate::NoAnswer,
             1 => Fate::Declined,
-            2 | 3 => Fate::Breaks(dice.below(size + 1)),
+            2 | 3 => Fate::Breaks(rng.below(size + 1)),
             _ => Fate::Whole,
         };
         Rc::new(Self {
             fill: Arc::default(),
-            body: (0..size).map(|_| u8::try_from(dice.below(256)).unwrap()).collect(),
+            body: (0..size).map(|_| u8::try_from(rng.below(256)).unwrap()).collect(),
             disk: RefCell::default(),
             fate,
-            length_known: dice.one_in(2),
-            disk_full_at: dice.one_in(2).then(|| dice.below(size + 1)),
+            length_known: rng.one_in(2),
+            disk_full_at: rng.one_in(2).then(|| rng.below(size + 1)),
             given_up: Cell::new(false),
             file: Arc::clone(file),
-            dice,
+            rng,
         })
     }
 
@@ -140,8 +140,8 @@ pub(super) fn failure() -> Error {
 
 /// The leader, as `serve::fill` does it.
 async fn lead(world: Rc<World>) {
-    let (dice, fill) = (&world.dice, &world.fill);
-    dice.pause().await;
+    let (rng, fill) = (&world.rng, &world.fill);
+    rng.pause().await;
     match world.fate {
         Fate::NoAnswer => return fill.end(NoFile::Failed(failure())),
         Fate::Declined => return fill.end(NoFile::Declined(Why::Status)),
@@ -151,8 +151,8 @@ async fn lead(world: Rc<World>) {
     let (mut sent, mut in_memory) = (0, false);
     let stop = if let Fate::Breaks(at) = world.fate { at } else { world.body.len() };
     while sent < stop {
-        dice.pause().await;
-        let piece = &world.body[sent..stop.min(sent + 1 + dice.below(60))];
+        rng.pause().await;
+        let piece = &world.body[sent..stop.min(sent + 1 + rng.below(60))];
         sent += piece.len();
         let left = if in_memory { piece } else { world.write(piece) };
         in_memory |= !left.is_empty();
@@ -161,10 +161,10 @@ async fn lead(world: Rc<World>) {
             return fill.end(NoFile::Failed(Error::new(Side::Us, Kind::Abandoned)));
         }
     }
-    dice.pause().await;
+    rng.pause().await;
     if world.fate == Fate::Whole {
         fill.complete();
-        dice.pause().await;
+        rng.pause().await;
     }
     // After a complete fill this is what a dropped permit does, and must change nothing.
     fill.end(NoFile::Failed(failure()));
@@ -184,21 +184,21 @@ enum Outcome {
 
 /// One reader, as `serve::follow` does it: the whole body or a part of it.
 async fn follow(world: Rc<World>) -> Outcome {
-    let dice = &world.dice;
-    for _ in 0..dice.below(40) {
+    let rng = &world.rng;
+    for _ in 0..rng.below(40) {
         yield_now().await;
     }
-    let first = dice.below(world.body.len() + 1);
-    let end = first + dice.below(world.body.len() + 1 - first);
-    let (first, end) = if dice.one_in(2) { (0, world.body.len()) } else { (first, end) };
-    let from = if dice.one_in(2) { 0 } else { first };
+    let first = rng.below(world.body.len() + 1);
+    let end = first + rng.below(world.body.len() + 1 - first);
+    let (first, end) = if rng.one_in(2) { (0, world.body.len()) } else { (first, end) };
+    let from = if rng.one_in(2) { 0 } else { first };
     let follower = match world.fill.follow(from as u64) {
         Ok(follower) => follower,
         Err(NoFile::Again) => panic!("nobody withdraws here"),
         Err(NoFile::Declined(Why::Disk)) if world.disk_full_at.is_some() => return Outcome::Refused,
         Err(other) => panic!("no way to follow: {other:?}"),
     };
-    dice.pause().await;
+    rng.pause().await;
     let waiter = Waiter::new().unwrap();
     match world.fill.answer(&waiter).await {
         Ok(answer) => assert_eq!(answer.length.is_some(), world.length_known),
@@ -218,9 +218,9 @@ async fn read(
     first: usize,
     end: Option<usize>,
 ) -> Outcome {
-    let dice = &world.dice;
+    let rng = &world.rng;
     let mut got = Vec::new();
-    let leaves_at = dice.one_in(6).then(|| dice.below(world.body.len() + 1));
+    let leaves_at = rng.one_in(6).then(|| rng.below(world.body.len() + 1));
     let outcome = loop {
         let at = first + got.len();
         if leaves_at.is_some_and(|limit| got.len() >= limit) {
@@ -237,13 +237,13 @@ async fn read(
                 assert!(at < stored && stored <= disk.len(), "{at}, {stored} of {}", disk.len());
                 let count = (stored - at).min(most);
                 // A client may take less than is there.
-                let count = if dice.one_in(2) { count } else { 1 + dice.below(count) };
+                let count = if rng.one_in(2) { count } else { 1 + rng.below(count) };
                 got.extend_from_slice(&disk[at..at + count]);
             }
             Progress::Piece(bytes, skip) => {
                 let count = (bytes.len() - skip).min(most);
                 assert!(count > 0, "an empty piece");
-                let count = if dice.one_in(2) { count } else { 1 + dice.below(count) };
+                let count = if rng.one_in(2) { count } else { 1 + rng.below(count) };
                 got.extend_from_slice(&bytes[skip..skip + count]);
             }
             Progress::End(total) => {
@@ -253,7 +253,7 @@ async fn read(
             }
             Progress::Broken(_) => break Outcome::Broken,
         }
-        dice.pause().await;
+        rng.pause().await;
     };
     let due = &world.body[first..];
     assert_eq!(got, due[..got.len()], "wrong bytes from {first} on");
@@ -284,13 +284,13 @@ impl Task {
 }
 
 /// Runs whoever is awake, in a random order, until all have ended; how the followers did.
-fn run(mut tasks: Vec<Task>, dice: &Rng, seed: u64) -> Vec<Outcome> {
+fn run(mut tasks: Vec<Task>, rng: &Rng, seed: u64) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     while !tasks.is_empty() {
         let awake: Vec<usize> =
             (0..tasks.len()).filter(|&at| tasks[at].woken.0.load(Ordering::Relaxed)).collect();
         assert!(!awake.is_empty(), "seed {seed}: {} tasks sleep for ever", tasks.len());
-        let at = awake[dice.below(awake.len())];
+        let at = awake[rng.below(awake.len())];
         tasks[at].woken.0.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&tasks[at].woken));
         if let std::task::Poll::Ready(outcome) =
@@ -311,11 +311,11 @@ fn one(seed: u64, file: &Arc<Locked>) -> Vec<Outcome> {
         lead(leader).await;
         None
     })];
-    for _ in 0..world.dice.below(6) {
+    for _ in 0..world.rng.below(6) {
         let world = Rc::clone(&world);
         tasks.push(Task::new(async move { Some(follow(world).await) }));
     }
-    let outcomes = run(tasks, &world.dice, seed);
+    let outcomes = run(tasks, &world.rng, seed);
     for outcome in &outcomes {
         let fits = match outcome {
             Outcome::Exact => matches!(world.fate, Fate::Whole | Fate::Breaks(_)),

@@ -1,14 +1,14 @@
-//! A model of the whole store: clients, files and several lives of the program over one directory, in
+//! A model of the whole store: clients, files and several runs of the process over one directory, in
 //! every order that a seed can think of.
 //!
 //! What [`super::fill`] is for one fill in memory, this is for the table of fills, the files in progress
-//! and the commit, on a real directory to which others do things as well. A life ends in peace, at a stop,
+//! and the commit, on a real directory to which others do things as well. A process ends in peace, at a stop,
 //! or as `kill -9` ends it: then what was in progress stays, held by nobody. Or as a power cut ends it: then
 //! what was not synced may be anything. Commits are made here, not by the thread, so that a seed gives the
 //! same run each time. Nothing sleeps.
 //!
 //! The origin changes its files at any time. Fetches that it breaks off go on with the rest, in the same
-//! life or, after they have given up or their life has ended, in a later one: never with that of another
+//! process or, after they have given up or their process has ended, in a later one: never with that of another
 //! version.
 
 mod clients;
@@ -56,8 +56,8 @@ const MODIFIED: u64 = 1_431_808_299;
 
 /// What the origin has under a path. All versions have the same length, so that this tells nothing.
 fn body_of(number: usize, version: usize) -> Vec<u8> {
-    let dice = Rng::new((1000 + 10 * version + number) as u64);
-    (0..40 + 90 * number).map(|_| u8::try_from(dice.below(256)).unwrap()).collect()
+    let rng = Rng::new((1000 + 10 * version + number) as u64);
+    (0..40 + 90 * number).map(|_| u8::try_from(rng.below(256)).unwrap()).collect()
 }
 
 /// What becomes of a fetch.
@@ -146,7 +146,7 @@ impl Task {
     }
 }
 
-/// One life of the program.
+/// One run of the process.
 struct ProcessRun {
     store: Store,
     keys: Vec<Key>,
@@ -162,7 +162,7 @@ struct ProcessRun {
     met: RefCell<Events>,
     /// Nothing fails any more.
     calm: bool,
-    dice: Rng,
+    rng: Rng,
 }
 
 /// No bound on fills; nothing needs to survive a power cut.
@@ -183,13 +183,13 @@ impl ProcessRun {
             told: Arc::default(),
             met: RefCell::default(),
             calm,
-            dice: origin.dice.clone(),
+            rng: origin.rng.clone(),
         })
     }
 
     fn fate(&self, number: usize) -> Fate {
-        let at = self.dice.below(self.sizes[number] + 1);
-        match self.dice.below(if self.calm { 1 } else { 11 }) {
+        let at = self.rng.below(self.sizes[number] + 1);
+        match self.rng.below(if self.calm { 1 } else { 11 }) {
             5 => Fate::NoAnswer,
             6 => Fate::Declined,
             7 | 10 => Fate::Breaks(at),
@@ -210,7 +210,7 @@ impl ProcessRun {
 
     /// Gives names to what waits for them; those that got one are there.
     fn commit(&self, events: &mut Events) {
-        commit::commit_here(self.line.take(), self.dice.one_in(2));
+        commit::commit_here(self.line.take(), self.rng.one_in(2));
         let told = std::mem::take(&mut *self.told.lock().unwrap());
         for (number, ok) in told {
             *events.entry(if ok { Event::Stored } else { Event::NotStored }).or_default() += 1;
@@ -220,50 +220,50 @@ impl ProcessRun {
     }
 }
 
-/// Ends a life as it stands: what its fetches have met.
-fn end(life: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
+/// Ends a process as it stands: what its fetches have met.
+fn end(process: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
     drop(tasks);
-    drop(life.spawned.take());
-    drop(life.line.take());
-    let life = Rc::into_inner(life);
-    life.expect("something of a life outlives it").met.into_inner()
+    drop(process.spawned.take());
+    drop(process.line.take());
+    let process = Rc::into_inner(process);
+    process.expect("something of a process outlives it").met.into_inner()
 }
 
 fn add(all: &mut Events, more: Events) {
     more.into_iter().for_each(|(event, count)| *all.entry(event).or_default() += count);
 }
 
-/// Something other than its own end ends a life, now and then.
-fn cut_short(dice: &Rng) -> Option<Event> {
+/// Something other than its own end ends a process, now and then.
+fn cut_short(rng: &Rng) -> Option<Event> {
     let how = [Event::Kill, Event::PowerCut, Event::Stop];
-    dice.one_in(200).then(|| how[dice.below(how.len())])
+    rng.one_in(200).then(|| how[rng.below(how.len())])
 }
 
-/// One life with `clients` clients, until all is done or it is cut short.
-fn live(ground: &mut TestDir, calm: bool, clients: usize, events: &mut Events) {
-    let dice = ground.dice.clone();
-    let life = ProcessRun::begin(&ground.top, ground.boot, calm, &ground.origin);
+/// One process with `clients` clients, until all is done or it is cut short.
+fn run_process(test_dir: &mut TestDir, calm: bool, clients: usize, events: &mut Events) {
+    let rng = test_dir.rng.clone();
+    let process = ProcessRun::begin(&test_dir.top, test_dir.boot, calm, &test_dir.origin);
     let (mut tasks, mut to_come) = (Vec::<Task>::new(), clients);
     loop {
-        tasks.append(&mut life.spawned.borrow_mut());
-        if to_come > 0 && dice.one_in(4) {
+        tasks.append(&mut process.spawned.borrow_mut());
+        if to_come > 0 && rng.one_in(4) {
             to_come -= 1;
-            let number = if calm { to_come % PATHS.len() } else { dice.below(PATHS.len()) };
-            let life = Rc::clone(&life);
-            tasks.push(Task::new(async move { Some(client(life, number).await) }));
+            let number = if calm { to_come % PATHS.len() } else { rng.below(PATHS.len()) };
+            let process = Rc::clone(&process);
+            tasks.push(Task::new(async move { Some(client(process, number).await) }));
         }
-        if !calm && dice.one_in(12) {
-            ground.inject_interference();
+        if !calm && rng.one_in(12) {
+            test_dir.inject_interference();
         }
-        if !calm && let Some(how) = cut_short(&dice) {
+        if !calm && let Some(how) = cut_short(&rng) {
             *events.entry(how).or_default() += 1;
-            add(events, ground.cut_short(how, life, tasks));
+            add(events, test_dir.cut_short(how, process, tasks));
             return;
         }
         let awake: Vec<usize> =
             (0..tasks.len()).filter(|&at| tasks[at].woken.0.load(Ordering::Relaxed)).collect();
-        if awake.is_empty() || dice.one_in(10) {
-            life.commit(events);
+        if awake.is_empty() || rng.one_in(10) {
+            process.commit(events);
         }
         if awake.is_empty() {
             if tasks.is_empty() && to_come == 0 {
@@ -273,43 +273,46 @@ fn live(ground: &mut TestDir, calm: bool, clients: usize, events: &mut Events) {
             assert!(to_come > 0 || tasks.iter().any(woken), "{} tasks sleep for ever", tasks.len());
             continue;
         }
-        let at = awake[dice.below(awake.len())];
+        let at = awake[rng.below(awake.len())];
         if let Poll::Ready(outcome) = tasks[at].poll() {
             if let Some(outcome) = outcome {
                 *events.entry(Event::Client(outcome)).or_default() += 1;
             }
             drop(tasks.swap_remove(at));
         }
-        ground.check_held();
+        test_dir.check_held();
     }
-    assert!(life.keys.iter().all(|key| life.store.inflight.get(key).is_none()), "a fill that nobody leads");
-    add(events, end(life, tasks));
-    assert_eq!(ground.check_left(), Vec::<PathBuf>::new(), "left after all is done");
+    assert!(
+        process.keys.iter().all(|key| process.store.inflight.get(key).is_none()),
+        "a fill that nobody leads"
+    );
+    add(events, end(process, tasks));
+    assert_eq!(test_dir.check_left(), Vec::<PathBuf>::new(), "left after all is done");
 }
 
-/// A few lives and then one in which nothing fails: all is there in the end.
+/// A few processes in turn and then one in which nothing fails: all is there in the end.
 fn one(seed: u64, directory: &Path) -> Events {
-    let dice = Rng::new(seed);
+    let rng = Rng::new(seed);
     let top = directory.join("cache");
     fs::create_dir(&top).unwrap();
-    let mut ground = TestDir::new(top.clone(), dice);
+    let mut test_dir = TestDir::new(top.clone(), rng);
     let mut events = Events::new();
-    for _ in 0..1 + ground.dice.below(4) {
-        let clients = 1 + ground.dice.below(12);
-        live(&mut ground, false, clients, &mut events);
+    for _ in 0..1 + test_dir.rng.below(4) {
+        let clients = 1 + test_dir.rng.below(12);
+        run_process(&mut test_dir, false, clients, &mut events);
     }
-    ground.held = None;
-    (0..PATHS.len()).for_each(|number| drop(fs::remove_dir(ground.finished(number))));
-    live(&mut ground, true, 2 * PATHS.len(), &mut events);
+    test_dir.held = None;
+    (0..PATHS.len()).for_each(|number| drop(fs::remove_dir(test_dir.finished(number))));
+    run_process(&mut test_dir, true, 2 * PATHS.len(), &mut events);
     for (number, path) in PATHS.iter().enumerate() {
-        assert!(ground.finished(number).is_file(), "{path} is stuck");
+        assert!(test_dir.finished(number).is_file(), "{path} is stuck");
     }
     fs::remove_dir_all(&top).unwrap();
     events
 }
 
 /// Where files take no disk, if there is such a place.
-fn ground() -> tempfile::TempDir {
+fn memory_dir() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
@@ -317,8 +320,8 @@ fn ground() -> tempfile::TempDir {
 /// Does this file system take what a file in progress says of itself?
 fn takes_records(directory: &Path) -> bool {
     let origin = Rc::new(Origin::new(Rng::new(0)));
-    let life = ProcessRun::begin(directory, 0, true, &origin);
-    let partial = life.store.begin(&life.keys[0]).unwrap();
+    let process = ProcessRun::begin(directory, 0, true, &origin);
+    let partial = process.store.begin(&process.keys[0]).unwrap();
     partial.describe(Vec::new(), Vec::new(), Identity::of(&origin.whole(0).head, 0).unwrap());
     partial.notes().note(0, false);
     let takes = Record::read(&**partial.file()).is_some();
@@ -329,8 +332,8 @@ fn takes_records(directory: &Path) -> bool {
 }
 
 #[test]
-fn over_many_lives_every_file_is_exact_and_no_path_is_stuck() {
-    let directory = ground();
+fn over_many_restarts_every_file_is_exact_and_no_path_is_stuck() {
+    let directory = memory_dir();
     let mut all = Events::new();
     let runs = async {
         remote_wake::start::<Portable>().unwrap();
@@ -364,8 +367,8 @@ fn over_many_lives_every_file_is_exact_and_no_path_is_stuck() {
 }
 
 #[test]
-fn a_run_of_lives_is_the_same_for_the_same_seed() {
-    let directory = ground();
+fn a_run_of_restarts_is_the_same_for_the_same_seed() {
+    let directory = memory_dir();
     let runs = async {
         remote_wake::start::<Portable>().unwrap();
         for seed in 0..100 {
@@ -377,14 +380,14 @@ fn a_run_of_lives_is_the_same_for_the_same_seed() {
 
 #[test]
 fn a_stop_leaves_the_file_in_progress_of_another_process_alone() {
-    let directory = ground();
-    let life = ProcessRun::begin(directory.path(), 0, true, &Rc::new(Origin::new(Rng::new(0))));
-    let Turn::Lead(permit) = life.store.inflight.enter(&life.keys[0]) else { panic!("nobody leads") };
-    let partial = life.store.begin(&life.keys[0]).unwrap();
+    let directory = memory_dir();
+    let process = ProcessRun::begin(directory.path(), 0, true, &Rc::new(Origin::new(Rng::new(0))));
+    let Turn::Lead(permit) = process.store.inflight.enter(&process.keys[0]) else { panic!("nobody leads") };
+    let partial = process.store.begin(&process.keys[0]).unwrap();
     permit.fill().announce(answer(None, partial.file()));
     let path = directory.path().join("a.tgz.in-progress");
     fs::remove_file(&path).unwrap();
     fs::write(&path, "another process's").unwrap();
-    life.store.abandon_all();
+    process.store.abandon_all();
     assert!(path.exists());
 }

@@ -1,35 +1,37 @@
-//! What clients and their fills do in a life, as `serve` does it.
+//! What clients and their fills do in a process, as `serve` does it.
 
 use super::origin::{Rest, Sent, ask_rest};
 use super::*;
 use crate::store::room::Rooms;
 
 /// A client, as `serve::cached` does it.
-pub(super) async fn client(life: Rc<ProcessRun>, number: usize) -> Outcome {
-    let key = &life.keys[number];
-    let inflight = &life.store.inflight;
+pub(super) async fn client(process: Rc<ProcessRun>, number: usize) -> Outcome {
+    let key = &process.keys[number];
+    let inflight = &process.store.inflight;
     for _ in 0..LOOKS {
         let endings = inflight.endings();
-        match life.store.look_up(key.as_str()) {
+        match process.store.look_up(key.as_str()) {
             Found::File(entry) => {
-                assert_eq!(entry.info.size, life.sizes[number] as u64, "a hit that is not whole");
+                assert_eq!(entry.info.size, process.sizes[number] as u64, "a hit that is not whole");
                 return Outcome::Hit;
             }
             Found::Absent => {}
             Found::Directory | Found::Unusable(_) => return Outcome::Blocked,
         }
-        life.dice.pause().await;
+        process.rng.pause().await;
         match inflight.enter(key) {
             Turn::Follow(fill) => {
                 let follower = fill.follow(0);
-                life.dice.pause().await;
-                if let Some(outcome) = follow(&life, number, &fill, follower).await {
+                process.rng.pause().await;
+                if let Some(outcome) = follow(&process, number, &fill, follower).await {
                     return outcome;
                 }
             }
-            Turn::Lead(permit) if inflight.endings() == endings => return lead(&life, number, permit).await,
-            Turn::Lead(permit) => match life.store.look_up(key.as_str()) {
-                Found::Absent => return lead(&life, number, permit).await,
+            Turn::Lead(permit) if inflight.endings() == endings => {
+                return lead(&process, number, permit).await;
+            }
+            Turn::Lead(permit) => match process.store.look_up(key.as_str()) {
+                Found::Absent => return lead(&process, number, permit).await,
                 Found::File(_) | Found::Directory | Found::Unusable(_) => permit.withdraw(),
             },
             Turn::Full => unreachable!("there is no bound on fills"),
@@ -39,22 +41,22 @@ pub(super) async fn client(life: Rc<ProcessRun>, number: usize) -> Outcome {
 }
 
 /// The first of them, as `serve::fill` does it.
-async fn lead(life: &Rc<ProcessRun>, number: usize, permit: Permit) -> Outcome {
-    let found = life.store.look_up(life.keys[number].as_str());
+async fn lead(process: &Rc<ProcessRun>, number: usize, permit: Permit) -> Outcome {
+    let found = process.store.look_up(process.keys[number].as_str());
     assert!(!matches!(found, Found::File(_)), "{} is there and is fetched again", PATHS[number]);
     let fill = Arc::clone(permit.fill());
     let fetch = Rc::new(Fetch {
         fill: Arc::clone(&fill),
-        fate: life.fate(number),
+        fate: process.fate(number),
         given_up: Cell::default(),
         version: Cell::default(),
     });
-    life.fetches.borrow_mut().push(Rc::clone(&fetch));
-    life.dice.pause().await;
-    let left = Some(&life.store).filter(|store| store.has_left_over(permit.key()));
+    process.fetches.borrow_mut().push(Rc::clone(&fetch));
+    process.rng.pause().await;
+    let left = Some(&process.store).filter(|store| store.has_left_over(permit.key()));
     let left = left.and_then(|store| store.left_over(permit.key(), &url(number)));
-    life.dice.pause().await;
-    let (partial, coming) = match begin(life, number, &fetch, left) {
+    process.rng.pause().await;
+    let (partial, coming) = match begin(process, number, &fetch, left) {
         Ok(begun) => begun,
         Err(NoFile::Declined(why)) => {
             permit.decline(why);
@@ -70,8 +72,15 @@ async fn lead(life: &Rc<ProcessRun>, number: usize, permit: Permit) -> Outcome {
     }
     fill.announce(answer(coming.end, partial.file()));
     let follower = fill.follow(0);
-    life.spawned.borrow_mut().push(Task::new(run(Rc::clone(life), number, fetch, permit, partial, coming)));
-    follow(life, number, &fill, follower).await.unwrap()
+    process.spawned.borrow_mut().push(Task::new(run(
+        Rc::clone(process),
+        number,
+        fetch,
+        permit,
+        partial,
+        coming,
+    )));
+    follow(process, number, &fill, follower).await.unwrap()
 }
 
 fn url(number: usize) -> Vec<u8> {
@@ -80,7 +89,7 @@ fn url(number: usize) -> Vec<u8> {
 
 /// Goes on with what was left, or begins a file anew.
 fn begin(
-    life: &ProcessRun,
+    process: &ProcessRun,
     number: usize,
     fetch: &Fetch,
     left: Option<LeftOver>,
@@ -92,12 +101,12 @@ fn begin(
     };
     if let Some(LeftOver { partial, record, stored }) = left {
         let rest = match unanswered {
-            None => ask_rest(life, number, usize::try_from(stored).unwrap(), &record.identity),
+            None => ask_rest(process, number, usize::try_from(stored).unwrap(), &record.identity),
             Some(_) => Rest::Unanswered,
         };
         match rest {
             Rest::GoesOn(coming, version) => {
-                life.meet(Event::TakenOver, 1);
+                process.meet(Event::TakenOver, 1);
                 fetch.version.set(version);
                 return Ok((partial, coming));
             }
@@ -111,10 +120,10 @@ fn begin(
     if let Some(no_file) = unanswered {
         return Err(no_file);
     }
-    let Sent { head, body, version } = life.origin.whole(number);
+    let Sent { head, body, version } = process.origin.whole(number);
     fetch.version.set(version);
-    let partial = life.store.begin(&life.keys[number]).map_err(NoFile::Declined)?;
-    let identity = Identity::of(&head, 0).filter(|_| !life.dice.one_in(8));
+    let partial = process.store.begin(&process.keys[number]).map_err(NoFile::Declined)?;
+    let identity = Identity::of(&head, 0).filter(|_| !process.rng.one_in(8));
     if let Some(identity) = &identity {
         partial.describe(url(number), Vec::new(), identity.clone());
     }
@@ -135,7 +144,7 @@ const ATTEMPTS: usize = 2;
 
 /// The fetch: body to file, and the file into the line.
 async fn run(
-    life: Rc<ProcessRun>,
+    process: Rc<ProcessRun>,
     number: usize,
     fetch: Rc<Fetch>,
     permit: Permit,
@@ -144,27 +153,27 @@ async fn run(
 ) -> Option<Outcome> {
     let mut fate = fetch.fate;
     while !coming.body.is_empty() || matches!(fate, Fate::Breaks(_)) {
-        life.dice.pause().await;
-        let piece = coming.body.len().min(1 + life.dice.below(80));
+        process.rng.pause().await;
+        let piece = coming.body.len().min(1 + process.rng.below(80));
         let is_past = |at: usize| coming.stored + piece > at || piece == 0;
         match fate {
             Fate::Dropped(at) if is_past(at) => return None,
-            Fate::Breaks(at) if is_past(at) => match go_on(&life, number, &coming).await {
+            Fate::Breaks(at) if is_past(at) => match go_on(&process, number, &coming).await {
                 Rest::GoesOn(rest, _) => {
-                    life.meet(Event::GoneOn, 1);
-                    let more = life.dice.below(rest.body.len() + 1);
-                    fate = if life.dice.one_in(2) { Fate::Breaks(rest.stored + more) } else { Fate::Whole };
+                    process.meet(Event::GoneOn, 1);
+                    let more = process.rng.below(rest.body.len() + 1);
+                    fate = if process.rng.one_in(2) { Fate::Breaks(rest.stored + more) } else { Fate::Whole };
                     coming = rest;
                     continue;
                 }
                 rest @ (Rest::Unanswered | Rest::Another) => {
-                    give_up(&life, permit, partial, coming.stored, &rest);
+                    give_up(&process, permit, partial, coming.stored, &rest);
                     return None;
                 }
             },
             Fate::DiskFull(at) if is_past(at) => {
                 drop(partial);
-                unstored(&life, &fetch, permit, &coming.body).await;
+                unstored(&process, &fetch, permit, &coming.body).await;
                 return None;
             }
             Fate::Whole
@@ -179,26 +188,26 @@ async fn run(
         coming.body = rest;
         coming.stored += piece;
         fetch.fill.advance(coming.stored as u64);
-        if life.dice.one_in(3) {
-            partial.notes().note(coming.stored as u64, life.dice.one_in(2));
+        if process.rng.one_in(3) {
+            partial.notes().note(coming.stored as u64, process.rng.one_in(2));
         }
     }
     fetch.fill.complete();
-    let told = Arc::clone(&life.told);
+    let told = Arc::clone(&process.told);
     let report =
         Box::new(move |outcome: std::io::Result<()>| told.lock().unwrap().push((number, outcome.is_ok())));
     let (size, modified) = (coming.stored as u64, permit.fill().modified());
     let room = Rooms::new(1).take_anyway();
-    life.line.borrow_mut().push(Whole { permit, partial, size, modified, room, dated: None, report });
+    process.line.borrow_mut().push(Whole { permit, partial, size, modified, room, dated: None, report });
     None
 }
 
 /// Asks a few times for the rest of what broke off.
-async fn go_on(life: &ProcessRun, number: usize, coming: &Coming) -> Rest {
+async fn go_on(process: &ProcessRun, number: usize, coming: &Coming) -> Rest {
     let Some(identity) = &coming.identity else { return Rest::Unanswered };
     for _ in 0..ATTEMPTS {
-        life.dice.pause().await;
-        match ask_rest(life, number, coming.stored, identity) {
+        process.rng.pause().await;
+        match ask_rest(process, number, coming.stored, identity) {
             Rest::Unanswered => {}
             rest @ (Rest::GoesOn(..) | Rest::Another) => return rest,
         }
@@ -207,12 +216,12 @@ async fn go_on(life: &ProcessRun, number: usize, coming: &Coming) -> Rest {
 }
 
 /// There is no rest: what is good is left.
-fn give_up(life: &ProcessRun, permit: Permit, partial: Partial, stored: usize, why: &Rest) {
+fn give_up(process: &ProcessRun, permit: Permit, partial: Partial, stored: usize, why: &Rest) {
     match why {
         Rest::Unanswered => {
             let file = Arc::clone(partial.file());
             partial.leave(stored as u64);
-            life.meet(Event::LeftByFetch, usize::from(Record::read(&*file).is_some()));
+            process.meet(Event::LeftByFetch, usize::from(Record::read(&*file).is_some()));
         }
         Rest::GoesOn(..) | Rest::Another => drop(partial),
     }
@@ -220,12 +229,12 @@ fn give_up(life: &ProcessRun, permit: Permit, partial: Partial, stored: usize, w
 }
 
 /// After a disk error: the rest goes through memory.
-async fn unstored(life: &ProcessRun, fetch: &Fetch, permit: Permit, mut rest: &[u8]) {
+async fn unstored(process: &ProcessRun, fetch: &Fetch, permit: Permit, mut rest: &[u8]) {
     permit.leave();
     let waiter = Waiter::new().unwrap();
     while !rest.is_empty() {
-        life.dice.pause().await;
-        let (piece, after) = rest.split_at(rest.len().min(1 + life.dice.below(80)));
+        process.rng.pause().await;
+        let (piece, after) = rest.split_at(rest.len().min(1 + process.rng.below(80)));
         rest = after;
         if !permit.fill().hand_over(piece.to_vec(), &waiter).await {
             fetch.given_up.set(true);
@@ -237,12 +246,12 @@ async fn unstored(life: &ProcessRun, fetch: &Fetch, permit: Permit, mut rest: &[
 
 /// Follows a fill, as `serve::follow` does it. `None` if there is a file to look for instead.
 async fn follow(
-    life: &ProcessRun,
+    process: &ProcessRun,
     number: usize,
     fill: &Arc<Fill>,
     follower: Result<Follower, NoFile>,
 ) -> Option<Outcome> {
-    let fetch = life.fetch_of(fill);
+    let fetch = process.fetch_of(fill);
     let waiter = Waiter::new().unwrap();
     let joined = match follower {
         Ok(follower) => fill.answer(&waiter).await.map(|answer| (follower, answer)),
@@ -254,7 +263,7 @@ async fn follow(
     let outcome = match joined {
         Ok((follower, answer)) => {
             let body = body_of(number, fetch.version.get());
-            read(life, &body, &answer, &follower, &waiter).await
+            read(process, &body, &answer, &follower, &waiter).await
         }
         Err(NoFile::Again) => return None,
         Err(NoFile::Declined(_)) => Outcome::Declined,
@@ -265,7 +274,7 @@ async fn follow(
         Outcome::Broken => matches!(fetch.fate, Fate::Breaks(_) | Fate::Dropped(_)) || fetch.given_up.get(),
         Outcome::NoAnswer => !matches!(fetch.fate, Fate::Whole | Fate::Declined) || fetch.given_up.get(),
         // Another process may hold the file, or the disk refuse it.
-        Outcome::Declined => !life.calm,
+        Outcome::Declined => !process.calm,
         Outcome::Left => true,
         Outcome::Hit | Outcome::Refused | Outcome::Blocked | Outcome::Passed => false,
     };
@@ -275,19 +284,18 @@ async fn follow(
 
 /// Reads the body, or a part of it, from the file and from memory.
 async fn read(
-    life: &ProcessRun,
+    process: &ProcessRun,
     body: &[u8],
     answer: &Answer,
     follower: &Follower,
     waiter: &Waiter,
 ) -> Outcome {
-    let dice = &life.dice;
+    let rng = &process.rng;
     let file = fs::File::from(answer.file.as_fd().try_clone_to_owned().unwrap());
-    let first = if dice.one_in(3) { dice.below(body.len()) } else { 0 };
-    let end = answer
-        .length
-        .map(|_| if dice.one_in(3) { first + dice.below(body.len() - first) } else { body.len() });
-    let leaves_at = (!life.calm && dice.one_in(8)).then(|| dice.below(body.len()));
+    let first = if rng.one_in(3) { rng.below(body.len()) } else { 0 };
+    let end =
+        answer.length.map(|_| if rng.one_in(3) { first + rng.below(body.len() - first) } else { body.len() });
+    let leaves_at = (!process.calm && rng.one_in(8)).then(|| rng.below(body.len()));
     let mut at = first;
     loop {
         if leaves_at.is_some_and(|limit| at - first >= limit) {
@@ -310,9 +318,9 @@ async fn read(
             Progress::Broken(_) => return Outcome::Broken,
         };
         let most = end.unwrap_or(body.len()) - at;
-        let count = 1 + dice.below(got.len().min(most));
+        let count = 1 + rng.below(got.len().min(most));
         assert_eq!(got[..count], body[at..at + count], "wrong bytes at {at} of {}", body.len());
         at += count;
-        dice.pause().await;
+        rng.pause().await;
     }
 }

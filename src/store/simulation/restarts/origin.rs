@@ -1,4 +1,4 @@
-//! The origin of all lives: files that change, ranges that it knows or not, and times when it is down.
+//! The origin of all runs: files that change, ranges that it knows or not, and times when it is down.
 
 use super::*;
 
@@ -12,12 +12,12 @@ pub(super) struct Sent {
 /// What is under its paths now.
 pub(super) struct Origin {
     versions: [Cell<usize>; PATHS.len()],
-    pub(super) dice: Rng,
+    pub(super) rng: Rng,
 }
 
 impl Origin {
-    pub(super) fn new(dice: Rng) -> Self {
-        Self { versions: Default::default(), dice }
+    pub(super) fn new(rng: Rng) -> Self {
+        Self { versions: Default::default(), rng }
     }
 
     pub(super) fn version(&self, number: usize) -> usize {
@@ -46,14 +46,14 @@ impl Origin {
     pub(super) fn whole(&self, number: usize) -> Sent {
         let length = body_of(number, 0).len().to_string();
         let framing = [("Content-Length", length), ("Transfer-Encoding", "chunked".to_owned())];
-        let framing = framing[self.dice.below(2)].clone();
+        let framing = framing[self.rng.below(2)].clone();
         self.sent(number, 200, 0, &[("ETag", self.tag(number)), framing])
     }
 
     /// The answer to a request for the bytes from `from` on, if they are of that identity; or none.
     pub(super) fn rest(&self, number: usize, from: u64, wanted: &Identity, calm: bool) -> Option<Sent> {
         let is_same = wanted.condition() == self.tag(number).as_bytes();
-        match self.dice.below(if calm { 1 } else { 8 }) {
+        match self.rng.below(if calm { 1 } else { 8 }) {
             1 => Some(self.whole(number)),
             2 | 3 => Some(self.sent(number, 503, 0, &[("Content-Length", "0".to_owned())])),
             4 | 5 => None,
@@ -98,9 +98,10 @@ pub(super) enum Rest {
 }
 
 /// Asks for what comes behind `stored` bytes of a file, as `serve::resume` does it.
-pub(super) fn ask_rest(life: &ProcessRun, number: usize, stored: usize, identity: &Identity) -> Rest {
+pub(super) fn ask_rest(process: &ProcessRun, number: usize, stored: usize, identity: &Identity) -> Rest {
     let from = identity.ask_from(stored as u64);
-    let Some(Sent { head, mut body, version }) = life.origin.rest(number, from, identity, life.calm) else {
+    let Some(Sent { head, mut body, version }) = process.origin.rest(number, from, identity, process.calm)
+    else {
         return Rest::Unanswered;
     };
     match identity.continues(&head, from) {
@@ -108,16 +109,16 @@ pub(super) fn ask_rest(life: &ProcessRun, number: usize, stored: usize, identity
             let (first, end) =
                 (usize::try_from(first).unwrap(), total.map(|end| usize::try_from(end).unwrap()));
             if first > stored || end.is_some_and(|end| stored > end) || stored - first > body.len() {
-                life.meet(Event::Another, 1);
+                process.meet(Event::Another, 1);
                 return Rest::Another;
             }
-            life.meet(Event::Saved, first);
+            process.meet(Event::Saved, first);
             let body = body.split_off(stored - first);
             Rest::GoesOn(Coming { body, stored, end, identity: Some(identity.clone()) }, version)
         }
         Continuation::Later => Rest::Unanswered,
         Continuation::Other => {
-            life.meet(Event::Another, 1);
+            process.meet(Event::Another, 1);
             Rest::Another
         }
     }

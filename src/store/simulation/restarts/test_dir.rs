@@ -1,4 +1,4 @@
-//! The directory of all lives, what others do to it, and what an end leaves of it.
+//! The directory of all runs, what others do to it, and what an end leaves of it.
 
 use super::*;
 
@@ -8,11 +8,11 @@ pub(super) struct TestDir {
     pub(super) origin: Rc<Origin>,
     /// Runs of the system so far.
     pub(super) boot: usize,
-    /// Files in progress that are not this life's: device and inode.
+    /// Files in progress that are not this process's: device and inode.
     foreign: BTreeSet<(u64, u64)>,
     /// One that another process holds, and what it is.
     pub(super) held: Option<(Locked, PathBuf, (u64, u64))>,
-    pub(super) dice: Rng,
+    pub(super) rng: Rng,
 }
 
 fn id_of(path: &Path) -> Option<(u64, u64)> {
@@ -20,9 +20,9 @@ fn id_of(path: &Path) -> Option<(u64, u64)> {
 }
 
 impl TestDir {
-    pub(super) fn new(top: PathBuf, dice: Rng) -> Self {
-        let origin = Rc::new(Origin::new(dice.clone()));
-        Self { top, origin, boot: 0, foreign: BTreeSet::new(), held: None, dice }
+    pub(super) fn new(top: PathBuf, rng: Rng) -> Self {
+        let origin = Rc::new(Origin::new(rng.clone()));
+        Self { top, origin, boot: 0, foreign: BTreeSet::new(), held: None, rng }
     }
 
     pub(super) fn finished(&self, number: usize) -> PathBuf {
@@ -35,9 +35,9 @@ impl TestDir {
 
     /// Somebody else is at it. Each of these may fail for what is there or not.
     pub(super) fn inject_interference(&mut self) {
-        let number = self.dice.below(PATHS.len());
+        let number = self.rng.below(PATHS.len());
         let (finished, in_progress) = (self.finished(number), self.in_progress(number));
-        match self.dice.below(11) {
+        match self.rng.below(11) {
             0..3 => drop(fs::remove_file(finished)),
             3 => {
                 self.held = self.held.take().filter(|(_, path, _)| *path != in_progress);
@@ -45,7 +45,7 @@ impl TestDir {
             }
             4 => drop(fs::create_dir_all(finished)),
             5 => drop(fs::remove_dir(finished)),
-            6 if self.dice.one_in(4) => {
+            6 if self.rng.one_in(4) => {
                 self.held = None;
                 drop(fs::remove_dir_all(self.top.join("d")));
             }
@@ -59,7 +59,7 @@ impl TestDir {
                 };
                 let id = id_of(&in_progress).unwrap();
                 self.foreign.insert(id);
-                if self.dice.one_in(2) {
+                if self.rng.one_in(2) {
                     self.held = Some((file::lock(file.into()).unwrap(), in_progress, id));
                 }
             }
@@ -97,14 +97,14 @@ impl TestDir {
         self.check().into_iter().filter(is_useless).collect()
     }
 
-    /// Ends a life in such a way.
-    pub(super) fn cut_short(&mut self, how: Event, life: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
+    /// Ends a process in such a way.
+    pub(super) fn cut_short(&mut self, how: Event, process: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
         if how == Event::Stop {
-            life.store.abandon_all();
+            process.store.abandon_all();
             assert_eq!(self.check_left(), Vec::<PathBuf>::new(), "left after a stop");
         }
         let ours = self.check();
-        let mut met = self.kill(life, tasks);
+        let mut met = self.kill(process, tasks);
         if how == Event::PowerCut {
             self.boot += 1;
             (0..PATHS.len()).for_each(|number| self.lose(&self.in_progress(number)));
@@ -118,13 +118,13 @@ impl TestDir {
     }
 
     /// As `kill -9` does it: names and bytes stay, locks go, and nobody tidies up.
-    fn kill(&self, life: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
+    fn kill(&self, process: Rc<ProcessRun>, tasks: Vec<Task>) -> Events {
         let in_progress = (0..PATHS.len()).map(|number| (self.in_progress(number), number));
         let aside: Vec<_> = in_progress
             .map(|(path, number)| (path, self.top.join(format!("aside-{number}"))))
             .filter(|(path, aside)| fs::hard_link(path, aside).is_ok())
             .collect();
-        let met = end(life, tasks);
+        let met = end(process, tasks);
         for (path, aside) in &aside {
             // It has gone with the file.
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -141,8 +141,8 @@ impl TestDir {
         let (size, synced) = (file.metadata().unwrap().len(), Record::read(&file).map_or(0, |r| r.synced));
         let lost = usize::try_from(size.saturating_sub(synced)).unwrap();
         file.write_all_at(&vec![b'?'; lost], synced).unwrap();
-        if self.dice.one_in(2) {
-            file.set_len(synced.min(size) + self.dice.below(lost + 1) as u64).unwrap();
+        if self.rng.one_in(2) {
+            file.set_len(synced.min(size) + self.rng.below(lost + 1) as u64).unwrap();
         }
     }
 }
