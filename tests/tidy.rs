@@ -78,6 +78,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "outcome",
             "rt",
             "sys::file",
+            "sys::handover",
             "sys::is_exhausted",
             "sys::process",
         ],

@@ -32,9 +32,7 @@ pub static DISK: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 pub static READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 /// Look-ups, and reads of so few bytes that hundreds of long ones must not be before them in line.
 pub static SHORT_READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
-/// Look-ups on file systems that may never answer.
-pub static MOUNTS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(MOUNT_THREADS));
-/// Its threads.
+/// Threads for what lies on one file system that may never answer.
 pub const MOUNT_THREADS: usize = 8;
 /// Work that waits for the resolver.
 pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
@@ -43,6 +41,12 @@ pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS)
 pub static DOCUMENTS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
 /// Reading package indexes: long work that nobody waits for, one at a time.
 pub static INDEXES: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Pool").field("waiting", &self.jobs().len()).finish_non_exhaustive()
+    }
+}
 
 /// What a job leaves behind (`None` inside: it panicked), and who waits for it.
 struct Slot<T> {
@@ -115,7 +119,8 @@ impl Pool {
         self.more.notify_one();
     }
 
-    fn start(count: usize) -> Arc<Self> {
+    /// One with so many threads.
+    pub fn start(count: usize) -> Arc<Self> {
         let (threads, jobs, more) = (AtomicUsize::new(0), Mutex::default(), Condvar::new());
         let pool = Arc::new(Self { threads, jobs, more });
         for number in 0..count {

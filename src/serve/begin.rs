@@ -1,6 +1,8 @@
 //! The beginning of a file in progress.
 
-use super::exchange::Context;
+use std::sync::Arc;
+
+use super::exchange::{Context, Shared};
 use super::lookup::exhausted;
 use super::progress::Start;
 use super::storable::storable;
@@ -9,15 +11,32 @@ use crate::key::Key;
 use crate::outcome::Why;
 use crate::rt::Runtime;
 use crate::store::partial::Partial;
+use crate::store::place::PATIENCE;
 
 /// Begins to store a file; where the system has no descriptor left, once more after that.
 pub(super) async fn begin<R: Runtime>(context: &Context<R>, key: &Key) -> Result<Partial, Why> {
-    let begun = context.shared.store.begin(key);
+    let begun = create::<R>(&context.shared, key).await;
     if !matches!(begun, Err(Why::Descriptors)) {
         return begun;
     }
     exhausted(context).await;
-    context.shared.store.begin(key)
+    create::<R>(&context.shared, key).await
+}
+
+/// At once on this machine, else by a thread that may wait for another.
+async fn create<R: Runtime>(shared: &Arc<Shared>, key: &Key) -> Result<Partial, Why> {
+    if let Some(begun) = shared.store.begin_here(key) {
+        return begun;
+    }
+    let (theirs, of) = (Arc::clone(shared), key.clone());
+    shared.store.way(key.as_str()).run::<R, _>(PATIENCE, move || theirs.store.begin(&of)).await?
+}
+
+/// Leaves the file for a later fill. Its record may not be on the disk yet.
+pub(super) async fn leave<R: Runtime>(mut partial: Partial, stored: u64) {
+    let place = partial.place().clone();
+    // What cannot be left goes.
+    place.work::<R, _>(move || partial.leave(stored)).await.unwrap_or_default();
 }
 
 /// Begins to store an answer of which nothing is there yet.

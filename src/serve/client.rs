@@ -11,9 +11,10 @@ use futures_lite::future::or;
 use super::head;
 use super::rate::Rate;
 use super::reply::Reply;
-use super::warm::{FRESH, Heat, Windows};
+use super::warm::{self, FRESH, Heat, PIECE, Windows};
 use crate::error::{Error, Kind, Side};
-use crate::rt::{Runtime, Socket, fairness};
+use crate::rt::{Runtime, Socket, blocking, fairness};
+use crate::store::place::Placed;
 use crate::sys::{is_io_error, socket, transfer, would_block};
 
 /// A client's connection.
@@ -181,11 +182,14 @@ impl<'a, R: Runtime> Out<'a, R> {
     /// before is an error of the disk's side: the client must see a broken transfer.
     pub async fn send_file<F: AsFd + Send + Sync + 'static>(
         &self,
-        file: &Arc<F>,
+        file: &Arc<Placed<F>>,
         first: u64,
         end: u64,
         heat: Heat,
     ) -> Result<(), Error> {
+        if file.to().is_remote() {
+            return self.send_elsewhere(file, first, end).await;
+        }
         let mut offset = first;
         if heat == Heat::Warm {
             self.send_window(&**file, &mut offset, end).await?;
@@ -199,6 +203,27 @@ impl<'a, R: Runtime> Out<'a, R> {
                 }
                 self.writable().await?;
             }
+        }
+        Ok(())
+    }
+
+    /// The same of a file that may be gone: read by threads that may wait for it.
+    async fn send_elsewhere<F: AsFd + Send + Sync + 'static>(
+        &self,
+        file: &Arc<Placed<F>>,
+        first: u64,
+        end: u64,
+    ) -> Result<(), Error> {
+        let mut at = first;
+        while at < end {
+            let theirs = Arc::clone(file);
+            let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+            let read = move || warm::piece(&*theirs, at, most);
+            let piece = file.to().read_body::<R, _>(&blocking::READS, self.rate.stall_time, read).await;
+            let piece = piece.map_err(|why| Error::with(Side::Disk, Kind::Io, why.as_str()))?;
+            let piece = piece.map_err(|error| Error::with(Side::Disk, Kind::Io, error))?;
+            self.send(&piece).await?;
+            at += piece.len() as u64;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::http::request::{Method, Version};
 use crate::http::response::HeadWriter;
 use crate::rt::Runtime;
 use crate::store::memory::Bytes;
+use crate::store::place::Placed;
 
 /// A response that may be sent, whole or in parts.
 pub struct Representation<'a> {
@@ -38,7 +39,7 @@ pub struct Representation<'a> {
 /// Where the bytes of a body are.
 pub enum Body<'a> {
     /// In an open file of so many bytes.
-    File(Arc<OwnedFd>, u64),
+    File(Arc<Placed<OwnedFd>>, u64),
     /// In a file that is opened for each piece.
     Lent(Arc<Lent>),
     /// In memory.

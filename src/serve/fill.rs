@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 
 use futures_lite::future::or;
 
+use super::begin::{self, leave};
 use super::client::Client;
 use super::exchange::{Context, Exchange};
 use super::head::OriginRequest;
@@ -17,7 +18,7 @@ use super::resume::{self, NoRest, Opened, Rest};
 use super::storable::storable;
 use super::unstored::unstored;
 use super::whole::{self, Ended};
-use super::{backpressure, begin, form, head, redirect, splice};
+use super::{backpressure, form, head, redirect, splice};
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
 use crate::http::response::ResponseHead;
@@ -25,13 +26,14 @@ use crate::index::Package;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::outcome::{Outcome, Why};
-use crate::rt::{Runtime, blocking, spawn_guarded};
+use crate::rt::{Runtime, spawn_guarded};
 use crate::store::commit::Whole;
 use crate::store::fill::Answer;
 use crate::store::inflight::Permit;
 use crate::store::partial::{Partial, append};
+use crate::store::place::Placed;
 use crate::store::room::Room;
-use crate::sys::file;
+use crate::sys::file::Locked;
 use crate::upstream::body::OriginBody;
 
 /// A body up to this size that has come with its head is sent to its client from memory.
@@ -189,7 +191,9 @@ pub(super) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     let busy = fetch.context.shared.stop.busy();
     let pace = &fetch.context.shared.store.pace;
     let bytes = match at_hand {
-        Some(bytes) if !pace.is_slow() && fetch.proof.is_none() => bytes,
+        Some(bytes) if !pace.is_slow() && fetch.proof.is_none() && !fetch.partial.place().is_remote() => {
+            bytes
+        }
         // What was taken off the body already goes first.
         begun => {
             let begun = begun.unwrap_or_default().to_vec();
@@ -238,7 +242,7 @@ fn log_declined(log: &RequestLog, answer: &ResponseHead, why: Why) {
 }
 
 /// The answer as the clients of this fill get it.
-fn describe(answer: ResponseHead, length: Option<u64>, file: &Arc<file::Locked>) -> Answer {
+fn describe(answer: ResponseHead, length: Option<u64>, file: &Arc<Placed<Locked>>) -> Answer {
     let modified = answer.fields.get("last-modified").and_then(date::parse);
     let mut fields = head::answer_fields(&answer.fields);
     fields.remove("content-encoding");
@@ -291,7 +295,7 @@ fn progress<'a, R: Runtime>(
 async fn desert<R: Runtime>(fetch: Fetch<R>) {
     let Fetch { permit, partial, start, log, .. } = fetch;
     log.debug(format_args!("download of {} abandoned - all clients have left", permit.key().as_str()));
-    leave(partial, start.stored).await;
+    leave::<R>(partial, start.stored).await;
     permit.withdraw();
 }
 
@@ -299,18 +303,13 @@ async fn desert<R: Runtime>(fetch: Fetch<R>) {
 async fn give_up<R: Runtime>(fetch: Fetch<R>, why: NoRest, had: u64) {
     let Fetch { permit, partial, start, log, .. } = fetch;
     if why.keeps(had, start.stored) {
-        leave(partial, start.stored).await;
+        leave::<R>(partial, start.stored).await;
     } else {
         drop(partial);
     }
     let (path, error) = (permit.key().as_str().to_owned(), why.into_error());
     permit.fail(error.clone());
     log.debug(format_args!("download of {path} failed - {error}"));
-}
-
-/// Leaves the file for a later fill. Its record may not be on the disk yet.
-async fn leave(partial: Partial, stored: u64) {
-    drop(blocking::run(&blocking::DISK, move || partial.leave(stored)).await);
 }
 
 /// Stores the body, `piece` being its beginning; how long the file is.
@@ -331,14 +330,14 @@ async fn transfer<R: Runtime>(
     // What came with the head goes first, what is there already is passed over; then the rest may
     // move inside the kernel.
     if !piece.is_empty() {
-        progress.store(&mut piece).await?;
+        progress.store::<R>(&mut piece).await?;
     }
     while (progress.skips() || body.is_buffered()) && body.next(&mut piece).await.map_err(Stop::Origin)? {
-        progress.store(&mut piece).await?;
+        progress.store::<R>(&mut piece).await?;
     }
     splice::to_file(&context.pipes, body, progress).await?;
     while body.next(&mut piece).await.map_err(Stop::Origin)? {
-        progress.store(&mut piece).await?;
+        progress.store::<R>(&mut piece).await?;
         progress.turn::<R>().await?;
     }
     Ok(())
@@ -349,7 +348,10 @@ async fn transfer<R: Runtime>(
 fn commit<R: Runtime>(fetch: Fetch<R>, size: u64) {
     let Fetch { context, permit, partial, room, index, proof, log, .. } = fetch;
     let shared = Arc::clone(&context.shared);
-    let room = room.unwrap_or_else(|| shared.store.committer.rooms.take_anyway());
+    let committer = shared.store.committer(partial.place());
+    // What it has is room on this machine.
+    let room = room.filter(|_| !partial.place().is_remote());
+    let room = room.unwrap_or_else(|| committer.rooms.take_anyway());
     let modified = permit.fill().modified();
     let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
     let busy = context.shared.stop.busy();

@@ -14,9 +14,10 @@ use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::conditional::Validators;
 use crate::http::etag::etag;
 use crate::http::fields::Fields;
-use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
+use crate::rt::{Runtime, timeout};
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
+use crate::store::place::PATIENCE;
 use crate::sys::clock;
 
 /// Waits for the answer's head, then sends it and the body as it comes; or says what else is to be done.
@@ -34,7 +35,11 @@ pub async fn serve<R: Runtime>(
     };
     match joined {
         Ok((follower, answer)) => Next::Done(send(exchange, client, &answer, &follower, &waiter, role).await),
-        Err(NoFile::Again) => Next::Again,
+        Err(NoFile::Again) => {
+            // One that was given up has its key until its file is left for a later fill.
+            timeout::<R, _>(PATIENCE, fill.left(&waiter)).await.unwrap_or_default();
+            Next::Again
+        }
         Err(NoFile::Declined(why)) => Next::Pass(why),
         Err(NoFile::Failed(error)) => Next::Fail(error),
     }

@@ -139,7 +139,7 @@ pub async fn first<R: Runtime>(
         return send_lent(exchange, client, key, entry).await;
     }
     let file = exchange.context.files.keep(exchange.request.path(), key, entry);
-    if is_plain(exchange) {
+    if is_plain(exchange) && !file.entry.place().is_remote() {
         match send_plain(exchange, client, Rc::clone(&file)) {
             AtOnce::Sent(reply) => return reply,
             AtOnce::Begun(rest, reply) => return go_on(client, rest, reply).await,

@@ -9,19 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::Out;
-use super::warm::Heat;
+use super::warm::{self, Heat, PIECE};
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::{Descriptors, Purpose};
 use crate::key::Key;
-use crate::rt::blocking::{self, Pool};
-use crate::rt::{Runtime, timeout};
+use crate::rt::{Runtime, blocking};
+use crate::store::place::Place;
 use crate::store::{Entry, Found, Store};
-use crate::sys::file::{self, Info};
+use crate::sys::file::Info;
 
 /// A file up to this size is read at one go: it does without a descriptor to stay open where these are short.
 pub const SMALL: u64 = 64 * 1024;
-/// Bytes read at a time: they wait in memory for a client that takes nothing.
-const PIECE: usize = 128 * 1024;
 
 /// Where a file has its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +46,7 @@ pub struct Lent {
     lender: Arc<dyn Lender>,
     key: Key,
     shelf: Shelf,
-    is_remote: bool,
+    place: Place,
     /// What it was when it was looked up.
     pub info: Info,
 }
@@ -57,7 +55,7 @@ impl Lent {
     /// The file of this name, which has just been opened. It may be closed.
     pub fn new<L: Lender + 'static>(lender: &Arc<L>, key: &Key, shelf: Shelf, entry: &Entry) -> Self {
         let (lender, key) = (Arc::<L>::clone(lender), key.clone());
-        Self { lender, key, shelf, is_remote: entry.is_remote, info: entry.info }
+        Self { lender, key, shelf, place: entry.place().clone(), info: entry.info }
     }
 
     /// Opens it, if it is still what it was: the time of the inode's change does not count, as it changes with the
@@ -78,25 +76,27 @@ impl Lent {
         }
     }
 
-    fn pool(&self, count: u64) -> &'static Arc<Pool> {
-        match count {
-            _ if self.is_remote => &blocking::MOUNTS,
-            0..=SMALL => &blocking::SHORT_READS,
-            _ => &blocking::READS,
-        }
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Runs a job with the open file on a thread of a pool: one that reads up to `count` bytes. A disk that does not
-    /// answer for a stall timeout has failed.
+    /// answer for a stall timeout has failed; where nothing but its head is read, sooner.
     pub async fn with<R: Runtime, T: Send + 'static>(
         &self,
         count: u64,
         job: impl FnOnce(Entry) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (lent, patience) = (self.clone(), self.lender.stall_time());
-        let run = blocking::run(self.pool(count), move || lent.open().and_then(job));
-        let done = timeout::<R, _>(patience, run).await.map_err(Error::timeout(Side::Disk))?;
-        done.and_then(|done| done).map_err(|error| Error::with(Side::Disk, Kind::Io, error))
+        let job = move || lent.open().and_then(job);
+        let done = match count {
+            0 => self.place.read::<R, _>(job).await,
+            1..=SMALL => self.place.read_body::<R, _>(&blocking::SHORT_READS, patience, job).await,
+            _ => self.place.read_body::<R, _>(&blocking::READS, patience, job).await,
+        };
+        let done = done.map_err(|why| Error::with(Side::Disk, Kind::Io, why.as_str()))?;
+        done.map_err(|error| Error::with(Side::Disk, Kind::Io, error))
     }
 
     /// Sends the bytes from `first` to `end`. As soon as there is a descriptor for it to stay open, it does.
@@ -112,7 +112,8 @@ impl Lent {
                 return out.send_file(&entry.file, at, end, Heat::Unknown).await;
             }
             let most = left.min(PIECE);
-            let piece = self.with::<R, _>(most as u64, move |entry| read(&entry, at, most)).await?;
+            let piece =
+                self.with::<R, _>(most as u64, move |entry| warm::piece(&*entry.file, at, most)).await?;
             out.send(&piece).await?;
             at += piece.len() as u64;
         }
@@ -121,28 +122,8 @@ impl Lent {
 
     /// Fills the buffer from this offset of the file on, as far as there is enough. May wait for the disk.
     pub fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        fill(&self.open()?, buffer, at)
+        warm::fill(&*self.open()?.file, buffer, at)
     }
-}
-
-/// What the file has of so many bytes, at least one.
-fn read(entry: &Entry, at: u64, most: usize) -> io::Result<Vec<u8>> {
-    let mut piece = vec![0; most];
-    let count = fill(entry, &mut piece, at)?;
-    piece.truncate(count);
-    if count == 0 { Err(io::Error::other("the file became shorter")) } else { Ok(piece) }
-}
-
-/// Fills the buffer from this offset of the file on, as far as there is enough.
-pub fn fill(entry: &Entry, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match file::read_at(&entry.file, &mut buffer[read..], at + read as u64)? {
-            0 => break,
-            more => read += more,
-        }
-    }
-    Ok(read)
 }
 
 /// The lent form of an entry without a descriptor of its own.

@@ -1,7 +1,7 @@
 //! Looking a name up without waiting for the disk on the loop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::exchange::{Context, Exchange, Shared};
@@ -9,13 +9,11 @@ use super::lent::SMALL;
 use crate::fd_budget::Purpose;
 use crate::key::Key;
 use crate::outcome::Why;
-use crate::rt::blocking::{self, Pool};
 use crate::rt::{Runtime, timeout};
+use crate::store::place::{PATIENCE, Place};
 use crate::store::{Entry, Found, Store};
+use crate::sys::file;
 use crate::upstream::EXHAUSTED;
-
-/// A look-up that takes longer has failed, and the request goes on without it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A longer one waits so long for those that are open for speed only to give way.
 const GIVE_WAY: Duration = Duration::from_millis(50);
@@ -73,7 +71,8 @@ pub async fn find<R: Runtime>(shared: &Arc<Shared>, path: &str) -> Found {
     }
     if !calm {
         let (theirs, of) = (Arc::clone(shared), path.to_owned());
-        match waited::<R, _>(&blocking::SHORT_READS, move || look_up_here(&theirs.store, &of)).await {
+        let look = move || look_up_here(&theirs.store, &of);
+        match Place::Local.read::<R, _>(look).await {
             Ok(Some(found)) => return found,
             Ok(None) => {}
             Err(why) => return Found::Unusable(why),
@@ -89,73 +88,14 @@ fn look_up_here(store: &Store, path: &str) -> Option<Found> {
     found
 }
 
-async fn waited<R: Runtime, T: Send + 'static>(
-    pool: &Arc<Pool>,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Why> {
-    let looked = timeout::<R, _>(PATIENCE, blocking::run(pool, job)).await;
-    looked.map_err(|_| Why::DiskHangs)?.map_err(|_| Why::Disk)
-}
-
-/// The same on another file system.
+/// The same on another file system. A file that cannot be read there is not to be served from there.
 async fn elsewhere<R: Runtime>(shared: &Arc<Shared>, path: &str) -> Found {
-    if HANGING.is_to_be_feared(top_of(path)) || blocking::MOUNTS.is_full() {
-        return Found::Unusable(Why::DiskHangs);
-    }
-    let (theirs, path, asked) = (Arc::clone(shared), path.to_owned(), Instant::now());
-    let look = move || {
-        // Whoever asked has gone by now.
-        if asked.elapsed() > PATIENCE {
-            return Found::Unusable(Why::DiskHangs);
-        }
-        let _under_way = HANGING.begin(top_of(&path));
-        theirs.store.look_up(&path)
+    let (theirs, of) = (Arc::clone(shared), path.to_owned());
+    let look = move || match theirs.store.look_up(&of) {
+        Found::File(entry) if file::read_at(&*entry.file, &mut [0], 0).is_err() => Found::Unusable(Why::Disk),
+        found @ (Found::File(_) | Found::Directory | Found::Absent | Found::Unusable(_)) => found,
     };
-    waited::<R, _>(&blocking::MOUNTS, look).await.unwrap_or_else(Found::Unusable)
-}
-
-/// The directory at the top that the path leads through: what is mounted is mostly mounted there.
-fn top_of(path: &str) -> &str {
-    path.split('/').next().unwrap_or(path)
-}
-
-/// Look-ups on other file systems that are under way: no more of them than the pool has threads.
-struct Hanging(Mutex<Vec<Arc<UnderWay>>>);
-
-struct UnderWay {
-    top: String,
-    since: Instant,
-}
-
-static HANGING: Hanging = Hanging(Mutex::new(Vec::new()));
-
-/// Ends it.
-struct Begun(Arc<UnderWay>);
-
-impl Hanging {
-    fn list(&self) -> MutexGuard<'_, Vec<Arc<UnderWay>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Does one hang already that went the same way, or do so many that others need what threads are left?
-    fn is_to_be_feared(&self, top: &str) -> bool {
-        let list = self.list();
-        let mut hanging = list.iter().filter(|look| look.since.elapsed() > PATIENCE).peekable();
-        hanging.peek().is_some()
-            && (hanging.clone().any(|look| look.top == top) || hanging.count() >= blocking::MOUNT_THREADS / 2)
-    }
-
-    fn begin(&self, top: &str) -> Begun {
-        let under_way = Arc::new(UnderWay { top: top.to_owned(), since: Instant::now() });
-        self.list().push(Arc::clone(&under_way));
-        Begun(under_way)
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        HANGING.list().retain(|look| !Arc::ptr_eq(look, &self.0));
-    }
+    shared.store.way(path).run::<R, _>(PATIENCE, look).await.unwrap_or_else(Found::Unusable)
 }
 
 /// Look-ups of all workers that went without waiting, since the last that did not.

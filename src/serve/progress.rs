@@ -129,8 +129,13 @@ impl<'a> Progress<'a> {
         written.map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))
     }
 
+    /// May the file's disk be gone?
+    pub fn is_remote(&self) -> bool {
+        self.partial.place().is_remote()
+    }
+
     /// Writes a piece behind what is there, less what is there already. It keeps its memory only.
-    pub async fn store(&mut self, piece: &mut Vec<u8>) -> Result<(), Stop> {
+    pub async fn store<R: Runtime>(&mut self, piece: &mut Vec<u8>) -> Result<(), Stop> {
         if self.start.skip > 0 {
             let skip = usize::try_from(self.start.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
             self.start.skip -= skip as u64;
@@ -140,6 +145,9 @@ impl<'a> Progress<'a> {
             return Err(wrong_length());
         }
         let bytes = std::mem::take(piece);
+        if self.is_remote() {
+            return self.store_elsewhere::<R>(bytes).await;
+        }
         let write = move |file: &file::Locked, at| {
             let wrote = append(file, &bytes, at);
             (bytes, wrote)
@@ -150,6 +158,21 @@ impl<'a> Progress<'a> {
         }
         self.advance(bytes.len());
         *piece = bytes;
+        Ok(())
+    }
+
+    /// The same where a write may never come back: who follows has the piece from memory, whatever becomes of the file.
+    async fn store_elsewhere<R: Runtime>(&mut self, piece: Vec<u8>) -> Result<(), Stop> {
+        let (bytes, at) = (Arc::new(piece), self.stored);
+        self.index.iter().for_each(|index| index.note(at + bytes.len() as u64, self.start.end));
+        let is_shown = self.fill.show(Arc::clone(&bytes));
+        let (file, theirs) = (Arc::clone(self.partial.file()), Arc::clone(&bytes));
+        let wrote = self.partial.place().work::<R, _>(move || append(&file, &theirs, at)).await;
+        wrote
+            .map_err(|why| io::Error::other(why.as_str()))
+            .and_then(|wrote| wrote)
+            .map_err(|error| Stop::Disk(if is_shown { Vec::new() } else { bytes.to_vec() }, error))?;
+        self.advance(bytes.len());
         Ok(())
     }
 

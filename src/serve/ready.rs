@@ -271,7 +271,7 @@ impl ReadyFiles {
         let room = self.limits.body_memory.saturating_sub(table.bytes);
         // Of one that was changed just now the next change may not show: its body comes from the file until it does.
         // A look at one on another machine, before each hit, could stop this worker: it is looked up each time.
-        let is_local = !entry.is_remote;
+        let is_local = !entry.place().is_remote();
         let is_held = is_local && entry.info.size <= room as u64 && !entry.info.is_racy(SystemTime::now());
         let small = if is_held { self.limits.small_body } else { 0 };
         let file = Rc::new(Ready::new(key, entry, small, self.told));

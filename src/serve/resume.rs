@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
+use super::begin::leave;
 use super::exchange::{Context, Exchange};
 use super::head::{self, OriginRequest};
 use super::progress::Start;
@@ -19,8 +20,9 @@ use crate::http::response::ResponseHead;
 use crate::http::retry_after::retry_after;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
-use crate::rt::{Runtime, blocking};
+use crate::rt::Runtime;
 use crate::store::partial::{LeftOver, Partial};
+use crate::store::place::{PATIENCE, Place};
 use crate::store::record::WORTH;
 use crate::sys::clock;
 use crate::upstream::body::OriginBody;
@@ -196,11 +198,20 @@ async fn left_over<R: Runtime>(
     asked: &OriginRequest,
 ) -> Option<LeftOver> {
     let shared = &exchange.context.shared;
-    if shared.config.fills.resume_attempts == 0 || !shared.store.has_left_over(key) {
+    if shared.config.fills.resume_attempts == 0 {
+        return None;
+    }
+    let has = shared.store.has_left_over(key);
+    if has == Some(false) {
         return None;
     }
     let (theirs, key, url) = (shared.clone(), key.clone(), exchange.origin_url(asked).into_bytes());
-    blocking::run(&blocking::DISK, move || theirs.store.left_over(&key, &url)).await.ok().flatten()
+    let way = shared.store.way(key.as_str());
+    let take = move || theirs.store.left_over(&key, &url);
+    match has {
+        Some(_) => Place::Local.work::<R, _>(take).await.ok().flatten(),
+        None => way.run::<R, _>(PATIENCE, take).await.ok().flatten(),
+    }
 }
 
 /// Goes on with what was left, or removes it and says `None`: then the whole is to be asked for.
@@ -214,7 +225,7 @@ async fn go_on<R: Runtime>(
     let (answer, body, continuation) = match ask_behind(exchange, stored, identity, asked).await {
         Ok(answered) => answered,
         Err(error) => {
-            partial.leave(stored);
+            leave::<R>(partial, stored).await;
             return Err(error);
         }
     };
@@ -227,7 +238,7 @@ async fn go_on<R: Runtime>(
         return Ok(Some(Opened { answer, body, left: Some((partial, start)) }));
     }
     if continuation == Continuation::Later {
-        partial.leave(stored);
+        leave::<R>(partial, stored).await;
         return Ok(Some(Opened { answer, body, left: None }));
     }
     exchange.log.debug(format_args!("what is left is of another file"));

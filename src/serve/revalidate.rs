@@ -8,6 +8,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use super::begin::begin;
 use super::claim::{Claim, claim};
 use super::exchange::Exchange;
 use super::head::{self, OriginRequest};
@@ -27,7 +28,7 @@ use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::outcome::{Outcome, Why};
 use crate::rt::remote_wake::Waiter;
-use crate::rt::{Runtime, blocking, timeout};
+use crate::rt::{Runtime, timeout};
 use crate::store::fill::Fill;
 use crate::store::inflight::Permit;
 use crate::store::{Entry, Found};
@@ -174,9 +175,10 @@ async fn known<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Entry) 
     let head = match heads.known(key, &info) {
         Some(known) => known.head,
         None => {
-            let read = move || theirs.store.heads.read(&of, &entry.file, &info).head;
-            // A job that panicked has read nothing.
-            blocking::run(&blocking::SHORT_READS, read).await.ok().flatten()
+            let place = entry.place().clone();
+            let read = move || theirs.store.heads.read(&of, &*entry.file, &info).head;
+            // A disk that hangs has none.
+            place.read::<R, _>(read).await.ok().flatten()
         }
     };
     let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -229,7 +231,10 @@ async fn take<R: Runtime>(
     let begun = match storable(&answer, permit.key(), &shared.config) {
         Ok(end) => {
             let room = backpressure::room(exchange).await.ok_or(Why::DiskBehind);
-            room.and_then(|room| Ok((shared.store.begin(permit.key())?, room, end)))
+            match room {
+                Ok(room) => begin(exchange.context, permit.key()).await.map(|partial| (partial, room, end)),
+                Err(why) => Err(why),
+            }
         }
         Err(why) => Err(why),
     };

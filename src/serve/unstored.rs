@@ -21,6 +21,7 @@ pub(super) async fn unstored<R: Runtime>(
 ) {
     log.debug(format_args!("failed to save local file {error}"));
     drop(partial);
+    permit.fill().lose_file();
     permit.leave();
     let Ok(waiter) = Waiter::new() else { return };
     loop {

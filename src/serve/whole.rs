@@ -9,7 +9,6 @@ use super::rebuilt::{Index, Reader};
 use crate::error::{Error, Kind, Side};
 use crate::index::{Package, listing};
 use crate::observe::log::RequestLog;
-use crate::rt::blocking;
 use crate::store::commit::Whole;
 use crate::store::fill::NoFile;
 
@@ -27,25 +26,27 @@ pub(super) struct Ended {
 pub(super) fn commit(ended: Ended, proof: Option<Arc<Package>>, log: RequestLog) {
     let Some(proof) = proof else { return ended.name() };
     // Nobody waits for it here: those who want the file do.
-    drop(blocking::start(&blocking::READS, move || {
+    let place = ended.whole.partial.place().clone();
+    place.start_reading(move || {
         if is_right(&proof, &ended.whole) { ended.name() } else { refuse(ended.whole, &log) }
-    }));
+    });
 }
 
 impl Ended {
     fn name(self) {
         let Self { shared, whole, index, end } = self;
+        let committer = shared.store.committer(whole.partial.place());
         index.iter().for_each(|index| index.pending.mark());
         whole.permit.fill().complete();
         match index {
             Some(index) => {
                 let (file, size) = (Arc::clone(whole.partial.file()), whole.size);
                 index.compare_all(file, size, move || {
-                    shared.store.committer.add(whole);
+                    committer.add(whole);
                     end
                 });
             }
-            None => shared.store.committer.add(whole),
+            None => committer.add(whole),
         }
     }
 }

@@ -10,12 +10,12 @@ mod parking;
 pub mod rights;
 pub mod worker;
 
-use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{io, mem, thread};
 
 use crate::config::{Config, Pinning};
 use crate::fd_budget::Descriptors;
@@ -34,6 +34,8 @@ use worker::{Door, Plan};
 
 /// The log's last lines get this long to be written.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
+/// So long unfinished files may take to be removed at the end.
+const ABANDON_TIME: Duration = Duration::from_secs(5);
 /// How often workers are looked after.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often the end of the last transfers is looked for.
@@ -89,9 +91,11 @@ pub fn run(config: Config) -> Result<(), String> {
     opening.open();
     manager::ready();
     start_sweeping(&shared);
+    let looking = start_looking_after(&shared).map_err(|error| format!("cannot start a thread: {error}"))?;
     let result = wait(&signals, workers, &shared, &reload);
+    drop(looking);
     log.end(FLUSH_TIME);
-    shared.store.abandon_all();
+    abandon_all(&shared);
     result
 }
 
@@ -183,7 +187,7 @@ fn start(doors: Vec<OwnedFd>, inherited: bool, cpus: &[usize], plan: &Plan) -> R
         let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
         let plan = plan.clone();
         let door = Door { listener, inherited, busy: plan.shared.stop.busy() };
-        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+        let thread = thread::Builder::new().name(format!("worker-{number}"));
         let spawned = thread.spawn(move || {
             worker::run(&plan, door, cpu).inspect_err(|reason| plan.arrival.fail(reason.clone()))
         });
@@ -200,6 +204,31 @@ fn start_sweeping(shared: &Shared) {
     if let Err(error) = shared.store.start_sweeping(age, move |path| pattern.matches(path), removed) {
         shared.log.debug(format_args!("left-over files are not removed: {error}"));
     }
+}
+
+/// Removes what no later fill could go on with. A disk that hangs does not keep the program from ending.
+fn abandon_all(shared: &Arc<Shared>) {
+    let (shared, (done, ended)) = (Arc::clone(shared), mpsc::channel::<()>());
+    let abandon = move || {
+        shared.store.abandon_all();
+        drop(done);
+    };
+    if thread::Builder::new().spawn(abandon).is_ok() {
+        ended.recv_timeout(ABANDON_TIME).unwrap_or_default();
+    }
+}
+
+/// Sees to the cache directory for as long as the sender lives: on a thread of its own, since that may hang, and this
+/// one is to hear of signals.
+fn start_looking_after(shared: &Arc<Shared>) -> io::Result<mpsc::Sender<()>> {
+    let (shared, (alive, ended)) = (Arc::clone(shared), mpsc::channel());
+    let look = move || {
+        let mut lost = false;
+        while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            lost = look_after(&shared, lost);
+        }
+    };
+    thread::Builder::new().name("caretaker".to_owned()).spawn(look).map(|_| alive)
 }
 
 /// Sees to the cache directory; true while it is lost, which is said once.
@@ -230,12 +259,11 @@ fn wait(
     reload: &dyn Fn(),
 ) -> Result<(), String> {
     let ended = || workers.iter().any(JoinHandle::is_finished);
-    let mut lost = false;
     while !ended() {
         match told(signals, LOOK) {
             Some(Told::Stop) => break,
             Some(Told::Reload) => reload(),
-            None => lost = look_after(shared, lost),
+            None => {}
         }
     }
     let failed = ended();

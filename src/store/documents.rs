@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Entry;
 use super::heads::{Heads, Known};
 use super::memory::Bytes;
+use super::place::Place;
 use super::temporary::{self, Temporary};
 use crate::http::caching::stored::StoredHead;
 use crate::key::{Key, RESERVED};
 use crate::rt::blocking;
-use crate::sys::file::{self, Kind, Root};
+use crate::sys::file::{self, Kind, Reach, Root};
 
 /// Documents at a time.
 const MOST: usize = 4096;
@@ -79,7 +80,7 @@ impl Documents {
         let info = file::info(&file).ok().filter(|info| info.kind == Kind::File)?;
         // Another one's content under this name is none.
         let known = self.heads.known(key, &info).unwrap_or_else(|| self.heads.read_own(key, &file, &info));
-        known.head.is_some().then_some((Entry::new(file, info), known))
+        known.head.is_some().then_some((Entry::new(file, info, Place::beside(&self.root)), known))
     }
 
     /// Has an answer written, in the place of the one before; one that is none for here leaves no other behind. Does
@@ -149,7 +150,7 @@ impl Documents {
     }
 
     fn write(&self, key: &Key, name: &str, head: &StoredHead, body: &[u8]) -> io::Result<()> {
-        let (directory, _) = self.root.make_directory(&directory(), None)?;
+        let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
         let new = Temporary::create(&directory)?;
         file::write_at(new.file(), body, 0)?;
         self.heads.write(key, new.file(), &file::info(new.file())?, head)?;

@@ -22,6 +22,8 @@ use crate::rt::remote_wake::{Waiter, Waiters};
 use crate::sys::file::Locked;
 
 use super::heads::NewHead;
+use super::pieces::Pieces;
+use super::place::Placed;
 
 /// Requests that may go around one fill at a time. Each is one more for the origin.
 const MOST_DETOURS: usize = 8;
@@ -36,7 +38,7 @@ pub struct Answer {
     /// The origin's Last-Modified, in seconds since 1970.
     pub modified: Option<u64>,
     /// The file in progress.
-    pub file: Arc<Locked>,
+    pub file: Arc<Placed<Locked>>,
     /// The head that the whole file gets, if it is one that is checked with the origin.
     pub kept: Option<NewHead>,
 }
@@ -81,8 +83,10 @@ struct State {
     stored: u64,
     /// When the answer came, and how many bytes the file had then.
     begun: Option<(Instant, u64)>,
-    /// After a disk error: where the piece starts, and the piece.
-    piece: Option<(u64, Arc<Vec<u8>>)>,
+    /// After a disk error what comes behind the file; before that what was written last, where reading it may hang.
+    pieces: Pieces,
+    /// There has been such an error.
+    is_unstored: bool,
     /// Positions of those who follow.
     followers: Slab<u64>,
     readers: Waiters,
@@ -161,7 +165,7 @@ impl Fill {
         let mut state = self.state();
         if let Phase::Growing(answer) = &state.phase {
             let answer = Arc::clone(answer);
-            if state.unproven && state.piece.is_none() && answer.length == Some(state.stored + 1) {
+            if state.unproven && !state.is_unstored && answer.length == Some(state.stored + 1) {
                 state.stored += 1;
             }
             state.phase = Phase::Whole(answer);
@@ -189,16 +193,36 @@ impl Fill {
         deserted
     }
 
+    /// Leader: these bytes come next, and are on their way to a file that may be gone: who follows has them from memory.
+    /// False where nobody may have them yet.
+    pub fn show(&self, bytes: Arc<Vec<u8>>) -> bool {
+        let mut state = self.state();
+        if state.unproven {
+            return false;
+        }
+        let stored = state.stored;
+        state.pieces.push(stored, bytes);
+        let needed = state.followers.iter().map(|(_, position)| *position).min();
+        state.pieces.keep_recent(needed.unwrap_or(u64::MAX));
+        state.readers.wake_all();
+        true
+    }
+
+    /// Leader: a disk error. Nobody comes to follow it any more.
+    pub fn lose_file(&self) {
+        self.state().is_unstored = true;
+    }
+
     /// Leader, after a disk error: hands over bytes that follow the file's, or those of the last
     /// piece, and waits until every follower has them. False when nobody is left to want them.
     pub async fn hand_over(&self, bytes: Vec<u8>, waiter: &Waiter) -> bool {
         let end = {
             let mut state = self.state();
-            let at = state.piece.as_ref().map_or(state.stored, |(at, piece)| at + piece.len() as u64);
-            let end = at + bytes.len() as u64;
-            state.piece = Some((at, Arc::new(bytes)));
+            let stored = state.stored;
+            state.is_unstored = true;
+            state.pieces.push(stored, Arc::new(bytes));
             state.readers.wake_all();
-            end
+            state.pieces.end().unwrap_or(stored)
         };
         poll_fn(|context| {
             let mut state = self.state();
@@ -206,6 +230,7 @@ impl Fill {
                 return Poll::Ready(false);
             }
             if state.followers.iter().all(|(_, position)| *position >= end) {
+                state.pieces.keep_last();
                 return Poll::Ready(true);
             }
             state.leader.add(waiter, context);
@@ -215,7 +240,7 @@ impl Fill {
     }
 
     /// The in-progress file, once there is one.
-    pub fn file(&self) -> Option<Arc<Locked>> {
+    pub fn file(&self) -> Option<Arc<Placed<Locked>>> {
         match &self.state().phase {
             Phase::Growing(answer) | Phase::Whole(answer) => Some(Arc::clone(&answer.file)),
             Phase::Asking | Phase::Ended(_) => None,
@@ -307,7 +332,7 @@ impl Fill {
     /// by while the answer is waited for.
     pub fn follow(self: &Arc<Self>, first: u64) -> Result<Follower, NoFile> {
         let mut state = self.state();
-        if state.piece.is_some() {
+        if state.is_unstored {
             return Err(NoFile::Declined(Why::Disk));
         }
         let id = state.followers.insert(first);
@@ -329,24 +354,19 @@ impl State {
     }
 
     fn progress(&mut self, position: u64) -> Option<Progress> {
+        if let Some((piece, skip)) = self.pieces.find(position) {
+            return Some(Progress::Piece(piece, skip));
+        }
+        let first = self.pieces.first().filter(|first| position < *first);
         if position < self.stored {
-            return Some(Progress::Upto(self.stored));
+            return Some(Progress::Upto(first.map_or(self.stored, |first| first.min(self.stored))));
         }
-        if let Some((at, piece)) = &self.piece
-            && let Some(skip) = position.checked_sub(*at).and_then(|skip| usize::try_from(skip).ok())
-            && skip < piece.len()
-        {
-            return Some(Progress::Piece(Arc::clone(piece), skip));
-        }
-        if self.piece.as_ref().is_some_and(|(at, _)| position < *at) {
+        if first.is_some() {
             return Some(Progress::Broken(Error::with(Side::Disk, Kind::Io, "bytes that were not kept")));
         }
         match &self.phase {
             Phase::Asking | Phase::Growing(_) => None,
-            Phase::Whole(_) => {
-                let after_piece = self.piece.as_ref().map(|(at, piece)| at + piece.len() as u64);
-                Some(Progress::End(after_piece.unwrap_or(self.stored)))
-            }
+            Phase::Whole(_) => Some(Progress::End(self.pieces.end().unwrap_or(self.stored))),
             Phase::Ended(NoFile::Failed(error)) => Some(Progress::Broken(error.clone())),
             Phase::Ended(NoFile::Declined(_) | NoFile::Again) => {
                 Some(Progress::Broken(Error::new(Side::Us, Kind::Abandoned)))
@@ -394,7 +414,7 @@ impl Follower {
     /// Bytes of the whole file, once all of them are in it.
     pub fn size(&self) -> Option<u64> {
         let state = self.fill.state();
-        (matches!(state.phase, Phase::Whole(_)) && state.piece.is_none()).then_some(state.stored)
+        (matches!(state.phase, Phase::Whole(_)) && !state.is_unstored).then_some(state.stored)
     }
 
     /// The right to ask the origin for some of the bytes beside the fill, unless enough do so already.
@@ -430,8 +450,8 @@ mod tests {
 
     #[test]
     fn bytes_that_passed_by_and_were_not_kept_are_an_error_and_no_wait() {
-        let piece = Some((20, Arc::new(vec![7; 5])));
-        let mut state = State { stored: 10, piece, ..State::default() };
+        let mut state = State { stored: 10, ..State::default() };
+        state.pieces.push(20, Arc::new(vec![7; 5]));
         assert!(matches!(state.progress(9), Some(Progress::Upto(10))));
         for position in [10, 19] {
             assert!(

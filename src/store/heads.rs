@@ -16,7 +16,7 @@ use super::temporary::{self, Temporary};
 use crate::http::caching::record::{self, BodyId, Record};
 use crate::http::caching::stored::StoredHead;
 use crate::key::{Key, RESERVED};
-use crate::sys::file::{self, Info, Root};
+use crate::sys::file::{self, Info, Reach, Root};
 
 /// The attribute.
 const ATTRIBUTE: &CStr = c"user.fs-caching-server.head";
@@ -165,7 +165,7 @@ impl Heads {
     }
 
     fn write_beside(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
-        let (directory, _) = self.root.make_directory(&directory(), None)?;
+        let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
         let new = Temporary::create(&directory)?;
         file::write_at(new.file(), bytes, 0)?;
         new.rename(&name(key))

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fill::{Fill, NoFile};
+use super::place::Placed;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome::Why;
@@ -92,7 +93,7 @@ impl Inflight {
     }
 
     /// The fills whose file has been begun: their keys and files.
-    pub fn begun(&self) -> Vec<(Key, Arc<Locked>)> {
+    pub fn begun(&self) -> Vec<(Key, Arc<Placed<Locked>>)> {
         self.fills().iter().filter_map(|(key, fill)| Some((key.clone(), fill.file()?))).collect()
     }
 

@@ -8,7 +8,10 @@ pub mod inflight;
 pub mod mark;
 pub mod memory;
 pub mod pace;
+mod parents;
 pub mod partial;
+mod pieces;
+pub mod place;
 pub mod record;
 pub mod room;
 pub mod sets;
@@ -18,16 +21,17 @@ pub mod spare;
 mod sweep;
 mod temporary;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::key::Key;
 use crate::outcome::Why;
 use crate::rt::budget::Permit;
-use crate::sys::file::{self, Info, Kind, Missing, Root};
+use crate::sys::file::{self, Info, Kind, Missing, Reach, Root};
 use crate::sys::process;
 use commit::Committer;
 use documents::Documents;
@@ -35,7 +39,9 @@ use heads::Heads;
 use inflight::Inflight;
 use memory::Memory;
 use pace::Pace;
-use partial::{LeftOver, Parents, Partial};
+use parents::Parents;
+use partial::{InProgress, LeftOver, Partial};
+use place::{Place, Placed, Way};
 use record::{Keeping, Record};
 
 /// Entries of a directory that are looked at when it is listed.
@@ -49,8 +55,11 @@ pub struct Store {
     path: PathBuf,
     /// Fills in progress in this process.
     pub inflight: Arc<Inflight>,
-    /// The way from whole to named.
-    pub committer: Committer,
+    /// The way from whole to named on this machine.
+    pub committer: Arc<Committer>,
+    /// The same on others, by their devices.
+    remote: Mutex<HashMap<u64, Arc<Committer>>>,
+    pending: usize,
     /// Whether the disk keeps up.
     pub pace: Arc<Pace>,
     /// Heads of files that are checked with the origin.
@@ -80,19 +89,22 @@ pub struct Bounds {
 #[derive(Debug)]
 pub struct Entry {
     /// The file.
-    pub file: Arc<OwnedFd>,
+    pub file: Arc<Placed<OwnedFd>>,
     /// What it was when it was opened.
     pub info: Info,
     /// Its share of the descriptors, once it has one.
     pub held: Option<Permit>,
-    /// It lies where a call may wait for another machine.
-    pub is_remote: bool,
 }
 
 impl Entry {
-    /// A file that has just been opened.
-    pub fn new(file: OwnedFd, info: Info) -> Self {
-        Self { file: Arc::new(file), info, held: None, is_remote: false }
+    /// A file that has just been opened there.
+    pub fn new(file: OwnedFd, info: Info, place: Place) -> Self {
+        Self { file: Arc::new(Placed::new(file, place)), info, held: None }
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        self.file.to()
     }
 
     /// Is it still the file it was, with a name? One that was replaced has none left. What this
@@ -127,7 +139,9 @@ impl Store {
             root,
             path: normalised(path),
             inflight: Arc::new(Inflight::new(bounds.fills.unwrap_or(usize::MAX))),
-            committer: Committer::new(bounds.pending, bounds.sync),
+            committer: Arc::new(Committer::new(bounds.pending, bounds.sync)),
+            remote: Mutex::default(),
+            pending: bounds.pending,
             pace: Arc::default(),
             parents: Parents::default(),
             keeping: Arc::new(Keeping::new(bounds.sync, process::boot_id())),
@@ -160,17 +174,14 @@ impl Store {
 
     /// Opens what is there at this relative path ("" is the top). May wait for the disk, and for another machine.
     pub fn look_up(&self, path: &str) -> Found {
-        match found(self.root.open_file(named(path))) {
-            Found::File(entry) => Found::File(Entry { is_remote: file::is_remote(&entry.file), ..entry }),
-            other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => other,
-        }
+        found(self.root.open_file(named(path)), |file| Place::of(file, &self.way(path)))
     }
 
     /// The same on the file system of the cache directory, which is this machine's: `None` where it takes another.
     pub fn look_up_here(&self, path: &str) -> Option<Found> {
         match self.root.open_file_here(named(path)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            opened => Some(found(opened)),
+            opened => Some(found(opened, |_| Place::Local)),
         }
     }
 
@@ -178,7 +189,7 @@ impl Store {
     pub fn look_up_cached(&self, path: &str) -> Option<Found> {
         match self.root.open_file_cached(named(path)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            opened => Some(found(opened)),
+            opened => Some(found(opened, |_| Place::Local)),
         }
     }
 
@@ -229,24 +240,25 @@ impl Store {
         }
     }
 
+    /// The way to what this path leads to elsewhere.
+    pub fn way(&self, path: &str) -> Way {
+        Way::new(path, self.root.is_remote())
+    }
+
     /// Is there anything left of an earlier fill of `key`? One look at a directory that a look-up of
-    /// the key itself has just read.
-    pub fn has_left_over(&self, key: &Key) -> bool {
-        let parent = key.parent();
-        let open = || {
-            let directory = Arc::new(self.root.open_directory(parent).ok()?);
-            // The fill that is about to begin needs it too.
-            self.parents.put(parent, &directory);
-            Some(directory)
+    /// the key itself has just read. `None` where it takes another machine.
+    pub fn has_left_over(&self, key: &Key) -> Option<bool> {
+        let directory = match self.parents.open(&self.root, key.parent(), Reach::Here) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            opened => opened.ok(),
         };
-        let directory = self.parents.get(parent).or_else(open);
-        directory.is_some_and(|directory| file::info_at(&directory, &key.in_progress()).is_ok())
+        Some(directory.is_some_and(|directory| file::info_at(&*directory, &key.in_progress()).is_ok()))
     }
 
     /// Takes over what an earlier fill of `key` from `url` has left, if this one can go on with it.
-    /// May wait for the disk.
+    /// May wait for the disk, and for another machine.
     pub fn left_over(&self, key: &Key, url: &[u8]) -> Option<LeftOver> {
-        Partial::take_over(&self.root, &self.keeping, key, url)
+        InProgress::take_over(&self.root, &self.keeping, key, url)
     }
 
     /// Starts to remove in-progress files that nobody has touched for `age`, of paths that `is_cached`
@@ -260,9 +272,40 @@ impl Store {
         sweep::start(Arc::clone(&self.root), age, is_cached, removed)
     }
 
-    /// Creates and locks the in-progress file of `key`. Whoever begins one has room for it, see [`room`].
+    /// Creates and locks the in-progress file of `key`. Whoever begins one has room for it, see [`room`]. `None`
+    /// where it takes another machine.
+    pub fn begin_here(&self, key: &Key) -> Option<Result<Partial, Why>> {
+        InProgress::begin(&self.root, &self.parents, &self.keeping, key, Reach::Here)
+    }
+
+    /// The same wherever that is. May wait for another machine.
     pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
-        Partial::begin(&self.root, &self.parents, &self.keeping, key)
+        let begun = InProgress::begin(&self.root, &self.parents, &self.keeping, key, Reach::Anywhere);
+        let partial = begun.unwrap_or(Err(Why::Disk))?;
+        // Files that wait there for their names hold descriptors.
+        let is_full = partial.place().is_remote() && !self.committer(partial.place()).rooms.has_room();
+        if is_full { Err(Why::DiskBehind) } else { Ok(partial) }
+    }
+
+    /// The way to a name at this place: what hangs there holds up no others.
+    pub fn committer(&self, place: &Place) -> Arc<Committer> {
+        let Some(device) = place.device() else { return Arc::clone(&self.committer) };
+        let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(committer) = remote.get(&device) {
+            return Arc::clone(committer);
+        }
+        let committer = Arc::new(Committer::new(self.pending, self.keeping.sync));
+        // Without a thread of its own it has that of all others.
+        if committer.start().is_err() {
+            return Arc::clone(&self.committer);
+        }
+        remote.insert(device, Arc::clone(&committer));
+        committer
+    }
+
+    /// Where that lies which is kept beside the tree.
+    pub fn beside(&self) -> Place {
+        Place::beside(&self.root)
     }
 }
 
@@ -271,11 +314,14 @@ fn named(path: &str) -> &str {
     if path.is_empty() { "." } else { path }
 }
 
-/// What has been opened, or why it could not be.
-fn found(opened: io::Result<OwnedFd>) -> Found {
+/// What has been opened, and where; or why it could not be.
+fn found(opened: io::Result<OwnedFd>, place: impl FnOnce(&OwnedFd) -> Place) -> Found {
     match opened.and_then(|file| Ok((file::info(&file)?, file))) {
         Ok((info, file)) => match info.kind {
-            Kind::File => Found::File(Entry::new(file, info)),
+            Kind::File => {
+                let place = place(&file);
+                Found::File(Entry::new(file, info, place))
+            }
             Kind::Directory => Found::Directory,
             Kind::Other => Found::Unusable(Why::NotRegular),
         },

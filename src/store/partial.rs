@@ -8,16 +8,18 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::fill::Fill;
 use super::mark::Mark;
+use super::parents::{Parents, is_beyond, open_or_make, placed, why_not};
+use super::place::{Place, Placed};
 use super::record::{Keeping, Notes, Record};
 use crate::http::identity::Identity;
-use crate::key::{IN_PROGRESS, Key};
+use crate::key::Key;
 use crate::outcome::Why;
 use crate::rt::budget::Permit;
-use crate::sys::file::{self, Kind, Locked, Root};
+use crate::sys::file::{self, Kind, Locked, Reach, Root};
 use crate::sys::is_exhausted;
 
 /// Races lost against other processes before giving up on storing.
@@ -26,16 +28,19 @@ const ATTEMPTS: usize = 16;
 /// Times that the way to a directory is walked which others may just have taken away.
 const WALKS: usize = 2;
 
-/// A file being filled. Unlinked on drop unless it got its final name, or is left for a later fill.
+/// A file being filled. Its end is no worker's business where it lies elsewhere.
+pub type Partial = Placed<InProgress>;
+
+/// The same. Unlinked on drop unless it got its final name, or is left for a later fill.
 #[derive(Debug)]
-pub struct Partial {
+pub struct InProgress {
     root: Arc<Root>,
-    directory: Arc<OwnedFd>,
+    directory: Arc<Placed<OwnedFd>>,
     /// Directories were made for it: their entries need syncing too, and without it they go again.
     new_parents: Option<NewParents>,
     in_progress: String,
     name: String,
-    file: Arc<Locked>,
+    file: Arc<Placed<Locked>>,
     /// Device and inode.
     id: (u64, u64),
     notes: Arc<Notes>,
@@ -64,27 +69,47 @@ pub struct LeftOver {
     pub stored: u64,
 }
 
-impl Partial {
-    /// Creates and locks the in-progress file of `key`, and the directories above it.
+impl InProgress {
+    /// Creates and locks the in-progress file of `key`, and the directories above it. `None` where that takes more
+    /// `reach`.
     pub(super) fn begin(
         root: &Arc<Root>,
         parents: &Parents,
         keeping: &Arc<Keeping>,
         key: &Key,
-    ) -> Result<Self, Why> {
+        reach: Reach,
+    ) -> Option<Result<Partial, Why>> {
+        match Self::begin_within(root, parents, keeping, key, reach) {
+            Err(None) => None,
+            Err(Some(why)) => Some(Err(why)),
+            Ok(partial) => Some(Ok(partial)),
+        }
+    }
+
+    fn begin_within(
+        root: &Arc<Root>,
+        parents: &Parents,
+        keeping: &Arc<Keeping>,
+        key: &Key,
+        reach: Reach,
+    ) -> Result<Partial, Option<Why>> {
         let (parent, in_progress) = (key.parent(), key.in_progress());
-        let mut found = parents.get(parent).map(|known| (acquire(&known, &in_progress), known));
+        let known = parents.get(parent);
+        if known.as_ref().is_some_and(|known| is_beyond(reach, known)) {
+            return Err(None);
+        }
+        let mut found = known.map(|known| (acquire(&known, &in_progress), known));
         let mut made = None;
         for _ in 0..WALKS {
             // It may be gone by now: the way to it is walked again.
             if let None | Some((Err(Why::Disk), _)) = found {
-                let (directory, there) = open_or_make(root, parent)?;
+                let (directory, there) = open_or_make(root, parent, reach)?;
                 made = made.or(there);
                 parents.put(parent, &directory);
                 found = Some((acquire(&directory, &in_progress), directory));
             }
         }
-        let (acquired, directory) = found.ok_or(Why::Disk)?;
+        let (acquired, directory) = found.ok_or(Some(Why::Disk))?;
         let new_parents = made.map(|there| NewParents { path: parent.to_owned(), there });
         let acquired = acquired.inspect_err(|_| remove_empty(root, &directory, new_parents.as_ref()))?;
         let mut partial = Self::around(root, directory, keeping, key, acquired);
@@ -94,13 +119,14 @@ impl Partial {
 
     fn around(
         root: &Arc<Root>,
-        directory: Arc<OwnedFd>,
+        directory: Arc<Placed<OwnedFd>>,
         keeping: &Arc<Keeping>,
         key: &Key,
         (file, id): (Locked, (u64, u64)),
-    ) -> Self {
-        let file = Arc::new(file);
-        Self {
+    ) -> Partial {
+        let place = directory.to().clone();
+        let file = Arc::new(Placed::new(file, place.clone()));
+        let partial = Self {
             root: Arc::clone(root),
             directory,
             new_parents: None,
@@ -112,7 +138,8 @@ impl Partial {
             left: false,
             done: false,
             held: None,
-        }
+        };
+        Partial::new(partial, place)
     }
 
     /// Takes over what a fill of `key` from `url` has left, if it can be gone on with. What cannot
@@ -123,7 +150,7 @@ impl Partial {
         key: &Key,
         url: &[u8],
     ) -> Option<LeftOver> {
-        let directory = Arc::new(root.open_directory(key.parent()).ok()?);
+        let directory = placed(root, key.parent(), root.open_directory(key.parent()).ok()?, Reach::Anywhere);
         let opened = file::open_existing(&directory, &key.in_progress()).ok()?;
         let locked = file::lock(opened).ok()?;
         let info = file::info(&locked).ok()?;
@@ -142,7 +169,7 @@ impl Partial {
         }
         if stored < info.size {
             // Of another run of the system, and locked: nobody is served from it.
-            file::truncate(&*partial.file, stored).ok()?;
+            file::truncate(&**partial.file, stored).ok()?;
         }
         partial.left = false;
         // Which of the directories were made for it nobody knows any more, nor whether they were synced.
@@ -165,7 +192,7 @@ impl Partial {
 
     /// Leaves the file with its `stored` bytes for a later fill, if that can use it. Who reads it goes on
     /// to do so. May wait for the disk.
-    pub fn leave(mut self, stored: u64) {
+    pub fn leave(&mut self, stored: u64) {
         self.left = expect_size(&self.file, stored).is_ok() && self.notes.leave(stored);
         if self.left {
             // What cannot be unlocked is so when the last reader is through.
@@ -188,8 +215,13 @@ impl Partial {
     }
 
     /// The file, to write and to serve from.
-    pub fn file(&self) -> &Arc<Locked> {
+    pub fn file(&self) -> &Arc<Placed<Locked>> {
         &self.file
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        self.file.to()
     }
 
     /// Its device and inode, which the whole file will have too.
@@ -203,7 +235,7 @@ impl Partial {
     }
 
     /// The directory it lies in.
-    pub(super) fn directory(&self) -> &Arc<OwnedFd> {
+    pub(super) fn directory(&self) -> &OwnedFd {
         &self.directory
     }
 
@@ -272,7 +304,7 @@ pub fn append(file: &Locked, bytes: &[u8], stored: u64) -> io::Result<()> {
     expect_size(file, stored).and_then(|()| file::write_at(file, bytes, stored))
 }
 
-impl Drop for Partial {
+impl Drop for InProgress {
     fn drop(&mut self) {
         if !self.done && !self.left && self.still_named() {
             // What cannot be unlinked is stale from now on and is replaced by the next fill.
@@ -289,47 +321,6 @@ fn remove_empty(root: &Root, directory: &OwnedFd, new: Option<&NewParents>) {
     {
         root.remove_empty(path, *there, info.id);
     }
-}
-
-/// The directory that a file was last begun in, kept open: the next one often goes there too.
-#[derive(Debug, Default)]
-pub(super) struct Parents(Mutex<Option<(String, Arc<OwnedFd>)>>);
-
-impl Parents {
-    fn last(&self) -> MutexGuard<'_, Option<(String, Arc<OwnedFd>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn get(&self, path: &str) -> Option<Arc<OwnedFd>> {
-        self.last().as_ref().filter(|(known, _)| known == path).map(|(_, directory)| Arc::clone(directory))
-    }
-
-    pub(super) fn put(&self, path: &str, directory: &Arc<OwnedFd>) {
-        *self.last() = Some((path.to_owned(), Arc::clone(directory)));
-    }
-
-    /// Its name may stand for another directory by now.
-    pub(super) fn forget(&self) {
-        *self.last() = None;
-    }
-}
-
-/// The directory, and how much of its path was there if some of it had to be made.
-fn open_or_make(root: &Root, path: &str) -> Result<(Arc<OwnedFd>, Option<usize>), Why> {
-    if let Ok(directory) = root.open_directory(path) {
-        return Ok((Arc::new(directory), None));
-    }
-    let made = root.make_directory(path, Some(IN_PROGRESS));
-    let (directory, there) =
-        made.map_err(
-            |error| if error.kind() == io::ErrorKind::ResourceBusy { Why::Below } else { why_not(&error) },
-        )?;
-    Ok((Arc::new(directory), Some(there)))
-}
-
-/// Why nothing can be stored after this error.
-fn why_not(error: &io::Error) -> Why {
-    if is_exhausted(error) { Why::Descriptors } else { Why::Disk }
 }
 
 /// The file, locked, and its device and inode.

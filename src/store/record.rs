@@ -6,14 +6,15 @@
 //! was made.
 
 use std::ffi::CStr;
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mark::Mark;
+use super::place::Placed;
 use crate::http::identity::Identity;
 use crate::http::is_text_byte;
-use crate::rt::blocking;
 use crate::sys::file::{self, Locked};
 
 /// Bytes of the longest record: with more than that ext4 has no room for it in an attribute.
@@ -139,8 +140,10 @@ impl Keeping {
 /// The record of one file that is being filled, on its way to the file.
 #[derive(Debug)]
 pub struct Notes {
-    file: Arc<Locked>,
+    file: Arc<Placed<Locked>>,
     keeping: Arc<Keeping>,
+    /// Held while the attribute is changed, which may take for ever.
+    writing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -158,13 +161,18 @@ struct State {
 
 impl Notes {
     /// Nothing is known of the file yet.
-    pub fn new(file: &Arc<Locked>, keeping: &Arc<Keeping>) -> Self {
+    pub fn new(file: &Arc<Placed<Locked>>, keeping: &Arc<Keeping>) -> Self {
         let state = Mutex::new(State { record: None, written: false, due: false, synced: 0 });
-        Self { file: Arc::clone(file), keeping: Arc::clone(keeping), state }
+        Self { file: Arc::clone(file), keeping: Arc::clone(keeping), writing: Mutex::new(()), state }
     }
 
+    /// Never held while the disk is waited for: workers look at it.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is to be said of the file, once it is worth it; `written` if it says something already.
@@ -197,52 +205,70 @@ impl Notes {
         }
         drop(state);
         let notes = Arc::clone(self);
-        drop(blocking::start(&blocking::DISK, move || notes.note(stored, sync)));
+        self.file.to().start(move || notes.note(stored, sync));
     }
 
     /// Writes the record, after a sync if there is to be one. Waits for the disk.
     pub(super) fn note(&self, stored: u64, sync: bool) {
         // Not with the state locked: whoever stores the file looks at it.
-        let synced = if sync { Some(file::sync_data(&*self.file)) } else { None };
+        let synced = if sync { Some(file::sync_data(&**self.file)) } else { None };
         if sync {
             self.keeping.syncing.store(false, Ordering::Release);
         }
         if self.state().record.is_none() {
             return;
         }
-        let mark = Mark::of(&*self.file, stored);
+        let mark = Mark::of(&**self.file, stored);
+        let _writing = self.writing();
+        let Some(value) = self.noted(stored, sync, synced, mark) else { return };
+        let set = value.map(|value| file::set_attribute(&**self.file, NAME, &value));
+        match set {
+            Some(Ok(())) => self.state().written = true,
+            Some(Err(_)) | None => self.forget(),
+        }
+    }
+
+    /// The record with what is known now: `None` if there is none any more, or in it if it cannot be written.
+    fn noted(
+        &self,
+        stored: u64,
+        sync: bool,
+        synced: Option<io::Result<()>>,
+        mark: io::Result<Mark>,
+    ) -> Option<Option<Vec<u8>>> {
         let mut state = self.state();
-        let Some(record) = &mut state.record else { return };
+        let record = state.record.as_mut()?;
         match synced {
             Some(Ok(())) => record.synced = stored,
             // What is in memory may not be what a later look finds.
-            Some(Err(_)) => return Self::forget(&self.file, &mut state),
+            Some(Err(_)) => return Some(None),
             None => {}
         }
         match mark {
             // One behind what is synced would be lost with a power cut, and all the rest with it.
             Ok(mark) if sync || record.mark.at == 0 => record.mark = mark,
             Ok(_) => {}
-            Err(_) => return Self::forget(&self.file, &mut state),
+            Err(_) => return Some(None),
         }
-        let value = record.encode();
-        let set = value.map(|value| file::set_attribute(&*self.file, NAME, &value));
-        match set {
-            Some(Ok(())) => state.written = true,
-            Some(Err(_)) | None => Self::forget(&self.file, &mut state),
-        }
+        Some(record.encode())
     }
 
     /// From now on the file says nothing of itself. May wait for the disk.
     pub fn close(&self) {
-        Self::forget(&self.file, &mut self.state());
+        let _writing = self.writing();
+        self.forget();
     }
 
-    fn forget(file: &Locked, state: &mut State) {
-        state.record = None;
-        if std::mem::take(&mut state.written) {
+    /// The same for who writes.
+    fn forget(&self) {
+        let was_written = {
+            let mut state = self.state();
+            state.record = None;
+            std::mem::take(&mut state.written)
+        };
+        if was_written {
             // Where this fails it stays: nobody looks for it in a file with its final name.
-            drop(file::remove_attribute(file, NAME));
+            drop(file::remove_attribute(&**self.file, NAME));
         }
     }
 
@@ -252,6 +278,7 @@ impl Notes {
         if stored >= WORTH && !self.is_kept() {
             self.note(stored, false);
         }
+        let _writing = self.writing();
         let mut state = self.state();
         // The file is another fill's from now on: a job of the pool that comes late has nothing to say.
         state.record = None;
@@ -265,6 +292,7 @@ impl Notes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::Place;
     use super::*;
     use proptest::prelude::*;
 
@@ -352,7 +380,7 @@ mod tests {
             eprintln!("SKIPPED: no extended attributes in the directory of temporary files");
             return;
         }
-        let file = Arc::new(file::lock(file.into()).unwrap());
+        let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
         let keeping = Arc::new(Keeping::new(true, Some("here".to_owned())));
         let notes = Notes::new(&file, &keeping);
         notes.note(100, false);
@@ -382,7 +410,7 @@ mod tests {
     fn a_record_too_long_for_an_attribute_is_not_written() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(100).unwrap();
-        let file = Arc::new(file::lock(file.into()).unwrap());
+        let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
         let notes = Notes::new(&file, &Arc::new(Keeping::new(true, None)));
         notes.describe(Record { url: vec![b'x'; MAX_ATTRIBUTE], ..record() }, false);
         notes.note(100, false);

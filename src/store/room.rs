@@ -33,6 +33,11 @@ impl Rooms {
         self.budget.take_anyway(0, 1)
     }
 
+    /// Would one more find room at once?
+    pub(super) fn has_room(&self) -> bool {
+        self.budget.used().iter().sum::<usize>() < self.most
+    }
+
     /// So much is taken that half of it or more is in use: those who work at it are not to wait for more.
     pub(super) fn is_scarce(&self) -> bool {
         self.budget.used().iter().sum::<usize>() >= self.most.div_ceil(2)

@@ -9,9 +9,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::Store;
+use super::place::Way;
 use crate::key::Key;
 use crate::rt::blocking;
-use crate::sys::file::{self, Root};
+use crate::sys::file::{self, Reach, Root};
 
 /// A whole file that waits. Removed on drop, unless it has got its name.
 #[derive(Debug)]
@@ -50,10 +51,17 @@ impl Drop for Spare {
     fn drop(&mut self) {
         let (root, place) = (Arc::clone(&self.root), self.place.clone());
         // Under this name there is no other file.
-        let remove = move || {
-            let directory = root.open_directory(place.parent())?;
+        let remove = |root: &Root, place: &Key, reach| {
+            let directory = root.open_directory_by(place.parent(), reach)?;
             file::unlink(&directory, place.file_name())
         };
-        drop(blocking::start(&blocking::DISK, remove));
+        let here = move || {
+            let removed = remove(&root, &place, Reach::Here);
+            if removed.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                let way = Way::new(place.as_str(), root.is_remote());
+                way.start(move || remove(&root, &place, Reach::Anywhere).unwrap_or_default());
+            }
+        };
+        drop(blocking::start(&blocking::DISK, here));
     }
 }

@@ -7,7 +7,7 @@ mod walk;
 
 pub use attributes::{attribute, remove_attribute, set_attribute};
 pub use durable::{sync_data, sync_many};
-pub use root::{Missing, Root, is_remote, missing};
+pub use root::{Missing, Reach, Root, is_remote, missing};
 pub use walk::entries;
 
 use std::io;

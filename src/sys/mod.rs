@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod clock;
 pub mod file;
+pub mod handover;
 pub mod poller;
 pub mod process;
 pub mod sandbox;

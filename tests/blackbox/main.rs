@@ -23,6 +23,7 @@ mod credentials;
 mod delivery;
 mod descriptors;
 mod disk_faults;
+mod disk_hangs;
 mod documents;
 mod engine;
 mod fill;

@@ -3,6 +3,7 @@
 //! user sees: sockets, files, log lines and exit codes.
 
 pub(crate) mod client;
+pub(crate) mod fuse;
 pub(crate) mod mounted;
 pub(crate) mod origin;
 pub(crate) mod sandbox;
@@ -11,6 +12,7 @@ pub(crate) mod tls;
 pub(crate) mod util;
 
 pub(crate) use client::{Client, Framing, Response};
+pub(crate) use fuse::{Call, Fuse};
 pub(crate) use mounted::{Dead, Mounted};
 pub(crate) use origin::{Gate, LAST_MODIFIED, LAST_MODIFIED_SECS, Origin, Reply};
 pub(crate) use server::{Io, Launch, Server, has_substitutes, run_cli};

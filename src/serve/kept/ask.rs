@@ -28,8 +28,7 @@ use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::key::Key;
 use crate::outcome::{self, Outcome, Why};
-use crate::rt::budget;
-use crate::rt::{Runtime, blocking};
+use crate::rt::{Runtime, budget};
 use crate::store::Store;
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
 use crate::store::heads::{Known, NewHead};
@@ -185,11 +184,11 @@ pub(super) async fn update<R: Runtime>(
     head: StoredHead,
     checked: Option<Instant>,
 ) -> Kept {
-    with_head(&wanted.exchange.context.shared, wanted.key, kept, head, checked).await
+    with_head::<R>(&wanted.exchange.context.shared, wanted.key, kept, head, checked).await
 }
 
 /// The same, for what no request is about.
-pub(super) async fn with_head(
+pub(super) async fn with_head<R: Runtime>(
     shared: &Arc<Shared>,
     key: &Key,
     kept: Kept,
@@ -210,11 +209,11 @@ pub(super) async fn with_head(
                 let Some(of) = body.open() else { return };
                 let heads = &theirs.store.heads;
                 // One that cannot be written holds as long as this process remembers it.
-                drop(heads.write(&key, &of.file, &of.info, &new));
-                heads.remember_still(&key, &of.file, &of.info, Known { head: Some(new), checked });
+                drop(heads.write(&key, &*of.file, &of.info, &new));
+                heads.remember_still(&key, &*of.file, &of.info, Known { head: Some(new), checked });
             };
-            // A job that panicked has written nothing: the next request checks again.
-            blocking::run(&blocking::DISK, write).await.unwrap_or_default();
+            // A job that failed has written nothing: the next request checks again.
+            kept.body.place().work::<R, _>(write).await.unwrap_or_default();
         }
     }
     Kept { head, checked, ..kept }

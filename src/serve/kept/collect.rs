@@ -181,7 +181,7 @@ impl<R: Runtime> Errand<R> {
                     drop(follower);
                     let spare = self.spare(&wanted);
                     fill.left(&waiter).await;
-                    match Kept::of_fill(&fill, &waiter).await {
+                    match Kept::of_fill::<R>(&fill, &waiter).await {
                         Some(kept) => self.renewed(&wanted, known, before, kept, spare).await,
                         None => Renewed::Failed(member::failure(&fill, &waiter).await),
                     }
@@ -222,7 +222,7 @@ impl<R: Runtime> Errand<R> {
     ) -> Renewed {
         let (key, bytes) = (wanted.key, Arc::new(now));
         let same = match &before {
-            Some(before) => is_same(before, &bytes).await,
+            Some(before) => is_same::<R>(before, &bytes).await,
             None => known.has_tag_of(&bytes),
         };
         if let (true, Some(_), None) = (same, &spare, &before)
@@ -239,7 +239,7 @@ impl<R: Runtime> Errand<R> {
         if same {
             // What there was stays, with all the tags that its bytes have had.
             let learnt = match &before {
-                Some(before) => held::learn(&self.context.shared, key, &bytes, before).await,
+                Some(before) => held::learn::<R>(&self.context.shared, key, &bytes, before).await,
                 None => None,
             };
             let now = known.with(learnt.as_ref().unwrap_or(&bytes));
@@ -264,7 +264,7 @@ impl<R: Runtime> Errand<R> {
         spawn_guarded::<R>(busy, async move {
             let Ok(waiter) = Waiter::new() else { return };
             fill.left(&waiter).await;
-            let kept = Kept::of_fill(&fill, &waiter).await;
+            let kept = Kept::of_fill::<R>(&fill, &waiter).await;
             let this =
                 |member: &Member| matches!(&member.what, What::Coming(coming) if Arc::ptr_eq(coming, &fill));
             match kept.as_ref().and_then(Named::of) {
@@ -360,7 +360,7 @@ impl<R: Runtime> Errand<R> {
             let Some(known) = current.get(key).filter(|known| !known.is_as(member)) else { continue };
             let (before, now) = (known.open(&exchange, key).await, member.open(&exchange, key).await);
             if let (Some(before), Some(now)) = (before, now)
-                && !is_same(&before, &now).await
+                && !is_same::<R>(&before, &now).await
             {
                 let sum = Proof::Sha256;
                 let sums = (known.sum(&exchange, key, sum).await, member.sum(&exchange, key, sum).await);

@@ -12,7 +12,7 @@ use crate::http::caching::stored::StoredHead;
 use crate::http::mime;
 use crate::key::Key;
 use crate::outcome::Why;
-use crate::rt::{Runtime, blocking};
+use crate::rt::Runtime;
 use crate::store::heads::Known;
 use crate::store::memory::Held;
 use crate::store::{Entry, Found};
@@ -51,7 +51,8 @@ async fn in_document<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Optio
     let (shared, of) = (Arc::clone(&exchange.context.shared), key.clone());
     let read = move || shared.store.documents.read(&of);
     let held = exchange.context.shared.descriptors.try_take(Purpose::File, 1);
-    let (entry, Known { head, checked }) = blocking::run(&blocking::SHORT_READS, read).await.ok()??;
+    let (entry, Known { head, checked }) =
+        exchange.context.shared.store.beside().read::<R, _>(read).await.ok()??;
     let head = head.filter(|head| head.variant.matches(&exchange.request.fields))?;
     let body = match held {
         Some(held) => Body::Document(Arc::new(Entry { held: Some(held), ..entry })),
@@ -73,14 +74,15 @@ async fn with_head<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Ent
         (Some(known), Some(lent)) => (known, Body::Lent(Shelf::Tree, Arc::new(lent))),
         (None, None) => {
             let (theirs, of) = (Arc::clone(shared), key.clone());
-            let read = move || (theirs.store.heads.read(&of, &entry.file, &entry.info), entry);
-            let (known, entry) = blocking::run(&blocking::SHORT_READS, read).await.map_err(|_| Why::Disk)?;
+            let place = entry.place().clone();
+            let read = move || (theirs.store.heads.read(&of, &*entry.file, &entry.info), entry);
+            let (known, entry) = place.read::<R, _>(read).await?;
             (known, Body::File(Arc::new(entry)))
         }
         (None, Some(lent)) => {
             drop(entry);
             let (theirs, of) = (Arc::clone(shared), key.clone());
-            let read = move |entry: Entry| Ok(theirs.store.heads.read(&of, &entry.file, &entry.info));
+            let read = move |entry: Entry| Ok(theirs.store.heads.read(&of, &*entry.file, &entry.info));
             let known = lent.with::<R, _>(0, read).await.map_err(|_| Why::Disk)?;
             (known, Body::Lent(Shelf::Tree, Arc::new(lent)))
         }

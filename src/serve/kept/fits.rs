@@ -9,7 +9,7 @@ use super::member::{Member, What};
 use super::stored::Kept;
 use crate::index::{Package, listing};
 use crate::key::Key;
-use crate::rt::{Runtime, blocking};
+use crate::rt::Runtime;
 use crate::store::sets::Generation;
 
 /// What one member lists of others, by their names below `base`.
@@ -35,8 +35,9 @@ impl<R: Runtime> Errand<R> {
         for (key, member) in members {
             let Some(form) = self.place(key).and_then(|place| place.lists) else { continue };
             let Some(kept) = member.open(&exchange, key).await else { continue };
+            let place = kept.body.place();
             let read = move || listing::read(form, &text(&kept));
-            let files = blocking::run(&blocking::READS, read).await.unwrap_or_default();
+            let files = place.read_whole::<R, _>(read).await.unwrap_or_default();
             lists.push(List { base: form.base(&self.root), files });
         }
         lists

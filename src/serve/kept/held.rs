@@ -12,8 +12,8 @@ use super::stored::{Body, Kept};
 use crate::fd_budget::Purpose;
 use crate::index::{Proof, Version, listing};
 use crate::key::Key;
+use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
-use crate::rt::{Runtime, blocking};
 use crate::store::sets::Generation;
 use crate::store::{Entry, Found};
 
@@ -22,7 +22,7 @@ impl Member {
     pub(super) async fn open<R: Runtime>(&self, exchange: &Exchange<'_, R>, key: &Key) -> Option<Arc<Kept>> {
         match &self.what {
             What::Open(kept) => Some(Arc::clone(kept)),
-            What::Coming(fill) => Kept::of_fill(fill, &Waiter::new().ok()?).await.map(Arc::new),
+            What::Coming(fill) => Kept::of_fill::<R>(fill, &Waiter::new().ok()?).await.map(Arc::new),
             What::Named(named) => match look_up(exchange, named.place(key)).await {
                 Found::File(entry) => {
                     let body =
@@ -52,8 +52,9 @@ impl Member {
             return Some(sum.clone());
         }
         let kept = self.open(exchange, key).await?;
+        let place = kept.body.place();
         let read = move || listing::sum(kind, Bytes { kept: &kept, at: 0 });
-        let sum = blocking::run(&blocking::READS, read).await.ok()?.ok()??;
+        let sum = place.read_whole::<R, _>(read).await.ok()?.ok()??;
         if let Some(known) = known {
             known.set(sum.clone()).unwrap_or_default();
         }
@@ -94,10 +95,7 @@ pub(super) async fn hold<R: Runtime>(
     let held = Some(held?);
     let own = match &kept.body {
         Body::Lent(_, lent) => Entry { held, ..lent.with::<R, _>(0, Ok).await.ok()? },
-        Body::File(entry) => {
-            let Entry { info, is_remote, .. } = **entry;
-            Entry { file: Arc::clone(&entry.file), info, held, is_remote }
-        }
+        Body::File(entry) => Entry { file: Arc::clone(&entry.file), info: entry.info, held },
         Body::Document(_) | Body::Memory(_) => return None,
     };
     let open = Arc::new(Kept { body: Body::File(Arc::new(own)), ..(*kept).clone() });
@@ -107,12 +105,17 @@ pub(super) async fn hold<R: Runtime>(
 
 /// The same bytes have come, maybe in another file, which is not needed. From now on the origin is asked with all their
 /// tags, and any of them vouches. `None`: there is nothing new in it.
-pub(super) async fn learn(shared: &Arc<Shared>, key: &Key, new: &Kept, old: &Kept) -> Option<Kept> {
+pub(super) async fn learn<R: Runtime>(
+    shared: &Arc<Shared>,
+    key: &Key,
+    new: &Kept,
+    old: &Kept,
+) -> Option<Kept> {
     let head = new.head.with_tags_of(&old.head);
     let (kept, head) = if is_same_file(new, old) {
         (new.clone(), head?)
     } else {
         (old.clone(), head.unwrap_or_else(|| (*new.head).clone()))
     };
-    Some(with_head(shared, key, kept, head, new.checked).await)
+    Some(with_head::<R>(shared, key, kept, head, new.checked).await)
 }

@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use super::super::exchange::{Exchange, Shared};
 use super::super::form;
+use super::super::lookup;
 use crate::http::caching::invalidate::{is_success, targets};
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
-use crate::outcome::Why;
 use crate::preset::{describes_nar, is_nar};
 use crate::route::{self, Route};
-use crate::rt::{Runtime, blocking};
+use crate::rt::Runtime;
 use crate::store::heads::Known;
-use crate::store::{Found, Store};
+use crate::store::{Entry, Found, Store};
 
 /// Takes note of the answer to a request that was passed. Files stay: they may be all there is when
 /// the origin fails.
@@ -36,9 +36,13 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
         }
         context.shared.store.memory.invalidate(&key);
         context.shared.store.documents.invalidate(&key);
-        let shared = Arc::clone(&context.shared);
+        if !key.names_a_file() {
+            continue;
+        }
+        let Found::File(entry) = lookup::find::<R>(&context.shared, key.as_str()).await else { continue };
+        let (shared, place) = (Arc::clone(&context.shared), entry.place().clone());
         // A job that fails has left the file as it was, as a full disk would.
-        drop(blocking::run(&blocking::DISK, move || mark(&shared.store, &key)).await);
+        place.work::<R, _>(move || mark(&shared.store, &key, &entry)).await.unwrap_or_default();
     }
 }
 
@@ -61,16 +65,11 @@ pub(super) fn is_in_doubt(shared: &Shared, key: &Key, checked: Option<Instant>) 
         && missed().is_some_and(|missed| checked.is_none_or(|checked| checked <= missed))
 }
 
-fn mark(store: &Store, key: &Key) -> Result<(), Why> {
-    if !key.names_a_file() {
-        return Ok(());
-    }
-    let Found::File(entry) = store.look_up(key.as_str()) else { return Ok(()) };
+fn mark(store: &Store, key: &Key, entry: &Entry) {
     let known = store.heads.known(key, &entry.info);
-    let known = known.unwrap_or_else(|| store.heads.read(key, &entry.file, &entry.info));
-    let Some(head) = known.head else { return Ok(()) };
+    let known = known.unwrap_or_else(|| store.heads.read(key, &*entry.file, &entry.info));
+    let Some(head) = known.head else { return };
     let head = Arc::new(head.invalidated());
-    let written = store.heads.write(key, &entry.file, &entry.info, &head).map_err(|_| Why::Disk);
-    store.heads.remember_still(key, &entry.file, &entry.info, Known { head: Some(head), checked: None });
-    written
+    drop(store.heads.write(key, &*entry.file, &entry.info, &head));
+    store.heads.remember_still(key, &*entry.file, &entry.info, Known { head: Some(head), checked: None });
 }

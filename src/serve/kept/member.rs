@@ -9,16 +9,18 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
-use super::super::lent::{self, Shelf};
+use super::super::lent::Shelf;
+use super::super::warm;
 use super::stored::{Body, Kept};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::stored::StoredHead;
 use crate::index::Version;
 use crate::key::Key;
-use crate::rt::blocking;
+use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
 use crate::store::Entry;
 use crate::store::fill::{Fill, NoFile};
+use crate::store::place::Place;
 use crate::store::spare::Spare;
 use crate::sys::file::{self, Info};
 
@@ -160,7 +162,7 @@ pub(super) async fn failure(fill: &Fill, waiter: &Waiter) -> Error {
 
 /// Are these the same bytes? Equal strong tags say so; other tags say nothing: two machines of one origin may have a
 /// tag each for the same bytes.
-pub(super) async fn is_same(one: &Arc<Kept>, other: &Arc<Kept>) -> bool {
+pub(super) async fn is_same<R: Runtime>(one: &Arc<Kept>, other: &Arc<Kept>) -> bool {
     if is_same_file(one, other) {
         return true;
     }
@@ -171,7 +173,15 @@ pub(super) async fn is_same(one: &Arc<Kept>, other: &Arc<Kept>) -> bool {
         return true;
     }
     let (one, other) = (Arc::clone(one), Arc::clone(other));
-    blocking::run(&blocking::READS, move || has_same_bytes(&one, &other)).await.unwrap_or(false)
+    let place = farther(&one, &other);
+    let compare = move || has_same_bytes(&one, &other);
+    place.read_whole::<R, _>(compare).await.unwrap_or(false)
+}
+
+/// Where both can be read.
+fn farther(one: &Kept, other: &Kept) -> Place {
+    let (one, other) = (one.body.place(), other.body.place());
+    if one.is_remote() { one } else { other }
 }
 
 pub(super) fn is_same_file(one: &Kept, other: &Kept) -> bool {
@@ -210,23 +220,28 @@ impl Kept {
     /// Fills the buffer from this offset of the file on, as far as there is enough.
     pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         match &self.body {
-            Body::File(entry) => lent::fill(entry, buffer, at),
+            Body::File(entry) => warm::fill(&*entry.file, buffer, at),
             Body::Lent(Shelf::Tree, lent) => lent.read_at(buffer, at),
             Body::Lent(Shelf::Documents, _) | Body::Document(_) | Body::Memory(_) => Ok(0),
         }
     }
 
     /// What a fill that is whole has brought.
-    pub(super) async fn of_fill(fill: &Fill, waiter: &Waiter) -> Option<Self> {
+    pub(super) async fn of_fill<R: Runtime>(fill: &Fill, waiter: &Waiter) -> Option<Self> {
         if !fill.is_whole() {
             return None;
         }
         let answer = fill.answer(waiter).await.ok()?;
         let kept = answer.kept.as_ref()?;
         // Not by its name: another may have it by now.
-        let file = answer.file.as_fd().try_clone_to_owned().ok()?;
-        let info = file::info(&file).ok()?;
-        let body = Body::File(Arc::new(Entry::new(file, info)));
+        let (file, place) = (Arc::clone(&answer.file), answer.file.to().clone());
+        let open = move || {
+            let file = file.as_fd().try_clone_to_owned()?;
+            Ok::<_, io::Error>((file::info(&file)?, file))
+        };
+        let opened = if place.is_remote() { place.read::<R, _>(open).await.ok()? } else { open() };
+        let (info, file) = opened.ok()?;
+        let body = Body::File(Arc::new(Entry::new(file, info, place)));
         Some(Self { head: Arc::clone(&kept.head), body, checked: Some(kept.checked) })
     }
 }

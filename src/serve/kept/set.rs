@@ -218,7 +218,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             else {
                 return superseded;
             };
-            if !is_same(&one, &other).await {
+            if !is_same::<R>(&one, &other).await {
                 return superseded;
             }
         }
@@ -346,7 +346,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 drop(follower);
                 let spare = self.errand.spare(wanted);
                 fill.left(waiter).await;
-                let Some(kept) = Kept::of_fill(&fill, waiter).await else {
+                let Some(kept) = Kept::of_fill::<R>(&fill, waiter).await else {
                     let error = member::failure(&fill, waiter).await;
                     return Step::Failed(error, current.zip(before));
                 };

@@ -7,6 +7,7 @@ use super::super::lent::{Lent, Shelf};
 use crate::http::caching::stored::StoredHead;
 use crate::store::Entry;
 use crate::store::memory::Bytes;
+use crate::store::place::Place;
 use crate::sys::file::Info;
 
 /// A stored answer.
@@ -36,6 +37,15 @@ impl Body {
             Self::File(entry) | Self::Document(entry) => Some(Arc::clone(entry)),
             Self::Lent(_, lent) => lent.open().ok().map(Arc::new),
             Self::Memory(_) => None,
+        }
+    }
+
+    /// Where its file lies.
+    pub(super) fn place(&self) -> Place {
+        match self {
+            Self::File(entry) | Self::Document(entry) => entry.place().clone(),
+            Self::Lent(_, lent) => lent.place().clone(),
+            Self::Memory(_) => Place::Local,
         }
     }
 

@@ -1,17 +1,20 @@
 //! A new generation of an index set takes the place of the one before it: on the disk first, then for clients.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use super::super::exchange::Exchange;
+use super::super::lookup;
 use super::collect::Errand;
 use super::held;
 use super::member::Member;
-use crate::error::{Error, Side};
+use crate::error::{Error, Kind, Side};
 use crate::key::Key;
-use crate::rt::{Runtime, blocking};
+use crate::rt::Runtime;
 use crate::store::Found;
 use crate::store::heads::Known;
+use crate::store::place::Place;
 use crate::store::sets::{Generation, Turn};
 
 impl<R: Runtime> Errand<R> {
@@ -46,21 +49,25 @@ impl<R: Runtime> Errand<R> {
                 waiting.push((Arc::clone(spare), key, known));
             }
         }
-        if waiting.is_empty() {
-            return Ok(());
-        }
+        let Some((first, ..)) = waiting.first() else { return Ok(()) };
         let shared = Arc::clone(&self.context.shared);
+        // All of a set lie in one place.
+        let place = match lookup::find::<R>(&shared, first.place.as_str()).await {
+            Found::File(entry) => entry.place().clone(),
+            Found::Absent | Found::Directory => Place::Local,
+            Found::Unusable(why) => return Err(Error::with(Side::Disk, Kind::Io, why.as_str())),
+        };
         let name = move || {
             let spares: Vec<_> = waiting.iter().map(|(spare, ..)| Arc::clone(spare)).collect();
             let named = shared.store.name(&spares);
             for (_, key, known) in waiting {
                 if let Found::File(entry) = shared.store.look_up(key.as_str()) {
-                    shared.store.heads.remember_still(&key, &entry.file, &entry.info, known);
+                    shared.store.heads.remember_still(&key, &*entry.file, &entry.info, known);
                 }
             }
             named
         };
-        let named = blocking::run(&blocking::DISK, name).await.and_then(|named| named);
-        named.map_err(|error| Error::io(Side::Disk, &error))
+        let named = place.work::<R, _>(name).await.map_err(|why| io::Error::other(why.as_str()));
+        named.and_then(|named| named).map_err(|error| Error::io(Side::Disk, &error))
     }
 }

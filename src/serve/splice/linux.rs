@@ -109,6 +109,9 @@ pub async fn to_file<R: Runtime>(
     body: &mut OriginBody<R>,
     progress: &mut Progress<'_>,
 ) -> Result<(), Stop> {
+    if progress.is_remote() {
+        return Ok(());
+    }
     let Some(Leased { mut pipe, _held }) = pipes.lease(body) else { return Ok(()) };
     loop {
         // A trip to the pool is worth a full pipe.
@@ -129,7 +132,7 @@ pub async fn to_file<R: Runtime>(
             // A file system that cannot do this: what the pipe holds is written, the rest copied.
             Err(error) if transfer::is_unsupported(&error) => {
                 let mut bytes = pipe.take().map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
-                progress.store(&mut bytes).await?;
+                progress.store::<R>(&mut bytes).await?;
                 break;
             }
             Err(error) => return Err(disk(&mut pipe, error)),

@@ -21,6 +21,7 @@ use crate::outcome::Why;
 use crate::rt::poll::{self, Portable};
 use crate::rt::remote_wake::{self, Waiter};
 use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
+use crate::store::place::{Place, Placed};
 use crate::sys::file::{self, Locked};
 
 const RUNS: u64 = 6_000;
@@ -80,12 +81,12 @@ struct World {
     disk_full_at: Option<usize>,
     /// Followers are still wanted, as far as the leader knows.
     given_up: Cell<bool>,
-    file: Arc<Locked>,
+    file: Arc<Placed<Locked>>,
     rng: Rng,
 }
 
 impl World {
-    fn new(seed: u64, file: &Arc<Locked>) -> Rc<Self> {
+    fn new(seed: u64, file: &Arc<Placed<Locked>>) -> Rc<Self> {
         let rng = Rng::new(seed);
         let size = rng.below(300);
         let fate = match rng.below(10) {
@@ -304,7 +305,7 @@ fn run(mut tasks: Vec<Task>, rng: &Rng, seed: u64) -> Vec<Outcome> {
 }
 
 /// One run; the outcomes of its followers, which must fit the leader's fate.
-fn one(seed: u64, file: &Arc<Locked>) -> Vec<Outcome> {
+fn one(seed: u64, file: &Arc<Placed<Locked>>) -> Vec<Outcome> {
     let world = World::new(seed, file);
     let leader = Rc::clone(&world);
     let mut tasks = vec![Task::new(async move {
@@ -346,7 +347,7 @@ impl Drop for Named {
 #[test]
 fn every_follower_gets_exactly_the_bytes_or_a_broken_transfer() {
     let file = tempfile::tempfile().unwrap();
-    let file = Arc::new(file::lock(file.into()).unwrap());
+    let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
     let mut all = Vec::new();
     let runs = async {
         remote_wake::start::<Portable>().unwrap();
@@ -374,7 +375,7 @@ fn every_follower_gets_exactly_the_bytes_or_a_broken_transfer() {
 #[test]
 fn a_run_is_the_same_for_the_same_seed() {
     let file = tempfile::tempfile().unwrap();
-    let file = Arc::new(file::lock(file.into()).unwrap());
+    let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
     let runs = async {
         remote_wake::start::<Portable>().unwrap();
         for seed in 0..200 {

@@ -44,6 +44,7 @@ use crate::store::commit::{self, Whole};
 use crate::store::fill::{Answer, Fill, Follower, NoFile, Progress};
 use crate::store::inflight::{Permit, Turn};
 use crate::store::partial::{LeftOver, Partial};
+use crate::store::place::Placed;
 use crate::store::record::{Keeping, Record};
 use crate::store::{Bounds, Found, Store};
 use crate::sys::file::{self, Locked};

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
@@ -24,7 +24,7 @@ const MAX_LINKS: usize = 40;
 pub struct Root {
     /// As it was given: the same name may come to stand for another directory.
     path: PathBuf,
-    top: RwLock<Top>,
+    top: RwLock<Arc<Top>>,
 }
 
 /// The directory that the name stands for now.
@@ -53,7 +53,7 @@ impl Root {
     pub fn open(path: &Path) -> io::Result<Self> {
         // A later change of the working directory must not move it.
         let path = std::path::absolute(path)?;
-        Ok(Self { top: RwLock::new(Top::open(&path)?), path })
+        Ok(Self { top: RwLock::new(Arc::new(Top::open(&path)?)), path })
     }
 
     /// Looks whether the name still stands for the directory that is open, and opens it anew (and
@@ -66,13 +66,19 @@ impl Root {
         if id == Err(Errno::ENOENT) {
             std::fs::create_dir_all(&self.path)?;
         }
-        let top = Top::open(&self.path)?;
+        let top = Arc::new(Top::open(&self.path)?);
         *self.top.write().unwrap_or_else(PoisonError::into_inner) = top;
         Ok(())
     }
 
-    fn top(&self) -> RwLockReadGuard<'_, Top> {
+    /// For calls that do not wait for another machine: nobody can change it meanwhile.
+    fn top(&self) -> RwLockReadGuard<'_, Arc<Top>> {
         self.top.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does all of it lie where a call may wait for another machine, or for another program?
+    pub fn is_remote(&self) -> bool {
+        self.top().is_remote
     }
 
     /// Opens the existing file or directory at `path` for reading. Links are followed as long as
@@ -86,11 +92,12 @@ impl Root {
     #[cfg(linux_calls)]
     pub fn open_file_cached(&self, path: &str) -> io::Result<OwnedFd> {
         use nix::fcntl::ResolveFlag;
-        if self.top().is_remote {
+        let top = self.top();
+        if top.is_remote {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let cached = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED) | ResolveFlag::RESOLVE_NO_XDEV;
-        match self.open_at_once(path, reading(), cached) {
+        match open_at_once(&top, path, reading(), cached) {
             // What the walk would be for; EINVAL is a kernel that does not know the flag.
             Err(error) if walk_may_help(&error) || error.raw_os_error() == Some(libc::EINVAL) => {
                 Err(io::ErrorKind::WouldBlock.into())
@@ -107,38 +114,57 @@ impl Root {
 
     /// The same without leaving the file system of the top, and only if that is on this machine: `WouldBlock` says that
     /// it takes another one (openat2(2), RESOLVE_NO_XDEV), which may never answer.
-    #[cfg(linux_calls)]
     pub fn open_file_here(&self, path: &str) -> io::Result<OwnedFd> {
-        if self.top().is_remote {
+        self.open_here(path, reading())
+    }
+
+    #[cfg(linux_calls)]
+    fn open_here(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+        let top = self.top();
+        if top.is_remote {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        match self.open_at_once(path, reading(), nix::fcntl::ResolveFlag::RESOLVE_NO_XDEV) {
+        match open_at_once(&top, path, flags, nix::fcntl::ResolveFlag::RESOLVE_NO_XDEV) {
             // No such call.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                self.walk(path, reading())
+                walk(&top, path, flags)
             }
             Err(error) if walk_may_help(&error) => Err(io::ErrorKind::WouldBlock.into()),
             result => result,
         }
     }
 
-    /// The same; systems without that call are not told of file systems mounted below.
+    /// Systems without that call are not told of file systems mounted below.
     #[cfg(not(linux_calls))]
-    pub fn open_file_here(&self, path: &str) -> io::Result<OwnedFd> {
-        if self.top().is_remote { Err(io::ErrorKind::WouldBlock.into()) } else { self.open_file(path) }
+    fn open_here(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+        if self.is_remote() { Err(io::ErrorKind::WouldBlock.into()) } else { self.open_beneath(path, flags) }
     }
 
     /// Opens the directory at `path` ("" is the top).
     pub fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
+        self.open_directory_by(path, Reach::Anywhere)
+    }
+
+    /// The same within this reach: `WouldBlock` says that it takes more.
+    pub fn open_directory_by(&self, path: &str, reach: Reach) -> io::Result<OwnedFd> {
         let path = if path.is_empty() { "." } else { path };
-        self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match reach {
+            Reach::Here => self.open_here(path, flags),
+            Reach::Anywhere => self.open_beneath(path, flags),
+        }
     }
 
     /// Opens the directory at `path` and makes what is missing of it, mode 0777 less the umask. Also how
     /// much of `path` names what was there before. No directory is made where its name with `ending` is there:
-    /// `ResourceBusy` says so.
-    pub fn make_directory(&self, path: &str, ending: Option<&str>) -> io::Result<(OwnedFd, usize)> {
-        let mut parent = self.top().directory.try_clone()?;
+    /// `ResourceBusy` says so; `WouldBlock` that it is out of reach.
+    pub fn make_directory(
+        &self,
+        path: &str,
+        ending: Option<&str>,
+        reach: Reach,
+    ) -> io::Result<(OwnedFd, usize)> {
+        let mut parent = self.open_directory_by("", reach)?;
         let mut there = 0;
         for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
             let name = path[..end].rsplit('/').next().unwrap_or(path);
@@ -157,7 +183,7 @@ impl Root {
                 Err(Errno::EEXIST) => there = end,
                 Err(error) => return Err(error.into()),
             }
-            parent = self.open_directory(&path[..end])?;
+            parent = self.open_directory_by(&path[..end], reach)?;
         }
         Ok((parent, there))
     }
@@ -180,80 +206,91 @@ impl Root {
 
     #[cfg(linux_calls)]
     fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        match self.open_at_once(path, flags, nix::fcntl::ResolveFlag::empty()) {
+        // Not locked while a dead server is waited for.
+        let top = Arc::clone(&self.top());
+        match open_at_once(&top, path, flags, nix::fcntl::ResolveFlag::empty()) {
             // An absolute link may still lead back inside; a kernel before 5.6 or a filter has no
             // openat2 at all; EAGAIN is a rename that raced with the look-up.
-            Err(error) if walk_may_help(&error) => self.walk(path, flags),
+            Err(error) if walk_may_help(&error) => walk(&top, path, flags),
             result => result,
         }
     }
 
-    /// One openat2(2) with these restrictions on top of staying beneath.
-    #[cfg(linux_calls)]
-    fn open_at_once(
-        &self,
-        path: &str,
-        flags: OFlag,
-        restrictions: nix::fcntl::ResolveFlag,
-    ) -> io::Result<OwnedFd> {
-        use nix::fcntl::{OpenHow, ResolveFlag, openat2};
-        let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let how = OpenHow::new().flags(flags).resolve(beneath | restrictions);
-        retry(|| openat2(&self.top().directory, path, how))
-    }
-
     #[cfg(not(linux_calls))]
     fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        self.walk(path, flags)
+        let top = Arc::clone(&self.top());
+        walk(&top, path, flags)
     }
+}
 
-    /// Resolves `path` one component at a time, reading links itself.
-    fn walk(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        let top = self.top();
-        let mut above = vec![top.directory.try_clone()?];
-        let mut rest: VecDeque<OsString> = path.split('/').map(OsString::from).collect();
-        let mut links = 0;
-        while let Some(name) = rest.pop_front() {
-            let here = above.last().ok_or_else(outside)?;
-            match name.as_bytes() {
-                b"" | b"." => continue,
-                b".." => {
-                    above.pop();
-                    if above.is_empty() {
-                        return Err(outside());
-                    }
-                    continue;
+/// How far a look-up may lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// Not out of the file system of the top, which is on this machine.
+    Here,
+    /// Wherever it leads beneath the top: it may wait for another machine.
+    Anywhere,
+}
+
+/// One openat2(2) with these restrictions on top of staying beneath.
+#[cfg(linux_calls)]
+fn open_at_once(
+    top: &Top,
+    path: &str,
+    flags: OFlag,
+    restrictions: nix::fcntl::ResolveFlag,
+) -> io::Result<OwnedFd> {
+    use nix::fcntl::{OpenHow, ResolveFlag, openat2};
+    let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(flags).resolve(beneath | restrictions);
+    retry(|| openat2(&top.directory, path, how))
+}
+
+/// Resolves `path` one component at a time, reading links itself.
+fn walk(top: &Top, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+    let mut above = vec![top.directory.try_clone()?];
+    let mut rest: VecDeque<OsString> = path.split('/').map(OsString::from).collect();
+    let mut links = 0;
+    while let Some(name) = rest.pop_front() {
+        let here = above.last().ok_or_else(outside)?;
+        match name.as_bytes() {
+            b"" | b"." => continue,
+            b".." => {
+                above.pop();
+                if above.is_empty() {
+                    return Err(outside());
                 }
-                _ => {}
+                continue;
             }
-            let stat = fstatat(here, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-            let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-            if kind == SFlag::S_IFLNK {
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(Errno::ELOOP.into());
-                }
-                let target = PathBuf::from(readlinkat(here, name.as_os_str())?);
-                let target = match target.strip_prefix(&top.real_path) {
-                    Ok(inside) => {
-                        above.truncate(1);
-                        inside.to_owned()
-                    }
-                    Err(_) if target.is_absolute() => return Err(outside()),
-                    Err(_) => target,
-                };
-                prepend(&target, &mut rest);
-            } else if kind == SFlag::S_IFDIR {
-                let directory = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-                above.push(retry(|| openat(here, name.as_os_str(), directory, Mode::empty()))?);
-            } else if rest.is_empty() {
-                return retry(|| openat(here, name.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty()));
-            } else {
-                return Err(Errno::ENOTDIR.into());
-            }
+            _ => {}
         }
-        above.pop().ok_or_else(outside)
+        let stat = fstatat(here, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        if kind == SFlag::S_IFLNK {
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Errno::ELOOP.into());
+            }
+            let target = PathBuf::from(readlinkat(here, name.as_os_str())?);
+            let target = match target.strip_prefix(&top.real_path) {
+                Ok(inside) => {
+                    above.truncate(1);
+                    inside.to_owned()
+                }
+                Err(_) if target.is_absolute() => return Err(outside()),
+                Err(_) => target,
+            };
+            prepend(&target, &mut rest);
+        } else if kind == SFlag::S_IFDIR {
+            let directory = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            above.push(retry(|| openat(here, name.as_os_str(), directory, Mode::empty()))?);
+        } else if rest.is_empty() {
+            return retry(|| openat(here, name.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty()));
+        } else {
+            return Err(Errno::ENOTDIR.into());
+        }
     }
+    above.pop().ok_or_else(outside)
 }
 
 /// Does the file lie where a call may wait for another machine, or for another program (statfs(2))?

@@ -53,7 +53,7 @@ async fn lead(process: &Rc<ProcessRun>, number: usize, permit: Permit) -> Outcom
     });
     process.fetches.borrow_mut().push(Rc::clone(&fetch));
     process.rng.pause().await;
-    let left = Some(&process.store).filter(|store| store.has_left_over(permit.key()));
+    let left = Some(&process.store).filter(|store| store.has_left_over(permit.key()) == Some(true));
     let left = left.and_then(|store| store.left_over(permit.key(), &url(number)));
     process.rng.pause().await;
     let (partial, coming) = match begin(process, number, &fetch, left) {
@@ -99,7 +99,7 @@ fn begin(
         Fate::Declined => Some(NoFile::Declined(Why::Status)),
         Fate::Whole | Fate::Breaks(_) | Fate::Dropped(_) | Fate::DiskFull(_) => None,
     };
-    if let Some(LeftOver { partial, record, stored }) = left {
+    if let Some(LeftOver { mut partial, record, stored }) = left {
         let rest = match unanswered {
             None => ask_rest(process, number, usize::try_from(stored).unwrap(), &record.identity),
             Some(_) => Rest::Unanswered,
@@ -131,7 +131,7 @@ fn begin(
     Ok((partial, Coming { body, stored: 0, end, identity }))
 }
 
-pub(super) fn answer(length: Option<usize>, file: &Arc<Locked>) -> Answer {
+pub(super) fn answer(length: Option<usize>, file: &Arc<Placed<Locked>>) -> Answer {
     let fields = Fields::new();
     let head =
         ResponseHead { status: 200, reason: Box::default(), version: Version::Http11, fields, source: None };
@@ -216,7 +216,7 @@ async fn go_on(process: &ProcessRun, number: usize, coming: &Coming) -> Rest {
 }
 
 /// There is no rest: what is good is left.
-fn give_up(process: &ProcessRun, permit: Permit, partial: Partial, stored: usize, why: &Rest) {
+fn give_up(process: &ProcessRun, permit: Permit, mut partial: Partial, stored: usize, why: &Rest) {
     match why {
         Rest::Unanswered => {
             let file = Arc::clone(partial.file());
