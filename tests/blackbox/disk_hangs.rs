@@ -16,7 +16,7 @@ on_both!(
 );
 
 /// Long enough to be worth a record, and a pipe.
-const SIZE: usize = 3 << 20;
+const SIZE: usize = 3 << 19;
 
 fn content(target: &str) -> Vec<u8> {
     let digits: String = target.chars().filter(char::is_ascii_digit).collect();

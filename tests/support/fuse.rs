@@ -4,12 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::mounted::{mount, unmount};
 
@@ -71,6 +73,8 @@ const CALLS: [Call; 23] = [
 ];
 
 const ROOT: u64 = 1;
+/// Milliseconds after which its end is looked for.
+const LOOK: u8 = 50;
 /// Bytes of one write.
 const MOST: usize = 128 * 1024;
 
@@ -327,7 +331,8 @@ fn serve(mut channel: File, tree: &Mutex<Tree>, ended: &AtomicBool) {
         let count = match channel.read(&mut buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_micros(200));
+                let mut waiting = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+                poll(&mut waiting, LOOK).unwrap_or_default();
                 continue;
             }
             // One that was given up.
