@@ -3,8 +3,8 @@
 
     scripts/check/links.py [FILE...]     (default: every .md file that git knows)
 
-Looks at relative links and their anchors, at words in backticks that begin with a directory of the
-repository (`src/...`, `scripts/...`), and at names of black-box tests (`family::name`, `family::*`). Asks no network.
+Looks at relative links and their anchors, and at these words in backticks: paths (`src/...`, `scripts/...`), names of
+files (`hit.rs`), and tests or functions by their module (`fill::lead`, `hostile_clients::*`). Asks no network.
 """
 
 import os
@@ -71,13 +71,14 @@ def link_fault(name, target, headings):
     return None
 
 
-def code_fault(name, word, tests):
+def code_fault(name, word, files, modules):
     word = re.split(r"[\s#]", word)[0].rstrip("/:")
-    if re.fullmatch(r"[a-z_]+::(\*|[a-z0-9_]+)", word):
-        family, test = word.split("::")
-        if family in tests and test != "*" and f"fn {test}(" not in tests[family]:
-            return f"no such test: {word}"
-        return None
+    if re.fullmatch(r"([a-z_]+::)+(\*|\w+)", word):
+        module, item = word.split("::")[-2:]
+        known = item == "*" or any(re.search(rf"\b(fn|mod|enum|struct|const) {item}\b", text) for text in modules.get(module, ()))
+        return f"no such test or function: {word}" if module in modules and not known else None
+    if re.fullmatch(r"[\w/-]+\.(rs|py|sh)", word) and not word.startswith(ROOTS):
+        return None if any(f"/{file}".endswith(f"/{word}") for file in files) else f"no such file: {word}"
     if not word.startswith(ROOTS) or re.search(r"[<>*$…{]|[A-Z]{3}", word) or word.startswith(MADE):
         return None
     beside = os.path.join(os.path.dirname(name), word)
@@ -91,14 +92,15 @@ def main():
         print(__doc__.strip())
         return 0
     files = known_files()
-    tests = {
-        os.path.basename(name)[:-3]: read(name) for name in files if re.fullmatch(r"tests/blackbox/\w+\.rs", name)
-    }
+    modules = {}
+    for name in files:
+        if match := re.fullmatch(r"(?:src|tests/blackbox)/(?:.*/)?(\w+?)(?:/mod)?\.rs", name):
+            modules.setdefault(match[1], []).append(read(name))
     faults, headings = 0, {}
     for name in sys.argv[1:] or [name for name in files if name.endswith(".md")]:
         for number, line in enumerate(prose(read(name)), 1):
             found = [link_fault(name, target, headings) for target in LINK.findall(line)]
-            found += [code_fault(name, word, tests) for word in CODE.findall(line)]
+            found += [code_fault(name, word, files, modules) for word in CODE.findall(line)]
             for fault in filter(None, found):
                 faults += 1
                 print(f"{name}:{number}: {fault}")
