@@ -94,8 +94,9 @@ def main():
     files = known_files()
     modules = {}
     for name in files:
-        if match := re.fullmatch(r"(?:src|tests/blackbox)/(?:.*/)?(\w+?)(?:/mod)?\.rs", name):
-            modules.setdefault(match[1], []).append(read(name))
+        if re.fullmatch(r"(src|tests/blackbox)/.+\.rs", name):
+            module = name.removesuffix(".rs").removesuffix("/mod").rsplit("/", 1)[-1]
+            modules.setdefault(module, []).append(read(name))
     faults, headings = 0, {}
     for name in sys.argv[1:] or [name for name in files if name.endswith(".md")]:
         for number, line in enumerate(prose(read(name)), 1):
