@@ -12,6 +12,7 @@ use super::begin::begin;
 use super::claim::{Claim, claim};
 use super::exchange::Exchange;
 use super::head::{self, OriginRequest};
+use super::kept::responses;
 use super::lookup::look_up;
 use super::next::Next;
 use super::progress::Start;
@@ -170,17 +171,8 @@ async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, permit: Permit, entry: Ent
 
 /// What is known of the file: its date is the origin's, and it may have a head of the origin's.
 async fn known<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Entry) -> Known {
-    let (theirs, of, info) = (Arc::clone(&exchange.context.shared), key.clone(), entry.info);
-    let heads = &exchange.context.shared.store.heads;
-    let head = match heads.known(key, &info) {
-        Some(known) => known.head,
-        None => {
-            let place = entry.place().clone();
-            let read = move || theirs.store.heads.read(&of, &*entry.file, &info).head;
-            // A disk that hangs has none.
-            place.read::<R, _>(read).await.ok().flatten()
-        }
-    };
+    let info = entry.info;
+    let head = responses::head::<R>(&exchange.context.shared, key, entry).await;
     let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let modified = head.as_ref().and_then(|head| head.modified()).unwrap_or(since);
     let tag = exchange.context.shared.revalidated.tag(key, info.id);

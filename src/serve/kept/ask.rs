@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::super::backpressure;
 use super::super::begin;
-use super::super::exchange::Shared;
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
 use super::super::progress::Start;
@@ -15,6 +14,7 @@ use super::super::rebuilt;
 use super::super::redirect::{self, Follow};
 use super::super::resume::Rest;
 use super::super::storable::{coding_is_in_name, contradicts_name, has_contradicting_type};
+use super::responses;
 use super::stored::{Body, Kept};
 use super::wanted::{Wanted, may_use};
 use crate::error::{Error, Kind, Side};
@@ -26,12 +26,10 @@ use crate::http::fields::Fields;
 use crate::http::identity::Identity;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
-use crate::key::Key;
 use crate::outcome::{self, Outcome, Why};
 use crate::rt::{Runtime, budget};
-use crate::store::Store;
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
-use crate::store::heads::{Known, NewHead};
+use crate::store::heads::NewHead;
 use crate::store::inflight::Permit;
 use crate::store::memory::{Bytes, Held, Memory};
 use crate::store::partial::Partial;
@@ -171,52 +169,14 @@ async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, mut came: C
     }
     let head = kept.head.updated(&came.answer.fields, came.times, &wanted.policy);
     if may_update(kept.head.status, &came.answer, &wanted.exchange.request.fields, wanted.policy.targeted) {
-        return Asked::Kept(update(wanted, kept, head, Some(came.at)).await, outcome::Kept::Revalidated);
+        return Asked::Kept(
+            responses::update::<R>(&wanted.exchange.context.shared, wanted.key, kept, head, Some(came.at))
+                .await,
+            outcome::Kept::Revalidated,
+        );
     }
     wanted.debug("stays as it was - the response is for one client");
     Asked::Told(Kept { head: Arc::new(head), checked: Some(came.at), ..kept })
-}
-
-/// Gives what is kept another head.
-pub(super) async fn update<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    kept: Kept,
-    head: StoredHead,
-    checked: Option<Instant>,
-) -> Kept {
-    with_head::<R>(&wanted.exchange.context.shared, wanted.key, kept, head, checked).await
-}
-
-/// The same, for what no request is about.
-pub(super) async fn with_head<R: Runtime>(
-    shared: &Arc<Shared>,
-    key: &Key,
-    kept: Kept,
-    head: StoredHead,
-    checked: Option<Instant>,
-) -> Kept {
-    let head = Arc::new(head);
-    let checked = checked.or(kept.checked);
-    match kept.body {
-        Body::Memory(_) => {
-            shared.store.memory.update(key, &kept.head, Arc::clone(&head), checked);
-            shared.store.documents.update(key, &head);
-        }
-        Body::File(_) | Body::Document(_) | Body::Lent(..) => {
-            let (theirs, key, new) = (Arc::clone(shared), key.clone(), Arc::clone(&head));
-            let body = kept.body.clone();
-            let write = move || {
-                let Some(of) = body.open() else { return };
-                let heads = &theirs.store.heads;
-                // One that cannot be written holds as long as this process remembers it.
-                drop(heads.write(&key, &*of.file, &of.info, &new));
-                heads.remember_still(&key, &*of.file, &of.info, Known { head: Some(new), checked });
-            };
-            // A job that failed has written nothing: the next request checks again.
-            kept.body.place().work::<R, _>(write).await.unwrap_or_default();
-        }
-    }
-    Kept { head, checked, ..kept }
 }
 
 /// Keeps an answer, if it may be kept.
@@ -273,7 +233,7 @@ async fn refused<R: Runtime>(
 ) -> Asked<R> {
     if matches!(came.answer.status, 404 | 410) && !kept.head.invalid {
         let head = kept.head.invalidated();
-        update(wanted, kept, head, None).await;
+        responses::update::<R>(&wanted.exchange.context.shared, wanted.key, kept, head, None).await;
     }
     decline(wanted, permit, came, Why::Refused)
 }
@@ -324,9 +284,7 @@ fn to_file<R: Runtime>(
         fill.keep_back();
     }
     partial.hold(came.body.take_naming(), &fill);
-    // Newer than anything in memory.
-    store.memory.forget(wanted.key);
-    store.documents.forget(wanted.key);
+    responses::forget(store, wanted.key);
     fill.announce(Answer {
         head: answer,
         length,
@@ -360,7 +318,8 @@ async fn to_memory<R: Runtime>(
     mut came: Came<R>,
     head: StoredHead,
 ) -> Asked<R> {
-    let Store { memory, documents, .. } = &wanted.exchange.context.shared.store;
+    let store = &wanted.exchange.context.shared.store;
+    let memory = &store.memory;
     if !is_useful(&head, &wanted.policy) {
         return decline(wanted, permit, came, Why::NoUse);
     }
@@ -383,12 +342,8 @@ async fn to_memory<R: Runtime>(
         }
     };
     let (head, checked) = (Arc::new(head), came.at);
-    memory.put(wanted.key, Held { head: Arc::clone(&head), body: Arc::clone(&body), checked });
-    documents.put(wanted.key, &head, &body);
-    if permit.fill().is_invalid() {
-        memory.invalidate(wanted.key);
-        documents.invalidate(wanted.key);
-    }
+    let held = Held { head: Arc::clone(&head), body: Arc::clone(&body), checked };
+    responses::put(store, wanted.key, held, permit.fill());
     permit.withdraw();
     if !head.variant.matches(&wanted.exchange.request.fields) {
         return Asked::Own(Why::Variant);

@@ -23,7 +23,7 @@ use super::ask::{self, Asked};
 use super::member::{self, Member, Named, What, is_same};
 use super::stored::Kept;
 use super::wanted::Wanted;
-use super::{find, held};
+use super::{held, responses};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::{IfError, Policy};
@@ -166,7 +166,7 @@ impl<R: Runtime> Errand<R> {
                 inflight::Turn::Full => break,
             };
             let before = known.open(&exchange, key).await;
-            let found = find::find(&exchange, key).await;
+            let found = responses::find(&exchange, key).await;
             let kept = match (known.spare().and(before.as_ref()), found) {
                 (Some(spare), _) => Some((**spare).clone()),
                 (None, Ok(kept)) => kept,

@@ -8,7 +8,7 @@ use super::super::next::Next;
 use super::super::redirect::{self, Follow};
 use super::super::storable::contradicts_name;
 use super::answer::failed;
-use super::ask;
+use super::responses;
 use super::stored::Kept;
 use super::wanted::{Wanted, may_use};
 use crate::error::{Error, Kind, Side};
@@ -77,7 +77,7 @@ pub(super) async fn run<R: Runtime>(
         } else {
             (kept.head.invalidated(), None)
         };
-        ask::update(wanted, kept, news, checked).await;
+        responses::update::<R>(&exchange.context.shared, wanted.key, kept, news, checked).await;
     }
     Next::Relay(Box::new((answer, body)))
 }

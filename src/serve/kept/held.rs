@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::super::exchange::{Exchange, Shared};
 use super::super::lent::{self, Shelf};
 use super::super::lookup::look_up;
-use super::ask::with_head;
 use super::member::{Member, What, is_same_file};
+use super::responses;
 use super::stored::{Body, Kept};
 use crate::fd_budget::Purpose;
 use crate::index::{Proof, Version, listing};
@@ -117,5 +117,5 @@ pub(super) async fn learn<R: Runtime>(
     } else {
         (old.clone(), head.unwrap_or_else(|| (*new.head).clone()))
     };
-    Some(with_head::<R>(shared, key, kept, head, new.checked).await)
+    Some(responses::update::<R>(shared, key, kept, head, new.checked).await)
 }

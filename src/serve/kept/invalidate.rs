@@ -1,11 +1,11 @@
 //! After an unsafe request what is kept of its target is to be checked (RFC 9111 section 4.4).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::super::exchange::{Exchange, Shared};
 use super::super::form;
-use super::super::lookup;
+use super::responses;
 use crate::http::caching::invalidate::{is_success, targets};
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
@@ -13,8 +13,6 @@ use crate::key::Key;
 use crate::preset::{describes_nar, is_nar};
 use crate::route::{self, Route};
 use crate::rt::Runtime;
-use crate::store::heads::Known;
-use crate::store::{Entry, Found, Store};
 
 /// Takes note of the answer to a request that was passed. Files stay: they may be all there is when
 /// the origin fails.
@@ -30,19 +28,7 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
         (get.method, get.target) = (Method::Get, target.into());
         let Route::Check(key) = route::decide(&get, &context.classes) else { continue };
         exchange.log.debug(format_args!("{} is to be checked - {}", key.as_str(), request.method.as_str()));
-        // What is on its way first: when it has ended it is what is looked at next.
-        if let Some(fill) = context.shared.store.inflight.get(&key) {
-            fill.invalidate();
-        }
-        context.shared.store.memory.invalidate(&key);
-        context.shared.store.documents.invalidate(&key);
-        if !key.names_a_file() {
-            continue;
-        }
-        let Found::File(entry) = lookup::find::<R>(&context.shared, key.as_str()).await else { continue };
-        let (shared, place) = (Arc::clone(&context.shared), entry.place().clone());
-        // A job that fails has left the file as it was, as a full disk would.
-        place.work::<R, _>(move || mark(&shared.store, &key, &entry)).await.unwrap_or_default();
+        responses::invalidate::<R>(&context.shared, &key).await;
     }
 }
 
@@ -63,13 +49,4 @@ pub(super) fn is_in_doubt(shared: &Shared, key: &Key, checked: Option<Instant>) 
     let missed = || *shared.missing_nar.lock().unwrap_or_else(PoisonError::into_inner);
     describes_nar(key.as_str())
         && missed().is_some_and(|missed| checked.is_none_or(|checked| checked <= missed))
-}
-
-fn mark(store: &Store, key: &Key, entry: &Entry) {
-    let known = store.heads.known(key, &entry.info);
-    let known = known.unwrap_or_else(|| store.heads.read(key, &*entry.file, &entry.info));
-    let Some(head) = known.head else { return };
-    let head = Arc::new(head.invalidated());
-    drop(store.heads.write(key, &*entry.file, &entry.info, &head));
-    store.heads.remember_still(key, &*entry.file, &entry.info, Known { head: Some(head), checked: None });
 }

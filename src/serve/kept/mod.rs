@@ -1,6 +1,6 @@
 //! The class of paths that are kept and checked with the origin (RFC 9111).
 //!
-//! One request, in order: what is kept is looked up (`find`); [`reuse`] says whether it may be
+//! One request, in order: what is kept is looked up (`responses`); [`reuse`] says whether it may be
 //! used; if not, the origin is asked once for all who want the same (`ask`), and what is kept by
 //! then, or comes, is the answer (`answer`). What the rules are is in [`crate::http::caching`].
 
@@ -8,12 +8,12 @@ mod admit;
 pub mod answer;
 mod ask;
 mod collect;
-mod find;
 mod fits;
 pub mod head_request;
 mod held;
 pub mod invalidate;
 pub mod member;
+pub mod responses;
 pub mod set;
 pub mod stored;
 mod switch;
@@ -77,7 +77,7 @@ pub(super) async fn step<R: Runtime>(
         Method::Head => Err(head_request::run(&wanted, client, kept).await),
         Method::Get | Method::Other(_) => Ok(kept),
     };
-    let find = async || find::find(exchange, key).await;
+    let find = async || responses::find(exchange, key).await;
     let fresh = |kept: &Kept| usable_at_once(&wanted, kept);
     match claim(&exchange.context.shared.store.inflight, key, find, fresh, refused).await {
         Ok(Claim::Fresh(kept, how)) => {
@@ -172,7 +172,7 @@ fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
             Wanted { exchange: &exchange, key: &key, directives, policy, arrived, place: None, proof: None };
         let Some(permit) = after_the_last(&wanted, first).await else { return };
         // A copy of its own: the one at hand is for the client.
-        let Ok(kept) = find::find(&exchange, &key).await else { return permit.withdraw() };
+        let Ok(kept) = responses::find(&exchange, &key).await else { return permit.withdraw() };
         // Every wait in it has its limit. A fill goes on as a task of its own.
         drop(ask::ask(&wanted, permit, kept).await);
     });

@@ -18,7 +18,7 @@ use super::fits::is_as_left;
 use super::member::{self, Member, Named, What, is_same};
 use super::stored::Kept;
 use super::wanted::{Wanted, may_use, why_stale};
-use super::{answer, find};
+use super::{answer, responses};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::reuse::{self, Reuse};
 use crate::http::caching::stored::StoredHead;
@@ -292,7 +292,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             return Step::Again;
         }
         if let Some(error) = self.errand.set.failed_since(self.wanted.arrived, self.key()) {
-            let kept = find::find(self.wanted.exchange, self.key()).await.ok().flatten();
+            let kept = responses::find(self.wanted.exchange, self.key()).await.ok().flatten();
             return self.without_origin(&turn, error, current, had, kept).await;
         }
         if self.wanted.directives.only_if_cached {
@@ -321,7 +321,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             }
             inflight::Turn::Full => return Step::Apart,
         };
-        let Ok(kept) = find::find(exchange, self.key()).await else { return Step::Apart };
+        let Ok(kept) = responses::find(exchange, self.key()).await else { return Step::Apart };
         let before = match &had {
             Some(had) => had.open(exchange, self.key()).await,
             None => None,

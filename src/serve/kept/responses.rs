@@ -1,11 +1,13 @@
-//! What is kept for a request: in memory, beside the tree, or as a file.
+//! Stored responses, wherever they lie: in memory, in a file beside the tree, or as a file of the tree whose head is an
+//! attribute of it. They are found, updated, invalidated and forgotten here; nobody else knows where they lie.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::super::exchange::Exchange;
+use super::super::exchange::{Exchange, Shared};
 use super::super::form;
 use super::super::lent::{self, Lent, Shelf};
-use super::super::lookup::look_up;
+use super::super::lookup::{self, look_up};
 use super::stored::{Body, Kept};
 use crate::fd_budget::Purpose;
 use crate::http::caching::stored::StoredHead;
@@ -13,9 +15,10 @@ use crate::http::mime;
 use crate::key::Key;
 use crate::outcome::Why;
 use crate::rt::Runtime;
+use crate::store::fill::Fill;
 use crate::store::heads::Known;
 use crate::store::memory::Held;
-use crate::store::{Entry, Found};
+use crate::store::{Entry, Found, Store};
 use crate::sys::file::Info;
 
 /// The stored answer for this request, if there is one. What is in memory or beside the
@@ -96,4 +99,90 @@ async fn with_head<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Ent
 fn unknown(key: &Key, info: &Info) -> StoredHead {
     let since = info.modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     StoredHead::unknown(since.as_secs(), mime::by_name(key.file_name().as_bytes()))
+}
+
+/// Gives what is kept another head.
+pub(super) async fn update<R: Runtime>(
+    shared: &Arc<Shared>,
+    key: &Key,
+    kept: Kept,
+    head: StoredHead,
+    checked: Option<Instant>,
+) -> Kept {
+    let head = Arc::new(head);
+    let checked = checked.or(kept.checked);
+    match kept.body {
+        Body::Memory(_) => {
+            shared.store.memory.update(key, &kept.head, Arc::clone(&head), checked);
+            shared.store.documents.update(key, &head);
+        }
+        Body::File(_) | Body::Document(_) | Body::Lent(..) => {
+            let (theirs, key, new) = (Arc::clone(shared), key.clone(), Arc::clone(&head));
+            let body = kept.body.clone();
+            let write = move || {
+                let Some(of) = body.open() else { return };
+                let heads = &theirs.store.heads;
+                // One that cannot be written holds as long as this process remembers it.
+                drop(heads.write(&key, &*of.file, &of.info, &new));
+                heads.remember_still(&key, &*of.file, &of.info, Known { head: Some(new), checked });
+            };
+            // A job that failed has written nothing: the next request checks again.
+            kept.body.place().work::<R, _>(write).await.unwrap_or_default();
+        }
+    }
+    Kept { head, checked, ..kept }
+}
+
+/// Stores a response that no file of the tree can stand for, which a fill has brought.
+pub(super) fn put(store: &Store, key: &Key, held: Held, fill: &Fill) {
+    let (head, body) = (Arc::clone(&held.head), Arc::clone(&held.body));
+    store.memory.put(key, held);
+    store.documents.put(key, &head, &body);
+    if fill.is_invalid() {
+        store.memory.invalidate(key);
+        store.documents.invalidate(key);
+    }
+}
+
+/// Forgets what a file of the tree will replace: that is newer.
+pub(super) fn forget(store: &Store, key: &Key) {
+    store.memory.forget(key);
+    store.documents.forget(key);
+}
+
+/// Has what is kept checked before it is used again.
+pub(super) async fn invalidate<R: Runtime>(shared: &Arc<Shared>, key: &Key) {
+    // What is on its way first: when it has ended it is what is looked at next.
+    if let Some(fill) = shared.store.inflight.get(key) {
+        fill.invalidate();
+    }
+    shared.store.memory.invalidate(key);
+    shared.store.documents.invalidate(key);
+    if !key.names_a_file() {
+        return;
+    }
+    let Found::File(entry) = lookup::find::<R>(shared, key.as_str()).await else { return };
+    let (theirs, of, place) = (Arc::clone(shared), key.clone(), entry.place().clone());
+    // A job that fails has left the file as it was, as a full disk would.
+    place.work::<R, _>(move || mark(&theirs.store, &of, &entry)).await.unwrap_or_default();
+}
+
+fn mark(store: &Store, key: &Key, entry: &Entry) {
+    let known = store.heads.known(key, &entry.info);
+    let known = known.unwrap_or_else(|| store.heads.read(key, &*entry.file, &entry.info));
+    let Some(head) = known.head else { return };
+    let head = Arc::new(head.invalidated());
+    drop(store.heads.write(key, &*entry.file, &entry.info, &head));
+    store.heads.remember_still(key, &*entry.file, &entry.info, Known { head: Some(head), checked: None });
+}
+
+/// The head of a file of the tree, where it has one, read by the pool where memory does not have it.
+pub async fn head<R: Runtime>(shared: &Arc<Shared>, key: &Key, entry: Entry) -> Option<Arc<StoredHead>> {
+    if let Some(known) = shared.store.heads.known(key, &entry.info) {
+        return known.head;
+    }
+    let (theirs, of, place) = (Arc::clone(shared), key.clone(), entry.place().clone());
+    let read = move || theirs.store.heads.read(&of, &*entry.file, &entry.info).head;
+    // A disk that hangs has none.
+    place.read::<R, _>(read).await.ok().flatten()
 }
