@@ -75,7 +75,7 @@ impl Kind {
             Self::Loop => "request loop",
             Self::Unavailable => "unavailable",
             Self::Offline => "not asked (--offline)",
-            Self::Superseded => "index files have changed: begin again",
+            Self::Superseded => "index files changed during this update: begin again",
             Self::Mismatch => "does not fit the other index files",
             Self::NotCached => "not in the cache",
             Self::Misdirected => "request for another host",

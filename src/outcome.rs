@@ -99,10 +99,10 @@ impl Kept {
             Self::Revalidated => "unchanged",
             Self::Fetched => "new",
             Self::Stale(Stale::Accepted) => "stale: the client takes that",
-            Self::Stale(Stale::WhileRevalidate) => "stale: the upstream is asked meanwhile",
-            Self::Stale(Stale::Unreachable) => "stale: the upstream cannot be reached",
-            Self::Stale(Stale::ServerError) => "stale: the upstream fails",
-            Self::Stale(Stale::Forced) => "stale, which the response forbids: the upstream fails",
+            Self::Stale(Stale::WhileRevalidate) => "stale: the origin is asked meanwhile",
+            Self::Stale(Stale::Unreachable) => "stale: the origin cannot be reached",
+            Self::Stale(Stale::ServerError) => "stale: the origin fails",
+            Self::Stale(Stale::Forced) => "stale, which the response forbids: the origin fails",
             Self::Stale(Stale::Offline) => "stale: offline",
         }
     }
@@ -145,7 +145,7 @@ impl Why {
             Self::NoUse => "no use later",
             Self::TooLong => "too long for memory",
             Self::MemoryFull => "memory is full",
-            Self::Refused => "refused by the upstream - what is kept stays",
+            Self::Refused => "refused by the origin - the stored response stays",
             Self::Mismatch => "does not fit the other index files",
             Self::OtherForm => "no file in the plain form of the path",
         }

@@ -78,7 +78,7 @@ pub async fn unless<T>(
 enum Sent {
     /// To the end.
     Whole,
-    /// Not that far, maybe, and the file is to be looked at again.
+    /// Stopped early, maybe: whether the rest is in memory must be asked again.
     Late,
 }
 

@@ -33,7 +33,7 @@ use crate::store::Store;
 use crate::store::sets::Sets;
 use crate::upstream::Upstream;
 
-/// Times a request looks again that was overtaken by the end of a fill.
+/// Retries of a request that lost a race with the end of a fill.
 pub const LOOKS: usize = 8;
 
 /// What all workers share.

@@ -47,7 +47,7 @@ pub enum Next<R: Runtime> {
 /// Whose request a fill is.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Role {
-    /// This one's; and its whole body, where that is in memory anyway.
+    /// This client's request started the fill; with the whole body, if it arrived with the head.
     Leader(Option<Vec<u8>>),
     /// Another's: what the origin said to that client alone is not for this one.
     Follower,

@@ -193,5 +193,5 @@ impl<'a> Progress<'a> {
 }
 
 fn wrong_length() -> Stop {
-    Stop::Origin(Error::with(Side::Origin, Kind::Protocol, "not the length that was told"))
+    Stop::Origin(Error::with(Side::Origin, Kind::Protocol, "body length does not match Content-Length"))
 }

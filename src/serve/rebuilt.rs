@@ -84,7 +84,7 @@ impl Index {
     ) {
         if blocking::INDEXES.is_full() {
             let key = self.key.as_str();
-            self.log.debug(format_args!("{key} is not compared with packages - too many are waiting"));
+            self.log.debug(format_args!("{key} is not compared with packages - queue is full"));
             return drop(next());
         }
         // Nobody waits for its end.
@@ -161,7 +161,7 @@ impl Index {
         let is_coming = |fill: &Fill| is_rebuilt || fill.length().is_some_and(is_another);
         let path = || shared.store.display(&key);
         if shared.store.inflight.supersede(&key, is_coming) {
-            self.log.debug(format_args!("{} is not kept - the index has another one", path()));
+            self.log.debug(format_args!("{} is not stored - the index has another one", path()));
         }
         match shared.store.drop_if(&key, is_another) {
             Ok(None) => {}

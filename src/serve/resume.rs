@@ -129,14 +129,14 @@ impl Rest {
                 Ok(Answered { head: answer, body, .. }) => match identity.continues(&answer, from) {
                     Continuation::From { first, total } => {
                         let start = Start::at(stored, first, total).ok_or(NoRest::Wrong(error))?;
-                        log.debug(format_args!("going on at {stored}, {first} bytes saved"));
+                        log.debug(format_args!("resuming at {stored}, {first} bytes saved"));
                         return Ok((body, start));
                     }
                     Continuation::Later => told = retry_after(&answer.fields, clock::unix_secs()),
                     Continuation::Other => {
                         let status = answer.status;
                         log.debug(format_args!(
-                            "cannot go on at {stored} - the answer ({status}) is another"
+                            "cannot resume at {stored} - the origin sent another version ({status})"
                         ));
                         return Err(NoRest::Wrong(error));
                     }
@@ -232,7 +232,7 @@ async fn go_on<R: Runtime>(
     if let Continuation::From { first, total } = continuation
         && let Some(start) = Start::at(stored, first, total)
     {
-        exchange.log.debug(format_args!("going on at {stored}, {first} bytes saved"));
+        exchange.log.debug(format_args!("resuming at {stored}, {first} bytes saved"));
         let fields = whole_fields(&answer.fields, &record.content_type, identity);
         let answer = ResponseHead { status: 200, reason: b"OK"[..].into(), fields, ..answer };
         return Ok(Some(Opened { answer, body, left: Some((partial, start)) }));
@@ -241,7 +241,7 @@ async fn go_on<R: Runtime>(
         leave::<R>(partial, stored).await;
         return Ok(Some(Opened { answer, body, left: None }));
     }
-    exchange.log.debug(format_args!("what is left is of another file"));
+    exchange.log.debug(format_args!("the partial file is not of the origin's current version"));
     drop(partial);
     // A whole one is what would be asked for now.
     Ok((answer.status == 200).then_some(Opened { answer, body, left: None }))

@@ -186,7 +186,7 @@ async fn ask<R: Runtime>(
     asked: &OriginRequest,
     known: &Known,
 ) -> Result<Option<(ResponseHead, OriginBody<R>)>, Error> {
-    exchange.log.debug(format_args!("checking with {}", exchange.origin_url(asked)));
+    exchange.log.debug(format_args!("revalidating with {}", exchange.origin_url(asked)));
     let mut conditional = asked.clone();
     known.add_to(&mut conditional);
     let (mut answer, mut body) = answer(exchange, &conditional).await?;

@@ -61,7 +61,7 @@ fn is_right(listed: &Package, whole: &Whole) -> bool {
 
 fn refuse(Whole { permit, partial, .. }: Whole, log: &RequestLog) {
     let error = Error::new(Side::Origin, Kind::Mismatch);
-    log.debug(format_args!("{} is not kept - {error}", permit.key().as_str()));
+    log.debug(format_args!("{} is not stored - {error}", permit.key().as_str()));
     drop(partial);
     // Before its key is free: who waits for that asks why.
     permit.fill().end(NoFile::Failed(error.clone()));

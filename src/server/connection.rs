@@ -66,7 +66,7 @@ enum Waited<S> {
 enum Input {
     /// A request.
     Request(RequestHead),
-    /// Not a whole head yet; so far has it been looked at.
+    /// Incomplete head; bytes already scanned.
     Partial(usize),
     /// No request.
     None(NoRequest),

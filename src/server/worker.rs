@@ -270,7 +270,7 @@ async fn watch_parked<R: Runtime>(worker: Rc<Worker<R>>) {
     };
     let watched = zip(worker.parking.watch::<R>(wake), worker.parking.sweep::<R>()).await;
     if let (Err(error), ()) = watched {
-        worker.context.shared.log.debug(format_args!("idle connections are not watched: {error}"));
+        worker.context.shared.log.debug(format_args!("cannot monitor idle connections: {error}"));
     }
 }
 

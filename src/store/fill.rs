@@ -268,7 +268,7 @@ impl Fill {
         self.state().invalid = true;
     }
 
-    /// Is it so?
+    /// Whether [`Self::invalidate`] was called.
     pub fn is_invalid(&self) -> bool {
         self.state().invalid
     }

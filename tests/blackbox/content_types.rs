@@ -100,7 +100,7 @@ fn a_login_page_does_not_take_the_place_of_an_index(io: Io) {
     server.expect_cached(&path[1..], b"index");
     portal.store(true, Ordering::SeqCst);
     server.get(path).expect(200, b"who are you?");
-    server.err.wait_for("not kept - content type contradicts the name");
+    server.err.wait_for("not stored - content type contradicts the name");
     server.expect_cached(&path[1..], b"index");
     portal.store(false, Ordering::SeqCst);
     server.get(path).expect(200, b"index");
@@ -134,7 +134,7 @@ fn a_login_page_in_an_index_set_leaves_the_set_as_it_was(io: Io) {
     }
     phase.store(2, Ordering::SeqCst);
     server.get(IN_RELEASE).expect(200, b"1");
-    server.err.wait_for("an index set stays as it was - ");
+    server.err.wait_for("an index set is not refreshed - ");
     // In the outage after that everything there was is there, and of one state.
     phase.store(3, Ordering::SeqCst);
     for target in [IN_RELEASE, PACKAGES] {

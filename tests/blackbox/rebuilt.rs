@@ -444,7 +444,7 @@ fn a_package_on_its_way_when_its_index_changes_is_not_kept(io: Io) {
     state.store(1, Ordering::SeqCst);
     server.get(RPM.index[1]).expect(200, &RPM.index(1));
     let path = server.path(RPM.packages[0].trim_start_matches('/'));
-    server.err.wait_for(&format!("{} is not kept - the index has another one", path.display()));
+    server.err.wait_for(&format!("{} is not stored - the index has another one", path.display()));
     // Who comes now gets what the index tells of, while the other goes on with what it began with.
     server.get(RPM.packages[0]).expect(200, BUILDS[1]);
     gate.open();

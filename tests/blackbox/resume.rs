@@ -127,7 +127,7 @@ fn a_fill_with_a_date_and_a_length_goes_on(io: Io) {
     let requests = expect_exact(&server, &origin, &body);
     assert_eq!(requests[1].all("If-Range"), [LAST_MODIFIED]);
     server.err.wait_for("body ended at 100000 - origin: body cut short - asking for the rest, attempt 1");
-    server.err.wait_for("going on at 100000, 100000 bytes saved");
+    server.err.wait_for("resuming at 100000, 100000 bytes saved");
     server.err.wait_for("renamed ");
 }
 

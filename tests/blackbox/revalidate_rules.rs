@@ -241,7 +241,7 @@ fn stale_if_error_serves_what_is_there(io: Io) {
             let stale = server.get("/a.idx");
             stale.expect(200, b"kept").expect_keep_alive();
             assert_eq!(stale.all("ETag"), ["\"a\""]);
-            server.err.wait_for("is kept, stale: the upstream ");
+            server.err.wait_for("is stored, stale: the origin ");
             server.ask("GET", "/a.idx", "If-None-Match: \"a\"\r\n").expect(304, b"");
             // What is not kept is an error all the same.
             assert!(server.get("/b.idx").status >= 429);
@@ -338,7 +338,7 @@ fn offline_asks_nobody(io: Io) {
     drop(server);
     let server = launch(io, &index.origin).cache(cache.path()).args(["--offline"]).start();
     server.get("/a.idx").expect(200, &body(1));
-    server.err.wait_for("is kept, stale: offline");
+    server.err.wait_for("is stored, stale: offline");
     server.get("/a.tgz").expect(200, &body(1));
     for target in ["/b.idx", "/b.tgz", "/c"] {
         assert_eq!(server.get(target).status, 504, "{target}");

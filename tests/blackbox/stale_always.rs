@@ -73,7 +73,7 @@ fn expect_forced(server: &Server, target: &str) {
         ["fs-caching-server; fwd=stale; detail=\"origin fails, response forbids stale\""]
     );
     assert_eq!(stale.all("X-Cache"), ["STALE"]);
-    server.err.wait_for("is kept, stale, which the response forbids: the upstream fails");
+    server.err.wait_for("is stored, stale, which the response forbids: the origin fails");
 }
 
 fn an_outage_serves_what_must_not_be_stale_if_the_operator_says_always(io: Io) {

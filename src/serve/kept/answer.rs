@@ -20,7 +20,7 @@ use crate::sys::clock;
 
 /// The next step: this is sent, in this way.
 pub(super) fn stored<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, how: How) -> Next<R> {
-    wanted.debug(&format!("is kept, {} - streaming to client", how.as_str()));
+    wanted.debug(&format!("is stored, {} - streaming to client", how.as_str()));
     let stored = Arc::clone(&kept.head);
     // How long ago a file of which nothing is known was checked cannot be said.
     let age = (!stored.is_unknown()).then(|| freshness::age(&stored, clock::unix_secs()));

@@ -134,7 +134,7 @@ async fn exchange_with_origin<R: Runtime>(
     condition: Option<&Kept>,
 ) -> Result<Came<R>, Error> {
     let exchange = wanted.exchange;
-    let how = if condition.is_some() { "checking with" } else { "proxying GET to" };
+    let how = if condition.is_some() { "revalidating with" } else { "proxying GET to" };
     let conditions = condition.map(|kept| &*kept.head);
     let origin = &exchange.context.upstream.origin;
     let told = head::carried(exchange.request, &wanted.along());
@@ -175,7 +175,7 @@ async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, mut came: C
             outcome::Kept::Revalidated,
         );
     }
-    wanted.debug("stays as it was - the response is for one client");
+    wanted.debug("is not updated - the response is for one client");
     Asked::Told(Kept { head: Arc::new(head), checked: Some(came.at), ..kept })
 }
 
@@ -239,7 +239,7 @@ async fn refused<R: Runtime>(
 }
 
 fn decline<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>, why: Why) -> Asked<R> {
-    wanted.exchange.log.debug(format_args!("not kept - {}", why.as_str()));
+    wanted.exchange.log.debug(format_args!("not stored - {}", why.as_str()));
     wanted.exchange.outcome.set(Some(Outcome::Pass(why)));
     permit.decline(why);
     Asked::NotKept(Box::new(came.answer), came.body)

@@ -299,7 +299,7 @@ impl<R: Runtime> Errand<R> {
                 Err(error) => Err(error),
             };
             if let Err(error) = switched {
-                errand.log.debug(format_args!("an index set stays as it was - {error}"));
+                errand.log.debug(format_args!("an index set is not refreshed - {error}"));
                 turn.fail(None, error);
             }
         });

@@ -27,7 +27,7 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
         let mut get = request.clone();
         (get.method, get.target) = (Method::Get, target.into());
         let Route::Check(key) = route::decide(&get, &context.classes) else { continue };
-        exchange.log.debug(format_args!("{} is to be checked - {}", key.as_str(), request.method.as_str()));
+        exchange.log.debug(format_args!("{} is stale - {}", key.as_str(), request.method.as_str()));
         responses::invalidate::<R>(&context.shared, &key).await;
     }
 }
@@ -39,7 +39,7 @@ pub fn note_missing<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHea
     let is_missing =
         || !shared.config.presets.is_empty() && is_nar(&String::from_utf8_lossy(exchange.request.path()));
     if matches!(answer.status, 404 | 410) && exchange.request.method == Method::Get && is_missing() {
-        exchange.log.debug(format_args!("what names nars is to be checked - one is missing"));
+        exchange.log.debug(format_args!("narinfo files are stale - a nar is missing"));
         *shared.missing_nar.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
