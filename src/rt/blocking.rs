@@ -39,6 +39,8 @@ pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS)
 
 /// Writing answers that lie beside the tree: one at a time, so that the last of a path is the last.
 pub static DOCUMENTS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
+/// Putting bytes on the disk that clients do not take: those who wait for the memory wait for no fsync before it.
+pub static ASIDE: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 /// Reading package indexes: long work that nobody waits for, one at a time.
 pub static INDEXES: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
 

@@ -167,6 +167,11 @@ impl Budget {
         self.state().freed
     }
 
+    /// What the first in the line of this share waits for.
+    pub fn next(&self, share: usize) -> Option<usize> {
+        self.state().shares[share].line.front().map(|turn| turn.count)
+    }
+
     /// Says that the system has refused more than it should have: all that is held only for speed is to go.
     pub fn alarm(&self) {
         let mut state = self.state();

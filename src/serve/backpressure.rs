@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::exchange::Exchange;
-use crate::rt::Runtime;
-use crate::store::room::{Room, Rooms};
+use crate::rt::{Runtime, budget};
+use crate::store::memory::Memory;
+use crate::store::room::Room;
 
 /// A line that has not moved for so long, or for the response timeout where that is longer, stands still.
 const STANDSTILL: Duration = Duration::from_secs(10);
@@ -16,14 +17,28 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 pub(super) async fn room<R: Runtime>(exchange: &Exchange<'_, R>) -> Option<Room> {
     let rooms = &exchange.context.shared.store.committer.rooms;
     let limit = exchange.context.upstream.limits().response_head_time.max(STANDSTILL);
-    or(async { rooms.take(exchange.client).await.ok() }, stands_still::<R>(rooms, limit)).await
+    or(async { rooms.take(exchange.client).await.ok() }, stands_still::<R, _>(limit, || rooms.freed())).await
 }
 
-async fn stands_still<R: Runtime>(rooms: &Rooms, limit: Duration) -> Option<Room> {
+/// Clients that take nothing give their memory back after a second. A line for it that has not moved for so long stands
+/// still.
+const MEMORY_STANDSTILL: Duration = Duration::from_secs(3);
+
+/// Room in memory for a stored answer; `None` where the line for it stands still, or there never is so much.
+pub(super) async fn memory_room<R: Runtime>(memory: &Memory, count: usize) -> Option<budget::Permit> {
+    if count > memory.most() {
+        return None;
+    }
+    let room = async { memory.room(count).await.ok() };
+    or(room, stands_still::<R, _>(MEMORY_STANDSTILL, || memory.freed())).await
+}
+
+/// Ends when a number has stayed the same for so long.
+async fn stands_still<R: Runtime, T>(limit: Duration, number: impl Fn() -> u64) -> Option<T> {
     loop {
-        let before = rooms.freed();
+        let before = number();
         R::sleep(limit).await;
-        if rooms.freed() == before {
+        if number() == before {
             return None;
         }
     }

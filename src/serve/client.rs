@@ -1,6 +1,7 @@
 //! The client's side of a connection: bytes in, heads and bodies out, every wait bounded.
 
 use std::future::pending;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -121,21 +122,6 @@ impl<'a, R: Runtime> Out<'a, R> {
         self.send_with(bytes, true).await
     }
 
-    /// Sends a head, and with it what the client takes at once of the body: how much that was.
-    pub async fn send_with_body(&self, head: &[u8], body: &[u8]) -> Result<usize, Error> {
-        loop {
-            match socket::send_both(self.socket, head, body) {
-                Ok(sent) if sent < head.len() => return self.send(&head[sent..]).await.map(|()| 0),
-                Ok(sent) => {
-                    self.moved(sent);
-                    return Ok(sent - head.len());
-                }
-                Err(error) if would_block(&error) => self.writable().await?,
-                Err(error) => return Err(Error::io(Side::Client, &error)),
-            }
-        }
-    }
-
     async fn send_with(&self, mut bytes: &[u8], more: bool) -> Result<(), Error> {
         while !bytes.is_empty() {
             match socket::send(self.socket, bytes, more) {
@@ -152,7 +138,16 @@ impl<'a, R: Runtime> Out<'a, R> {
 
     /// Sends what the socket takes of `bytes` now, and tells how much that is. `more` follows at once.
     pub fn send_now(&self, bytes: &[u8], more: bool) -> Result<usize, Error> {
-        match socket::send(self.socket, bytes, more) {
+        self.sent_now(socket::send(self.socket, bytes, more))
+    }
+
+    /// The same of a head and the body behind it.
+    pub fn send_both_now(&self, head: &[u8], body: &[u8]) -> Result<usize, Error> {
+        self.sent_now(socket::send_both(self.socket, head, body))
+    }
+
+    fn sent_now(&self, sent: io::Result<usize>) -> Result<usize, Error> {
+        match sent {
             Err(error) if would_block(&error) => Ok(0),
             Ok(sent) => {
                 self.moved(sent);

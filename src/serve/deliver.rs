@@ -10,6 +10,7 @@ use super::growing::Growing;
 use super::head;
 use super::lent::Lent;
 use super::reply::Reply;
+use super::silent;
 use super::warm::Heat;
 use crate::error::Error;
 use crate::http::conditional::{self, Validators, Verdict};
@@ -19,7 +20,8 @@ use crate::http::range::{self, Selection, Span};
 use crate::http::request::{Method, Version};
 use crate::http::response::HeadWriter;
 use crate::rt::Runtime;
-use crate::store::memory::Bytes;
+use crate::store::aside::Shelf;
+use crate::store::memory::Stock;
 use crate::store::place::Placed;
 
 /// A response that may be sent, whole or in parts.
@@ -42,8 +44,8 @@ pub enum Body<'a> {
     File(Arc<Placed<OwnedFd>>, u64),
     /// In a file that is opened for each piece.
     Lent(Arc<Lent>),
-    /// In memory.
-    Memory(Arc<Bytes>),
+    /// In memory, or put aside.
+    Stock(Stock),
     /// In a file that still grows.
     Growing(Growing<'a>),
 }
@@ -72,7 +74,8 @@ pub async fn deliver<R: Runtime>(
     client: &Client<R>,
     response: Representation<'_>,
 ) -> Reply {
-    let Representation { status: whole, reason, fields, validators, body } = response;
+    let Representation { status: whole, reason, fields, validators, mut body } = response;
+    let shelf = &exchange.context.shared.store.aside;
     let (request, keep, out) = (exchange.request, exchange.keep(), client.out());
     let is_dated = fields.contains("date");
     let (mut selection, mut size) = (Selection::Whole, body.size());
@@ -115,11 +118,11 @@ pub async fn deliver<R: Runtime>(
                 out.send_more(&bytes).await?;
                 far.send(exchange, &out).await
             }
-            (Part::One(span), None) => body.send(&out, &bytes, span).await,
+            (Part::One(span), None) => body.send(shelf, &out, &bytes, span).await,
             (Part::Several(multipart), None) => {
                 out.send_more(&bytes).await?;
                 for (part_head, span) in multipart.parts() {
-                    body.send(&out, part_head, span).await?;
+                    body.send(shelf, &out, part_head, span).await?;
                 }
                 out.send(multipart.end()).await
             }
@@ -169,7 +172,7 @@ async fn endless<R: Runtime>(
         out.send(&bytes).await?;
         match body {
             Body::Growing(growing) if !is_head => growing.send_all(&out, chunked).await,
-            Body::File(..) | Body::Lent(_) | Body::Memory(_) | Body::Growing(_) => Ok(()),
+            Body::File(..) | Body::Lent(_) | Body::Stock(_) | Body::Growing(_) => Ok(()),
         }
     };
     Reply::ended(200, None, keep, out.until_close(!chunked, sent).await)
@@ -186,7 +189,7 @@ impl Body<'_> {
         match self {
             Self::File(_, size) => Some(*size),
             Self::Lent(lent) => Some(lent.info.size),
-            Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::Stock(stock) => Some(stock.count()),
             Self::Growing(growing) => growing.length(),
         }
     }
@@ -208,7 +211,13 @@ impl Body<'_> {
     }
 
     /// Sends a head, and these bytes behind it.
-    async fn send<R: Runtime>(&self, out: &Out<'_, R>, head: &[u8], span: Span) -> Result<(), Error> {
+    async fn send<R: Runtime>(
+        &mut self,
+        shelf: &Arc<Shelf>,
+        out: &Out<'_, R>,
+        head: &[u8],
+        span: Span,
+    ) -> Result<(), Error> {
         match self {
             _ if span.first == span.end => out.send(head).await,
             Self::File(file, _) => {
@@ -219,11 +228,7 @@ impl Body<'_> {
                 out.send_more(head).await?;
                 lent.send(out, span.first, span.end).await
             }
-            Self::Memory(bytes) => {
-                let part = span.of(bytes);
-                let sent = out.send_with_body(head, part).await?;
-                out.send(&part[sent..]).await
-            }
+            Self::Stock(stock) => silent::send(stock, shelf, out, head, span.first, span.end).await,
             Self::Growing(growing) => growing.send(out, head, span).await,
         }
     }

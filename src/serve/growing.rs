@@ -87,8 +87,11 @@ impl Growing<'_> {
     /// Sends a head at once, and these bytes as they come.
     pub async fn send<R: Runtime>(&self, out: &Out<'_, R>, head: &[u8], span: Span) -> Result<(), Error> {
         let at_hand = self.at_hand.take();
-        let mut position = span.first + out.send_with_body(head, span.of(&at_hand)).await? as u64;
+        let sent = out.send_both_now(head, span.of(&at_hand))?;
+        // What the client does not take at once it has from the file.
         drop(at_hand);
+        out.send(&head[sent.min(head.len())..]).await?;
+        let mut position = span.first + sent.saturating_sub(head.len()) as u64;
         while position < span.end {
             match self.follower.next(position, self.waiter).await {
                 Progress::Upto(stored) => {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::Out;
+use super::silent;
 use super::warm::{self, Heat, PIECE};
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::{Descriptors, Purpose};
@@ -114,8 +115,13 @@ impl Lent {
             let most = left.min(PIECE);
             let piece =
                 self.with::<R, _>(most as u64, move |entry| warm::piece(&*entry.file, at, most)).await?;
-            out.send(&piece).await?;
-            at += piece.len() as u64;
+            let sent = silent::send_some(out, &piece).await?;
+            at += sent as u64;
+            if sent < piece.len() {
+                // It is read again when the client takes more.
+                drop(piece);
+                out.writable().await?;
+            }
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ pub mod lookup;
 pub mod loops;
 pub mod next;
 pub mod pass;
+pub mod passing;
 pub mod progress;
 pub mod rate;
 pub mod ready;
@@ -33,6 +34,7 @@ pub mod reply;
 pub mod resume;
 pub mod revalidate;
 pub mod revalidated;
+pub mod silent;
 pub mod splice;
 mod storable;
 mod unstored;
@@ -123,7 +125,7 @@ async fn perform<R: Runtime>(
         Next::File(key, entry) => hit::first(exchange, client, key, entry).await,
         Next::Stored(stored) => {
             let (kept, fields) = *stored;
-            kept::answer::send(exchange, client, &kept, fields).await
+            kept::answer::send(exchange, client, kept, fields).await
         }
         Next::Pass(why) => pass::run(exchange, client, why).await,
         Next::Looped => pass::looped(exchange, client).await,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::kept::stored::Kept;
+use super::passing::Passing;
 use super::reply::Reply;
 use crate::error::Error;
 use crate::http::fields::Fields;
@@ -31,7 +32,7 @@ pub enum Next<R: Runtime> {
     /// Ask the origin what the client asks, and keep nothing.
     Pass(Why),
     /// Hand on the origin's response, which was asked for to be kept and is not.
-    HandOn(Box<(ResponseHead, OriginBody<R>)>),
+    HandOn(Box<(ResponseHead, Passing<R>)>),
     /// Send the origin's response to the client's own request.
     Relay(Box<(ResponseHead, OriginBody<R>)>),
     /// Send the head of the origin's response.
@@ -61,7 +62,7 @@ impl<R: Runtime> Next<R> {
     }
 
     /// Hand on this response, which is not kept.
-    pub fn hand_on(answer: ResponseHead, body: OriginBody<R>) -> Self {
-        Self::HandOn(Box::new((answer, body)))
+    pub fn hand_on(answer: ResponseHead, body: impl Into<Passing<R>>) -> Self {
+        Self::HandOn(Box::new((answer, body.into())))
     }
 }

@@ -10,6 +10,7 @@ use futures_lite::future::or;
 use super::client::{Client, Out, unless};
 use super::exchange::Exchange;
 use super::kept::invalidate;
+use super::passing::Passing;
 use super::redirect::{self, Follow};
 use super::relay::relay;
 use super::reply::Reply;
@@ -183,9 +184,10 @@ pub async fn hand_on<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &mut Client<R>,
     answer: ResponseHead,
-    mut body: OriginBody<R>,
+    body: impl Into<Passing<R>>,
 ) -> Reply {
-    if body.try_pass() {
+    let mut body = body.into();
+    if body.rest.try_pass() {
         return relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await;
     }
     drop(body);

@@ -2,13 +2,15 @@
 
 use super::client::{Client, Out, unless};
 use super::exchange::Exchange;
+use super::passing::Passing;
 use super::reply::Reply;
-use super::{head, splice};
+use super::{head, silent, splice};
 use crate::error::Error;
 use crate::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::http::request::Version;
 use crate::http::response::{HeadWriter, ResponseBody, ResponseHead};
 use crate::rt::{Runtime, fairness};
+use crate::store::memory::Stock;
 use crate::upstream::body::OriginBody;
 
 /// The head of an answer to a GET, for a client that has asked for no more.
@@ -29,9 +31,10 @@ pub async fn relay<R: Runtime>(
     out: &Out<'_, R>,
     gone: impl Future<Output = ()>,
     answer: ResponseHead,
-    mut body: OriginBody<R>,
+    body: impl Into<Passing<R>>,
     keep: bool,
 ) -> Reply {
+    let Passing { begun, mut rest } = body.into();
     let request = exchange.request;
     let framing = answer.body(&request.method).unwrap_or(ResponseBody::UntilClose);
     let chunked = framing == ResponseBody::Chunked && request.version == Version::Http11;
@@ -41,7 +44,8 @@ pub async fn relay<R: Runtime>(
     let (described, length) = describe(&answer, framing, chunked);
     let sent = async {
         out.send(&exchange.finish(described, keep)).await?;
-        send_body(exchange, out, &mut body, chunked).await
+        send_begun(exchange, out, begun, chunked).await?;
+        send_body(exchange, out, &mut rest, chunked).await
     };
     Reply::ended(answer.status, length, keep, out.until_close(by_close, unless(gone, sent)).await)
 }
@@ -68,6 +72,23 @@ fn describe(answer: &ResponseHead, framing: ResponseBody, chunked: bool) -> (Hea
     (described, length)
 }
 
+/// Sends what has been read of a body. Its memory is free as soon as the client has it, or the disk.
+async fn send_begun<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    out: &Out<'_, R>,
+    begun: Vec<Stock>,
+    chunked: bool,
+) -> Result<(), Error> {
+    for mut stock in begun {
+        let count = stock.count();
+        let head = chunk_head(usize::try_from(count).unwrap_or(usize::MAX));
+        let head = if chunked { head.as_ref() } else { b"" };
+        silent::send(&mut stock, &exchange.context.shared.store.aside, out, head, 0, count).await?;
+        out.send_more(if chunked { CHUNK_END } else { b"" }).await?;
+    }
+    Ok(())
+}
+
 /// Sends a body as it comes, in chunks or as it is.
 pub async fn send_body<R: Runtime>(
     exchange: &Exchange<'_, R>,
@@ -75,24 +96,28 @@ pub async fn send_body<R: Runtime>(
     body: &mut OriginBody<R>,
     chunked: bool,
 ) -> Result<(), Error> {
+    let shelf = &exchange.context.shared.store.aside;
+    body.pace();
     let mut piece = Vec::new();
     // What came with the head goes first; then the rest may move inside the kernel.
     while !chunked && body.is_buffered() && body.next(&mut piece).await? {
-        out.send(&piece).await?;
+        silent::send_piece(shelf, out, &mut piece).await?;
     }
     piece = Vec::new();
-    body.forget_begun();
-    splice::to_client(&exchange.context.pipes, body, out).await?;
+    splice::to_client(&exchange.context.pipes, shelf, body, out).await?;
     let mut turn = 0;
     while body.next(&mut piece).await? {
         if chunked {
-            out.send_more(chunk_head(piece.len()).as_ref()).await?;
+            // In one piece: nothing is in hand while its beginning waits.
+            let head = chunk_head(piece.len());
+            piece.splice(..0, head.as_ref().iter().copied());
             piece.extend_from_slice(CHUNK_END);
         }
-        out.send(&piece).await?;
         turn += piece.len() as u64;
+        silent::send_piece(shelf, out, &mut piece).await?;
         if turn >= fairness::quantum() {
-            turn = 0;
+            // Nobody knows how long this takes.
+            (turn, piece) = (0, Vec::new());
             out.writable().await?;
             fairness::yielded();
         }

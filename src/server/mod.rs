@@ -59,6 +59,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let trust = load_trust(&config, &log)?;
     let Landed { store, cpus, mut listening, said } = landed?;
     store.start().map_err(|error| format!("cannot start a thread: {error}"))?;
+    store.aside.draw_on(&descriptors);
     let redirects = config.follow_redirects.then(Name::unique);
     let shared = Arc::new(Shared {
         config,

@@ -37,6 +37,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// So many more idle connections than last time are reason to look for free memory.
 const MANY: usize = 500;
+/// So many bytes are another that clients did not take, and that are on the disk now.
+const MUCH: u64 = 1024 * 1024;
 
 /// What every worker is started with.
 #[derive(Clone, Debug)]
@@ -292,16 +294,27 @@ async fn give_way<R: Runtime>(worker: Rc<Worker<R>>) {
 
 async fn keep_house<R: Runtime>(worker: Rc<Worker<R>>) {
     let context = &worker.context;
-    let mut idle = 0;
+    let (mut idle, mut before, mut trimmed) = (0, 0, 0);
     loop {
         R::sleep(HOUSEKEEPING).await;
         context.upstream.prune();
         context.pipes.prune();
         context.files.prune();
         let parked = worker.parking.len();
-        if parked > idle + MANY {
-            // While they were busy they had far more memory than they need now.
+        let aside = &context.shared.store.aside;
+        let lately = aside.lately();
+        let has_much = lately.saturating_sub(trimmed) >= MUCH;
+        // What was put aside last has been freed by now.
+        let is_calm = lately > 0 && lately == before;
+        before = lately;
+        if parked > idle + MANY || has_much || is_calm {
+            // While they were busy, or took what they were sent, they had far more memory than they need now.
             process::give_back_memory();
+            trimmed = lately;
+            if is_calm {
+                aside.forget();
+                trimmed = 0;
+            }
             idle = parked;
         }
         idle = idle.min(parked);

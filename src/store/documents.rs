@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Entry;
 use super::heads::{Heads, Known};
-use super::memory::Bytes;
+use super::memory::Stock;
 use super::place::Place;
-use super::temporary::{self, Temporary};
+use super::temporary::{self, Temporary, directory};
 use crate::http::caching::stored::StoredHead;
-use crate::key::{Key, RESERVED};
+use crate::key::Key;
 use crate::rt::blocking;
 use crate::sys::file::{self, Kind, Reach, Root};
 
@@ -85,20 +85,27 @@ impl Documents {
 
     /// Has an answer written, in the place of the one before; one that is none for here leaves no other behind. Does
     /// not wait.
-    pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &Arc<Bytes>) {
+    pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &Stock) {
         let Some(name) = name(key) else { return };
         let waiting = self.waiting.load(Ordering::Relaxed);
-        if head.status != 200 || body.len() > LONGEST || waiting > WAITING {
+        let count = usize::try_from(body.count()).unwrap_or(usize::MAX);
+        if head.status != 200 || count > LONGEST || waiting > WAITING {
             return self.forget(key);
         }
         let (documents, key) = (Arc::clone(self), key.clone());
-        let (head, body) = (Arc::clone(head), Arc::clone(body));
-        self.waiting.fetch_add(body.len(), Ordering::Relaxed);
+        let (head, body) = (Arc::clone(head), body.clone());
+        self.waiting.fetch_add(count, Ordering::Relaxed);
         drop(blocking::start(&blocking::DOCUMENTS, move || {
-            if documents.write(&key, &name, &head, &body).is_err() {
+            let written = match &body {
+                Stock::Memory(bytes) => documents.write(&key, &name, &head, bytes),
+                Stock::Aside(aside) => {
+                    aside.read().and_then(|bytes| documents.write(&key, &name, &head, &bytes))
+                }
+            };
+            if written.is_err() {
                 documents.remove(&name);
             }
-            documents.waiting.fetch_sub(body.len(), Ordering::Relaxed);
+            documents.waiting.fetch_sub(count, Ordering::Relaxed);
         }));
     }
 
@@ -213,10 +220,6 @@ fn listed(root: &Root) -> io::Result<Table> {
     let gone = whole.into_iter().flat_map(|(_, name, size)| table.add(name, size));
     gone.for_each(|name| drop(file::unlink(&directory, &name)));
     Ok(table)
-}
-
-fn directory() -> String {
-    format!("{RESERVED}/documents")
 }
 
 /// The key as one name: no two keys have the same. `None` for one that is too long, and for targets with a query:

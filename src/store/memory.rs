@@ -2,54 +2,134 @@
 //! with another status than 200, coded. Bounded; what was asked for least lately goes first.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
+use std::io;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use futures_lite::future::or;
+
+use super::aside::{Aside, Shelf};
 use crate::http::caching::stored::StoredHead;
 use crate::http::fields::Fields;
 use crate::key::Key;
 use crate::rt::budget::{Budget, Permit, Share};
 
+#[cfg(test)]
+mod tests;
+
 /// Of the memory, one answer may take one part of so many.
 const PART: usize = 8;
+/// Long bodies leave one part of so many.
+const SPARE_PART: usize = 4;
+/// Bytes on the disk of all answers.
+const MOST_ASIDE: u64 = 256 * 1024 * 1024;
 /// Variants of one target.
 const VARIANTS: usize = 32;
+/// All of it is one share.
+const SHARE: usize = 0;
 /// What an answer takes beside the bytes of its body, head and key: half a KiB, and what the allocator loses between
 /// it and what its exchange needed for a moment (5.4 KiB with io_uring, hardly any with epoll, measured with glibc).
 const OVERHEAD: usize = 6 * 1024;
 
 /// The body of an answer. It takes its room for as long as anybody has it: a client that reads slowly, too.
 #[derive(Debug)]
-pub struct Bytes {
+struct Bytes {
     bytes: Vec<u8>,
     _room: Option<Permit>,
+    /// Where it lies on the disk, once a client that takes nothing has it from there.
+    aside: Mutex<Weak<Aside>>,
 }
 
-impl Bytes {
-    /// These bytes, which take this room.
-    pub fn new(bytes: Vec<u8>, room: Permit) -> Self {
-        Self { bytes, _room: Some(room) }
+/// A body in the hands of somebody who reads it. When he has read it, those hear of it who wait for memory.
+#[derive(Clone, Debug)]
+pub struct Loan {
+    /// Taken when it is dropped.
+    bytes: Option<Arc<Bytes>>,
+    memory: Arc<Memory>,
+}
+
+impl Loan {
+    /// Is more than half of the memory taken? Who reads slowly is to hold none of it then.
+    pub fn is_scarce(&self) -> bool {
+        self.memory.used() > self.memory.most / 2
+    }
+
+    /// Puts the bytes aside, unless somebody else has done so already. Blocks: for a thread of the pool.
+    pub fn put_aside(self, shelf: &Arc<Shelf>) -> io::Result<Arc<Aside>> {
+        let Some(bytes) = &self.bytes else { return Err(io::ErrorKind::NotFound.into()) };
+        let mut known = bytes.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(aside) = known.upgrade() {
+            return Ok(aside);
+        }
+        let aside = Arc::new(shelf.put(&bytes.bytes)?);
+        *known = Arc::downgrade(&aside);
+        Ok(aside)
     }
 }
 
-impl Deref for Bytes {
+impl Deref for Loan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref().map_or(&[], |bytes| &bytes.bytes)
     }
 }
 
-/// A stored answer.
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.bytes = None;
+        self.memory.relieve();
+    }
+}
+
+/// The body of a stored answer, for who reads it.
+#[derive(Clone, Debug)]
+pub enum Stock {
+    /// In memory.
+    Memory(Loan),
+    /// On the disk.
+    Aside(Arc<Aside>),
+}
+
+impl Stock {
+    /// How many bytes.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Memory(loan) => loan.len() as u64,
+            Self::Aside(aside) => aside.count(),
+        }
+    }
+}
+
+/// A stored answer, as it is put here and found.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// Its head.
     pub head: Arc<StoredHead>,
     /// Its body.
-    pub body: Arc<Bytes>,
+    pub body: Stock,
     /// When the origin vouched for it.
     pub checked: Instant,
+}
+
+/// The same as it lies here.
+#[derive(Debug)]
+struct Kept {
+    head: Arc<StoredHead>,
+    body: Body,
+    checked: Instant,
+}
+
+#[derive(Debug)]
+enum Body {
+    Memory(Arc<Bytes>),
+    /// The room is for what the answer takes in memory.
+    Aside {
+        bytes: Arc<Aside>,
+        _room: Option<Permit>,
+    },
 }
 
 /// The answers of one process.
@@ -64,10 +144,12 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct Table {
     /// Those of one target, the newest last, each with the time of its last use.
-    targets: HashMap<Key, Vec<(u64, Held)>>,
+    targets: HashMap<Key, Vec<(u64, Kept)>>,
     /// By last use.
     order: BTreeMap<u64, Key>,
     bytes: usize,
+    /// Bytes on the disk.
+    aside: u64,
     /// Counts uses.
     clock: u64,
 }
@@ -83,6 +165,11 @@ impl Memory {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of all that it may hold.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Bytes of the longest body that is held.
     pub fn longest(&self) -> usize {
         self.most / PART
@@ -93,43 +180,83 @@ impl Memory {
         OVERHEAD + 2 * key.as_str().len() + head_bytes(head)
     }
 
-    /// Room for so many bytes, if need be in the place of what nobody reads.
-    pub fn room(&self, count: usize) -> Option<Permit> {
-        let take = || self.budget.try_take(0, count);
-        take().or_else(|| {
-            self.make_room(count);
-            take()
-        })
+    /// These bytes, which take this room, for who reads them.
+    pub fn lend(self: &Arc<Self>, bytes: Vec<u8>, room: Permit) -> Loan {
+        let bytes = Bytes { bytes, _room: Some(room), aside: Mutex::default() };
+        self.lent(Arc::new(bytes))
     }
 
-    /// Makes a room so much larger, in the same way; whether that could be done.
+    fn lent(self: &Arc<Self>, bytes: Arc<Bytes>) -> Loan {
+        Loan { bytes: Some(bytes), memory: Arc::clone(self) }
+    }
+
+    /// Room for so many bytes, if need be in the place of what nobody reads; or as soon as others give theirs back.
+    /// The caller bounds the wait. An error outside of a worker.
+    pub async fn room(&self, count: usize) -> io::Result<Permit> {
+        if let Some(room) = self.budget.try_take(SHARE, count) {
+            return Ok(room);
+        }
+        let room = or(self.budget.take(SHARE, count), self.relieved()).await?;
+        // There may be enough for the next one, too.
+        self.relieve();
+        Ok(room)
+    }
+
+    /// Makes a room so much larger for a long body, if need be in the place of what nobody reads; whether that could be
+    /// done at once. A part is left for short ones, however many long ones are being read.
     pub fn enlarge(&self, room: &mut Permit, count: usize) -> bool {
-        room.try_grow(count) || {
+        let with_spare = count.saturating_add(self.most / SPARE_PART);
+        self.make_room(with_spare);
+        self.most.saturating_sub(self.used()) >= with_spare && room.try_grow(count)
+    }
+
+    fn used(&self) -> usize {
+        self.budget.used().iter().sum()
+    }
+
+    /// A number that changes whenever some of it is given back.
+    pub fn freed(&self) -> u64 {
+        self.budget.freed()
+    }
+
+    /// For the side of one who stands in line by now.
+    async fn relieved<T>(&self) -> T {
+        self.relieve();
+        pending().await
+    }
+
+    /// Makes room for the first who waits, of what nobody reads.
+    fn relieve(&self) {
+        if let Some(count) = self.budget.next(SHARE) {
             self.make_room(count);
-            room.try_grow(count)
         }
     }
 
-    /// Drops what nobody reads, until so many bytes are free; what was asked for least lately goes first.
+    /// Drops what nobody reads, if so many bytes are free then; what was asked for least lately goes first.
     fn make_room(&self, count: usize) {
+        // Their room is free once the table is not locked any more: it wakes others.
+        let mut dropped = Vec::new();
         let mut table = self.table();
-        let mut missing = count.saturating_sub(self.most.saturating_sub(self.budget.used().iter().sum()));
+        let mut missing = count.saturating_sub(self.most.saturating_sub(self.used()));
         let mut gone = Vec::new();
         for (used, key) in &table.order {
             if missing == 0 {
                 break;
             }
             let held = table.targets.get(key).and_then(|held| held.iter().find(|(time, _)| time == used));
-            if let Some((_, held)) = held.filter(|(_, held)| Arc::strong_count(&held.body) == 1) {
+            if let Some((_, held)) = held.filter(|(_, held)| held.is_idle()) {
                 missing = missing.saturating_sub(cost(key, held));
                 gone.push(*used);
             }
         }
-        gone.into_iter().for_each(|used| table.remove(used));
+        if missing == 0 {
+            dropped.extend(gone.into_iter().filter_map(|used| table.remove(used)));
+        }
+        drop(table);
     }
 
     /// The newest answer of this target that is for a request with these fields.
-    pub fn find(&self, key: &Key, request: &Fields) -> Option<Held> {
+    pub fn find(self: &Arc<Self>, key: &Key, request: &Fields) -> Option<Held> {
         let mut table = self.table();
         let Table { targets, order, clock, .. } = &mut *table;
         let found =
@@ -138,19 +265,30 @@ impl Memory {
         *clock += 1;
         found.0 = *clock;
         order.insert(*clock, key.clone());
-        Some(found.1.clone())
+        let Kept { head, body, checked } = &found.1;
+        let body = match body {
+            Body::Memory(bytes) => Stock::Memory(self.lent(Arc::clone(bytes))),
+            Body::Aside { bytes, .. } => Stock::Aside(Arc::clone(bytes)),
+        };
+        Some(Held { head: Arc::clone(head), body, checked: *checked })
     }
 
-    /// Holds an answer in the place of one of the same variant.
-    pub fn put(&self, key: &Key, held: Held) {
-        if held.body.len() > self.longest() {
-            return;
-        }
+    /// Holds an answer in the place of one of the same variant. The `room` is for what it takes beside its body, where
+    /// that is on the disk.
+    pub fn put(&self, key: &Key, held: &Held, room: Option<Permit>) {
+        let body = match &held.body {
+            _ if held.body.count() > self.longest() as u64 => return,
+            Stock::Memory(Loan { bytes: Some(bytes), .. }) => Body::Memory(Arc::clone(bytes)),
+            Stock::Memory(_) => return,
+            Stock::Aside(aside) => Body::Aside { bytes: Arc::clone(aside), _room: room },
+        };
+        let held = Kept { head: Arc::clone(&held.head), body, checked: held.checked };
         let mut table = self.table();
         table.take(key, |known| known.head.variant == held.head.variant);
         table.clock += 1;
         let now = table.clock;
         table.bytes += cost(key, &held);
+        table.aside += held.aside();
         table.order.insert(now, key.clone());
         let variants = table.targets.entry(key.clone()).or_default();
         variants.push((now, held));
@@ -160,6 +298,10 @@ impl Memory {
         }
         while table.bytes > self.most {
             let Some((&used, _)) = table.order.first_key_value() else { return };
+            table.remove(used);
+        }
+        while table.aside > MOST_ASIDE {
+            let Some(used) = table.first_aside() else { return };
             table.remove(used);
         }
     }
@@ -191,27 +333,61 @@ impl Memory {
 }
 
 impl Table {
-    fn take(&mut self, key: &Key, mut which: impl FnMut(&Held) -> bool) {
+    fn take(&mut self, key: &Key, mut which: impl FnMut(&Kept) -> bool) {
         let Some(variants) = self.targets.get(key) else { return };
         let gone: Vec<u64> = variants.iter().filter(|(_, held)| which(held)).map(|(used, _)| *used).collect();
-        gone.into_iter().for_each(|used| self.remove(used));
+        gone.into_iter().for_each(|used| drop(self.remove(used)));
     }
 
-    fn remove(&mut self, used: u64) {
-        let Some(key) = self.order.remove(&used) else { return };
-        let Some(variants) = self.targets.get_mut(&key) else { return };
-        if let Some(at) = variants.iter().position(|(time, _)| *time == used) {
-            let (_, held) = variants.remove(at);
-            self.bytes = self.bytes.saturating_sub(cost(&key, &held));
-        }
+    /// The one on the disk that was asked for least lately.
+    fn first_aside(&self) -> Option<u64> {
+        let is_aside = |(used, key): &(&u64, &Key)| {
+            let of_key = self.targets.get(*key).into_iter().flatten();
+            of_key.into_iter().any(|(time, held)| time == *used && held.aside() > 0)
+        };
+        self.order.iter().find(is_aside).map(|(used, _)| *used)
+    }
+
+    fn remove(&mut self, used: u64) -> Option<Kept> {
+        let key = self.order.remove(&used)?;
+        let variants = self.targets.get_mut(&key)?;
+        let at = variants.iter().position(|(time, _)| *time == used);
+        let held = at.map(|at| variants.remove(at).1);
         if variants.is_empty() {
             self.targets.remove(&key);
+        }
+        if let Some(held) = &held {
+            self.bytes = self.bytes.saturating_sub(cost(&key, held));
+            self.aside = self.aside.saturating_sub(held.aside());
+        }
+        held
+    }
+}
+
+impl Kept {
+    /// Would its memory be free without it?
+    fn is_idle(&self) -> bool {
+        match &self.body {
+            Body::Memory(bytes) => Arc::strong_count(bytes) == 1,
+            Body::Aside { .. } => true,
+        }
+    }
+
+    /// Its bytes on the disk.
+    fn aside(&self) -> u64 {
+        match &self.body {
+            Body::Memory(_) => 0,
+            Body::Aside { bytes, .. } => bytes.count(),
         }
     }
 }
 
-fn cost(key: &Key, held: &Held) -> usize {
-    Memory::overhead(key, &held.head) + held.body.len()
+fn cost(key: &Key, held: &Kept) -> usize {
+    let bytes = match &held.body {
+        Body::Memory(bytes) => bytes.bytes.len(),
+        Body::Aside { .. } => 0,
+    };
+    Memory::overhead(key, &held.head) + bytes
 }
 
 /// Bytes that a head takes.
@@ -220,106 +396,4 @@ pub(super) fn head_bytes(head: &StoredHead) -> usize {
     let variant =
         head.variant.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + 48);
     fields.sum::<usize>() + variant.sum::<usize>()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::caching::vary::Variant;
-    use proptest::prelude::*;
-
-    fn key(number: usize) -> Key {
-        Key::resource(b"/a", Some(number.to_string().as_bytes()))
-    }
-
-    fn held(size: usize, variant: &str) -> Held {
-        let mut head = StoredHead::unknown(0, "x");
-        head.variant = Variant(vec![("v".to_owned(), Some(variant.into()))]);
-        Held {
-            head: Arc::new(head),
-            body: Arc::new(Bytes { bytes: vec![0; size], _room: None }),
-            checked: Instant::now(),
-        }
-    }
-
-    fn asks(variant: &str) -> Fields {
-        Fields::from_iter([("V", variant)])
-    }
-
-    #[test]
-    fn variants_stand_side_by_side_and_one_of_the_same_is_replaced() {
-        let memory = Memory::new(100_000);
-        memory.put(&key(1), held(1, "a"));
-        memory.put(&key(1), held(2, "b"));
-        memory.put(&key(1), held(3, "a"));
-        let size = |variant: &str| memory.find(&key(1), &asks(variant)).map(|held| held.body.len());
-        assert_eq!((size("a"), size("b"), size("c")), (Some(3), Some(2), None));
-        memory.forget(&key(1));
-        assert_eq!(size("a"), None);
-        let table = memory.table();
-        assert_eq!((table.bytes, table.order.len()), (0, 0));
-    }
-
-    #[test]
-    fn what_was_asked_for_least_lately_goes_first() {
-        let memory = Memory::new(9 * (4000 + OVERHEAD));
-        for number in 0..8 {
-            memory.put(&key(number), held(4000, "a"));
-        }
-        assert!(memory.find(&key(0), &asks("a")).is_some());
-        memory.put(&key(8), held(4000, "a"));
-        memory.put(&key(9), held(4000, "a"));
-        assert!(memory.find(&key(0), &asks("a")).is_some());
-        assert!(memory.find(&key(1), &asks("a")).is_none());
-    }
-
-    #[test]
-    fn what_is_too_long_is_not_held() {
-        let memory = Memory::new(8000);
-        memory.put(&key(1), held(1001, "a"));
-        assert!(memory.find(&key(1), &asks("a")).is_none());
-    }
-
-    #[test]
-    fn a_target_has_a_bounded_number_of_variants() {
-        let memory = Memory::new(10_000_000);
-        for number in 0..=VARIANTS {
-            memory.put(&key(1), held(1, &number.to_string()));
-        }
-        assert!(memory.find(&key(1), &asks("0")).is_none());
-        assert!(memory.find(&key(1), &asks("1")).is_some());
-    }
-
-    #[test]
-    fn an_updated_head_is_found_and_one_that_was_replaced_meanwhile_is_not_updated() {
-        let memory = Memory::new(100_000);
-        memory.put(&key(1), held(1, "a"));
-        let old = memory.find(&key(1), &asks("a")).unwrap().head;
-        let mut new = StoredHead::clone(&old);
-        new.fields.push(b"A", b"1");
-        let new = Arc::new(new);
-        memory.update(&key(1), &old, Arc::clone(&new), None);
-        assert!(memory.find(&key(1), &asks("a")).unwrap().head.fields.contains("a"));
-        memory.update(&key(1), &old, old.clone(), None);
-        assert!(Arc::ptr_eq(&memory.find(&key(1), &asks("a")).unwrap().head, &new));
-        memory.invalidate(&key(1));
-        assert!(memory.find(&key(1), &asks("a")).unwrap().head.invalid);
-    }
-
-    proptest! {
-        #[test]
-        fn never_more_than_it_may(puts in prop::collection::vec((0..12_usize, 0..3000_usize, "[abc]"), 0..60)) {
-            let memory = Memory::new(20_000);
-            for (number, size, variant) in puts {
-                memory.put(&key(number), held(size, &variant));
-                let table = memory.table();
-                let counted: usize = table.targets.iter()
-                    .flat_map(|(key, held)| held.iter().map(move |(_, held)| cost(key, held))).sum();
-                let entries: usize = table.targets.values().map(Vec::len).sum();
-                prop_assert_eq!(table.bytes, counted);
-                prop_assert_eq!(table.order.len(), entries);
-                prop_assert!(table.bytes <= 20_000);
-            }
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! The cache directory: finished files, and files in progress. Knows no sockets.
 
+pub mod aside;
 pub mod commit;
 pub mod documents;
 pub mod fill;
@@ -33,6 +34,7 @@ use crate::outcome::Why;
 use crate::rt::budget::Permit;
 use crate::sys::file::{self, Info, Kind, Missing, Reach, Root};
 use crate::sys::process;
+use aside::Shelf;
 use commit::Committer;
 use documents::Documents;
 use heads::Heads;
@@ -65,7 +67,9 @@ pub struct Store {
     /// Heads of files that are checked with the origin.
     pub heads: Arc<Heads>,
     /// Answers that no file can stand for.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
+    /// Bytes that clients do not take for now.
+    pub aside: Arc<Shelf>,
     /// The last of them for each path, for the next process.
     pub documents: Arc<Documents>,
     parents: Parents,
@@ -135,7 +139,8 @@ impl Store {
         Ok(Self {
             documents: Arc::new(Documents::open(&root, &heads, bounds.sync)),
             heads,
-            memory: Memory::new(bounds.memory),
+            memory: Arc::new(Memory::new(bounds.memory)),
+            aside: Arc::new(Shelf::new(&root)),
             root,
             path: normalised(path),
             inflight: Arc::new(Inflight::new(bounds.fills.unwrap_or(usize::MAX))),

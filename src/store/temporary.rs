@@ -9,12 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
+use crate::key::RESERVED;
 use crate::sys::file::{self, Kind, Root};
 
 /// First bytes of such a name.
 pub(super) const NEW: &str = "new-";
 /// One that nobody has written to for so long is a left-over, if nobody holds it either. Earlier versions held none.
 const AGE: Duration = Duration::from_secs(3600);
+
+/// The directory of what lies beside the tree.
+pub(super) fn directory() -> String {
+    format!("{RESERVED}/documents")
+}
 
 /// A file that has not got its name. Removed on drop.
 #[derive(Debug)]

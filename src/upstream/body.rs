@@ -12,7 +12,7 @@ use crate::rt::Runtime;
 use crate::rt::budget::Permit;
 
 /// Bytes read at a time of a body that goes to its client only: a client that takes none keeps them waiting.
-const PACED: usize = 64 * 1024;
+pub const PACED: usize = 64 * 1024;
 
 /// A body being read. Dropped before its end, it closes the connection.
 pub struct OriginBody<R: Runtime> {
@@ -20,23 +20,10 @@ pub struct OriginBody<R: Runtime> {
     connection: Option<Connection<R>>,
     rest: Incoming,
     keep: bool,
-    /// What was read of it and is to be read again.
-    begun: Vec<u8>,
+    /// Whoever reads it has little room for it.
+    paced: bool,
     /// What the file needs that it may go to.
     naming: Option<Permit>,
-    /// What `begun` takes of the memory for bodies.
-    room: Option<Permit>,
-}
-
-/// A body that was to be read whole.
-#[derive(Debug)]
-pub enum Whole {
-    /// All of it, and what it takes.
-    All(Vec<u8>, Permit),
-    /// It is longer than it may be.
-    TooLong,
-    /// There is no room for it.
-    NoRoom,
 }
 
 impl<R: Runtime> OriginBody<R> {
@@ -64,9 +51,8 @@ impl<R: Runtime> OriginBody<R> {
             connection: Some(connection),
             rest,
             keep,
-            begun: Vec::new(),
+            paced: false,
             naming,
-            room: None,
         };
         body.release_at_end();
         Ok(body)
@@ -76,21 +62,17 @@ impl<R: Runtime> OriginBody<R> {
     /// body that ends with its connection, at that).
     pub async fn next(&mut self, piece: &mut Vec<u8>) -> Result<bool, Error> {
         piece.clear();
-        if !self.begun.is_empty() {
-            *piece = std::mem::take(&mut self.begun);
-            return Ok(true);
-        }
-        if self.room.take().is_some() {
-            *piece = Vec::new();
-        }
         while piece.is_empty()
             && !self.rest.is_done()
             && let Some(connection) = &mut self.connection
         {
             if connection.input.is_empty() {
-                read_more(connection, &mut self.rest, piece, &self.upstream).await?;
+                read_more(connection, &mut self.rest, piece, &self.upstream, self.paced).await?;
             }
             self.rest.take(&mut connection.input, piece).map_err(|_| bad_http("bad chunk"))?;
+        }
+        if self.paced {
+            self.free_input();
         }
         self.release_at_end();
         if piece.is_empty() && !self.rest.is_done() {
@@ -149,54 +131,28 @@ impl<R: Runtime> OriginBody<R> {
         }
     }
 
-    /// Reads up to `most` bytes: the whole body, or nothing if there is more; then what was read
-    /// comes first again. It takes this `room`, which has been taken for a body with a length and is enlarged by
-    /// `more` for any other; what was read keeps it until it has been sent.
-    pub async fn whole(
-        &mut self,
-        most: usize,
-        mut room: Permit,
-        more: impl Fn(&mut Permit, usize) -> bool,
-    ) -> Result<Whole, Error> {
-        let (mut piece, known) = (Vec::new(), self.left());
-        let mut all = Vec::with_capacity(usize::try_from(known).unwrap_or(most).min(most));
-        while self.next(&mut piece).await? {
-            // As much again, since the memory behind it grows by doubling.
-            let is_counted = known > 0 || more(&mut room, 2 * piece.len());
-            all.append(&mut piece);
-            if all.len() > most || !is_counted {
-                (self.begun, self.room) = (all, Some(room));
-                return Ok(if is_counted { Whole::TooLong } else { Whole::NoRoom });
-            }
-        }
-        if known == 0 {
-            let spare = all.len();
-            all.shrink_to_fit();
-            room.give_back(spare);
-        }
-        Ok(Whole::All(all, room))
+    /// From now on it is read in small pieces, and holds no more than what is under way.
+    pub fn pace(&mut self) {
+        self.paced = true;
+        self.free_input();
     }
 
-    /// What was read ahead has been sent.
-    pub fn forget_begun(&mut self) {
-        if self.begun.is_empty() {
-            self.room = None;
+    fn free_input(&mut self) {
+        if let Some(connection) = self.connection.as_mut().filter(|connection| connection.input.is_empty()) {
+            connection.input = Vec::new();
         }
     }
 
     /// Has some of it come already, beside its head?
     pub fn is_buffered(&self) -> bool {
-        !self.begun.is_empty()
-            || self.connection.as_ref().is_some_and(|connection| !connection.input.is_empty())
+        self.connection.as_ref().is_some_and(|connection| !connection.input.is_empty())
     }
 
     /// The socket and the bytes left, when they may be moved inside the kernel: plain TCP, a known
     /// length, nothing buffered.
     pub fn raw(&self) -> Option<(&R::Socket, u64)> {
         match (&self.rest, &self.connection) {
-            (Incoming::Length(left), Some(connection))
-                if connection.input.is_empty() && self.begun.is_empty() =>
-            {
+            (Incoming::Length(left), Some(connection)) if connection.input.is_empty() => {
                 connection.transport.plain().map(|socket| (socket, *left))
             }
             _ => None,
@@ -239,11 +195,11 @@ async fn read_more<R: Runtime>(
     rest: &mut Incoming,
     piece: &mut Vec<u8>,
     upstream: &Upstream<R>,
+    paced: bool,
 ) -> Result<(), Error> {
     let unframed = rest.unframed();
-    let is_paced = connection.place.as_ref().is_some_and(Place::is_pass);
     let read = connection.transport.read_size();
-    let read = if is_paced { read.min(PACED) } else { read };
+    let read = if paced { read.min(PACED) } else { read };
     let most = unframed.and_then(|left| usize::try_from(left).ok()).map_or(read, |left| left.min(read));
     let buffer = if unframed.is_some() { piece } else { &mut connection.input };
     match connection.transport.read(buffer, most, upstream.limits().stall_time).await {

@@ -1,5 +1,9 @@
 //! Memory for answers that no plain file can stand for: clients that read nothing hold no more of it than there is.
 
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
 use crate::support::{Client, Io, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
@@ -7,6 +11,10 @@ on_both!(
     a_body_of_unknown_length_that_is_too_long_is_not_held_for_a_silent_client,
     what_found_no_room_in_memory_comes_whole_and_is_kept_later,
     long_heads_of_many_files_are_not_all_remembered,
+    silent_clients_do_not_keep_others_from_what_is_stored,
+    what_a_silent_client_asked_for_is_whole_when_it_reads_on,
+    a_disk_that_takes_nothing_costs_no_client_a_byte,
+    silent_passes_hold_little_memory,
     many_small_answers_take_no_more_memory_than_there_is,
 );
 
@@ -129,4 +137,120 @@ fn many_small_answers_take_no_more_memory_than_there_is(io: Io) {
         client.get(&format!("/x.idx?{n}")).expect(200, b"small");
     }
     has_grown_by_less_than(&server, before, MEMORY + SPARE);
+}
+
+/// An answer to a query: long ones for all but those that ask for a short one.
+fn queries() -> (Origin, Vec<u8>) {
+    let body = bytes(BODY, 5);
+    let whole = body.clone();
+    let origin = Origin::start(move |request, reply| {
+        let body: &[u8] = if request.target.contains("short") { b"short" } else { &body };
+        if request.target.contains("chunked") {
+            reply
+                .write("HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nTransfer-Encoding: chunked\r\n\r\n");
+            reply.write(format!("{:x}\r\n", body.len()));
+            reply.write(body);
+            reply.write("\r\n0\r\n\r\n");
+        } else {
+            reply.answer("200 OK", "Cache-Control: max-age=600\r\n", body);
+        }
+    });
+    (origin, whole)
+}
+
+fn silent_clients_do_not_keep_others_from_what_is_stored(io: Io) {
+    let (origin, whole) = queries();
+    let server = launch(io, &origin).start();
+    let held = crowd(&server, 30);
+    for target in ["/x.idx?new", "/x.idx?new-chunked"] {
+        server.get(target).expect(200, &whole);
+        let before = origin.count();
+        for _ in 0..3 {
+            server.get(target).expect(200, &whole);
+        }
+        assert_eq!(origin.count(), before, "{target} was stored");
+    }
+    for n in 0..100 {
+        server.get(&format!("/x.idx?short{n}")).expect(200, b"short");
+    }
+    let before = origin.count();
+    for n in 0..100 {
+        server.get(&format!("/x.idx?short{n}")).expect(200, b"short");
+    }
+    assert_eq!(origin.count(), before, "short ones were stored");
+    drop(held);
+}
+
+fn what_a_silent_client_asked_for_is_whole_when_it_reads_on(io: Io) {
+    let (origin, whole) = queries();
+    let server = launch(io, &origin).start();
+    let mut held: Vec<_> = (0..30)
+        .map(|n| {
+            let mut client = Client::connect_with_small_window(server.addr());
+            client.ask("GET", &format!("/x.idx?{n}"), "");
+            client
+        })
+        .collect();
+    let mut ranges: Vec<_> = (0..10)
+        .map(|n| {
+            let mut client = Client::connect_with_small_window(server.addr());
+            client.ask("GET", &format!("/x.idx?{n}"), "Range: bytes=100-599999,700000-999999\r\n");
+            client
+        })
+        .collect();
+    server.get("/x.idx?new").expect(200, &whole);
+    // Long enough to be silent.
+    sleep(Duration::from_secs(3));
+    server.get("/x.idx?newer").expect(200, &whole);
+    for client in &mut held {
+        client.response("GET").expect(200, &whole);
+    }
+    for client in &mut ranges {
+        let answer = client.response("GET");
+        assert_eq!(answer.status, 206);
+        assert!(answer.body.windows(300_000).any(|part| part == &whole[700_000..]));
+    }
+}
+
+fn a_disk_that_takes_nothing_costs_no_client_a_byte(io: Io) {
+    let (origin, whole) = queries();
+    let server = launch(io, &origin).start();
+    // Where a directory should be.
+    fs::write(server.path(".fs-caching-server"), "").unwrap();
+    let mut held: Vec<_> = (0..30)
+        .map(|n| {
+            let mut client = Client::connect_with_small_window(server.addr());
+            client.ask("GET", &format!("/x.idx?{}{n}", if n % 2 == 0 { "chunked" } else { "" }), "");
+            client
+        })
+        .collect();
+    sleep(Duration::from_secs(3));
+    for target in ["/x.idx?new", "/x.idx?new-chunked"] {
+        server.get(target).expect(200, &whole);
+    }
+    for client in &mut held {
+        client.response("GET").expect(200, &whole);
+    }
+}
+
+fn silent_passes_hold_little_memory(io: Io) {
+    let (origin, whole) = queries();
+    let server = launch(io, &origin).start();
+    server.get("/warm").expect(200, &whole);
+    let before = server.resident_kib();
+    let mut held: Vec<_> = (0..300)
+        .map(|n| {
+            let mut client = Client::connect_with_small_window(server.addr());
+            client.ask("GET", if n % 2 == 0 { "/other/chunked" } else { "/other/plain" }, "");
+            client
+        })
+        .collect();
+    for client in &mut held {
+        assert_eq!(client.head("GET").status, 200);
+    }
+    wait_until("they hold little", || {
+        let grown = server.resident_kib().saturating_sub(before);
+        grown < 300 * 64
+    });
+    drop(held);
 }

@@ -41,7 +41,7 @@ pub(super) fn stored<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, how: Ho
 pub async fn send<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
-    kept: &Kept,
+    kept: Kept,
     fields: Fields,
 ) -> Reply {
     let (stored, now) = (&kept.head, clock::unix_secs());
@@ -49,12 +49,13 @@ pub async fn send<R: Runtime>(
     let (last_modified, etags) = (stored.modified(), [stored.etag(), None]);
     let since = last_modified.or(stored.date()).or(Some(stored.times.came));
     let validators = Validators { etags, last_modified, since, now };
-    let body = match &kept.body {
+    // A file stays open, and is counted, until it has been sent.
+    let (body, _held) = match kept.body {
         super::stored::Body::File(entry) | super::stored::Body::Document(entry) => {
-            Body::File(Arc::clone(&entry.file), entry.info.size)
+            (Body::File(Arc::clone(&entry.file), entry.info.size), Some(entry))
         }
-        super::stored::Body::Lent(_, lent) => Body::Lent(Arc::clone(lent)),
-        super::stored::Body::Memory(bytes) => Body::Memory(Arc::clone(bytes)),
+        super::stored::Body::Lent(_, lent) => (Body::Lent(lent), None),
+        super::stored::Body::Stock(stock) => (Body::Stock(stock), None),
     };
     let (status, reason) = (stored.status, &*stored.reason);
     deliver(exchange, client, Representation { status, reason, fields, validators, body }).await

@@ -3,17 +3,19 @@
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::backpressure;
 use super::super::begin;
 use super::super::fill::{self, Fetch};
 use super::super::head::{self, OriginRequest};
+use super::super::passing::Passing;
 use super::super::progress::Start;
 use super::super::rebuilt;
 use super::super::redirect::{self, Follow};
 use super::super::resume::Rest;
 use super::super::storable::{coding_is_in_name, contradicts_name, has_contradicting_type};
+use super::receive::{self, Received};
 use super::responses;
 use super::stored::{Body, Kept};
 use super::wanted::{Wanted, may_use};
@@ -27,20 +29,15 @@ use crate::http::identity::Identity;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::outcome::{self, Outcome, Why};
-use crate::rt::{Runtime, budget};
+use crate::rt::Runtime;
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
 use crate::store::heads::NewHead;
 use crate::store::inflight::Permit;
-use crate::store::memory::{Bytes, Held, Memory};
+use crate::store::memory::{Held, Memory, Stock};
 use crate::store::partial::Partial;
 use crate::store::room::Room;
 use crate::sys::clock;
-use crate::upstream::body::{OriginBody, Whole};
-
-/// What does not fit into memory waits so often and so long for others to give theirs back, and then goes to its client
-/// only.
-const ROOM_TRIES: u32 = 2;
-const ROOM_WAIT: Duration = Duration::from_millis(100);
+use crate::upstream::body::OriginBody;
 
 /// What came of it.
 pub(super) enum Asked<R: Runtime> {
@@ -49,7 +46,7 @@ pub(super) enum Asked<R: Runtime> {
     /// It goes to a file, which is to be followed.
     Filling { fill: Arc<Fill>, follower: Result<Follower, NoFile>, at_hand: Option<Vec<u8>> },
     /// It is not kept.
-    NotKept(Box<ResponseHead>, OriginBody<R>),
+    NotKept(Box<ResponseHead>, Passing<R>),
     /// The origin vouches for this towards this client, and for nobody else.
     Told(Kept),
     /// Another answer is due to what this client says, and that has not gone along: the request is to be passed.
@@ -220,7 +217,7 @@ async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came
         let place = Place { partial, room, length };
         return to_file(wanted, permit, came, head, place);
     }
-    to_memory(wanted, permit, came, head).await
+    to_stock(wanted, permit, came, head).await
 }
 
 /// The origin refuses what is kept: the client hears that, and what is kept stays for the time when the origin fails.
@@ -239,10 +236,21 @@ async fn refused<R: Runtime>(
 }
 
 fn decline<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>, why: Why) -> Asked<R> {
+    decline_begun(wanted, permit, came, why, Vec::new())
+}
+
+/// The same after some of its body has been read.
+fn decline_begun<R: Runtime>(
+    wanted: &Wanted<'_, '_, R>,
+    permit: Permit,
+    came: Came<R>,
+    why: Why,
+    begun: Vec<Stock>,
+) -> Asked<R> {
     wanted.exchange.log.debug(format_args!("not stored - {}", why.as_str()));
     wanted.exchange.outcome.set(Some(Outcome::Pass(why)));
     permit.decline(why);
-    Asked::NotKept(Box::new(came.answer), came.body)
+    Asked::NotKept(Box::new(came.answer), Passing { begun, rest: came.body })
 }
 
 /// The file that an answer goes to.
@@ -311,57 +319,37 @@ fn identify<R: Runtime>(wanted: &Wanted<'_, '_, R>, answer: &ResponseHead) -> Op
     (attempts > 0).then(|| Identity::of(answer, clock::unix_secs())).flatten()
 }
 
-/// Reads it into memory, where it may be found from then on.
-async fn to_memory<R: Runtime>(
+/// Reads it whole; it may be found from then on.
+async fn to_stock<R: Runtime>(
     wanted: &Wanted<'_, '_, R>,
     permit: Permit,
     mut came: Came<R>,
     head: StoredHead,
 ) -> Asked<R> {
     let store = &wanted.exchange.context.shared.store;
-    let memory = &store.memory;
     if !is_useful(&head, &wanted.policy) {
         return decline(wanted, permit, came, Why::NoUse);
     }
-    let longest = memory.longest();
-    if came.body.left() > longest as u64 {
-        return decline(wanted, permit, came, Why::TooLong);
-    }
     let overhead = Memory::overhead(wanted.key, &head);
-    let needed = overhead.saturating_add(usize::try_from(came.body.left()).unwrap_or(longest));
-    let Some(room) = wait_for_room::<R>(memory, needed).await else {
-        return decline(wanted, permit, came, Why::MemoryFull);
-    };
-    let body = match came.body.whole(longest, room, |room, more| memory.enlarge(room, more)).await {
-        Ok(Whole::All(body, room)) => Arc::new(Bytes::new(body, room)),
-        Ok(Whole::TooLong) => return decline(wanted, permit, came, Why::TooLong),
-        Ok(Whole::NoRoom) => return decline(wanted, permit, came, Why::MemoryFull),
+    let (body, room) = match receive::whole(store, &mut came.body, overhead).await {
+        Ok(Received::All(body, room)) => (body, room),
+        Ok(Received::Not(why, begun)) => return decline_begun(wanted, permit, came, why, begun),
         Err(error) => {
             permit.fail(error.clone());
             return Asked::Failed(error, None);
         }
     };
     let (head, checked) = (Arc::new(head), came.at);
-    let held = Held { head: Arc::clone(&head), body: Arc::clone(&body), checked };
-    responses::put(store, wanted.key, held, permit.fill());
+    let held = Held { head: Arc::clone(&head), body: body.clone(), checked };
+    responses::put(store, wanted.key, &held, room, permit.fill());
     permit.withdraw();
     if !head.variant.matches(&wanted.exchange.request.fields) {
         return Asked::Own(Why::Variant);
     }
     // This client is the one that may have every field.
     let full = Arc::new(StoredHead::received(&came.answer, came.times, head.variant.clone()));
-    Asked::Kept(Kept { head: full, body: Body::Memory(body), checked: Some(checked) }, outcome::Kept::Fetched)
-}
-
-/// Room in memory, which others may be about to give back.
-async fn wait_for_room<R: Runtime>(memory: &Memory, count: usize) -> Option<budget::Permit> {
-    for _ in 0..ROOM_TRIES {
-        if let Some(room) = memory.room(count) {
-            return Some(room);
-        }
-        R::sleep(ROOM_WAIT).await;
-    }
-    memory.room(count)
+    let kept = Kept { head: full, body: Body::Stock(body), checked: Some(checked) };
+    Asked::Kept(kept, outcome::Kept::Fetched)
 }
 
 fn why(not: NotKept) -> Why {

@@ -96,7 +96,7 @@ pub(super) async fn hold<R: Runtime>(
     let own = match &kept.body {
         Body::Lent(_, lent) => Entry { held, ..lent.with::<R, _>(0, Ok).await.ok()? },
         Body::File(entry) => Entry { file: Arc::clone(&entry.file), info: entry.info, held },
-        Body::Document(_) | Body::Memory(_) => return None,
+        Body::Document(_) | Body::Stock(_) => return None,
     };
     let open = Arc::new(Kept { body: Body::File(Arc::new(own)), ..(*kept).clone() });
     generation.put(key, Member { target: member.target, what: What::Open(open) });

@@ -222,7 +222,7 @@ impl Kept {
         match &self.body {
             Body::File(entry) => warm::fill(&*entry.file, buffer, at),
             Body::Lent(Shelf::Tree, lent) => lent.read_at(buffer, at),
-            Body::Lent(Shelf::Documents, _) | Body::Document(_) | Body::Memory(_) => Ok(0),
+            Body::Lent(Shelf::Documents, _) | Body::Document(_) | Body::Stock(_) => Ok(0),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod head_request;
 mod held;
 pub mod invalidate;
 pub mod member;
+mod receive;
 pub mod responses;
 pub mod set;
 pub mod stored;

@@ -15,6 +15,7 @@ use crate::http::mime;
 use crate::key::Key;
 use crate::outcome::Why;
 use crate::rt::Runtime;
+use crate::rt::budget::Permit;
 use crate::store::fill::Fill;
 use crate::store::heads::Known;
 use crate::store::memory::Held;
@@ -31,7 +32,7 @@ pub(super) async fn find<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> R
     if let Some(Held { head, body, checked }) = store.memory.find(key, &exchange.request.fields)
         && fits(&head)
     {
-        return Ok(Some(Kept { head, body: Body::Memory(body), checked: Some(checked) }));
+        return Ok(Some(Kept { head, body: Body::Stock(body), checked: Some(checked) }));
     }
     if store.documents.has(key)
         && let Some(kept) = in_document(exchange, key).await
@@ -112,7 +113,7 @@ pub(super) async fn update<R: Runtime>(
     let head = Arc::new(head);
     let checked = checked.or(kept.checked);
     match kept.body {
-        Body::Memory(_) => {
+        Body::Stock(_) => {
             shared.store.memory.update(key, &kept.head, Arc::clone(&head), checked);
             shared.store.documents.update(key, &head);
         }
@@ -133,11 +134,11 @@ pub(super) async fn update<R: Runtime>(
     Kept { head, checked, ..kept }
 }
 
-/// Stores a response that no file of the tree can stand for, which a fill has brought.
-pub(super) fn put(store: &Store, key: &Key, held: Held, fill: &Fill) {
-    let (head, body) = (Arc::clone(&held.head), Arc::clone(&held.body));
-    store.memory.put(key, held);
-    store.documents.put(key, &head, &body);
+/// Stores a response that no file of the tree can stand for, which a fill has brought. The `room` is for what it takes
+/// beside its body, where that is on the disk.
+pub(super) fn put(store: &Store, key: &Key, held: &Held, room: Option<Permit>, fill: &Fill) {
+    store.memory.put(key, held, room);
+    store.documents.put(key, &held.head, &held.body);
     if fill.is_invalid() {
         store.memory.invalidate(key);
         store.documents.invalidate(key);

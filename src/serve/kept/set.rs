@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::super::client::Client;
 use super::super::exchange::LOOKS;
 use super::super::next::Next;
+use super::super::passing::Passing;
 use super::super::redirect;
 use super::ask::{self, Asked};
 use super::collect::Errand;
@@ -32,7 +33,6 @@ use crate::store::fill::NoFile;
 use crate::store::inflight;
 use crate::store::sets::{Generation, SetId, Turn, Who};
 use crate::sys::{clock, socket};
-use crate::upstream::body::OriginBody;
 
 /// How long a client waits for a new generation before it gets the one that there is. Below the patience of package
 /// managers.
@@ -64,7 +64,7 @@ pub(super) enum Step<R: Runtime> {
     /// With this, which is no file: no member either.
     Alone(Kept, outcome::Kept),
     /// With what the origin says, which is not kept.
-    Relay(Box<ResponseHead>, Box<OriginBody<R>>),
+    Relay(Box<ResponseHead>, Box<Passing<R>>),
     /// With what the origin says to the client's own request.
     Own(Why),
     /// With an error, or what there is of the member.
@@ -108,7 +108,7 @@ pub(super) async fn step<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client
             Step::Alone(kept, how) => answer::stored(wanted, kept, how),
             Step::Relay(_, _) if wanted.is_in_other_form() => Next::Pass(Why::OtherForm),
             Step::Relay(answer, body) if is_head => {
-                redirect::settle(*body);
+                redirect::settle(body.rest);
                 Next::RelayHead(answer)
             }
             Step::Relay(answer, body) => Next::hand_on(*answer, *body),

@@ -6,7 +6,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use super::super::lent::{Lent, Shelf};
 use crate::http::caching::stored::StoredHead;
 use crate::store::Entry;
-use crate::store::memory::Bytes;
+use crate::store::memory::Stock;
 use crate::store::place::Place;
 use crate::sys::file::Info;
 
@@ -27,7 +27,8 @@ pub(super) enum Body {
     Document(Arc<Entry>),
     /// Either of them, opened for a moment at a time.
     Lent(Shelf, Arc<Lent>),
-    Memory(Arc<Bytes>),
+    /// In memory, or where a client that takes nothing has it from.
+    Stock(Stock),
 }
 
 impl Body {
@@ -36,7 +37,7 @@ impl Body {
         match self {
             Self::File(entry) | Self::Document(entry) => Some(Arc::clone(entry)),
             Self::Lent(_, lent) => lent.open().ok().map(Arc::new),
-            Self::Memory(_) => None,
+            Self::Stock(_) => None,
         }
     }
 
@@ -45,7 +46,7 @@ impl Body {
         match self {
             Self::File(entry) | Self::Document(entry) => entry.place().clone(),
             Self::Lent(_, lent) => lent.place().clone(),
-            Self::Memory(_) => Place::Local,
+            Self::Stock(_) => Place::Local,
         }
     }
 
@@ -54,7 +55,7 @@ impl Body {
         match self {
             Self::File(entry) => Some(&entry.info),
             Self::Lent(Shelf::Tree, lent) => Some(&lent.info),
-            Self::Lent(Shelf::Documents, _) | Self::Document(_) | Self::Memory(_) => None,
+            Self::Lent(Shelf::Documents, _) | Self::Document(_) | Self::Stock(_) => None,
         }
     }
 }
@@ -64,7 +65,7 @@ impl Kept {
         match &self.body {
             Body::File(entry) | Body::Document(entry) => entry.info.size,
             Body::Lent(_, lent) => lent.info.size,
-            Body::Memory(bytes) => bytes.len() as u64,
+            Body::Stock(stock) => stock.count(),
         }
     }
 
@@ -78,7 +79,7 @@ impl Kept {
         match &self.body {
             Body::File(entry) if self.head.is_unknown() => is_whole(&entry.info),
             Body::Lent(Shelf::Tree, lent) if self.head.is_unknown() => is_whole(&lent.info),
-            Body::File(_) | Body::Document(_) | Body::Lent(..) | Body::Memory(_) => self.head.has_validator(),
+            Body::File(_) | Body::Document(_) | Body::Lent(..) | Body::Stock(_) => self.head.has_validator(),
         }
     }
 

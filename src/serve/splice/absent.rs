@@ -1,10 +1,13 @@
 //! Systems without splice.
 
+use std::sync::Arc;
+
 use super::super::client::Out;
 use super::super::progress::{Progress, Stop};
 use crate::error::Error;
 use crate::fd_budget::Descriptors;
 use crate::rt::Runtime;
+use crate::store::aside::Shelf;
 use crate::upstream::body::OriginBody;
 
 /// Nothing to keep.
@@ -30,6 +33,11 @@ pub async fn to_file<R: Runtime>(_: &Pipes, _: &mut OriginBody<R>, _: &mut Progr
 }
 
 /// Moves nothing.
-pub async fn to_client<R: Runtime>(_: &Pipes, _: &mut OriginBody<R>, _: &Out<'_, R>) -> Result<(), Error> {
+pub async fn to_client<R: Runtime>(
+    _: &Pipes,
+    _: &Arc<Shelf>,
+    _: &mut OriginBody<R>,
+    _: &Out<'_, R>,
+) -> Result<(), Error> {
     Ok(())
 }

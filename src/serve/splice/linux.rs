@@ -9,14 +9,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::client::Out;
 use super::super::progress::{Progress, Stop};
+use super::super::silent;
 use crate::error::{Error, Side};
 use crate::fd_budget::{Descriptors, PIPE, Purpose};
 use crate::rt::budget::Permit;
 use crate::rt::{Runtime, fairness, timeout};
+use crate::store::aside::Shelf;
 use crate::store::partial::expect_size;
 use crate::sys::file::Locked;
 use crate::sys::transfer::{self, Pipe};
@@ -32,8 +35,6 @@ const KEPT: usize = 4;
 
 /// A client that takes nothing for so long holds no pipe.
 const SILENT: Duration = Duration::from_secs(1);
-/// Bytes of a pipe that are kept in memory for such a client.
-const LITTLE: usize = 128 * 1024;
 
 /// One worker's idle pipes.
 #[derive(Debug)]
@@ -154,6 +155,7 @@ fn disk(pipe: &mut Pipe, error: io::Error) -> Stop {
 /// Moves a body to a client, as far as that goes.
 pub async fn to_client<R: Runtime>(
     pipes: &Pipes,
+    shelf: &Arc<Shelf>,
     body: &mut OriginBody<R>,
     out: &Out<'_, R>,
 ) -> Result<(), Error> {
@@ -164,7 +166,10 @@ pub async fn to_client<R: Runtime>(
         pipes.give_back(leased);
         match moved {
             Moved::All => return Ok(()),
-            Moved::UntilSilence => out.send(&rest).await?,
+            Moved::UntilSilence => {
+                silent::send_rest(shelf, out, rest).await?;
+                out.writable().await?;
+            }
         }
     }
     Ok(())
@@ -191,8 +196,6 @@ async fn move_to_client<R: Runtime>(
             match pipe.drain_to_socket(out.socket()) {
                 Ok(moved @ 1..) => out.moved(moved),
                 Ok(0) => return Err(Error::io(Side::Client, &io::ErrorKind::WriteZero.into())),
-                // What is more than a little would be too much to be kept in memory for a client that waits.
-                Err(error) if would_block(&error) && pipe.held > LITTLE => out.writable().await?,
                 Err(error) if would_block(&error) => match timeout::<R, _>(SILENT, out.writable()).await {
                     Ok(writable) => writable?,
                     Err(_) => return Ok(Moved::UntilSilence),
@@ -202,7 +205,10 @@ async fn move_to_client<R: Runtime>(
         }
         if turn >= fairness::quantum() {
             turn = 0;
-            out.writable().await?;
+            match timeout::<R, _>(SILENT, out.writable()).await {
+                Ok(writable) => writable?,
+                Err(_) => return Ok(Moved::UntilSilence),
+            }
             fairness::yielded();
         }
     }
