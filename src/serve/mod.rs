@@ -86,10 +86,12 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
         return hit::serve(exchange, client, file).await;
     }
     let route = route::decide(request, &exchange.context.classes);
+    let mut is_apart = exchange.context.shared.config.rules.is_empty();
     for _ in 0..LOOKS {
         let mut next = match &route {
             // Boxed: it has much to remember, and most requests are of the other class.
-            Route::Check(key) => Box::pin(kept::step(exchange, client, key, arrived)).await,
+            Route::Check(key) if !is_apart => Box::pin(kept::set::step(exchange, client, key, arrived)).await,
+            Route::Check(key) => Box::pin(kept::step(exchange, key, arrived)).await,
             Route::Cache(key) if is_check => Box::pin(revalidate::step(exchange, key)).await,
             Route::Cache(key) => cached::step(exchange, client, key).await,
             Route::Pass(why) => Next::Pass(*why),
@@ -103,10 +105,15 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
                 Next::Status(400)
             }
         };
+        if let Next::Head(key, kept) = next {
+            let kept = kept.map(|kept| *kept);
+            next = Box::pin(kept::head_request::step(exchange, client, (&key, arrived), kept)).await;
+        }
         if let Next::Follow(fill, follower, role) = next {
             next = follow::serve(exchange, client, &fill, follower, role).await;
         }
         is_check &= !matches!(next, Next::AsItIs);
+        is_apart |= matches!(next, Next::Apart);
         if let Some(reply) = perform(exchange, client, next).await {
             return reply;
         }
@@ -137,6 +144,6 @@ async fn perform<R: Runtime>(
         Next::RelayHead(answer) => relay::head_of(exchange, client, &answer).await,
         Next::Status(status) => client.send_empty(status, exchange.keep()).await,
         Next::Fail(error) => exchange.send_error(client, &error).await,
-        Next::Again | Next::AsItIs | Next::Follow(..) => return None,
+        Next::Again | Next::AsItIs | Next::Apart | Next::Head(..) | Next::Follow(..) => return None,
     })
 }

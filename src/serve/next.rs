@@ -23,6 +23,10 @@ pub enum Next<R: Runtime> {
     Again,
     /// The file that is there is good enough: no word of the origin is needed.
     AsItIs,
+    /// It is no member of an index set, or the set has nothing to do with it.
+    Apart,
+    /// Ask the origin by HEAD about this path of the checked class, of which this is kept.
+    Head(Key, Option<Box<Kept>>),
     /// Send a file of the immutable class.
     File(Key, Entry),
     /// Send a stored response of the checked class, with these fields.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::collect::Renewed;
 use super::fits::is_as_left;
-use super::member::{Member, What};
+use super::member::{Member, What, is_same};
 use super::set::{PATIENCE, Step, Visit};
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
@@ -16,6 +16,26 @@ use crate::store::sets::{Generation, Turn};
 impl<R: Runtime> Visit<'_, '_, '_, R> {
     pub(super) fn member(&self, what: What) -> Member {
         Member { target: self.errand.target(), what }
+    }
+
+    /// The client's generation has not got it, and is not current. Where all that the client has had is the same in the
+    /// current one, it goes on with that.
+    pub(super) async fn carry_over(&self, from: &Arc<Generation<Member>>) -> Step<R> {
+        let superseded = Step::Failed(Error::new(Side::Us, Kind::Superseded), None);
+        let (exchange, shared) = (self.wanted.exchange, &self.errand.context.shared);
+        let Some(to) = self.errand.set.current() else { return superseded };
+        for key in shared.sets.seen(self.who, &self.id) {
+            let (Some(one), Some(other)) = (from.get(&key), to.get(&key)) else { return superseded };
+            let (Some(one), Some(other)) = (one.open(exchange, &key).await, other.open(exchange, &key).await)
+            else {
+                return superseded;
+            };
+            if !is_same::<R>(&one, &other).await {
+                return superseded;
+            }
+        }
+        shared.sets.carry(self.who, &self.id, from, &to);
+        Step::Again
     }
 
     /// A member that the current generation has not got.

@@ -2,6 +2,7 @@
 //! what is kept (RFC 9111 section 4.3.5).
 
 use super::super::client::Client;
+use super::super::exchange::Exchange;
 use super::super::head;
 use super::super::head::OriginRequest;
 use super::super::next::Next;
@@ -20,18 +21,23 @@ use crate::http::conditional;
 use crate::http::fields::Fields;
 use crate::http::request::Method;
 use crate::http::response::{ResponseHead, is_origin_failure};
+use crate::key::Key;
 use crate::outcome::{Outcome, Why};
 use crate::rt::Runtime;
 use crate::sys::clock;
 use std::time::Instant;
 
 /// Passes it, and takes note of the answer.
-pub(super) async fn run<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
+pub async fn step<R: Runtime>(
+    exchange: &Exchange<'_, R>,
     client: &Client<R>,
+    (key, arrived): (&Key, Instant),
     kept: Option<Kept>,
 ) -> Next<R> {
-    let exchange = wanted.exchange;
+    let wanted = &match Wanted::of(exchange, key, arrived) {
+        Ok(wanted) => wanted,
+        Err(why) => return Next::Pass(why),
+    };
     // With conditions of the client's own, or in a form of its own, the answer may not be about what is kept. Any other
     // is asked for as a GET would be.
     let is_plain = conditional::is_plain(&exchange.request.fields) && !wanted.is_in_other_form();

@@ -26,12 +26,10 @@ use std::time::Instant;
 
 use super::cached::unusable;
 use super::claim::{Claim, claim};
-use super::client::Client;
 use super::exchange::Exchange;
 use super::loops;
 use super::next::{Next, Role};
 use crate::error::{Error, Kind, Side};
-use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::reuse::{self, Reuse};
 use crate::http::request::Method;
 use crate::key::Key;
@@ -47,35 +45,21 @@ use stored::Kept;
 use wanted::Wanted;
 
 /// The next step of a GET or HEAD that came at this moment.
-pub(super) async fn step<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &mut Client<R>,
-    key: &Key,
-    arrived: Instant,
-) -> Next<R> {
-    let Some(class) = &exchange.context.shared.config.revalidate else { return Next::Pass(Why::NoMatch) };
-    let (request, policy) = (exchange.request, class.policy);
-    let directives = RequestDirectives::of(&request.fields);
-    if !request.body.is_empty() {
-        return Next::Pass(Why::RequestBody);
+pub(super) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, arrived: Instant) -> Next<R> {
+    let wanted = match Wanted::of(exchange, key, arrived) {
+        Ok(wanted) => wanted,
+        Err(why) => return Next::Pass(why),
+    };
+    if wanted.directives.no_store {
+        return Next::Pass(Why::NoStore);
     }
-    let wanted = Wanted { exchange, key, directives, policy, arrived, place: None, proof: None };
-    if directives.no_store {
-        return set::go_on(&wanted, client).await.unwrap_or(Next::Pass(Why::NoStore));
-    }
-    // Not to wait for an exchange that waits for this very request: what is at hand has to do.
-    let (loops, returned) = (loops::has_looped(request), exchange.has_returned());
-    if !loops
-        && !returned
-        && let Some(next) = set::step(&wanted, client).await
-    {
-        return next;
-    }
-    let refused = async |kept| match &request.method {
-        _ if directives.only_if_cached => Err(Next::Fail(Error::new(Side::Origin, Kind::NotCached))),
-        _ if loops => Err(Next::Looped),
-        _ if returned => Err(Next::Pass(Why::Returned)),
-        Method::Head => Err(head_request::run(&wanted, client, kept).await),
+    let request = exchange.request;
+    let refused = async |kept: Option<Kept>| match &request.method {
+        _ if wanted.directives.only_if_cached => Err(Next::Fail(Error::new(Side::Origin, Kind::NotCached))),
+        // Not to wait for an exchange that waits for this very request: what is at hand has to do.
+        _ if loops::has_looped(request) => Err(Next::Looped),
+        _ if exchange.has_returned() => Err(Next::Pass(Why::Returned)),
+        Method::Head => Err(Next::Head(key.clone(), kept.map(Box::new))),
         Method::Get | Method::Other(_) => Ok(kept),
     };
     let find = async || responses::find(exchange, key).await;

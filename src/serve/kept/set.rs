@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::client::Client;
-use super::super::exchange::LOOKS;
+use super::super::exchange::{Exchange, LOOKS};
+use super::super::loops;
 use super::super::next::Next;
 use super::super::passing::Passing;
 use super::super::redirect;
 use super::ask::{self, Asked};
 use super::collect::Errand;
 use super::fits::is_as_left;
-use super::member::{self, Member, Named, What, is_same};
+use super::member::{self, Member, Named, What};
 use super::stored::Kept;
 use super::wanted::{Wanted, may_use, why_stale};
 use super::{answer, responses};
@@ -73,14 +74,36 @@ pub(super) enum Step<R: Runtime> {
 
 /// One request for a member.
 pub(super) struct Visit<'a, 'b, 'c, R: Runtime> {
-    wanted: &'a Wanted<'b, 'c, R>,
+    pub(super) wanted: &'a Wanted<'b, 'c, R>,
     pub(super) errand: Errand<R>,
-    id: SetId,
-    who: Who,
+    pub(super) id: SetId,
+    pub(super) who: Who,
 }
 
-/// The next step of a request for a member of a set. `None`: it is none, or the set has nothing to do with it.
-pub(super) async fn step<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
+/// The next step of a request for a member of a set; [`Next::Apart`] where the set has nothing to do with it.
+pub async fn step<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    key: &Key,
+    arrived: Instant,
+) -> Next<R> {
+    let wanted = match Wanted::of(exchange, key, arrived) {
+        Ok(wanted) => wanted,
+        Err(why) => return Next::Pass(why),
+    };
+    let next = if wanted.directives.no_store {
+        go_on(&wanted, client).await
+    } else if loops::has_looped(exchange.request) || exchange.has_returned() {
+        // Not to wait for an exchange that waits for this very request.
+        None
+    } else {
+        visit(&wanted, client).await
+    };
+    next.unwrap_or(Next::Apart)
+}
+
+/// Visits the set. `None`: it is none, or has nothing to do with the request.
+async fn visit<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
     let visit = Visit::new(wanted, client)?;
     let is_head = wanted.exchange.request.method == Method::Head;
     let mut misfits = MISFITS.iter();
@@ -120,7 +143,7 @@ pub(super) async fn step<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client
 }
 
 /// The same for one that wants nothing stored, if its client goes on with a generation that has the member.
-pub(super) async fn go_on<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
+async fn go_on<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
     let visit = Visit::new(wanted, client)?;
     let generation = visit.pinned()?;
     let member = generation.get(visit.key())?;
@@ -204,26 +227,6 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                 None => self.ask(None).await,
             },
         }
-    }
-
-    /// The client's generation has not got it, and is not current. Where all that the client has had is the same in the
-    /// current one, it goes on with that.
-    async fn carry_over(&self, from: &Arc<Generation<Member>>) -> Step<R> {
-        let superseded = Step::Failed(Error::new(Side::Us, Kind::Superseded), None);
-        let (exchange, shared) = (self.wanted.exchange, &self.errand.context.shared);
-        let Some(to) = self.errand.set.current() else { return superseded };
-        for key in shared.sets.seen(self.who, &self.id) {
-            let (Some(one), Some(other)) = (from.get(&key), to.get(&key)) else { return superseded };
-            let (Some(one), Some(other)) = (one.open(exchange, &key).await, other.open(exchange, &key).await)
-            else {
-                return superseded;
-            };
-            if !is_same::<R>(&one, &other).await {
-                return superseded;
-            }
-        }
-        shared.sets.carry(self.who, &self.id, from, &to);
-        Step::Again
     }
 
     /// What a client that begins gets without a word of the origin: what is fresh, or what there is while no new

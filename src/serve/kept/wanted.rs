@@ -13,7 +13,7 @@ use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::reuse;
 use crate::index::Package;
 use crate::key::Key;
-use crate::outcome::Stale;
+use crate::outcome::{Stale, Why};
 use crate::rt::Runtime;
 use crate::sys::clock;
 
@@ -31,7 +31,18 @@ pub(super) struct Wanted<'a, 'b, R: Runtime> {
     pub(super) proof: Option<Arc<Package>>,
 }
 
-impl<R: Runtime> Wanted<'_, '_, R> {
+impl<'a, 'b, R: Runtime> Wanted<'a, 'b, R> {
+    /// A GET or HEAD that came at this moment; or why it is none for this class.
+    pub(super) fn of(exchange: &'a Exchange<'b, R>, key: &'a Key, arrived: Instant) -> Result<Self, Why> {
+        let class = exchange.context.shared.config.revalidate.as_ref();
+        let policy = class.ok_or(Why::NoMatch)?.policy;
+        if !exchange.request.body.is_empty() {
+            return Err(Why::RequestBody);
+        }
+        let directives = RequestDirectives::of(&exchange.request.fields);
+        Ok(Self { exchange, key, directives, policy, arrived, place: None, proof: None })
+    }
+
     /// Is it a file that the client asks for in another form than it is fetched in?
     pub(super) fn is_in_other_form(&self) -> bool {
         self.key.names_a_file() && form::differs(self.exchange.request)
