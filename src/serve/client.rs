@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
@@ -17,6 +17,9 @@ use crate::error::{Error, Kind, Side};
 use crate::rt::{Runtime, Socket, blocking, fairness};
 use crate::store::place::Placed;
 use crate::sys::{is_io_error, socket, transfer, would_block};
+
+/// A client that has closed its side waits no longer for the next byte of its response.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// A client's connection.
 pub struct Client<R: Runtime> {
@@ -38,9 +41,9 @@ impl<R: Runtime> Client<R> {
         Out::new(&self.socket, &self.rate)
     }
 
-    /// See [`Out::hung_up`].
-    pub async fn hung_up(&self) {
-        self.out().hung_up().await;
+    /// See [`Out::gone`].
+    pub async fn gone(&self) {
+        self.out().gone().await;
     }
 
     /// Sends an answer without a body.
@@ -100,16 +103,29 @@ impl<'a, R: Runtime> Out<'a, R> {
         self.socket
     }
 
-    /// Waits until the client has closed its side. One that sends more meanwhile is not waited for.
-    pub async fn hung_up(&self) {
+    /// Waits until the client has gone. One that sends more meanwhile is not waited for.
+    ///
+    /// An end of its side may be a half-close (RFC 9112, 9.6): it has gone if nothing can be sent to it for a while.
+    pub async fn gone(&self) {
         while self.socket.readable().await.is_ok() {
             match socket::peek(self.socket) {
                 Err(error) if would_block(&error) => {}
+                Ok(0) => return self.silence().await,
                 Ok(1..) => break,
-                Ok(0) | Err(_) => return,
+                Err(_) => return,
             }
         }
         pending().await
+    }
+
+    async fn silence(&self) {
+        loop {
+            let before = self.rate.total();
+            R::sleep(HALF_CLOSED).await;
+            if self.rate.total() == before {
+                return;
+            }
+        }
     }
 
     /// Sends all of it.

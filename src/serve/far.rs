@@ -76,7 +76,7 @@ pub async fn fetch<R: Runtime>(
 impl<R: Runtime> Direct<R> {
     /// Sends the part, and tells what it cost the origin.
     pub async fn send(mut self, exchange: &Exchange<'_, R>, out: &Out<'_, R>) -> Result<(), Error> {
-        let sent = unless(out.hung_up(), relay::send_body(exchange, out, &mut self.body, false)).await;
+        let sent = unless(out.gone(), relay::send_body(exchange, out, &mut self.body, false)).await;
         let count = self.span.count() - self.body.left();
         let (first, last) = (self.span.first, self.span.end - 1);
         exchange.log.debug(format_args!(
@@ -98,7 +98,7 @@ async fn ask<R: Runtime>(
     log.debug(format_args!("range {first}-{last} is far ahead of the download - asking the origin for it"));
     let query = exchange.context.shared.config.fills.query;
     let asked = head::part_request(&upstream.origin, exchange.request, query, span, validator);
-    match redirect::ask(exchange, out.hung_up(), &asked, Follow::Maybe).await {
+    match redirect::ask(exchange, out.gone(), &asked, Follow::Maybe).await {
         Ok((head, body)) if is_part_of(&head, answer, span) => return Some(body),
         Ok((head, _)) => {
             let status = head.status;

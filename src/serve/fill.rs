@@ -45,11 +45,11 @@ pub(super) async fn lead<R: Runtime>(
     client: &Client<R>,
     permit: Permit,
 ) -> Next<R> {
-    let hung_up = async {
-        client.hung_up().await;
+    let gone = async {
+        client.gone().await;
         Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line for the disk"))
     };
-    match or(async { Ok(backpressure::room(exchange).await) }, hung_up).await {
+    match or(async { Ok(backpressure::room(exchange).await) }, gone).await {
         Ok(Some(room)) => fetch(exchange, client, permit, room).await,
         Ok(None) => {
             exchange.log.debug(format_args!("not saved - {}", Why::DiskBehind.as_str()));
@@ -83,7 +83,7 @@ async fn fetch<R: Runtime>(
     let query = context.shared.config.fills.query;
     let asked = head::fill_request(&context.upstream.origin, exchange.request, query);
     exchange.log.debug(format_args!("proxying GET to {}", exchange.origin_url(&asked)));
-    let opened = resume::open(exchange, client.hung_up(), permit.key(), &asked).await;
+    let opened = resume::open(exchange, client.gone(), permit.key(), &asked).await;
     let Opened { answer, body, left } = match opened {
         Ok(opened) => opened,
         Err(error) if error.kind == Kind::Busy => return left(exchange, client, permit, &error).await,

@@ -139,7 +139,7 @@ async fn perform<R: Runtime>(
         Next::HandOn(response) => pass::hand_on(exchange, client, response.0, response.1).await,
         Next::Relay(response) => {
             let (answer, body) = *response;
-            relay::relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await
+            relay::relay(exchange, &client.out(), client.gone(), answer, body, exchange.keep()).await
         }
         Next::RelayHead(answer) => relay::head_of(exchange, client, &answer).await,
         Next::Status(status) => client.send_empty(status, exchange.keep()).await,

@@ -81,10 +81,10 @@ async fn bodiless<R: Runtime>(
     let asked = head::pass_request(&exchange.context.upstream.origin, exchange.request);
     // Of what is no file of ours, or was asked by ourselves, the asker follows the redirects.
     let follow = if matches!(why, Why::NoMatch | Why::Returned) { Follow::Never } else { Follow::Maybe };
-    let (answer, body) = redirect::ask(exchange, client.hung_up(), &asked, follow).await?;
+    let (answer, body) = redirect::ask(exchange, client.gone(), &asked, follow).await?;
     invalidate::note(exchange, &answer).await;
     invalidate::note_missing(exchange, &answer);
-    Ok(relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await)
+    Ok(relay(exchange, &client.out(), client.gone(), answer, body, exchange.keep()).await)
 }
 
 /// A request with a body: both bodies may stream at once.
@@ -149,10 +149,10 @@ impl Upload {
         Error::new(Side::Origin, Kind::Timeout)
     }
 
-    /// Waits until the client has closed its side. Before its request has been sent that is for the sending to see.
-    async fn hung_up<R: Runtime>(&self, out: &Out<'_, R>) {
+    /// Waits until the client has gone. Before its request has been sent that is for the sending to see.
+    async fn gone<R: Runtime>(&self, out: &Out<'_, R>) {
         self.ended.notified().await;
-        out.hung_up().await;
+        out.gone().await;
     }
 }
 
@@ -166,7 +166,7 @@ async fn answer_to_upload<R: Runtime>(
     let (upstream, request) = (&exchange.context.upstream, exchange.request);
     let head = upstream.read_head_unbounded(&mut connection, &request.method);
     let overdue = async { Err(upload.overdue::<R>(upstream.limits().response_head_time).await) };
-    let mut answer = unless(upload.hung_up(out), or(head, overdue)).await?;
+    let mut answer = unless(upload.gone(out), or(head, overdue)).await?;
     // An origin that answers early may take what is still to come for the rest of this request.
     let reusable = upload.whole.get() && !upload.overtaken.get();
     let body = OriginBody::new(upstream, connection, &answer, &request.method, reusable)?;
@@ -175,7 +175,7 @@ async fn answer_to_upload<R: Runtime>(
     let target = upstream.origin.target(&form::own(request));
     redirect::adapt(exchange.context, &target, &mut answer);
     let keep = request.keep_alive() && upload.whole.get() && !exchange.context.shared.stop.is_asked();
-    Ok(relay(exchange, out, upload.hung_up(out), answer, body, keep).await)
+    Ok(relay(exchange, out, upload.gone(out), answer, body, keep).await)
 }
 
 /// Passes on an answer that was asked for to be kept. A client that reads slowly must not hold one of the places
@@ -188,7 +188,7 @@ pub async fn hand_on<R: Runtime>(
 ) -> Reply {
     let mut body = body.into();
     if body.rest.try_pass() {
-        return relay(exchange, &client.out(), client.hung_up(), answer, body, exchange.keep()).await;
+        return relay(exchange, &client.out(), client.gone(), answer, body, exchange.keep()).await;
     }
     drop(body);
     let why = if let Some(Outcome::Pass(why)) = exchange.outcome.get() { why } else { Why::NoUse };

@@ -20,6 +20,8 @@ pub struct Rate {
     /// Bytes a second, 0 for any.
     least: u64,
     moved: Cell<u64>,
+    /// How much of that when the client was last judged.
+    judged: Cell<u64>,
     /// What the client had not taken when it was last judged.
     left: Cell<u64>,
     waited: Cell<Duration>,
@@ -32,6 +34,7 @@ impl Rate {
             stall_time: limits.stall_time,
             least: limits.min_rate,
             moved: Cell::new(0),
+            judged: Cell::new(0),
             left: Cell::new(0),
             waited: Cell::new(Duration::ZERO),
         }
@@ -40,13 +43,19 @@ impl Rate {
     /// The same for another direction, from its beginning.
     #[must_use]
     pub fn anew(&self) -> Self {
-        let (moved, left, waited) = (Cell::new(0), Cell::new(0), Cell::new(Duration::ZERO));
-        Self { stall_time: self.stall_time, least: self.least, moved, left, waited }
+        let (moved, judged, left) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let waited = Cell::new(Duration::ZERO);
+        Self { stall_time: self.stall_time, least: self.least, moved, judged, left, waited }
     }
 
     /// The client has taken or given so many bytes.
     pub fn moved(&self, count: usize) {
         self.moved.set(self.moved.get() + count as u64);
+    }
+
+    /// All that it has taken or given.
+    pub fn total(&self) -> u64 {
+        self.moved.get()
     }
 
     /// Waits until the client's socket is `ready`: a timeout where nothing moves for too long, or
@@ -82,7 +91,8 @@ impl Rate {
         }
         self.waited.set(Duration::ZERO);
         let left = left().unwrap_or(0);
-        let taken = (self.left.replace(left) + self.moved.replace(0)).saturating_sub(left);
+        let moved = self.moved.get() - self.judged.replace(self.moved.get());
+        let taken = (self.left.replace(left) + moved).saturating_sub(left);
         let due = u128::from(self.least) * waited.as_millis() / 1000;
         if u128::from(taken) < due {
             return Err(Error::with(Side::Client, Kind::Timeout, "below the least rate"));

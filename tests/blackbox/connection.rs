@@ -15,6 +15,7 @@ on_both!(
     a_pipelined_mix_of_hit_miss_and_pass_is_answered_in_order,
     a_pipelined_request_behind_a_body_is_served,
     a_half_closed_client_gets_its_response,
+    a_half_closed_client_of_a_slow_origin_gets_its_response,
     a_half_closed_pipeline_gets_all_its_responses,
     a_head_that_arrives_byte_by_byte_is_served,
     empty_lines_before_a_request_are_skipped,
@@ -173,6 +174,22 @@ fn a_half_closed_client_gets_its_response(io: Io) {
     let mut upload = server.client();
     upload.ask("POST", "/pass", "Content-Length: 5\r\n").send("hello").half_close();
     upload.response("POST").expect(200, &body);
+}
+
+/// The origin takes its time, for the head and between the parts of the body.
+fn a_half_closed_client_of_a_slow_origin_gets_its_response(io: Io) {
+    let origin = Origin::start(|_, reply| {
+        thread::sleep(Duration::from_secs(1));
+        reply.head(6, "");
+        for part in ["ab", "cd", "ef"] {
+            thread::sleep(Duration::from_secs(1));
+            reply.write(part);
+        }
+    });
+    let server = Server::start(io, &origin);
+    let mut client = server.client();
+    client.ask("GET", "/pass", "").half_close();
+    client.response("GET").expect(200, b"abcdef");
 }
 
 fn a_half_closed_pipeline_gets_all_its_responses(io: Io) {

@@ -278,7 +278,7 @@ fn few_places_at_the_origin_are_not_all_for_one_address(io: Io) {
 }
 
 fn a_pass_whose_client_has_left_leaves_its_place(io: Io) {
-    for (method, target, rest) in [
+    let cases = [
         ("GET", "/hang", ""),
         ("GET", "/halt", ""),
         ("GET", "/hang.tgz", "Authorization: Basic YTpi\r\n"),
@@ -287,23 +287,30 @@ fn a_pass_whose_client_has_left_leaves_its_place(io: Io) {
         ("PUT", "/hang", "Content-Length: 0\r\n"),
         ("PUT", "/hang", "Content-Length: 4\r\n\r\nbody"),
         ("PUT", "/halt", "Content-Length: 4\r\n\r\nbody"),
-    ] {
-        let (origin, gate) = hanging();
-        let server =
-            patient(io, &origin).args(["--max-origin-connections", "1", "--revalidate", r"\.idx$"]).start();
-        let mut client = server.client();
-        client.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{rest}"));
-        if !rest.ends_with("body") {
-            client.send("\r\n");
+    ];
+    std::thread::scope(|scope| {
+        for (method, target, rest) in cases {
+            scope.spawn(move || leaves_its_place(io, method, target, rest));
         }
-        wait_until("it is at the origin", || origin.count() == 1);
-        if target == "/halt" {
-            assert_eq!(client.head(method).status, 200);
-        }
-        drop(client);
-        server.get("/pass").expect(200, b"body");
-        gate.open();
+    });
+}
+
+fn leaves_its_place(io: Io, method: &str, target: &str, rest: &str) {
+    let (origin, gate) = hanging();
+    let server =
+        patient(io, &origin).args(["--max-origin-connections", "1", "--revalidate", r"\.idx$"]).start();
+    let mut client = server.client();
+    client.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{rest}"));
+    if !rest.ends_with("body") {
+        client.send("\r\n");
     }
+    wait_until("it is at the origin", || origin.count() == 1);
+    if target == "/halt" {
+        assert_eq!(client.head(method).status, 200);
+    }
+    drop(client);
+    server.get("/pass").expect(200, b"body");
+    gate.open();
 }
 
 fn a_far_range_whose_client_has_left_leaves_its_place(io: Io) {

@@ -53,7 +53,7 @@ pub async fn step<R: Runtime>(
     };
     exchange.log.debug(format_args!("proxying HEAD to {}", exchange.origin_url(&asked)));
     let begun = clock::unix_secs();
-    let (answer, body) = match redirect::ask(exchange, client.hung_up(), &asked, Follow::Maybe).await {
+    let (answer, body) = match redirect::ask(exchange, client.gone(), &asked, Follow::Maybe).await {
         Ok(answered) => answered,
         Err(error) => return failed(wanted, error, kept),
     };
