@@ -54,25 +54,20 @@ pub trait Runtime: Copy + 'static {
 }
 
 /// Readiness of one descriptor. Both waits may run at once, from one task; a wait may be dropped.
-pub trait Socket: AsFd + Sized + 'static {
+pub trait Socket: AsFd + 'static {
     /// Waits until a read would not block.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
     /// Waits for bytes, up to `patience`, and receives them into `buffer`, up to its capacity and in
-    /// the place of what it held. The socket is part of the wait: with a wait that is dropped it is closed, and
-    /// nobody goes on behind bytes that were lost.
-    fn receive(self, buffer: Vec<u8>, patience: Duration) -> impl Future<Output = Received<Self>>;
+    /// the place of what it held: how many, 0 being the end of the stream, or `TimedOut`. The buffer
+    /// comes back in either case, and no byte is lost. Where a wait that is dropped may lose one, each later wait
+    /// to receive or read fails: nobody goes on behind lost bytes.
+    fn receive(
+        &mut self,
+        buffer: Vec<u8>,
+        patience: Duration,
+    ) -> impl Future<Output = (io::Result<usize>, Vec<u8>)>;
     /// Waits until a write would not block.
     fn writable(&self) -> impl Future<Output = io::Result<()>>;
-}
-
-/// What has come of [`Socket::receive`].
-pub struct Received<S> {
-    /// The socket.
-    pub socket: S,
-    /// The buffer, with what has come.
-    pub buffer: Vec<u8>,
-    /// How many bytes that is, 0 being the end of the stream; or `TimedOut`, and no byte is lost.
-    pub result: io::Result<usize>,
 }
 
 /// A source of connections.

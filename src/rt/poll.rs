@@ -23,7 +23,7 @@ use async_task::Runnable;
 use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
-use super::{ReadyListener, Received, Runtime, Socket, TimedOut, timeout};
+use super::{ReadyListener, Runtime, Socket, TimedOut, timeout};
 use crate::sys::poller::Registered;
 use crate::sys::{socket, would_block};
 
@@ -308,22 +308,22 @@ impl Socket for PollSocket {
         self.wait(|source| &mut source.read)
     }
 
-    async fn receive(self, mut buffer: Vec<u8>, patience: Duration) -> Received<Self> {
+    async fn receive(&mut self, mut buffer: Vec<u8>, patience: Duration) -> (io::Result<usize>, Vec<u8>) {
         buffer.resize(buffer.capacity(), 0);
-        let result = loop {
+        let received = loop {
             match timeout::<Portable, _>(patience, self.readable()).await {
                 Err(TimedOut) => break Err(io::ErrorKind::TimedOut.into()),
                 Ok(Err(error)) => break Err(error),
                 Ok(Ok(())) => {}
             }
-            match socket::recv(&self, &mut buffer) {
+            match socket::recv(self, &mut buffer) {
                 // Woken for nothing.
                 Err(error) if would_block(&error) => {}
-                result => break result,
+                received => break received,
             }
         };
-        buffer.truncate(*result.as_ref().unwrap_or(&0));
-        Received { socket: self, buffer, result }
+        buffer.truncate(*received.as_ref().unwrap_or(&0));
+        (received, buffer)
     }
 
     fn writable(&self) -> impl Future<Output = io::Result<()>> {

@@ -17,7 +17,7 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, RuntimeBuilder};
 
 use super::deadline::Deadline;
-use super::{Listener, Received, Runtime, Socket};
+use super::{Listener, Runtime, Socket};
 use crate::sys::{is_canceled, socket};
 
 /// Submission entries of a worker's ring; more operations than that are submitted in turns.
@@ -141,11 +141,13 @@ pub struct UringSocket {
     stream: TcpStream,
     /// Takes back a receive that lasts too long; there from the first one to the first that did.
     canceller: Option<Canceller>,
+    /// A receive is under way, or was when it was dropped: what it had taken is lost, and the stream has a gap.
+    receiving: bool,
 }
 
 impl UringSocket {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, canceller: None }
+        Self { stream, canceller: None, receiving: false }
     }
 
     /// One operation waits and receives: a system call less than waiting and then receiving. Dropped, it may lose
@@ -182,12 +184,19 @@ impl AsFd for UringSocket {
 
 impl Socket for UringSocket {
     async fn readable(&self) -> io::Result<()> {
+        if self.receiving {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         self.stream.readable(false).await
     }
 
-    async fn receive(mut self, buffer: Vec<u8>, patience: Duration) -> Received<Self> {
-        let (result, buffer) = self.receive_within(buffer, patience).await;
-        Received { socket: self, buffer, result }
+    async fn receive(&mut self, buffer: Vec<u8>, patience: Duration) -> (io::Result<usize>, Vec<u8>) {
+        if std::mem::replace(&mut self.receiving, true) {
+            return (Err(io::ErrorKind::ConnectionAborted.into()), buffer);
+        }
+        let received = self.receive_within(buffer, patience).await;
+        self.receiving = false;
+        received
     }
 
     async fn writable(&self) -> io::Result<()> {

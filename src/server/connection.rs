@@ -54,12 +54,12 @@ enum NoRequest {
     Hasty,
 }
 
-/// How a wait for a request ended. The socket comes back.
-enum Waited<S> {
-    /// The first bytes of one are there.
-    Bytes(S, Vec<u8>),
+/// How a wait for a request ended.
+enum Waited {
+    /// Its first bytes are there.
+    Bytes,
     /// Nothing came for a while, and the connection may be parked.
-    Quiet(S),
+    Quiet,
 }
 
 /// What the bytes that have come amount to.
@@ -89,9 +89,9 @@ pub(super) async fn serve<R: Runtime>(
     loop {
         if client.input.is_empty() {
             in_a_row = 0;
-            match idle(&context, client.socket, first, parking).await {
-                Ok(Waited::Bytes(socket, bytes)) => (client.socket, client.input) = (socket, bytes),
-                Ok(Waited::Quiet(socket)) => return Some(socket),
+            match idle(&context, &mut client, first, parking).await {
+                Ok(Waited::Bytes) => {}
+                Ok(Waited::Quiet) => return Some(client.socket),
                 Err(_) => return None,
             }
         } else {
@@ -310,10 +310,10 @@ fn receive<R: Runtime>(context: &Context<R>, client: &mut Client<R>) -> io::Resu
 /// not had a request yet gets a moment for it.
 async fn idle<R: Runtime>(
     context: &Context<R>,
-    socket: R::Socket,
+    client: &mut Client<R>,
     first: bool,
     parking: &Parking,
-) -> Result<Waited<R::Socket>, NoRequest> {
+) -> Result<Waited, NoRequest> {
     let closing = async {
         context.closing.notified().await;
         if first {
@@ -321,30 +321,32 @@ async fn idle<R: Runtime>(
         }
         Err(NoRequest::Gone)
     };
-    or(first_bytes(context, socket, parking), closing).await
+    or(first_bytes(context, client, parking), closing).await
 }
 
 /// Waits for them, at first with a buffer to receive them in. One that idles for longer gives its
 /// buffer back, and is parked if it may be.
 async fn first_bytes<R: Runtime>(
     context: &Context<R>,
-    mut socket: R::Socket,
+    client: &mut Client<R>,
     parking: &Parking,
-) -> Result<Waited<R::Socket>, NoRequest> {
+) -> Result<Waited, NoRequest> {
     let limit = context.shared.config.limits.idle_time;
     let mut patience = limit.min(BUSY);
     loop {
-        let received = socket.receive(context.buffers.lend(), patience).await;
-        socket = received.socket;
-        match received.result {
-            Ok(1..) => return Ok(Waited::Bytes(socket, received.buffer)),
+        let (received, buffer) = client.socket.receive(context.buffers.lend(), patience).await;
+        match received {
+            Ok(1..) => {
+                client.input = buffer;
+                return Ok(Waited::Bytes);
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut && patience < limit => {
-                context.buffers.give_back(received.buffer);
+                context.buffers.give_back(buffer);
                 if parking.is_open() {
-                    return Ok(Waited::Quiet(socket));
+                    return Ok(Waited::Quiet);
                 }
                 patience = limit;
-                unparked::<R>(&socket, parking, limit - BUSY).await?;
+                unparked(client, parking, limit - BUSY).await?;
             }
             Ok(0) | Err(_) => return Err(NoRequest::Gone),
         }
@@ -354,7 +356,7 @@ async fn first_bytes<R: Runtime>(
 /// Waits in place for the first bytes, where there is no parking. One that idles so gives way to somebody
 /// who waits for a place.
 async fn unparked<R: Runtime>(
-    socket: &R::Socket,
+    client: &Client<R>,
     parking: &Parking,
     limit: Duration,
 ) -> Result<(), NoRequest> {
@@ -362,7 +364,7 @@ async fn unparked<R: Runtime>(
         parking.told_to_go().await;
         Err(NoRequest::Gone)
     };
-    let ready = async { socket.readable().await.map_err(|_| NoRequest::Gone) };
+    let ready = async { client.socket.readable().await.map_err(|_| NoRequest::Gone) };
     timeout::<R, _>(limit, or(ready, told)).await.unwrap_or(Err(NoRequest::Gone))
 }
 
