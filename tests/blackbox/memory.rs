@@ -15,6 +15,7 @@ on_both!(
     what_a_silent_client_asked_for_is_whole_when_it_reads_on,
     a_disk_that_takes_nothing_costs_no_client_a_byte,
     silent_passes_hold_little_memory,
+    small_answers_are_stored_by_the_thousand,
     many_small_answers_take_no_more_memory_than_there_is,
 );
 
@@ -253,4 +254,20 @@ fn silent_passes_hold_little_memory(io: Io) {
         grown < 300 * 64
     });
     drop(held);
+}
+
+fn small_answers_are_stored_by_the_thousand(io: Io) {
+    let origin = Origin::start(|_, reply| {
+        reply.answer("200 OK", "ETag: \"a\"\r\nCache-Control: max-age=1000\r\n", b"small");
+    });
+    let server = launch(io, &origin).start();
+    let mut client = server.client();
+    for n in 0..3000 {
+        client.get(&format!("/x.idx?{n}")).expect(200, b"small");
+    }
+    let before = origin.count();
+    for n in 0..3000 {
+        client.get(&format!("/x.idx?{n}")).expect(200, b"small");
+    }
+    assert_eq!(origin.count(), before);
 }
