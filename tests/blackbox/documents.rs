@@ -55,6 +55,7 @@ const FOREIGN: &[&str] = &[
     "--seconds",
     "--security-opt",
     "--stop-timeout",
+    "--trusted-host",
 ];
 
 /// Variables of the tests and scripts.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,7 +60,12 @@ pub(crate) fn assert_bytes(got: &[u8], want: &[u8], what: &str) {
 pub(crate) fn tree(root: &Path) -> Vec<String> {
     fn walk(dir: &Path, prefix: &str, out: &mut Vec<String>) {
         let mut empty = true;
-        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let entries = match fs::read_dir(dir) {
+            // The server has removed it meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound && !prefix.is_empty() => return,
+            entries => entries.unwrap(),
+        };
+        for entry in entries.map(Result::unwrap) {
             empty = false;
             let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
             if entry.file_type().unwrap().is_dir() {
