@@ -4,7 +4,7 @@
 //! between is for who comes first. Who finds no room waits in the line of the share, in the order of
 //! asking; tasks that can give back what they hold only for speed are told that somebody waits.
 //!
-//! Of a share for many clients no single one has all: each has at most [`FAIR`] times what is then left. One who
+//! Of a share for many clients no single one has all: each has at most `FAIR` times what is then left. One who
 //! has that waits, and those behind him do not wait for him.
 
 use std::collections::hash_map::Entry;
