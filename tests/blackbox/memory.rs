@@ -251,7 +251,8 @@ fn silent_passes_hold_little_memory(io: Io) {
     }
     wait_until("they hold little", || {
         let grown = server.resident_kib().saturating_sub(before);
-        grown < 300 * 64
+        // About 30 KiB each are in use; the rest is what the allocator keeps.
+        grown < 300 * 90
     });
     drop(held);
 }
