@@ -1,6 +1,7 @@
 //! Files of an index set fit together by the checksums that one of them lists, not only by their lengths.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -24,6 +25,9 @@ on_both!(
     one_file_that_fails_does_not_stop_the_others_of_a_set_without_checksums,
     one_file_that_breaks_off_does_not_stop_the_others,
     clients_do_not_wait_one_after_the_other_for_a_file_that_does_not_come,
+    a_restart_while_the_origin_is_half_way_keeps_the_state_on_the_disk,
+    an_update_that_begins_after_the_first_answer_of_a_restart_keeps_the_state_on_the_disk,
+    a_restart_with_files_that_fit_asks_only_for_what_is_wanted,
 );
 
 /// A set: the file that lists the others, then these.
@@ -308,7 +312,7 @@ fn a_restart_after_a_collection_that_failed_serves_no_mix(io: Io) {
     }
 }
 
-fn walk(directory: &std::path::Path) -> Vec<String> {
+fn walk(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
@@ -402,4 +406,67 @@ fn clients_do_not_wait_one_after_the_other_for_a_file_that_does_not_come(io: Io)
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     gate.open();
     wait_until("the new state is there", || update(&server, &APT, &[0, 1, 2]) == all(1, 3));
+}
+
+/// A server that has all of state 0 on the disk, and how it is started again.
+fn stopped_with_a_whole_state(io: Io, origin: &Origin, layout: &Layout, cache: &Path) {
+    let server = keeping(io, origin, layout, cache);
+    assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
+    for (which, path) in layout.members.iter().enumerate() {
+        server.expect_cached(path.trim_start_matches('/'), &body(layout, which, 0, Sum::Sha256));
+    }
+}
+
+fn keeping(io: Io, origin: &Origin, layout: &Layout, cache: &Path) -> Server {
+    let args = ["--preset", layout.preset, "--stale-if-error", "forever"];
+    Launch::new(io, origin).args(args).cache(cache).start()
+}
+
+fn a_restart_while_the_origin_is_half_way_keeps_the_state_on_the_disk(io: Io) {
+    // The file that lists the others, only the others, or all of them but one.
+    for half in [[1, 0, 0], [0, 1, 1], [1, 1, FAILS]] {
+        for (layout, first) in [(&APT, [0, 1, 2]), (&APT, [1, 0, 2]), (&RPM, [0, 1, 2])] {
+            let (origin, states) = origin(layout, Sum::Sha256);
+            let cache = tempfile::tempdir().unwrap();
+            stopped_with_a_whole_state(io, &origin, layout, cache.path());
+            say(&states, half);
+            let server = keeping(io, &origin, layout, cache.path());
+            for which in [first, [0, 1, 2]] {
+                assert_eq!(update(&server, layout, &which), all(0, 3), "{half:?} {}", layout.preset);
+            }
+            drop(server);
+            say(&states, [RESETS; 3]);
+            let server = keeping(io, &origin, layout, cache.path());
+            assert_eq!(update(&server, layout, &first), all(0, 3), "{half:?} {}", layout.preset);
+            say(&states, [1; 3]);
+            wait_until("the new state is there", || update(&server, layout, &first) == all(1, 3));
+        }
+    }
+}
+
+fn an_update_that_begins_after_the_first_answer_of_a_restart_keeps_the_state_on_the_disk(io: Io) {
+    for layout in [&APT, &RPM] {
+        let (origin, states) = origin(layout, Sum::Sha256);
+        let cache = tempfile::tempdir().unwrap();
+        stopped_with_a_whole_state(io, &origin, layout, cache.path());
+        let server = keeping(io, &origin, layout, cache.path());
+        assert_eq!(update(&server, layout, &[0]), all(0, 1));
+        say(&states, [1, 0, 0]);
+        assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
+        say(&states, [RESETS; 3]);
+        assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
+    }
+}
+
+fn a_restart_with_files_that_fit_asks_only_for_what_is_wanted(io: Io) {
+    for layout in [&APT, &RPM] {
+        let (origin, _) = origin(layout, Sum::Sha256);
+        let cache = tempfile::tempdir().unwrap();
+        stopped_with_a_whole_state(io, &origin, layout, cache.path());
+        let asked = origin.requests().len();
+        let server = keeping(io, &origin, layout, cache.path());
+        assert_eq!(update(&server, layout, &[0, 1]), all(0, 2));
+        let since: Vec<_> = origin.requests().split_off(asked);
+        assert!(since.iter().all(|request| request.target != layout.members[2]), "{since:?}");
+    }
 }
