@@ -238,6 +238,11 @@ impl Rules {
         Some(Place { rule, root, is_anchor, lists: set.rule.lists.filter(is_list) })
     }
 
+    /// The names of the files that list the checksums of others of such a set, in its own directory. The first is enough.
+    pub fn lists(&self, rule: usize) -> &'static [&'static str] {
+        self.sets.get(rule).and_then(|set| set.rule.lists).map_or(&[], Lists::names)
+    }
+
     /// Is this path also the directory of other files?
     pub fn is_document(&self, path: &str) -> bool {
         self.documents.iter().any(|documents| {

@@ -101,6 +101,8 @@ struct State<M> {
     unfit: Option<Instant>,
     /// How often in a row the origin has contradicted itself, and when the last time was.
     unsettled: Option<(u32, Instant)>,
+    /// Somebody has looked for what an earlier process has left of it.
+    is_looked_for: bool,
 }
 
 /// The right to ask the origin about a set, for one at a time. Given back on drop.
@@ -198,6 +200,7 @@ impl<M> Default for Set<M> {
             failed: None,
             unfit: None,
             unsettled: None,
+            is_looked_for: false,
         };
         Self { state: Mutex::new(state) }
     }
@@ -289,6 +292,11 @@ impl<M: Clone> Turn<M> {
                 silent.members().clear();
             }
         }
+    }
+
+    /// Has nobody looked yet for what an earlier process has left of it? Then somebody is about to.
+    pub fn is_first_look(&self) -> bool {
+        !std::mem::replace(&mut self.0.state().is_looked_for, true)
     }
 
     /// The origin could not be asked, or failed, for one member or for all.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::collect::Renewed;
-use super::fits::is_as_left;
+use super::fits::has_unproven;
 use super::member::{Member, What, is_same};
 use super::set::{PATIENCE, Step, Visit};
 use crate::error::{Error, Kind, Side};
@@ -66,7 +66,7 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
     ) -> Step<R> {
         let Some(generation) = current else { return Step::Apart };
         match renewed {
-            Renewed::Same(member) if is_as_left(&generation) => {
+            Renewed::Same(member) if has_unproven(&generation) => {
                 self.admit(turn, generation, member, true, how).await
             }
             Renewed::Same(member) => {
@@ -185,7 +185,7 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
         how: outcome::Kept,
     ) -> Step<R> {
         let mut members = generation.all();
-        let all = is_as_left(&generation).then(|| members.keys().cloned().collect());
+        let all = has_unproven(&generation).then(|| members.keys().cloned().collect());
         let all: Vec<Key> = all.unwrap_or_else(|| self.errand.telling(&members));
         // One is asked about again: of two machines that answer in turn, the other one's word counts too.
         let again = all.first().cloned().into_iter().collect();

@@ -7,13 +7,16 @@ use super::super::exchange::Exchange;
 use super::collect::Errand;
 use super::member::{Member, What};
 use super::stored::Kept;
-use crate::index::{Package, listing};
+use crate::index::{Package, Version, listing};
 use crate::key::Key;
 use crate::rt::Runtime;
 use crate::store::sets::Generation;
 
+/// A file that is listed, its size, and the checksum that proves it.
+pub(super) type Proven = (Key, Option<u64>, Version);
+
 /// What one member lists of others, by their names below `base`.
-struct List {
+pub(super) struct List {
     base: String,
     files: HashMap<String, Package>,
 }
@@ -21,6 +24,15 @@ struct List {
 impl List {
     fn of(&self, key: &Key) -> Option<&Package> {
         self.files.get(key.as_str().strip_prefix(&self.base)?)
+    }
+
+    /// Those that it lists with a checksum.
+    pub(super) fn proofs(&self) -> Vec<Proven> {
+        let proof = |(name, listed): (&String, &Package)| {
+            let version = listed.version.clone().filter(|_| is_proof(listed))?;
+            Some((Key::beneath(&self.base, name)?, listed.size, version))
+        };
+        self.files.iter().filter_map(proof).collect()
     }
 }
 
@@ -30,7 +42,7 @@ impl<R: Runtime> Errand<R> {
     }
 
     /// What those of the members list that list others.
-    async fn lists(&self, members: &BTreeMap<Key, Member>) -> Vec<List> {
+    pub(super) async fn lists(&self, members: &BTreeMap<Key, Member>) -> Vec<List> {
         let (mut lists, exchange) = (Vec::new(), Exchange::new(&self.context, &self.request, &self.log));
         for (key, member) in members {
             let Some(form) = self.place(key).and_then(|place| place.lists) else { continue };
@@ -95,10 +107,19 @@ impl<R: Runtime> Errand<R> {
     }
 }
 
-/// Has it members that no origin has vouched for since the process began?
+/// Is it as an earlier process has left it? No origin has vouched for any of it since.
 pub(super) fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
-    let unchecked = |member: &Member| member.told().is_some_and(|(_, checked)| checked.is_none());
-    generation.all().values().any(unchecked)
+    let members = generation.all();
+    !members.is_empty() && members.values().all(is_left)
+}
+
+/// Has it members that an earlier process has left, of which nothing says that they belong to the others?
+pub(super) fn has_unproven(generation: &Arc<Generation<Member>>) -> bool {
+    generation.all().values().any(|member| is_left(member) && !member.is_proven())
+}
+
+fn is_left(member: &Member) -> bool {
+    member.told().is_some_and(|(_, checked)| checked.is_none())
 }
 
 /// Does it say enough to tell one file from all others?

@@ -56,13 +56,25 @@ pub(super) struct Named {
     pub(super) spare: Option<Arc<Spare>>,
     /// A checksum of it that somebody has needed.
     pub(super) sum: Arc<OnceLock<Version>>,
+    /// It was on the disk together with the file that lists its checksum, or is that file.
+    is_proven: bool,
 }
 
 impl Named {
     /// `None`: it is no file.
     pub(super) fn of(kept: &Kept) -> Option<What> {
+        Self::new(kept, false)
+    }
+
+    /// The same for one that fits the others on the disk.
+    pub(super) fn left(kept: &Kept) -> Option<What> {
+        Self::new(kept, true)
+    }
+
+    fn new(kept: &Kept, is_proven: bool) -> Option<What> {
         let (head, info) = (Arc::clone(&kept.head), *kept.body.of_tree()?);
-        let named = Self { head, checked: kept.checked, info, spare: None, sum: Arc::default() };
+        let (spare, sum) = (None, Arc::default());
+        let named = Self { head, checked: kept.checked, info, spare, sum, is_proven };
         Some(What::Named(Arc::new(named)))
     }
 
@@ -92,8 +104,8 @@ impl Member {
         let what = match &self.what {
             What::Named(named) if is(&named.info) == is(info) => {
                 let (head, checked, info) = (Arc::clone(&kept.head), kept.checked, *info);
-                let (spare, sum) = (named.spare.clone(), Arc::clone(&named.sum));
-                What::Named(Arc::new(Named { head, checked, info, spare, sum }))
+                let (spare, sum, is_proven) = (named.spare.clone(), Arc::clone(&named.sum), named.is_proven);
+                What::Named(Arc::new(Named { head, checked, info, spare, sum, is_proven }))
             }
             What::Named(_) | What::Open(_) | What::Coming(_) => Named::of(kept)?,
         };
@@ -103,10 +115,16 @@ impl Member {
     /// The same, a file that waits for its name there or that has it now.
     pub(super) fn placed(self, spare: Option<Arc<Spare>>) -> Self {
         let What::Named(named) = &self.what else { return self };
-        let Named { head, checked, info, sum, .. } = &**named;
-        let (head, sum) = (Arc::clone(head), Arc::clone(sum));
-        let what = What::Named(Arc::new(Named { head, checked: *checked, info: *info, spare, sum }));
+        let Named { head, checked, info, sum, is_proven, .. } = &**named;
+        let (head, sum, is_proven) = (Arc::clone(head), Arc::clone(sum), *is_proven);
+        let what =
+            What::Named(Arc::new(Named { head, checked: *checked, info: *info, spare, sum, is_proven }));
         Self { what, ..self }
+    }
+
+    /// Did it lie on the disk with others that it fits?
+    pub(super) fn is_proven(&self) -> bool {
+        matches!(&self.what, What::Named(named) if named.is_proven)
     }
 
     /// The file that waits for its name.

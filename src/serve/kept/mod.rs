@@ -12,6 +12,7 @@ mod fits;
 pub mod head_request;
 mod held;
 pub mod invalidate;
+mod left;
 pub mod member;
 mod receive;
 pub mod responses;

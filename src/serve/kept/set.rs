@@ -291,7 +291,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             Some(generation) => had.is_some() || !self.errand.set.is_current(generation),
             None => self.at_once().is_some(),
         };
-        if done {
+        if done || current.is_none() && self.take_up_left(&turn).await {
             return Step::Again;
         }
         if let Some(error) = self.errand.set.failed_since(self.wanted.arrived, self.key()) {
