@@ -2,6 +2,7 @@
 //! served so too.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use super::client::Client;
 use super::deliver::{Body, Representation, deliver};
@@ -14,11 +15,16 @@ use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::conditional::Validators;
 use crate::http::etag::etag;
 use crate::http::fields::Fields;
+use crate::http::request::Method;
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
 use crate::store::fill::{Answer, Fill, Follower, NoFile};
 use crate::store::place::PATIENCE;
 use crate::sys::clock;
+
+/// The fields for which an answer may have only a part of the file, or nothing (RFC 9110 sections 13.1 and 14.2).
+const SELECTING: [&str; 5] =
+    ["range", "if-none-match", "if-modified-since", "if-match", "if-unmodified-since"];
 
 /// Waits for the answer's head, then sends it and the body as it comes; or says what else is to be done.
 pub async fn serve<R: Runtime>(
@@ -30,7 +36,10 @@ pub async fn serve<R: Runtime>(
 ) -> Next<R> {
     let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
     let joined = match follower {
-        Ok(follower) => fill.answer(&waiter).await.map(|answer| (follower, answer)),
+        Ok(follower) => match answer(exchange, fill, &waiter).await {
+            Ok(answer) => Ok((follower, answer)),
+            Err(no_file) => Err(no_file),
+        },
         Err(no_file) => Err(no_file),
     };
     match joined {
@@ -43,6 +52,21 @@ pub async fn serve<R: Runtime>(
         Err(NoFile::Declined(why)) => Next::Pass(why),
         Err(NoFile::Failed(error)) => Next::Fail(error),
     }
+}
+
+/// The answer's head. Whoever may be answered without the end of the file, which is kept back as long as it is not known
+/// to be right, waits for all of it first.
+async fn answer<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    fill: &Fill,
+    waiter: &Waiter,
+) -> Result<Arc<Answer>, NoFile> {
+    let answer = fill.answer(waiter).await?;
+    let fields = &exchange.request.fields;
+    if exchange.request.method == Method::Head || SELECTING.iter().any(|name| fields.contains(name)) {
+        fill.proven(waiter).await?;
+    }
+    Ok(answer)
 }
 
 async fn send<R: Runtime>(

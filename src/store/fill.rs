@@ -160,6 +160,22 @@ impl Fill {
         self.state().unproven = true;
     }
 
+    /// Waits until nothing of it is kept back any more. An error: there will be no whole file.
+    pub async fn proven(&self, waiter: &Waiter) -> Result<(), NoFile> {
+        poll_fn(|context| {
+            let mut state = self.state();
+            match &state.phase {
+                Phase::Ended(how) => Poll::Ready(Err(how.clone())),
+                Phase::Asking | Phase::Growing(_) if state.unproven => {
+                    state.readers.add(waiter, context);
+                    Poll::Pending
+                }
+                Phase::Asking | Phase::Growing(_) | Phase::Whole(_) => Poll::Ready(Ok(())),
+            }
+        })
+        .await
+    }
+
     /// Leader: the file holds the whole body.
     pub fn complete(&self) {
         let mut state = self.state();

@@ -17,6 +17,8 @@ on_both!(
     a_client_that_begins_in_an_update_is_right_as_soon_as_the_origin_is,
     machines_in_different_states_with_files_of_one_length_are_never_mixed,
     the_last_byte_of_a_large_file_with_another_checksum_does_not_come,
+    nothing_of_a_large_file_with_another_checksum_comes_as_a_whole_answer,
+    a_range_of_a_large_file_comes_once_its_checksum_is_right,
     any_checksum_of_the_release_file_is_compared,
     a_file_that_the_release_file_contradicts_for_good_costs_only_itself,
     a_restart_after_a_collection_that_failed_serves_no_mix,
@@ -39,6 +41,15 @@ struct Layout {
 const APT: Layout = Layout {
     preset: "apt",
     members: ["/d/dists/x/InRelease", "/d/dists/x/main/binary-amd64/Packages", "/d/dists/x/Contents-amd64"],
+};
+/// In a directory whose name a client may send in two forms.
+const PLUS: Layout = Layout {
+    preset: "apt",
+    members: [
+        "/d+e/dists/x/InRelease",
+        "/d+e/dists/x/main/binary-amd64/Packages",
+        "/d+e/dists/x/Contents-amd64",
+    ],
 };
 const RPM: Layout = Layout {
     preset: "rpm",
@@ -101,7 +112,7 @@ fn body(layout: &Layout, which: usize, state: usize, kind: Sum) -> Vec<u8> {
         };
         writeln!(text, "{name}:").unwrap();
         for (path, size, sum) in [1, 2].map(listed) {
-            writeln!(text, " {sum} {size} {}", path.strip_prefix("/d/dists/x/").unwrap()).unwrap();
+            writeln!(text, " {sum} {size} {}", path.split_once("/dists/x/").unwrap().1).unwrap();
         }
     }
     text.into_bytes()
@@ -253,6 +264,72 @@ fn the_last_byte_of_a_large_file_with_another_checksum_does_not_come(io: Io) {
     client.finish(&mut response);
     assert!(!response.whole);
     assert!(!server.path(APT.members[1].trim_start_matches('/')).exists());
+}
+
+/// The list is of state 1; the second file is of this state, and has its end only when the gate is open.
+fn slow(state: usize) -> (Origin, Gate) {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::start(move |request, reply| {
+        if request.target != APT.members[1] {
+            return serve(&APT, Sum::Sha256, [1; 3], request, reply);
+        }
+        let body = body(&APT, 1, state, Sum::Sha256);
+        reply.head(body.len(), &format!("ETag: \"{state}\"\r\n"));
+        reply.write(&body[..8]);
+        opened.wait();
+        reply.write(&body[8..]);
+    });
+    (origin, gate)
+}
+
+fn nothing_of_a_large_file_with_another_checksum_comes_as_a_whole_answer(io: Io) {
+    for (method, fields) in [
+        ("GET", "Range: bytes=0-4\r\n"),
+        ("GET", "Range: bytes=0-1,3-4\r\n"),
+        ("GET", "Range: bytes=-3\r\n"),
+        ("GET", "Range: bytes=0-4\r\nCache-Control: no-store\r\n"),
+        ("GET", "If-None-Match: \"0\"\r\n"),
+        ("HEAD", ""),
+    ] {
+        let (origin, gate) = slow(0);
+        let server = launch(io, &origin, &APT);
+        thread::scope(|scope| {
+            let mut client = server.client();
+            assert_eq!(state(&client.get(APT.members[0])), "1");
+            if method == "HEAD" || fields.contains("no-store") {
+                // Such a request begins no download: it meets one that has begun.
+                let mut first = server.client();
+                assert_eq!(state(&first.get(APT.members[0])), "1");
+                first.ask("GET", APT.members[1], "");
+                first.head("GET");
+            }
+            client.ask(method, APT.members[1], fields);
+            let opened = gate.clone();
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(1500));
+                opened.open();
+            });
+            let Some(mut response) = client.try_head(method) else { return };
+            client.finish(&mut response);
+            let is_none = response.status >= 500 || !response.whole;
+            assert!(is_none, "{method} {fields:?} {}", response.status);
+        });
+    }
+}
+
+fn a_range_of_a_large_file_comes_once_its_checksum_is_right(io: Io) {
+    let (origin, gate) = slow(1);
+    let server = launch(io, &origin, &APT);
+    let mut client = server.client();
+    assert_eq!(state(&client.get(APT.members[0])), "1");
+    client.ask("GET", APT.members[1], "Range: bytes=0-4\r\n");
+    wait_until("it is asked for", || origin.requests().iter().any(|one| one.target == APT.members[1]));
+    gate.open();
+    let mut response = client.head("GET");
+    client.finish(&mut response);
+    assert_eq!((response.status, &*response.body), (206, &b"state"[..]));
+    assert_eq!(state(&client.get(APT.members[1])), "1");
 }
 
 fn any_checksum_of_the_release_file_is_compared(io: Io) {
@@ -425,7 +502,7 @@ fn keeping(io: Io, origin: &Origin, layout: &Layout, cache: &Path) -> Server {
 fn a_restart_while_the_origin_is_half_way_keeps_the_state_on_the_disk(io: Io) {
     // The file that lists the others, only the others, or all of them but one.
     for half in [[1, 0, 0], [0, 1, 1], [1, 1, FAILS]] {
-        for (layout, first) in [(&APT, [0, 1, 2]), (&APT, [1, 0, 2]), (&RPM, [0, 1, 2])] {
+        for (layout, first) in [(&APT, [0, 1, 2]), (&APT, [1, 0, 2]), (&PLUS, [0, 1, 2]), (&RPM, [0, 1, 2])] {
             let (origin, states) = origin(layout, Sum::Sha256);
             let cache = tempfile::tempdir().unwrap();
             stopped_with_a_whole_state(io, &origin, layout, cache.path());

@@ -99,11 +99,22 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
         Ok(what.map(|what| (Member { target, what }, place)))
     }
 
-    /// How the origin is asked for it. `None`: no client has said in which form.
+    /// How the origin is asked for it: as this client asks, in the form of the directory that it has chosen. `None`: no
+    /// client has said in which form.
     fn target_of(&self, key: &Key) -> Option<Arc<[u8]>> {
+        let own = self.errand.target();
         if key == self.key() {
-            return Some(self.errand.target());
+            return Some(own);
         }
-        key.is_unreserved().then(|| Arc::from(format!("/{}", key.as_str()).into_bytes()))
+        let (ours, theirs) = (self.below_root(self.key())?, self.below_root(key)?);
+        let path = own.split(|byte| *byte == b'?').next()?;
+        let root = path.strip_suffix(ours.as_str().as_bytes())?;
+        theirs.is_unreserved().then(|| [root, theirs.as_str().as_bytes()].concat().into())
+    }
+
+    /// Its name below the directory of the set.
+    fn below_root(&self, key: &Key) -> Option<Key> {
+        let root = self.id.root.trim_start_matches('/');
+        Key::of_file(key.as_str().strip_prefix(root)?.trim_start_matches('/'))
     }
 }
