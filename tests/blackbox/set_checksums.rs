@@ -30,6 +30,8 @@ on_both!(
     a_restart_while_the_origin_is_half_way_keeps_the_state_on_the_disk,
     an_update_that_begins_after_the_first_answer_of_a_restart_keeps_the_state_on_the_disk,
     a_restart_with_files_that_fit_asks_only_for_what_is_wanted,
+    a_file_that_was_left_out_of_an_update_is_not_served_offline_with_the_others,
+    files_that_are_copied_in_are_served_offline_as_soon_as_they_fit,
 );
 
 /// A set: the file that lists the others, then these.
@@ -545,5 +547,43 @@ fn a_restart_with_files_that_fit_asks_only_for_what_is_wanted(io: Io) {
         assert_eq!(update(&server, layout, &[0, 1]), all(0, 2));
         let since: Vec<_> = origin.requests().split_off(asked);
         assert!(since.iter().all(|request| request.target != layout.members[2]), "{since:?}");
+    }
+}
+
+fn offline(io: Io, origin: &Origin, layout: &Layout, cache: &Path) -> Server {
+    Launch::new(io, origin).args(["--preset", layout.preset, "--offline"]).cache(cache).start()
+}
+
+fn a_file_that_was_left_out_of_an_update_is_not_served_offline_with_the_others(io: Io) {
+    for layout in [&APT, &RPM] {
+        let (origin, states) = origin(layout, Sum::Sha256);
+        let cache = tempfile::tempdir().unwrap();
+        stopped_with_a_whole_state(io, &origin, layout, cache.path());
+        let server = Launch::new(io, &origin).args(["--preset", layout.preset]).cache(cache.path()).start();
+        say(&states, [1, 1, FAILS]);
+        wait_until("the others are there", || update(&server, layout, &[0, 1]) == all(1, 2));
+        drop(server);
+        let server = offline(io, &origin, layout, cache.path());
+        for which in [[0, 1, 2], [2, 0, 1]] {
+            let mut due = all(1, 3);
+            due[which.iter().position(|which| *which == 2).unwrap()] = "504".to_owned();
+            assert_eq!(update(&server, layout, &which), due, "{}", layout.preset);
+        }
+    }
+}
+
+fn files_that_are_copied_in_are_served_offline_as_soon_as_they_fit(io: Io) {
+    for layout in [&APT, &RPM, &PLAIN] {
+        let (origin, _) = origin(layout, Sum::Sha256);
+        let cache = tempfile::tempdir().unwrap();
+        stopped_with_a_whole_state(io, &origin, layout, cache.path());
+        let server = offline(io, &origin, layout, cache.path());
+        assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3), "{}", layout.preset);
+        for (which, path) in layout.members.iter().enumerate() {
+            server.put(&format!("{}.new", &path[1..]), &body(layout, which, 1, Sum::Sha256));
+            let (new, name) = (server.path(&format!("{}.new", &path[1..])), server.path(&path[1..]));
+            std::fs::rename(new, name).unwrap();
+        }
+        assert_eq!(update(&server, layout, &[0, 1, 2]), all(1, 3), "{}", layout.preset);
     }
 }

@@ -38,6 +38,18 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
         true
     }
 
+    /// The members of a generation of which nobody has replaced or removed the file; the others leave it.
+    pub(super) async fn still_there(&self, generation: &Arc<Generation<Member>>) -> BTreeMap<Key, Member> {
+        let mut members = generation.all();
+        for (key, member) in generation.all() {
+            if member.told().is_some() && member.open(self.wanted.exchange, &key).await.is_none() {
+                generation.remove_if(&key, |known| known.is_as(&member));
+                members.remove(&key);
+            }
+        }
+        members
+    }
+
     /// A file that lists others, and those that are what it lists.
     async fn left(&self) -> Option<BTreeMap<Key, Member>> {
         let names = self.errand.context.shared.config.rules.lists(self.id.rule);

@@ -154,8 +154,8 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
     fn new(wanted: &'a Wanted<'b, 'c, R>, client: &Client<R>) -> Option<Self> {
         let (exchange, shared) = (wanted.exchange, &wanted.exchange.context.shared);
         let rules = &shared.config.rules;
-        // Offline there is nothing to compare with; what one user may see is nobody else's.
-        let apart = shared.config.offline || exchange.request.fields.contains("authorization");
+        // What one user may see is nobody else's.
+        let apart = exchange.request.fields.contains("authorization");
         if rules.is_empty() || apart || !wanted.key.names_a_file() {
             return None;
         }
@@ -395,9 +395,13 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         had: Option<Member>,
         kept: Option<Kept>,
     ) -> Step<R> {
-        if let Some(had) = had {
-            let open = had.open(self.wanted.exchange, self.key()).await;
-            return Step::Failed(error, current.zip(open));
+        // Who has replaced the file on the disk wants that one, if it fits.
+        let had = match had {
+            Some(had) => had.open(self.wanted.exchange, self.key()).await,
+            None => None,
+        };
+        if had.is_some() {
+            return Step::Failed(error, current.zip(had));
         }
         let left = kept.filter(|kept| may_use(self.wanted, kept, &error));
         let left = left.map(|kept| Kept { checked: None, ..kept });
@@ -406,7 +410,10 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             return Step::Failed(error, None);
         };
         // What an earlier process has left may be of two generations.
-        let mut members = current.as_ref().map(|current| current.all()).unwrap_or_default();
+        let mut members = match &current {
+            Some(current) => self.still_there(current).await,
+            None => BTreeMap::new(),
+        };
         members.insert(self.key().clone(), self.member(what.clone()));
         if !self.errand.misfits(&members).await.is_empty() {
             return Step::Failed(error, None);
