@@ -63,15 +63,15 @@ pub(super) struct Named {
 impl Named {
     /// `None`: it is no file.
     pub(super) fn of(kept: &Kept) -> Option<What> {
-        Self::new(kept, false)
+        Self::made(kept, false)
     }
 
     /// The same for one that fits the others on the disk.
     pub(super) fn left(kept: &Kept) -> Option<What> {
-        Self::new(kept, true)
+        Self::made(kept, true)
     }
 
-    fn new(kept: &Kept, is_proven: bool) -> Option<What> {
+    fn made(kept: &Kept, is_proven: bool) -> Option<What> {
         let (head, info) = (Arc::clone(&kept.head), *kept.body.of_tree()?);
         let (spare, sum) = (None, Arc::default());
         let named = Self { head, checked: kept.checked, info, spare, sum, is_proven };
