@@ -5,6 +5,8 @@
 //! once they are announced. After a disk error the rest of the body passes through memory, one
 //! piece at a time, each kept until every follower has it.
 
+mod proof;
+
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -153,27 +155,6 @@ impl Fill {
             state.stored = stored.saturating_sub(1);
         }
         state.readers.wake_all();
-    }
-
-    /// Leader, before the answer: followers get the end of the file only once it is complete.
-    pub fn keep_back(&self) {
-        self.state().unproven = true;
-    }
-
-    /// Waits until nothing of it is kept back any more. An error: there will be no whole file.
-    pub async fn proven(&self, waiter: &Waiter) -> Result<(), NoFile> {
-        poll_fn(|context| {
-            let mut state = self.state();
-            match &state.phase {
-                Phase::Ended(how) => Poll::Ready(Err(how.clone())),
-                Phase::Asking | Phase::Growing(_) if state.unproven => {
-                    state.readers.add(waiter, context);
-                    Poll::Pending
-                }
-                Phase::Asking | Phase::Growing(_) | Phase::Whole(_) => Poll::Ready(Ok(())),
-            }
-        })
-        .await
     }
 
     /// Leader: the file holds the whole body.

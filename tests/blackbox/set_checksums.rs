@@ -32,6 +32,7 @@ on_both!(
     a_restart_with_files_that_fit_asks_only_for_what_is_wanted,
     a_file_that_was_left_out_of_an_update_is_not_served_offline_with_the_others,
     files_that_are_copied_in_are_served_offline_as_soon_as_they_fit,
+    files_that_are_copied_in_while_the_origin_is_down_are_served_as_soon_as_they_fit,
 );
 
 /// A set: the file that lists the others, then these.
@@ -309,6 +310,7 @@ fn nothing_of_a_large_file_with_another_checksum_comes_as_a_whole_answer(io: Io)
             client.ask(method, APT.members[1], fields);
             let opened = gate.clone();
             scope.spawn(move || {
+                // So long that the client would have the beginning of the whole.
                 thread::sleep(Duration::from_millis(1500));
                 opened.open();
             });
@@ -577,13 +579,27 @@ fn files_that_are_copied_in_are_served_offline_as_soon_as_they_fit(io: Io) {
         let (origin, _) = origin(layout, Sum::Sha256);
         let cache = tempfile::tempdir().unwrap();
         stopped_with_a_whole_state(io, &origin, layout, cache.path());
-        let server = offline(io, &origin, layout, cache.path());
-        assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3), "{}", layout.preset);
-        for (which, path) in layout.members.iter().enumerate() {
-            server.put(&format!("{}.new", &path[1..]), &body(layout, which, 1, Sum::Sha256));
-            let (new, name) = (server.path(&format!("{}.new", &path[1..])), server.path(&path[1..]));
-            std::fs::rename(new, name).unwrap();
-        }
-        assert_eq!(update(&server, layout, &[0, 1, 2]), all(1, 3), "{}", layout.preset);
+        copied_in(&offline(io, &origin, layout, cache.path()), layout);
     }
+}
+
+fn files_that_are_copied_in_while_the_origin_is_down_are_served_as_soon_as_they_fit(io: Io) {
+    for layout in [&APT, &RPM, &PLAIN] {
+        let (origin, states) = origin(layout, Sum::Sha256);
+        let cache = tempfile::tempdir().unwrap();
+        stopped_with_a_whole_state(io, &origin, layout, cache.path());
+        say(&states, [RESETS; 3]);
+        copied_in(&keeping(io, &origin, layout, cache.path()), layout);
+    }
+}
+
+/// State 1 takes the place of state 0.
+fn copied_in(server: &Server, layout: &Layout) {
+    assert_eq!(update(server, layout, &[0, 1, 2]), all(0, 3), "{}", layout.preset);
+    for (which, path) in layout.members.iter().enumerate() {
+        let new = format!("{}.new", &path[1..]);
+        server.put(&new, &body(layout, which, 1, Sum::Sha256));
+        std::fs::rename(server.path(&new), server.path(&path[1..])).unwrap();
+    }
+    assert_eq!(update(server, layout, &[0, 1, 2]), all(1, 3), "{}", layout.preset);
 }
