@@ -29,6 +29,7 @@ on_both!(
     clients_do_not_wait_one_after_the_other_for_a_file_that_does_not_come,
     a_restart_while_the_origin_is_half_way_keeps_the_state_on_the_disk,
     an_update_that_begins_after_the_first_answer_of_a_restart_keeps_the_state_on_the_disk,
+    a_file_that_does_not_fit_does_not_cost_a_restart_the_others,
     a_restart_with_files_that_fit_asks_only_for_what_is_wanted,
     a_file_that_was_left_out_of_an_update_is_not_served_offline_with_the_others,
     files_that_are_copied_in_are_served_offline_as_soon_as_they_fit,
@@ -44,6 +45,11 @@ struct Layout {
 const APT: Layout = Layout {
     preset: "apt",
     members: ["/d/dists/x/InRelease", "/d/dists/x/main/binary-amd64/Packages", "/d/dists/x/Contents-amd64"],
+};
+/// Without a signature in the list.
+const DETACHED: Layout = Layout {
+    preset: "apt",
+    members: ["/d/dists/x/Release", "/d/dists/x/main/binary-amd64/Packages", "/d/dists/x/Contents-amd64"],
 };
 /// In a directory whose name a client may send in two forms.
 const PLUS: Layout = Layout {
@@ -506,7 +512,13 @@ fn keeping(io: Io, origin: &Origin, layout: &Layout, cache: &Path) -> Server {
 fn a_restart_while_the_origin_is_half_way_keeps_the_state_on_the_disk(io: Io) {
     // The file that lists the others, only the others, or all of them but one.
     for half in [[1, 0, 0], [0, 1, 1], [1, 1, FAILS]] {
-        for (layout, first) in [(&APT, [0, 1, 2]), (&APT, [1, 0, 2]), (&PLUS, [0, 1, 2]), (&RPM, [0, 1, 2])] {
+        for (layout, first) in [
+            (&APT, [0, 1, 2]),
+            (&APT, [1, 0, 2]),
+            (&PLUS, [0, 1, 2]),
+            (&DETACHED, [0, 1, 2]),
+            (&RPM, [0, 1, 2]),
+        ] {
             let (origin, states) = origin(layout, Sum::Sha256);
             let cache = tempfile::tempdir().unwrap();
             stopped_with_a_whole_state(io, &origin, layout, cache.path());
@@ -536,6 +548,22 @@ fn an_update_that_begins_after_the_first_answer_of_a_restart_keeps_the_state_on_
         assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
         say(&states, [RESETS; 3]);
         assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
+    }
+}
+
+fn a_file_that_does_not_fit_does_not_cost_a_restart_the_others(io: Io) {
+    for layout in [&APT, &RPM] {
+        let (origin, states) = origin(layout, Sum::Sha256);
+        let cache = tempfile::tempdir().unwrap();
+        stopped_with_a_whole_state(io, &origin, layout, cache.path());
+        say(&states, [1, 0, 7]);
+        let server = keeping(io, &origin, layout, cache.path());
+        server.put(&layout.members[2][1..], &body(layout, 2, 7, Sum::Sha256));
+        assert_eq!(update(&server, layout, &[0, 1]), all(0, 2), "{}", layout.preset);
+        say(&states, [RESETS; 3]);
+        assert_eq!(update(&server, layout, &[2, 0, 1]), ["502", "0", "0"], "{}", layout.preset);
+        say(&states, [1; 3]);
+        wait_until("the new state is there", || update(&server, layout, &[0, 1, 2]) == all(1, 3));
     }
 }
 
