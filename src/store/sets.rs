@@ -294,9 +294,14 @@ impl<M: Clone> Turn<M> {
         }
     }
 
-    /// Has nobody looked yet for what an earlier process has left of it? Then somebody is about to.
-    pub fn is_first_look(&self) -> bool {
-        !std::mem::replace(&mut self.0.state().is_looked_for, true)
+    /// Has somebody looked for what an earlier process has left of it?
+    pub fn is_looked_for(&self) -> bool {
+        self.0.state().is_looked_for
+    }
+
+    /// Somebody has.
+    pub fn note_look(&self) {
+        self.0.state().is_looked_for = true;
     }
 
     /// The origin could not be asked, or failed, for one member or for all.

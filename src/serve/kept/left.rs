@@ -28,10 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 impl<R: Runtime> Visit<'_, '_, '_, R> {
     /// Takes up what is on the disk, if nobody has looked yet; whether there is a generation now.
     pub(super) async fn take_up_left(&self, turn: &Turn<Member>) -> bool {
-        if !turn.is_first_look() {
+        if turn.is_looked_for() {
             return false;
         }
         let left = timeout::<R, _>(PATIENCE, self.left()).await;
+        // Not before: the client may have gone meanwhile, and then the next one looks.
+        turn.note_look();
         let Some(members) = left.ok().flatten() else { return false };
         self.wanted.debug(&format!("belongs to {} index files that fit each other", members.len()));
         turn.switch(Generation::new(members));
