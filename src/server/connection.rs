@@ -10,17 +10,17 @@ use futures_lite::future::or;
 
 use super::parking::Parking;
 use crate::config::Limits;
+use crate::downstream::client::Client;
+use crate::downstream::rate::Rate;
+use crate::downstream::reply::Reply;
 use crate::error::{Error, Kind, Side};
 use crate::http::request::{self, HeadLimits, Refusal, RequestHead};
 use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
+use crate::proxy::exchange::{Context, Exchange};
+use crate::proxy::hit::{self, AtOnce, Rest};
+use crate::proxy::{incoming, respond};
 use crate::rt::{Runtime, Socket, fairness, timeout};
-use crate::serve::client::Client;
-use crate::serve::exchange::{Context, Exchange};
-use crate::serve::hit::{self, AtOnce, Rest};
-use crate::serve::rate::Rate;
-use crate::serve::reply::Reply;
-use crate::serve::{incoming, respond};
 use crate::sys::{clock, socket, would_block};
 
 /// Bytes of a head read at a time.

@@ -1,13 +1,13 @@
 //! The life of the process: configuration to listening workers, and to a clean end.
 
 pub mod connection;
-pub mod guests;
+pub mod connection_limit;
 mod idlers;
 pub mod listener;
-pub mod manager;
-mod opening;
 mod parking;
 pub mod rights;
+pub mod service_manager;
+mod startup_barrier;
 pub mod worker;
 
 use std::os::fd::OwnedFd;
@@ -17,18 +17,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
+use crate::cache::{Bounds, Store};
 use crate::config::{Config, Pinning};
 use crate::fd_budget::Descriptors;
 use crate::observe::log::Log;
+use crate::packages::snapshot::table::Sets;
+use crate::proxy::exchange::Shared;
+use crate::proxy::loops::Name;
+use crate::proxy::recent_checks::Revalidated;
 use crate::rt::engine::Engine;
-use crate::serve::exchange::Shared;
-use crate::serve::loops::Name;
-use crate::serve::revalidated::Revalidated;
-use crate::store::sets::Sets;
-use crate::store::{Bounds, Store};
 use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
-use guests::Guests;
+use connection_limit::Guests;
 use listener::Listening;
 use worker::{Door, Plan};
 
@@ -73,7 +73,7 @@ pub fn run(config: Config) -> Result<(), String> {
         stop: Arc::default(),
         redirects,
     });
-    let (arrival, opening) = opening::of(listening.sockets.len());
+    let (arrival, opening) = startup_barrier::of(listening.sockets.len());
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,
@@ -90,7 +90,7 @@ pub fn run(config: Config) -> Result<(), String> {
         log.debug(format_args!("{line}"));
     }
     opening.open();
-    manager::ready();
+    service_manager::ready();
     start_sweeping(&shared);
     let looking = start_looking_after(&shared).map_err(|error| format!("cannot start a thread: {error}"))?;
     let result = wait(&signals, workers, &shared, &reload);
@@ -268,7 +268,7 @@ fn wait(
         }
     }
     let failed = ended();
-    manager::stopping();
+    service_manager::stopping();
     shared.stop.ask();
     let limit = Instant::now() + shared.config.limits.drain_time;
     while !failed && shared.stop.is_busy() && Instant::now() < limit {

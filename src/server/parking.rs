@@ -12,7 +12,7 @@ use std::time::Duration;
 use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
-use super::guests::Guest;
+use super::connection_limit::Guest;
 use super::idlers::{Idlers, ToldToGo};
 use crate::rt::{Runtime, Socket};
 use crate::sys::clock;

@@ -1,8 +1,8 @@
 //! What an in-progress file says of itself: what was written is read, and nothing else is.
 
+use fs_caching_server::cache::fingerprint::Mark;
+use fs_caching_server::cache::resume_record::{MAX_ATTRIBUTE, Record};
 use fs_caching_server::http::identity::Identity;
-use fs_caching_server::store::mark::Mark;
-use fs_caching_server::store::record::{MAX_ATTRIBUTE, Record};
 
 use super::dice::Dice;
 use super::words;

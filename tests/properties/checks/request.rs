@@ -1,5 +1,6 @@
 //! Request heads: read the same however they arrive, by us as by others, and after they were passed on.
 
+use fs_caching_server::proxy::fetch::request::{fill_request, pass_request};
 use std::sync::LazyLock;
 
 use fs_caching_server::config::{FillQuery, Origin};
@@ -8,7 +9,6 @@ use fs_caching_server::http::request::{
     HeadLimits, Method, Refusal, RequestBody, RequestHead, Version, parse, request_head, sketch,
 };
 use fs_caching_server::key::{Forms, decode};
-use fs_caching_server::serve::head::{fill_request, pass_request};
 
 use super::dice::Dice;
 use super::{WIDE, cuttings, grown, is_subsequence, listed, words};

@@ -1,8 +1,8 @@
 //! Response heads: read the same however they arrive, by us as by others, and by the client they are sent to.
 
+use fs_caching_server::downstream::head::answer_fields;
 use fs_caching_server::http::request::{HeadLimits, Method, Version};
 use fs_caching_server::http::response::{BadHead, HeadWriter, ResponseBody, ResponseHead, parse};
-use fs_caching_server::serve::head::answer_fields;
 
 use super::dice::Dice;
 use super::{WIDE, cuttings, grown, is_subsequence, listed, words};

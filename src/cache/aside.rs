@@ -1,0 +1,224 @@
+//! Bytes that clients take slowly, or not at all, and answers that memory has no room for: put aside in files without a
+//! name, many in one.
+//!
+//! Nothing of them is left when the process ends, however that happens. A place in a file is used once: what sendfile(2)
+//! has given to a socket are the pages themselves, and a client that has not read them yet would see what becomes of
+//! them. So each file is begun anew after a while, and is closed when nobody reads anything of it any more.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::place::{Place, Placed};
+use super::temporary::{Temporary, directory};
+use crate::fd_budget::{Descriptors, Purpose};
+use crate::rt::blocking;
+use crate::rt::budget::Permit;
+use crate::sys::file::{self, Reach, Root};
+
+/// Bytes of one file, if there is a descriptor for another.
+const LONG: u64 = 64 * 1024 * 1024;
+
+/// The file that is being filled.
+#[derive(Debug)]
+pub struct Shelf {
+    root: Arc<Root>,
+    /// Each file but the first has one of these.
+    descriptors: OnceLock<Descriptors>,
+    /// Bytes put aside, see [`Self::lately`].
+    lately: AtomicU64,
+    current: Mutex<Option<Current>>,
+}
+
+#[derive(Debug)]
+struct Current {
+    file: Arc<Placed<Nameless>>,
+    /// Where the next place begins.
+    end: u64,
+}
+
+/// A file without a name.
+#[derive(Debug)]
+pub struct Nameless {
+    file: OwnedFd,
+    _held: Option<Permit>,
+}
+
+impl AsFd for Nameless {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Bytes that lie in such a file.
+#[derive(Debug)]
+pub struct Aside {
+    shelf: Arc<Shelf>,
+    /// Taken when it is dropped.
+    file: Option<Arc<Placed<Nameless>>>,
+    first: u64,
+    /// Bytes that lie there.
+    count: u64,
+}
+
+impl Shelf {
+    /// With nothing on it.
+    pub(crate) fn new(root: &Arc<Root>) -> Self {
+        let (descriptors, lately) = (OnceLock::new(), AtomicU64::new(0));
+        Self { root: Arc::clone(root), descriptors, lately, current: Mutex::default() }
+    }
+
+    /// From now on there are descriptors for more than one file.
+    pub fn draw_on(&self, descriptors: &Descriptors) {
+        drop(self.descriptors.set(descriptors.clone()));
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes put aside since [`Self::forget`]: about as many are free in memory.
+    pub fn lately(&self) -> u64 {
+        self.lately.load(Ordering::Relaxed)
+    }
+
+    /// Counts from none.
+    pub fn forget(&self) {
+        self.lately.store(0, Ordering::Relaxed);
+    }
+
+    /// Writes these bytes, see [`Self::begin`].
+    pub fn put(self: &Arc<Self>, bytes: &[u8]) -> io::Result<Aside> {
+        let mut aside = self.begin(bytes.len() as u64)?;
+        aside.append(bytes)?;
+        Ok(aside)
+    }
+
+    /// A place for up to `most` bytes, where nothing lies yet. May wait for the disk.
+    pub fn begin(self: &Arc<Self>, most: u64) -> io::Result<Aside> {
+        let spare = self.descriptors.get().and_then(|descriptors| descriptors.try_take(Purpose::File, 1));
+        let mut current = self.current();
+        let is_due = current.as_ref().is_none_or(|current| current.end >= LONG && spare.is_some());
+        if is_due {
+            let file = Nameless { file: self.create()?, _held: spare };
+            let file = Arc::new(Placed::new(file, Place::Local));
+            *current = Some(Current { file, end: 0 });
+        }
+        let Some(current) = &mut *current else { return Err(io::ErrorKind::NotFound.into()) };
+        let (file, first) = (Arc::clone(&current.file), current.end);
+        current.end += most;
+        Ok(Aside { shelf: Arc::clone(self), file: Some(file), first, count: 0 })
+    }
+
+    fn create(&self) -> io::Result<OwnedFd> {
+        if self.root.is_remote() {
+            // Nobody is to wait for another machine because of a client that takes nothing.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
+        // Dropped, it has no name any more.
+        Temporary::create(&directory)?.file().try_clone()
+    }
+
+    /// The file that is being filled, if nobody reads anything of it.
+    fn take_idle(&self) -> Option<Current> {
+        self.current().take_if(|current| Arc::strong_count(&current.file) == 1)
+    }
+}
+
+impl Aside {
+    /// How many bytes.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Writes more of the bytes that a place was taken for. May wait for the disk.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file::write_at(&**file, bytes, self.first + self.count)?;
+            self.count += bytes.len() as u64;
+            self.shelf.lately.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// All the bytes. May wait for the disk.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.count).map_err(|_| io::ErrorKind::OutOfMemory)?];
+        let mut at = 0;
+        while let Some(file) = self.file.as_ref().filter(|_| at < bytes.len()) {
+            match file::read_at(&**file, &mut bytes[at..], self.first + at as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => at += read,
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The file, and where in it these bytes begin.
+    pub fn place(&self) -> Option<(&Arc<Placed<Nameless>>, u64)> {
+        self.file.as_ref().map(|file| (file, self.first))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let (shelf, file) = (Arc::clone(&self.shelf), self.file.take());
+        // To close a long file without a name takes the disk, too.
+        drop(blocking::start(&blocking::ASIDE, move || {
+            drop(file);
+            drop(shelf.take_idle());
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shelf(place: &tempfile::TempDir) -> Arc<Shelf> {
+        Arc::new(Shelf::new(&Arc::new(Root::open(place.path()).unwrap())))
+    }
+
+    fn is_same(one: &Aside, other: &Aside) -> bool {
+        Arc::ptr_eq(one.place().unwrap().0, other.place().unwrap().0)
+    }
+
+    #[test]
+    fn what_was_put_aside_is_there_and_its_file_has_no_name() {
+        let place = tempfile::tempdir().unwrap();
+        let shelf = shelf(&place);
+        let (one, other) = (shelf.put(b"one").unwrap(), shelf.put(b"other").unwrap());
+        assert_eq!((one.read().unwrap(), other.read().unwrap()), (b"one".to_vec(), b"other".to_vec()));
+        let inside = place.path().join(directory());
+        assert_eq!(std::fs::read_dir(inside).unwrap().count(), 0);
+        assert_eq!(file::info(&**one.place().unwrap().0).unwrap().links, 0);
+        assert_eq!(shelf.lately(), 8);
+        shelf.forget();
+        assert_eq!(shelf.lately(), 0);
+    }
+
+    #[test]
+    fn no_place_is_used_twice_and_without_a_descriptor_for_another_a_file_becomes_longer() {
+        let place = tempfile::tempdir().unwrap();
+        let shelf = shelf(&place);
+        let long = shelf.begin(LONG).unwrap();
+        let next = shelf.put(b"next").unwrap();
+        drop(long);
+        let other = shelf.put(b"other").unwrap();
+        assert!(is_same(&next, &other));
+        assert_eq!((next.first, other.first), (LONG, LONG + 4));
+        drop((next, other));
+        while shelf.current().is_some() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_written_to_is_an_error() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join(crate::key::RESERVED), b"a file in its place").unwrap();
+        shelf(&place).put(b"one").unwrap_err();
+    }
+}

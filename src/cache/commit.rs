@@ -1,0 +1,382 @@
+//! Whole files get their final names: many at a time, by one thread, while nobody waits for it.
+//!
+//! The order of each: the origin's date is set, data and attributes are brought to stable storage,
+//! the file is renamed, its directory is brought to stable storage. What a small file costs most is
+//! the disk's own flush, and one flush does for all files that are whole by then.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::inflight::Permit;
+use super::partial::Partial;
+use super::room::{Room, Rooms};
+use crate::sys::file::{self, Info};
+use crate::sys::process::step_back;
+
+/// After a batch of at least `MANY` the next one waits for others to come: so many are being stored
+/// that flushes are what costs. It waits for a part of the time that the last batch took, within these
+/// bounds, and only while there is plenty of room. A lone file is named at once.
+const MANY: usize = 4;
+const GATHER_PART: u32 = 4;
+const GATHER: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// A file system that took longer to sync is being written to by others as well: for the time that
+/// follows, files are synced one by one, if that is quicker for so many.
+const SLOW: Duration = Duration::from_secs(1);
+const APART: Duration = Duration::from_secs(60);
+/// What one file of a batch costs when each is synced by itself, several at a time; until it has been
+/// measured.
+const EACH: Duration = Duration::from_millis(5);
+/// Directories above the files that are open at a time.
+const PARENTS: usize = 32;
+
+/// What is called with the outcome, on the committing thread.
+pub type Report = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// A file whose every byte has been written.
+pub struct Whole {
+    /// The right to its name: until the file has it, requests find the fill.
+    pub permit: Permit,
+    /// The file.
+    pub partial: Partial,
+    /// Its bytes.
+    pub size: u64,
+    /// The origin's date, in seconds since 1970.
+    pub modified: Option<u64>,
+    /// Its place among those that wait; until it has its name.
+    pub room: Room,
+    /// What the file was when it got that date; nothing yet.
+    pub dated: Option<Info>,
+    /// Told at the end.
+    pub report: Report,
+}
+
+impl Whole {
+    /// Gives the file its date, and its head where one goes with it.
+    fn date(&mut self) -> io::Result<()> {
+        let kept = self.permit.fill().kept();
+        self.partial.set_date(self.size, self.modified, kept.is_some())?;
+        if let Some(kept) = kept {
+            let info = file::info(&**self.partial.file())?;
+            kept.write(self.permit.key(), &**self.partial.file(), &info);
+            self.dated = Some(info);
+        }
+        Ok(())
+    }
+
+    /// Gives it its name, unless the origin has another file of that name by now.
+    fn name(&mut self) -> io::Result<()> {
+        let superseded = || Err(io::Error::other("the origin has another one by now"));
+        if self.permit.fill().is_superseded() {
+            return superseded();
+        }
+        self.note_unsafe();
+        self.partial.rename()?;
+        self.note_unsafe();
+        // Whoever said so between the look and the rename has found no file to remove.
+        if self.permit.fill().is_superseded() {
+            self.partial.take_back();
+            return superseded();
+        }
+        Ok(())
+    }
+
+    /// An unsafe request that came after the head was written has found no file to say so in: whoever looks at the file
+    /// before all about it is remembered is to see that it needs a check.
+    fn note_unsafe(&self) {
+        if self.permit.fill().is_invalid()
+            && let (Some(kept), Some(info)) = (self.permit.fill().kept(), &self.dated)
+        {
+            kept.write(self.permit.key(), &**self.partial.file(), info);
+        }
+    }
+
+    /// Once it has its name: what goes with it is known without a look at the disk.
+    fn remember(&self) {
+        let Some(info) = &self.dated else { return };
+        let note = || {
+            if let Some(kept) = self.permit.fill().kept() {
+                kept.remember(self.permit.key(), &**self.partial.file(), info);
+            }
+        };
+        note();
+        // Not to take back what an unsafe request has said meanwhile.
+        if self.permit.fill().is_invalid() {
+            note();
+        }
+    }
+
+    /// Requests stop to find the fill only now: before this the file had no name, or has none.
+    fn end(self, outcome: io::Result<()>) {
+        drop(self.partial);
+        drop(self.permit);
+        drop(self.room);
+        (self.report)(outcome);
+    }
+}
+
+/// The way to the committing thread.
+#[derive(Debug)]
+pub struct Committer {
+    line: Arc<Line>,
+    /// What bounds the files in line. With none left a fill waits for some before it is begun.
+    pub rooms: Arc<Rooms>,
+    durable: bool,
+}
+
+#[derive(Default)]
+struct Line {
+    state: Mutex<State>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Whole>,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Line").field("waiting", &self.state().waiting.len()).finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Committer {
+    /// With room for `most` files in line. Without `durable` nothing is brought to stable storage before
+    /// it is named.
+    pub(crate) fn new(most: usize, durable: bool) -> Self {
+        Self { line: Arc::default(), rooms: Rooms::new(most), durable }
+    }
+
+    /// Starts the thread.
+    pub(crate) fn start(&self) -> io::Result<()> {
+        let (line, rooms, durable) = (Arc::clone(&self.line), Arc::clone(&self.rooms), self.durable);
+        let work = move || work(&line, &rooms, durable);
+        thread::Builder::new().name("committer".to_owned()).spawn(work).map(drop)
+    }
+
+    /// Puts a file in line. Does not wait.
+    pub fn add(&self, whole: Whole) {
+        let mut state = self.line.state();
+        state.waiting.push(whole);
+        let first = state.waiting.len() == 1;
+        drop(state);
+        if first || self.rooms.is_scarce() {
+            self.line.more.notify_one();
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.line.state().closed = true;
+        self.line.more.notify_one();
+    }
+}
+
+fn work(line: &Line, rooms: &Rooms, durable: bool) {
+    step_back();
+    let mut pace = Pace::default();
+    loop {
+        let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
+        let waited = line.more.wait_while(line.state(), idle).unwrap_or_else(PoisonError::into_inner);
+        if waited.waiting.is_empty() {
+            return;
+        }
+        let gathering = |state: &mut State| !state.closed && !rooms.is_scarce();
+        let gathered = line.more.wait_timeout_while(waited, pace.gather(), gathering);
+        let batch = mem::take(&mut gathered.unwrap_or_else(PoisonError::into_inner).0.waiting);
+        let (count, begun) = (batch.len(), Instant::now());
+        let together = pace.together(count, begun);
+        // A bug that makes one batch panic is its own end only.
+        let work = || if durable { commit(batch, together) } else { name_only(batch) };
+        drop(catch_unwind(AssertUnwindSafe(work)));
+        pace.note(count, together, begun.elapsed());
+    }
+}
+
+/// How the disk keeps up.
+#[derive(Debug)]
+struct Pace {
+    /// The last batch, and what it took.
+    count: usize,
+    took: Duration,
+    /// A sync of all that took too long: how long, and until when that counts.
+    slow: Option<(Duration, Instant)>,
+    /// What a file costs by itself.
+    each: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { count: 0, took: Duration::ZERO, slow: None, each: EACH }
+    }
+}
+
+impl Pace {
+    /// How long the next batch waits for others.
+    fn gather(&self) -> Duration {
+        let (least, most) = GATHER;
+        if self.count < MANY { Duration::ZERO } else { (self.took / GATHER_PART).clamp(least, most) }
+    }
+
+    /// Are so many files to be synced together?
+    fn together(&self, count: usize, now: Instant) -> bool {
+        let apart = self.each.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        self.slow.is_none_or(|(took, until)| now > until || apart > took)
+    }
+
+    fn note(&mut self, count: usize, together: bool, took: Duration) {
+        (self.count, self.took) = (count, took);
+        if together {
+            self.slow = (took > SLOW).then(|| (took, Instant::now() + APART));
+        } else if count >= MANY {
+            self.each = took / u32::try_from(count).unwrap_or(u32::MAX);
+        }
+    }
+}
+
+fn commit(batch: Vec<Whole>, together: bool) {
+    let mut dated = keep(batch, Whole::date);
+    dated.sort_by_key(|whole| whole.partial.device());
+    let mut synced =
+        sync(dated.iter().map(|whole| (whole.partial.device(), whole.partial.file().as_fd())), together)
+            .into_iter();
+    let named = keep(dated, |whole| synced.next().unwrap_or(Ok(())).and_then(|()| whole.name()));
+    let failed = sync_directories(&named, together);
+    let failed_above = sync_parents(&named, together);
+    for whole in named {
+        let above = whole.partial.new_parents().into_iter().find_map(|path| failed_above.get(path));
+        let error = failed.get(&id(whole.partial.directory())).or(above);
+        let outcome = error.map_or(Ok(()), |kind| Err(io::Error::from(*kind)));
+        whole.remember();
+        whole.end(outcome);
+    }
+}
+
+/// Syncs the directories of the files: those that could not be.
+fn sync_directories(named: &[Whole], together: bool) -> HashMap<(u64, u64), io::ErrorKind> {
+    let mut directories: Vec<_> = named.iter().map(|whole| whole.partial.directory()).collect();
+    // Of the same one there may be several.
+    directories.sort_by_cached_key(|directory| id(directory));
+    directories.dedup_by_key(|directory| id(directory));
+    let outcomes = sync(directories.iter().map(|directory| (id(directory).0, directory.as_fd())), together);
+    let failed = directories.iter().zip(outcomes).filter_map(|(directory, outcome)| {
+        let error = outcome.err()?;
+        Some((id(directory), error.kind()))
+    });
+    failed.collect()
+}
+
+/// Syncs those in which directories were made for the files, each once for all of them: those that could
+/// not be, by their paths.
+fn sync_parents(named: &[Whole], together: bool) -> HashMap<String, io::ErrorKind> {
+    let Some(first) = named.first() else { return HashMap::new() };
+    let mut paths: Vec<_> = named.iter().flat_map(|whole| whole.partial.new_parents()).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let mut failed = HashMap::new();
+    for paths in paths.chunks(PARENTS) {
+        let mut opened = Vec::with_capacity(paths.len());
+        for path in paths {
+            match first.partial.open_beside(path).and_then(|file| Ok((file::info(&file)?.id.0, file))) {
+                Ok((device, file)) => opened.push((device, *path, file)),
+                Err(error) => drop(failed.insert((*path).to_owned(), error.kind())),
+            }
+        }
+        opened.sort_by_key(|(device, ..)| *device);
+        let outcomes = sync(opened.iter().map(|(device, _, file)| (*device, file.as_fd())), together);
+        for ((_, path, _), outcome) in opened.iter().zip(outcomes) {
+            if let Err(error) = outcome {
+                failed.insert((*path).to_owned(), error.kind());
+            }
+        }
+    }
+    failed
+}
+
+/// What it is, by device and inode. One that cannot be asked is nobody's.
+fn id(directory: &OwnedFd) -> (u64, u64) {
+    file::info(directory).map_or((0, 0), |info| info.id)
+}
+
+/// The same without any sync: for whoever can do without what a power cut takes.
+fn name_only(batch: Vec<Whole>) {
+    let dated = keep(batch, Whole::date);
+    for whole in keep(dated, Whole::name) {
+        whole.remember();
+        whole.end(Ok(()));
+    }
+}
+
+/// Takes a step with each file; those that fail end here.
+fn keep(batch: Vec<Whole>, mut step: impl FnMut(&mut Whole) -> io::Result<()>) -> Vec<Whole> {
+    let mut kept = Vec::with_capacity(batch.len());
+    for mut whole in batch {
+        match step(&mut whole) {
+            Ok(()) => kept.push(whole),
+            Err(error) => whole.end(Err(error)),
+        }
+    }
+    kept
+}
+
+/// Syncs what lies on one device together: links and mounts inside the cache directory may lead to
+/// several, whose files stand side by side here.
+fn sync<'a>(files: impl Iterator<Item = (u64, BorrowedFd<'a>)>, together: bool) -> Vec<io::Result<()>> {
+    let files: Vec<_> = files.collect();
+    let mut outcomes = Vec::with_capacity(files.len());
+    for group in files.chunk_by(|(one, _), (other, _)| one == other) {
+        let group: Vec<_> = group.iter().map(|(_, file)| *file).collect();
+        outcomes.extend(file::sync_many(&group, together));
+    }
+    outcomes
+}
+
+/// The same on the calling thread, for a model that leaves no order to chance.
+#[cfg(test)]
+pub(crate) fn commit_here(batch: Vec<Whole>, together: bool) {
+    commit(batch, together);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_wait_for_others_as_long_as_flushes_take_and_a_lone_file_for_nobody() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.gather(), Duration::ZERO);
+        for (count, took, gather) in [(3, 400, 0), (100, 1, 2), (100, 200, 50), (100, 5_000, 100)] {
+            pace.note(count, true, Duration::from_millis(took));
+            assert_eq!(pace.gather(), Duration::from_millis(gather));
+        }
+    }
+
+    #[test]
+    fn files_are_synced_apart_only_where_a_sync_of_all_has_taken_longer() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        assert!(pace.together(5, now));
+        pace.note(5, true, SLOW * 2);
+        assert!(!pace.together(5, now) && pace.together(1_000, now));
+        // Measured: it costs more than was thought.
+        pace.note(10, false, SLOW * 10);
+        assert!(pace.together(5, now));
+        pace.note(5, true, Duration::ZERO);
+        assert!(pace.together(1, now));
+        pace.note(5, true, SLOW * 20);
+        assert!(!pace.together(5, now) && pace.together(5, now + APART * 2));
+    }
+}

@@ -1,0 +1,399 @@
+//! Answers that no plain file can stand for: of targets with a query, of one of several variants,
+//! with another status than 200, coded. Bounded; what was asked for least lately goes first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
+use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use futures_lite::future::or;
+
+use super::aside::{Aside, Shelf};
+use crate::http::caching::stored::StoredHead;
+use crate::http::fields::Fields;
+use crate::key::Key;
+use crate::rt::budget::{Budget, Permit, Share};
+
+#[cfg(test)]
+mod tests;
+
+/// Of the memory, one answer may take one part of so many.
+const PART: usize = 8;
+/// Long bodies leave one part of so many.
+const SPARE_PART: usize = 4;
+/// Bytes on the disk of all answers.
+const MOST_ASIDE: u64 = 256 * 1024 * 1024;
+/// Variants of one target.
+const VARIANTS: usize = 32;
+/// All of it is one share.
+const SHARE: usize = 0;
+/// What an answer takes beside the bytes of its body, head and key, and what the allocator loses there: 1.2 KiB, measured
+/// with glibc for small ones one after the other, and as much again for less orderly times.
+const OVERHEAD: usize = 2 * 1024;
+
+/// The body of an answer. It takes its room for as long as anybody has it: a client that reads slowly, too.
+#[derive(Debug)]
+struct Bytes {
+    bytes: Vec<u8>,
+    _room: Option<Permit>,
+    /// Where it lies on the disk, once a client that takes nothing has it from there.
+    aside: Mutex<Weak<Aside>>,
+}
+
+/// A body in the hands of somebody who reads it. When he has read it, those hear of it who wait for memory.
+#[derive(Clone, Debug)]
+pub struct Loan {
+    /// Taken when it is dropped.
+    bytes: Option<Arc<Bytes>>,
+    memory: Arc<Memory>,
+}
+
+impl Loan {
+    /// Is more than half of the memory taken? Who reads slowly is to hold none of it then.
+    pub fn is_scarce(&self) -> bool {
+        self.memory.used() > self.memory.most / 2
+    }
+
+    /// Puts the bytes aside, unless somebody else has done so already. Blocks: for a thread of the pool.
+    pub fn put_aside(self, shelf: &Arc<Shelf>) -> io::Result<Arc<Aside>> {
+        let Some(bytes) = &self.bytes else { return Err(io::ErrorKind::NotFound.into()) };
+        let mut known = bytes.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(aside) = known.upgrade() {
+            return Ok(aside);
+        }
+        let aside = Arc::new(shelf.put(&bytes.bytes)?);
+        *known = Arc::downgrade(&aside);
+        Ok(aside)
+    }
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.as_ref().map_or(&[], |bytes| &bytes.bytes)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.bytes = None;
+        self.memory.relieve();
+    }
+}
+
+/// The body of a stored answer, for who reads it.
+#[derive(Clone, Debug)]
+pub enum Stock {
+    /// In memory.
+    Memory(Loan),
+    /// On the disk.
+    Aside(Arc<Aside>),
+}
+
+impl Stock {
+    /// How many bytes.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Memory(loan) => loan.len() as u64,
+            Self::Aside(aside) => aside.count(),
+        }
+    }
+}
+
+/// A stored answer, as it is put here and found.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its head.
+    pub head: Arc<StoredHead>,
+    /// Its body.
+    pub body: Stock,
+    /// When the origin vouched for it.
+    pub checked: Instant,
+}
+
+/// The same as it lies here.
+#[derive(Debug)]
+struct Kept {
+    head: Arc<StoredHead>,
+    body: Body,
+    checked: Instant,
+}
+
+#[derive(Debug)]
+enum Body {
+    Memory(Arc<Bytes>),
+    /// The room is for what the answer takes in memory.
+    Aside {
+        bytes: Arc<Aside>,
+        _room: Option<Permit>,
+    },
+}
+
+/// The answers of one process.
+#[derive(Debug)]
+pub struct Memory {
+    most: usize,
+    /// What is stored, what is being received, and what is being sent.
+    budget: Arc<Budget>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Those of one target, the newest last, each with the time of its last use.
+    targets: HashMap<Key, Vec<(u64, Kept)>>,
+    /// By last use.
+    order: BTreeMap<u64, Key>,
+    bytes: usize,
+    /// Bytes on the disk.
+    aside: u64,
+    /// Counts uses.
+    clock: u64,
+}
+
+impl Memory {
+    /// Holds nothing yet, and at most `most` bytes.
+    pub(crate) fn new(most: usize) -> Self {
+        let budget = Budget::new(most, &[Share { least: 0, most }]);
+        Self { most, budget, table: Mutex::default() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of all that it may hold.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Bytes of the longest body that is held.
+    pub fn longest(&self) -> usize {
+        self.most / PART
+    }
+
+    /// Bytes that an answer takes beside its body.
+    pub fn overhead(key: &Key, head: &StoredHead) -> usize {
+        OVERHEAD + 2 * key.as_str().len() + head_bytes(head)
+    }
+
+    /// These bytes, which take this room, for who reads them.
+    pub fn lend(self: &Arc<Self>, bytes: Vec<u8>, room: Permit) -> Loan {
+        let bytes = Bytes { bytes, _room: Some(room), aside: Mutex::default() };
+        self.lent(Arc::new(bytes))
+    }
+
+    fn lent(self: &Arc<Self>, bytes: Arc<Bytes>) -> Loan {
+        Loan { bytes: Some(bytes), memory: Arc::clone(self) }
+    }
+
+    /// Room for so many bytes, if need be in the place of what nobody reads; or as soon as others give theirs back.
+    /// The caller bounds the wait. An error outside of a worker.
+    pub async fn room(&self, count: usize) -> io::Result<Permit> {
+        if let Some(room) = self.budget.try_take(SHARE, count) {
+            return Ok(room);
+        }
+        let room = or(self.budget.take(SHARE, count), self.relieved()).await?;
+        // There may be enough for the next one, too.
+        self.relieve();
+        Ok(room)
+    }
+
+    /// Makes a room so much larger for a long body, if need be in the place of what nobody reads; whether that could be
+    /// done at once. A part is left for short ones, however many long ones are being read.
+    pub fn enlarge(&self, room: &mut Permit, count: usize) -> bool {
+        let with_spare = count.saturating_add(self.most / SPARE_PART);
+        self.make_room(with_spare);
+        self.most.saturating_sub(self.used()) >= with_spare && room.try_grow(count)
+    }
+
+    fn used(&self) -> usize {
+        self.budget.used().iter().sum()
+    }
+
+    /// A number that changes whenever some of it is given back.
+    pub fn freed(&self) -> u64 {
+        self.budget.freed()
+    }
+
+    /// For the side of one who stands in line by now.
+    async fn relieved<T>(&self) -> T {
+        self.relieve();
+        pending().await
+    }
+
+    /// Makes room for the first who waits, of what nobody reads.
+    fn relieve(&self) {
+        if let Some(count) = self.budget.next(SHARE) {
+            self.make_room(count);
+        }
+    }
+
+    /// Drops what nobody reads, if so many bytes are free then; what was asked for least lately goes first.
+    fn make_room(&self, count: usize) {
+        // Their room is free once the table is not locked any more: it wakes others.
+        let mut dropped = Vec::new();
+        let mut table = self.table();
+        let mut missing = count.saturating_sub(self.most.saturating_sub(self.used()));
+        let mut gone = Vec::new();
+        for (used, key) in &table.order {
+            if missing == 0 {
+                break;
+            }
+            let held = table.targets.get(key).and_then(|held| held.iter().find(|(time, _)| time == used));
+            if let Some((_, held)) = held.filter(|(_, held)| held.is_idle()) {
+                missing = missing.saturating_sub(cost(key, held));
+                gone.push(*used);
+            }
+        }
+        if missing == 0 {
+            dropped.extend(gone.into_iter().filter_map(|used| table.remove(used)));
+        }
+        drop(table);
+    }
+
+    /// The newest answer of this target that is for a request with these fields.
+    pub fn find(self: &Arc<Self>, key: &Key, request: &Fields) -> Option<Held> {
+        let mut table = self.table();
+        let Table { targets, order, clock, .. } = &mut *table;
+        let found =
+            targets.get_mut(key)?.iter_mut().rev().find(|(_, held)| held.head.variant.matches(request))?;
+        order.remove(&found.0);
+        *clock += 1;
+        found.0 = *clock;
+        order.insert(*clock, key.clone());
+        let Kept { head, body, checked } = &found.1;
+        let body = match body {
+            Body::Memory(bytes) => Stock::Memory(self.lent(Arc::clone(bytes))),
+            Body::Aside { bytes, .. } => Stock::Aside(Arc::clone(bytes)),
+        };
+        Some(Held { head: Arc::clone(head), body, checked: *checked })
+    }
+
+    /// Holds an answer in the place of one of the same variant. The `room` is for what it takes beside its body, where
+    /// that is on the disk.
+    pub fn put(&self, key: &Key, held: &Held, room: Option<Permit>) {
+        let body = match &held.body {
+            _ if held.body.count() > self.longest() as u64 => return,
+            Stock::Memory(Loan { bytes: Some(bytes), .. }) => Body::Memory(Arc::clone(bytes)),
+            Stock::Memory(_) => return,
+            Stock::Aside(aside) => Body::Aside { bytes: Arc::clone(aside), _room: room },
+        };
+        let held = Kept { head: Arc::clone(&held.head), body, checked: held.checked };
+        let mut table = self.table();
+        table.take(key, |known| known.head.variant == held.head.variant);
+        table.clock += 1;
+        let now = table.clock;
+        table.bytes += cost(key, &held);
+        table.aside += held.aside();
+        table.order.insert(now, key.clone());
+        let variants = table.targets.entry(key.clone()).or_default();
+        variants.push((now, held));
+        let oldest = (variants.len() > VARIANTS).then(|| variants[0].0);
+        if let Some(oldest) = oldest {
+            table.remove(oldest);
+        }
+        while table.bytes > self.most {
+            let Some((&used, _)) = table.order.first_key_value() else { return };
+            table.remove(used);
+        }
+        while table.aside > MOST_ASIDE {
+            let Some(used) = table.first_aside() else { return };
+            table.remove(used);
+        }
+    }
+
+    /// Gives an answer that is held as `old` another head.
+    pub fn update(&self, key: &Key, old: &Arc<StoredHead>, head: Arc<StoredHead>, checked: Option<Instant>) {
+        let mut table = self.table();
+        let Some(variants) = table.targets.get_mut(key) else { return };
+        let Some((_, held)) = variants.iter_mut().find(|(_, held)| Arc::ptr_eq(&held.head, old)) else {
+            return;
+        };
+        let (before, after) = (head_bytes(&held.head), head_bytes(&head));
+        held.head = head;
+        held.checked = checked.unwrap_or(held.checked);
+        table.bytes = (table.bytes + after).saturating_sub(before);
+    }
+
+    /// Drops what it holds of a target: a file is newer.
+    pub fn forget(&self, key: &Key) {
+        self.table().take(key, |_| true);
+    }
+
+    /// Marks what it holds of a target to be checked.
+    pub fn invalidate(&self, key: &Key) {
+        for (_, held) in self.table().targets.get_mut(key).into_iter().flatten() {
+            held.head = Arc::new(held.head.invalidated());
+        }
+    }
+}
+
+impl Table {
+    fn take(&mut self, key: &Key, mut which: impl FnMut(&Kept) -> bool) {
+        let Some(variants) = self.targets.get(key) else { return };
+        let gone: Vec<u64> = variants.iter().filter(|(_, held)| which(held)).map(|(used, _)| *used).collect();
+        gone.into_iter().for_each(|used| drop(self.remove(used)));
+    }
+
+    /// The one on the disk that was asked for least lately.
+    fn first_aside(&self) -> Option<u64> {
+        let is_aside = |(used, key): &(&u64, &Key)| {
+            let of_key = self.targets.get(*key).into_iter().flatten();
+            of_key.into_iter().any(|(time, held)| time == *used && held.aside() > 0)
+        };
+        self.order.iter().find(is_aside).map(|(used, _)| *used)
+    }
+
+    fn remove(&mut self, used: u64) -> Option<Kept> {
+        let key = self.order.remove(&used)?;
+        let variants = self.targets.get_mut(&key)?;
+        let at = variants.iter().position(|(time, _)| *time == used);
+        let held = at.map(|at| variants.remove(at).1);
+        if variants.is_empty() {
+            self.targets.remove(&key);
+        }
+        if let Some(held) = &held {
+            self.bytes = self.bytes.saturating_sub(cost(&key, held));
+            self.aside = self.aside.saturating_sub(held.aside());
+        }
+        held
+    }
+}
+
+impl Kept {
+    /// Would its memory be free without it?
+    fn is_idle(&self) -> bool {
+        match &self.body {
+            Body::Memory(bytes) => Arc::strong_count(bytes) == 1,
+            Body::Aside { .. } => true,
+        }
+    }
+
+    /// Its bytes on the disk.
+    fn aside(&self) -> u64 {
+        match &self.body {
+            Body::Memory(_) => 0,
+            Body::Aside { bytes, .. } => bytes.count(),
+        }
+    }
+}
+
+fn cost(key: &Key, held: &Kept) -> usize {
+    let bytes = match &held.body {
+        Body::Memory(bytes) => bytes.bytes.len(),
+        Body::Aside { .. } => 0,
+    };
+    Memory::overhead(key, &held.head) + bytes
+}
+
+/// Bytes that a head takes.
+pub(crate) fn head_bytes(head: &StoredHead) -> usize {
+    let fields = head.fields.iter().map(|(name, value)| name.len() + value.len() + size_of::<[usize; 3]>());
+    let variant =
+        head.variant.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + 48);
+    fields.sum::<usize>() + variant.sum::<usize>()
+}

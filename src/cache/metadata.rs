@@ -1,0 +1,381 @@
+//! The heads of files that are checked with the origin: each in an extended attribute of its file,
+//! or, where the file system refuses that, in a file of its own beneath a reserved directory.
+//!
+//! A head names the body that it belongs to and counts only for that one, so a file that somebody
+//! else has written is a file without a head. Those asked for lately are kept in memory.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, UNIX_EPOCH};
+
+use super::memory::head_bytes;
+use super::temporary::{self, Temporary};
+use crate::http::caching::record::{self, BodyId, Record};
+use crate::http::caching::stored::StoredHead;
+use crate::key::{Key, RESERVED};
+use crate::sys::file::{self, Info, Reach, Root};
+
+/// The attribute.
+const ATTRIBUTE: &CStr = c"user.fs-caching-server.head";
+/// Heads kept in memory; with one more all are forgotten.
+const MOST: usize = 4096;
+/// Bytes of all of them: each as usual would be a quarter of it.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// What is known of a file's head.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The head, if the file has one.
+    pub head: Option<Arc<StoredHead>>,
+    /// When the origin vouched for it, if that was in this process's time.
+    pub checked: Option<Instant>,
+}
+
+/// The heads of one cache directory.
+#[derive(Debug)]
+pub struct Heads {
+    root: Arc<Root>,
+    lately: Mutex<Lately>,
+}
+
+/// What is known of files asked for lately.
+#[derive(Debug, Default)]
+struct Lately {
+    known: HashMap<Key, (Info, Known)>,
+    bytes: usize,
+}
+
+impl Lately {
+    fn put(&mut self, key: &Key, info: Info, known: Known) {
+        let bytes = cost(key, &known);
+        let before = self.known.get(key).map_or(0, |(_, known)| cost(key, known));
+        let is_new = before == 0;
+        self.bytes = self.bytes.saturating_sub(before);
+        if (is_new && self.known.len() >= MOST) || self.bytes + bytes > MOST_BYTES {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        self.known.insert(key.clone(), (info, known));
+    }
+}
+
+/// Bytes that it takes to know this, at the least one.
+fn cost(key: &Key, known: &Known) -> usize {
+    known.head.as_ref().map_or(0, |head| head_bytes(head))
+        + key.as_str().len()
+        + size_of::<(Key, Info, Known)>()
+}
+
+impl Heads {
+    /// None known yet. Blocks; for start-up only.
+    pub(crate) fn new(root: &Arc<Root>) -> Self {
+        temporary::remove_left_overs(root, &directory());
+        Self { root: Arc::clone(root), lately: Mutex::default() }
+    }
+
+    fn lately(&self) -> MutexGuard<'_, Lately> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head of a file that is still what it was, if it is known from memory.
+    pub fn known(&self, key: &Key, info: &Info) -> Option<Known> {
+        self.lately().known.get(key).filter(|(of, _)| of == info).map(|(_, known)| known.clone())
+    }
+
+    /// Reads the head of a file. May wait for the disk.
+    pub fn read(&self, key: &Key, file: &impl AsFd, info: &Info) -> Known {
+        self.note_read(key, info, self.stored(key, file, info, OfWhom::SaysSoOrNothing))
+    }
+
+    /// The same for a file that only its head tells from those of other keys.
+    pub(crate) fn read_own(&self, key: &Key, file: &impl AsFd, info: &Info) -> Known {
+        self.note_read(key, info, self.stored(key, file, info, OfWhom::SaysSo))
+    }
+
+    fn note_read(&self, key: &Key, info: &Info, head: Option<StoredHead>) -> Known {
+        let known = Known { head: head.map(Arc::new), checked: None };
+        // What a check has told meanwhile says more than the disk does, and is newer.
+        let mut lately = self.lately();
+        match lately.known.get(key) {
+            Some((of, told)) if of == info => return told.clone(),
+            Some((_, told)) if told.checked.is_some() => {}
+            Some(_) | None => lately.put(key, *info, known.clone()),
+        }
+        known
+    }
+
+    fn stored(&self, key: &Key, file: &impl AsFd, info: &Info, whose: OfWhom) -> Option<StoredHead> {
+        let body = body_id(info);
+        let is_mine = |record: &Record| match &record.key {
+            Some(of) => **of == *key.as_str().as_bytes(),
+            None => whose == OfWhom::SaysSoOrNothing,
+        };
+        let attribute = file::attribute(file, ATTRIBUTE, record::MOST).ok().flatten();
+        let within = attribute.and_then(|bytes| record::decode(&bytes));
+        if let Some(record) = within {
+            return (is_mine(&record) && record.body.is_copy_of(&body)).then_some(record.head);
+        }
+        let record = record::decode(&self.read_beside(key)?)?;
+        (is_mine(&record) && record.body == body).then_some(record.head)
+    }
+
+    /// Gives a file the head of the body that it had when it was as `info` says. May wait for the
+    /// disk. An error means that it will be forgotten.
+    pub fn write(&self, key: &Key, file: &impl AsFd, info: &Info, head: &StoredHead) -> io::Result<()> {
+        let bytes = record::encode(head, body_id(info), key.as_str().as_bytes());
+        if file::set_attribute(file, ATTRIBUTE, &bytes).is_ok() {
+            return Ok(());
+        }
+        // One that is there already would count before the file beside it.
+        drop(file::remove_attribute(file, ATTRIBUTE));
+        self.write_beside(key, &bytes)
+    }
+
+    /// Keeps in memory what is known of a file, if it still has the body that it had when it was as
+    /// `info` says.
+    pub fn remember_still(&self, key: &Key, file: &impl AsFd, info: &Info, known: Known) {
+        if let Ok(now) = file::info(file)
+            && body_id(&now) == body_id(info)
+        {
+            self.remember(key, now, known);
+        }
+    }
+
+    /// Keeps in memory what is known of a file that is as `info` says.
+    fn remember(&self, key: &Key, info: Info, known: Known) {
+        self.lately().put(key, info, known);
+    }
+
+    fn read_beside(&self, key: &Key) -> Option<Vec<u8>> {
+        let beside = self.root.open_file(&format!("{}/{}", directory(), name(key))).ok()?;
+        let size =
+            usize::try_from(file::info(&beside).ok()?.size).ok().filter(|size| *size <= record::MOST)?;
+        let mut bytes = vec![0; size];
+        let mut at = 0;
+        while at < size {
+            match file::read_at(&beside, &mut bytes[at..], at as u64) {
+                Ok(read @ 1..) => at += read,
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        Some(bytes)
+    }
+
+    fn write_beside(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
+        let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
+        let new = Temporary::create(&directory)?;
+        file::write_at(new.file(), bytes, 0)?;
+        new.rename(&name(key))
+    }
+}
+
+/// What the record of a head has to say of its key. Earlier versions' says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum OfWhom {
+    SaysSo,
+    SaysSoOrNothing,
+}
+
+/// A head to give to a file in progress when it becomes a whole one.
+#[derive(Clone, Debug)]
+pub struct NewHead {
+    /// The head.
+    pub head: Arc<StoredHead>,
+    /// When it came.
+    pub checked: Instant,
+    /// Where it goes.
+    pub heads: Arc<Heads>,
+}
+
+impl NewHead {
+    /// The same, to be checked before it is used.
+    pub(crate) fn invalidated(self) -> Self {
+        Self { head: Arc::new(self.head.invalidated()), ..self }
+    }
+
+    /// Gives it to the file, which has its size and date already, as `info` says. Without it the
+    /// file is one that is to be checked, so an error costs a request at most.
+    pub(crate) fn write(&self, key: &Key, file: &impl AsFd, info: &Info) {
+        drop(self.heads.write(key, file, info, &self.head));
+    }
+
+    /// Remembers it, now that the file has its name.
+    pub(crate) fn remember(&self, key: &Key, file: &impl AsFd, info: &Info) {
+        let known = Known { head: Some(Arc::clone(&self.head)), checked: Some(self.checked) };
+        self.heads.remember_still(key, file, info, known);
+    }
+}
+
+fn directory() -> String {
+    format!("{RESERVED}/heads")
+}
+
+/// The name of a key's file, of any key's length. Two keys with one name are told apart by their records.
+fn name(key: &Key) -> String {
+    let salted = [key.as_str().as_bytes(), b"\0"].concat();
+    format!("{:016x}{:016x}", record::sum(key.as_str().as_bytes()), record::sum(&salted).swap_bytes())
+}
+
+fn body_id(info: &Info) -> BodyId {
+    let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let nanos = since.as_secs().wrapping_mul(1_000_000_000).wrapping_add(u64::from(since.subsec_nanos()));
+    BodyId { inode: info.id.1, size: info.size, modified: nanos }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::decode;
+    use std::fs::{self, File};
+
+    fn key(path: &str) -> Key {
+        decode(path.as_bytes()).unwrap().key.unwrap()
+    }
+
+    fn head() -> StoredHead {
+        StoredHead::unknown(7, "text/x")
+    }
+
+    struct Place(tempfile::TempDir, Arc<Root>);
+
+    impl Place {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let root = Arc::new(Root::open(directory.path()).unwrap());
+            fs::write(directory.path().join("f"), b"body").unwrap();
+            Self(directory, root)
+        }
+
+        fn heads(&self) -> Heads {
+            Heads::new(&self.1)
+        }
+
+        fn file(&self) -> (File, Info) {
+            let file = File::open(self.0.path().join("f")).unwrap();
+            let info = file::info(&file).unwrap();
+            (file, info)
+        }
+
+        fn write(&self, head: &StoredHead) {
+            let (file, info) = self.file();
+            self.heads().write(&key("/f"), &file, &info, head).unwrap();
+        }
+
+        fn read(&self) -> Option<Arc<StoredHead>> {
+            let (file, info) = self.file();
+            self.heads().read(&key("/f"), &file, &info).head
+        }
+    }
+
+    #[test]
+    fn a_look_at_the_disk_does_not_make_a_check_forgotten() {
+        let place = Place::new();
+        let (heads, file) = (Heads::new(&place.1), place.file());
+        let before = file::info(&file.0).unwrap();
+        let told = Known { head: Some(Arc::new(head())), checked: Some(Instant::now()) };
+        heads.remember_still(&key("/a"), &file.0, &before, told.clone());
+        // A reader who opened the file before that, or after it, comes late.
+        let now = file::info(&file.0).unwrap();
+        for seen in [Info { modified: UNIX_EPOCH, ..before }, before, now] {
+            heads.read(&key("/a"), &file.0, &seen);
+            assert_eq!(heads.known(&key("/a"), &now).and_then(|known| known.checked), told.checked);
+        }
+    }
+
+    #[test]
+    fn a_head_is_found_again_by_the_next_process() {
+        let place = Place::new();
+        assert!(place.read().is_none());
+        place.write(&head());
+        assert_eq!(place.read().unwrap().modified(), Some(7));
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_wrote_has_no_head() {
+        let place = Place::new();
+        place.write(&head());
+        // In place: the attribute stays.
+        fs::write(place.0.path().join("f"), b"other body").unwrap();
+        assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn where_attributes_are_refused_the_head_lies_beside_the_tree_and_is_of_one_file_only() {
+        let place = Place::new();
+        let (file, info) = place.file();
+        let bytes = record::encode(&head(), body_id(&info), b"f");
+        place.heads().write_beside(&key("/f"), &bytes).unwrap();
+        assert_eq!(place.read().unwrap().modified(), Some(7));
+        // A copy of the same size and date is another file.
+        drop(file);
+        let path = place.0.path().join("f");
+        fs::copy(&path, place.0.path().join("g")).unwrap();
+        File::open(place.0.path().join("g")).unwrap().set_modified(info.modified).unwrap();
+        fs::rename(place.0.path().join("g"), &path).unwrap();
+        assert_eq!((place.file().1.size, place.file().1.modified), (info.size, info.modified));
+        assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn the_head_of_another_key_is_none_of_this() {
+        let place = Place::new();
+        place.write(&head());
+        fs::rename(place.0.path().join("f"), place.0.path().join("g")).unwrap();
+        let file = File::open(place.0.path().join("g")).unwrap();
+        let info = file::info(&file).unwrap();
+        assert!(place.heads().read(&key("/g"), &file, &info).head.is_none());
+        assert!(place.heads().read(&key("/f"), &file, &info).head.is_some());
+        // Nor beside the tree, should two keys have one name there.
+        drop(file::remove_attribute(&file, ATTRIBUTE));
+        let bytes = record::encode(&head(), body_id(&info), b"f");
+        place.heads().write_beside(&key("/g"), &bytes).unwrap();
+        assert!(place.heads().read(&key("/g"), &file, &info).head.is_none());
+    }
+
+    #[test]
+    fn a_head_too_long_for_an_attribute_goes_beside_the_tree() {
+        let place = Place::new();
+        let mut long = head();
+        long.fields.push(b"X", &vec![b'x'; 70_000]);
+        place.write(&head());
+        place.write(&long);
+        assert_eq!(place.read().unwrap().fields.get("x").unwrap().len(), 70_000);
+    }
+
+    #[test]
+    fn what_is_no_head_is_unknown() {
+        let place = Place::new();
+        if file::set_attribute(&place.file().0, ATTRIBUTE, b"nonsense").is_err() {
+            eprintln!("SKIPPED: no attributes here");
+            return;
+        }
+        place.heads().write_beside(&key("/f"), b"nonsense").unwrap();
+        assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn a_file_that_changes_while_its_head_is_written_has_none() {
+        let place = Place::new();
+        let (file, info) = place.file();
+        fs::write(place.0.path().join("f"), b"other body").unwrap();
+        let heads = place.heads();
+        heads.write(&key("/f"), &file, &info, &head()).unwrap();
+        heads.remember_still(&key("/f"), &file, &info, Known { head: Some(Arc::new(head())), checked: None });
+        assert!(heads.known(&key("/f"), &place.file().1).is_none());
+        assert!(place.read().is_none());
+    }
+
+    #[test]
+    fn memory_holds_what_the_file_still_is() {
+        let place = Place::new();
+        let (heads, (_, info)) = (place.heads(), place.file());
+        let known = Known { head: Some(Arc::new(head())), checked: None };
+        heads.remember(&key("/f"), info, known);
+        assert!(heads.known(&key("/f"), &info).is_some());
+        assert!(heads.known(&key("/f"), &Info { size: 5, ..info }).is_none());
+        assert!(heads.known(&key("/g"), &info).is_none());
+    }
+}

@@ -1,0 +1,360 @@
+//! The cache directory: finished files, and files in progress. Knows no sockets.
+
+pub mod aside;
+pub mod commit;
+
+pub mod fill;
+
+pub mod fingerprint;
+pub mod inflight;
+pub mod memory;
+pub mod metadata;
+pub mod pace;
+mod parents;
+pub mod partial;
+mod pieces;
+pub mod place;
+pub mod resume_record;
+pub mod room;
+pub mod sidecars;
+
+#[cfg(test)]
+mod simulation;
+pub mod spare;
+mod sweep;
+mod temporary;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::key::Key;
+use crate::outcome::Why;
+use crate::rt::budget::Permit;
+use crate::sys::file::{self, Info, Kind, Missing, Reach, Root};
+use crate::sys::process;
+use aside::Shelf;
+use commit::Committer;
+use inflight::Inflight;
+use memory::Memory;
+use metadata::Heads;
+use pace::Pace;
+use parents::Parents;
+use partial::{InProgress, LeftOver, Partial};
+use place::{Place, Placed, Way};
+use resume_record::{Keeping, Record};
+use sidecars::Documents;
+
+/// Entries of a directory that are looked at when it is listed.
+const LISTED: usize = 1 << 16;
+
+/// The cache directory and the table of fills, shared by all workers.
+#[derive(Debug)]
+pub struct Store {
+    root: Arc<Root>,
+    /// As it is shown in logs.
+    path: PathBuf,
+    /// Fills in progress in this process.
+    pub inflight: Arc<Inflight>,
+    /// The way from whole to named on this machine.
+    pub committer: Arc<Committer>,
+    /// The same on others, by their devices.
+    remote: Mutex<HashMap<u64, Arc<Committer>>>,
+    pending: usize,
+    /// Whether the disk keeps up.
+    pub pace: Arc<Pace>,
+    /// Heads of files that are checked with the origin.
+    pub heads: Arc<Heads>,
+    /// Answers that no file can stand for.
+    pub memory: Arc<Memory>,
+    /// Bytes that clients do not take for now.
+    pub aside: Arc<Shelf>,
+    /// The last of them for each path, for the next process.
+    pub documents: Arc<Documents>,
+    parents: Parents,
+    keeping: Arc<Keeping>,
+}
+
+/// What the store may take, and how it keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Whole files that wait for their names; with so many the next ones wait before they are begun.
+    pub pending: usize,
+    /// Files that are being fetched.
+    pub fills: Option<usize>,
+    /// Bytes of answers that no file can stand for.
+    pub memory: usize,
+    /// Files are on stable storage before they get their names.
+    pub sync: bool,
+}
+
+/// A finished file, open for reading.
+#[derive(Debug)]
+pub struct Entry {
+    /// The file.
+    pub file: Arc<Placed<OwnedFd>>,
+    /// What it was when it was opened.
+    pub info: Info,
+    /// Its share of the descriptors, once it has one.
+    pub held: Option<Permit>,
+}
+
+impl Entry {
+    /// A file that has just been opened there.
+    pub fn new(file: OwnedFd, info: Info, place: Place) -> Self {
+        Self { file: Arc::new(Placed::new(file, place)), info, held: None }
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        self.file.to()
+    }
+
+    /// Is it still the file it was, with a name? One that was replaced has none left. What this
+    /// cannot see is a directory above it that was renamed.
+    pub fn is_unchanged(&self) -> bool {
+        file::info(&self.file).is_ok_and(|info| info == self.info && info.links > 0)
+    }
+}
+
+/// What the cache has under a key.
+#[derive(Debug)]
+pub enum Found {
+    /// A finished file.
+    File(Entry),
+    /// A directory.
+    Directory,
+    /// Nothing.
+    Absent,
+    /// Something that is not to be served, nor to be replaced.
+    Unusable(Why),
+}
+
+impl Store {
+    /// Opens the cache directory, with these bounds. Starts no thread yet. Blocks; for start-up only.
+    pub fn open(path: &Path, bounds: Bounds) -> io::Result<Self> {
+        let root = Arc::new(Root::open(path)?);
+        let heads = Arc::new(Heads::new(&root));
+        Ok(Self {
+            documents: Arc::new(Documents::open(&root, &heads, bounds.sync)),
+            heads,
+            memory: Arc::new(Memory::new(bounds.memory)),
+            aside: Arc::new(Shelf::new(&root)),
+            root,
+            path: normalised(path),
+            inflight: Arc::new(Inflight::new(bounds.fills.unwrap_or(usize::MAX))),
+            committer: Arc::new(Committer::new(bounds.pending, bounds.sync)),
+            remote: Mutex::default(),
+            pending: bounds.pending,
+            pace: Arc::default(),
+            parents: Parents::default(),
+            keeping: Arc::new(Keeping::new(bounds.sync, process::boot_id())),
+        })
+    }
+
+    /// Starts the thread that gives whole files their names.
+    pub fn start(&self) -> io::Result<()> {
+        self.committer.start()
+    }
+
+    /// Follows the cache directory's name, should it stand for another directory by now. Blocks;
+    /// not for a worker.
+    pub fn refresh(&self) -> io::Result<()> {
+        let refreshed = self.root.refresh();
+        // What was opened before may lie elsewhere by now.
+        self.parents.forget();
+        refreshed
+    }
+
+    /// Where a key's file lies, for logs.
+    pub fn display(&self, key: &Key) -> String {
+        self.display_path(key.as_str())
+    }
+
+    /// Where a path relative to the cache directory lies, for logs.
+    pub fn display_path(&self, path: &str) -> String {
+        self.path.join(path).display().to_string()
+    }
+
+    /// Opens what is there at this relative path ("" is the top). May wait for the disk, and for another machine.
+    pub fn look_up(&self, path: &str) -> Found {
+        found(self.root.open_file(named(path)), |file| Place::of(file, &self.way(path)))
+    }
+
+    /// The same on the file system of the cache directory, which is this machine's: `None` where it takes another.
+    pub fn look_up_here(&self, path: &str) -> Option<Found> {
+        match self.root.open_file_here(named(path)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            opened => Some(found(opened, |_| Place::Local)),
+        }
+    }
+
+    /// The same where it takes no disk; `None` where it might.
+    pub fn look_up_cached(&self, path: &str) -> Option<Found> {
+        match self.root.open_file_cached(named(path)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            opened => Some(found(opened, |_| Place::Local)),
+        }
+    }
+
+    /// Removes the file of `key` if that is right for one of its size: how many bytes it had. Blocks.
+    pub fn drop_if(&self, key: &Key, is_right: impl Fn(u64) -> bool) -> io::Result<Option<u64>> {
+        let absent = |error: &io::Error| matches!(file::missing(error), Missing::Absent);
+        let found = self.root.open_directory(key.parent()).and_then(|directory| {
+            let info = file::info_at(&directory, key.file_name())?;
+            let goes = info.kind == Kind::File && is_right(info.size);
+            if goes {
+                file::unlink(&directory, key.file_name())?;
+            }
+            Ok(goes.then_some(info.size))
+        });
+        if found.as_ref().is_err_and(absent) { Ok(None) } else { found }
+    }
+
+    /// Calls `each` with the files in the directory of this relative path ("" is the top), `LISTED` at most. What
+    /// cannot be read is left out. Blocks.
+    pub fn list(&self, path: &str, mut each: impl FnMut(&str, &Info)) {
+        let opened =
+            self.root.open_directory(path).and_then(|directory| Ok((directory.try_clone()?, directory)));
+        let Ok((named, directory)) = opened else { return };
+        let mut count = 0;
+        drop(file::entries(directory, |name, kind| {
+            if kind == Kind::File
+                && let Ok(info) = file::info_at(&named, name)
+            {
+                each(name, &info);
+            }
+            count += 1;
+            count < LISTED
+        }));
+    }
+
+    /// Removes the in-progress files of this process's fills, at its end: those that no later fill
+    /// could go on with.
+    pub fn abandon_all(&self) {
+        for (key, file) in self.inflight.begun() {
+            let Ok(directory) = self.root.open_directory(key.parent()) else { continue };
+            let name = key.in_progress();
+            // Another process may have the name by now.
+            let ours =
+                file::info(&*file).and_then(|ours| Ok(ours.id == file::info_at(&directory, &name)?.id));
+            if ours.unwrap_or(false) && Record::read(&file).is_none() {
+                drop(file::unlink(&directory, &name));
+            }
+        }
+    }
+
+    /// The way to what this path leads to elsewhere.
+    pub fn way(&self, path: &str) -> Way {
+        Way::new(path, self.root.is_remote())
+    }
+
+    /// Is there anything left of an earlier fill of `key`? One look at a directory that a look-up of
+    /// the key itself has just read. `None` where it takes another machine.
+    pub fn has_left_over(&self, key: &Key) -> Option<bool> {
+        let directory = match self.parents.open(&self.root, key.parent(), Reach::Here) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            opened => opened.ok(),
+        };
+        Some(directory.is_some_and(|directory| file::info_at(&*directory, &key.in_progress()).is_ok()))
+    }
+
+    /// Takes over what an earlier fill of `key` from `url` has left, if this one can go on with it.
+    /// May wait for the disk, and for another machine.
+    pub fn left_over(&self, key: &Key, url: &[u8]) -> Option<LeftOver> {
+        InProgress::take_over(&self.root, &self.keeping, key, url)
+    }
+
+    /// Starts to remove in-progress files that nobody has touched for `age`, of paths that `is_cached`
+    /// knows; `removed` is told of each. See `sweep`.
+    pub fn start_sweeping(
+        &self,
+        age: Duration,
+        is_cached: impl Fn(&str) -> bool + Send + 'static,
+        removed: impl Fn(&str) + Send + 'static,
+    ) -> io::Result<()> {
+        sweep::start(Arc::clone(&self.root), age, is_cached, removed)
+    }
+
+    /// Creates and locks the in-progress file of `key`. Whoever begins one has room for it, see [`room`]. `None`
+    /// where it takes another machine.
+    pub fn begin_here(&self, key: &Key) -> Option<Result<Partial, Why>> {
+        InProgress::begin(&self.root, &self.parents, &self.keeping, key, Reach::Here)
+    }
+
+    /// The same wherever that is. May wait for another machine.
+    pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
+        let begun = InProgress::begin(&self.root, &self.parents, &self.keeping, key, Reach::Anywhere);
+        let partial = begun.unwrap_or(Err(Why::Disk))?;
+        // Files that wait there for their names hold descriptors.
+        let is_full = partial.place().is_remote() && !self.committer(partial.place()).rooms.has_room();
+        if is_full { Err(Why::DiskBehind) } else { Ok(partial) }
+    }
+
+    /// The way to a name at this place: what hangs there holds up no others.
+    pub fn committer(&self, place: &Place) -> Arc<Committer> {
+        let Some(device) = place.device() else { return Arc::clone(&self.committer) };
+        let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(committer) = remote.get(&device) {
+            return Arc::clone(committer);
+        }
+        let committer = Arc::new(Committer::new(self.pending, self.keeping.sync));
+        // Without a thread of its own it has that of all others.
+        if committer.start().is_err() {
+            return Arc::clone(&self.committer);
+        }
+        remote.insert(device, Arc::clone(&committer));
+        committer
+    }
+
+    /// Where that lies which is kept beside the tree.
+    pub fn beside(&self) -> Place {
+        Place::beside(&self.root)
+    }
+}
+
+/// The top has no name of its own.
+fn named(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
+}
+
+/// What has been opened, and where; or why it could not be.
+fn found(opened: io::Result<OwnedFd>, place: impl FnOnce(&OwnedFd) -> Place) -> Found {
+    match opened.and_then(|file| Ok((file::info(&file)?, file))) {
+        Ok((info, file)) => match info.kind {
+            Kind::File => {
+                let place = place(&file);
+                Found::File(Entry::new(file, info, place))
+            }
+            Kind::Directory => Found::Directory,
+            Kind::Other => Found::Unusable(Why::NotRegular),
+        },
+        Err(error) => match file::missing(&error) {
+            Missing::Absent => Found::Absent,
+            Missing::Outside => Found::Unusable(Why::LeadsOutside),
+            Missing::NotRegular => Found::Unusable(Why::NotRegular),
+            Missing::Exhausted => Found::Unusable(Why::Descriptors),
+            Missing::Refused => Found::Unusable(Why::Disk),
+        },
+    }
+}
+
+/// A path as the original's logs showed it: without `.`, and without what `..` takes back.
+fn normalised(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(plain.components().next_back(), Some(Component::Normal(_))) => {
+                plain.pop();
+            }
+            Component::ParentDir | Component::Normal(_) | Component::RootDir | Component::Prefix(_) => {
+                plain.push(component);
+            }
+        }
+    }
+    plain
+}

@@ -1,0 +1,321 @@
+//! Answers that lie beside the tree, so that the next process has them too: to paths that no file can have, or of one
+//! of several variants, of which the last one counts.
+//!
+//! Each is a file in the reserved directory, named after its path, and its head is kept as that of any other file
+//! ([`super::metadata`]). The one that was written longest ago goes first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Entry;
+use super::memory::Stock;
+use super::metadata::{Heads, Known};
+use super::place::Place;
+use super::temporary::{self, Temporary, directory};
+use crate::http::caching::stored::StoredHead;
+use crate::key::Key;
+use crate::rt::blocking;
+use crate::sys::file::{self, Kind, Reach, Root};
+
+/// Documents at a time.
+const MOST: usize = 4096;
+/// Bytes of all of them.
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes of one.
+const LONGEST: usize = 8 * 1024 * 1024;
+/// Bytes that may wait for the disk; what comes then is not written.
+const WAITING: usize = 32 * 1024 * 1024;
+/// Bytes of a file's name (the usual NAME_MAX).
+const NAME_BYTES: usize = 255;
+/// First byte of the name of a whole one.
+const WHOLE: &str = "=";
+
+/// The documents of one cache directory.
+#[derive(Debug)]
+pub struct Documents {
+    root: Arc<Root>,
+    heads: Arc<Heads>,
+    /// They are on stable storage before they get their names.
+    sync: bool,
+    waiting: AtomicUsize,
+    table: Mutex<Table>,
+}
+
+/// What is on the disk.
+#[derive(Debug, Default)]
+struct Table {
+    /// When each was written, as `clock` counts.
+    names: HashMap<String, u64>,
+    /// Names and bytes, the oldest first.
+    order: BTreeMap<u64, (String, u64)>,
+    bytes: u64,
+    clock: u64,
+}
+
+impl Documents {
+    /// Those that an earlier process has left. Blocks; for start-up only.
+    pub(crate) fn open(root: &Arc<Root>, heads: &Arc<Heads>, sync: bool) -> Self {
+        let (root, heads) = (Arc::clone(root), Arc::clone(heads));
+        // None are there, or none can be read: then there are none.
+        let table = Mutex::new(listed(&root).unwrap_or_default());
+        Self { root, heads, sync, waiting: AtomicUsize::new(0), table }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is there one of this key? Takes no disk.
+    pub fn has(&self, key: &Key) -> bool {
+        let table = self.table();
+        !table.names.is_empty() && name(key).is_some_and(|name| table.names.contains_key(&name))
+    }
+
+    /// The one of this key, with its head. May wait for the disk.
+    pub fn read(&self, key: &Key) -> Option<(Entry, Known)> {
+        let file = self.root.open_file(&format!("{}/{}", directory(), name(key)?)).ok()?;
+        let info = file::info(&file).ok().filter(|info| info.kind == Kind::File)?;
+        // Another one's content under this name is none.
+        let known = self.heads.known(key, &info).unwrap_or_else(|| self.heads.read_own(key, &file, &info));
+        known.head.is_some().then_some((Entry::new(file, info, Place::beside(&self.root)), known))
+    }
+
+    /// Has an answer written, in the place of the one before; one that is none for here leaves no other behind. Does
+    /// not wait.
+    pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &Stock) {
+        let Some(name) = name(key) else { return };
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let count = usize::try_from(body.count()).unwrap_or(usize::MAX);
+        if head.status != 200 || count > LONGEST || waiting > WAITING {
+            return self.forget(key);
+        }
+        let (documents, key) = (Arc::clone(self), key.clone());
+        let (head, body) = (Arc::clone(head), body.clone());
+        self.waiting.fetch_add(count, Ordering::Relaxed);
+        drop(blocking::start(&blocking::DOCUMENTS, move || {
+            let written = match &body {
+                Stock::Memory(bytes) => documents.write(&key, &name, &head, bytes),
+                Stock::Aside(aside) => {
+                    aside.read().and_then(|bytes| documents.write(&key, &name, &head, &bytes))
+                }
+            };
+            if written.is_err() {
+                documents.remove(&name);
+            }
+            documents.waiting.fetch_sub(count, Ordering::Relaxed);
+        }));
+    }
+
+    /// Has the one of this key removed: something else is newer. Does not wait.
+    pub fn forget(self: &Arc<Self>, key: &Key) {
+        let Some(name) = self.name_in_use(key) else { return };
+        let documents = Arc::clone(self);
+        drop(blocking::start(&blocking::DOCUMENTS, move || documents.remove(&name)));
+    }
+
+    /// Has the one of this key marked to be checked. Does not wait.
+    pub fn invalidate(self: &Arc<Self>, key: &Key) {
+        self.change(key, |head| Some(head.invalidated()));
+    }
+
+    /// Gives an answer another head, if the one of this key is that answer. Does not wait.
+    pub fn update(self: &Arc<Self>, key: &Key, new: &Arc<StoredHead>) {
+        let new = Arc::clone(new);
+        self.change(key, move |head| {
+            let same = head.variant == new.variant && head.etag() == new.etag();
+            same.then(|| StoredHead::clone(&new))
+        });
+    }
+
+    fn change(
+        self: &Arc<Self>,
+        key: &Key,
+        to: impl FnOnce(&StoredHead) -> Option<StoredHead> + Send + 'static,
+    ) {
+        if self.name_in_use(key).is_none() {
+            return;
+        }
+        let (documents, key) = (Arc::clone(self), key.clone());
+        drop(blocking::start(&blocking::DOCUMENTS, move || {
+            let Some((Entry { file, info, .. }, Known { head: Some(head), .. })) = documents.read(&key)
+            else {
+                return;
+            };
+            let Some(head) = to(&head).map(Arc::new) else { return };
+            // One that cannot be written holds as long as this process remembers it.
+            drop(documents.heads.write(&key, &file, &info, &head));
+            documents.heads.remember_still(&key, &file, &info, Known { head: Some(head), checked: None });
+        }));
+    }
+
+    /// The name of one that is there, or on its way.
+    fn name_in_use(&self, key: &Key) -> Option<String> {
+        (self.waiting.load(Ordering::Relaxed) > 0 || self.has(key)).then(|| name(key)).flatten()
+    }
+
+    fn write(&self, key: &Key, name: &str, head: &StoredHead, body: &[u8]) -> io::Result<()> {
+        let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
+        let new = Temporary::create(&directory)?;
+        file::write_at(new.file(), body, 0)?;
+        self.heads.write(key, new.file(), &file::info(new.file())?, head)?;
+        if self.sync {
+            file::sync_many(&[new.file().as_fd()], false).into_iter().collect::<io::Result<()>>()?;
+        }
+        new.rename(name)?;
+        let gone = self.table().add(name.to_owned(), body.len() as u64);
+        gone.iter().for_each(|name| drop(file::unlink(&directory, name)));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) {
+        self.table().take(name);
+        if let Ok(directory) = self.root.open_directory(&directory()) {
+            drop(file::unlink(&directory, name));
+        }
+    }
+}
+
+impl Table {
+    /// Adds one that has just been written: the names of those that there is no room for any more.
+    fn add(&mut self, name: String, bytes: u64) -> Vec<String> {
+        self.take(&name);
+        self.clock += 1;
+        self.bytes += bytes;
+        self.names.insert(name.clone(), self.clock);
+        self.order.insert(self.clock, (name, bytes));
+        let mut gone = Vec::new();
+        while self.order.len() > MOST || self.bytes > MOST_BYTES {
+            let Some((_, (name, _))) = self.order.first_key_value() else { break };
+            gone.push(name.clone());
+            self.take(&name.clone());
+        }
+        gone
+    }
+
+    fn take(&mut self, name: &str) {
+        if let Some((_, bytes)) = self.names.remove(name).and_then(|at| self.order.remove(&at)) {
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+}
+
+/// What is there, the oldest first, after what is too much and what was never finished has been removed.
+fn listed(root: &Root) -> io::Result<Table> {
+    temporary::remove_left_overs(root, &directory());
+    let directory = root.open_directory(&directory())?;
+    let mut whole = Vec::new();
+    file::entries(directory.try_clone()?, |name, kind| {
+        if kind == Kind::File && name.starts_with(WHOLE) {
+            whole.extend(
+                file::info_at(&directory, name).map(|info| (info.modified, name.to_owned(), info.size)),
+            );
+        }
+        true
+    })?;
+    whole.sort();
+    let mut table = Table::default();
+    let gone = whole.into_iter().flat_map(|(_, name, size)| table.add(name, size));
+    gone.for_each(|name| drop(file::unlink(&directory, &name)));
+    Ok(table)
+}
+
+/// The key as one name: no two keys have the same. `None` for one that is too long, and for targets with a query:
+/// there is no end of those.
+fn name(key: &Key) -> Option<String> {
+    let name = format!("{WHOLE}{}", key.as_str().replace('%', "%25").replace('/', "%2F"));
+    (name.len() <= NAME_BYTES && !key.has_query()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn open(place: &TempDir) -> Arc<Documents> {
+        let root = Arc::new(Root::open(place.path()).unwrap());
+        let heads = Arc::new(Heads::new(&root));
+        Arc::new(Documents::open(&root, &heads, true))
+    }
+
+    fn key(path: &str) -> Key {
+        Key::resource(path.as_bytes(), None)
+    }
+
+    fn write(documents: &Documents, path: &str, body: &[u8]) {
+        let head = StoredHead::unknown(7, "text/x");
+        documents.write(&key(path), &name(&key(path)).unwrap(), &head, body).unwrap();
+    }
+
+    fn names(place: &TempDir) -> Vec<String> {
+        let entries = fs::read_dir(place.path().join(directory())).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_document_is_found_again_by_the_next_process() {
+        let place = tempfile::tempdir().unwrap();
+        assert!(!open(&place).has(&key("/a/")));
+        write(&open(&place), "/a/", b"first");
+        write(&open(&place), "/a/", b"body");
+        let documents = open(&place);
+        assert!(documents.has(&key("/a/")) && !documents.has(&key("/a")));
+        let (entry, known) = documents.read(&key("/a/")).unwrap();
+        assert_eq!((entry.info.size, known.head.unwrap().modified()), (4, Some(7)));
+        documents.remove("=%2Fa%2F");
+        assert!(!documents.has(&key("/a/")) && documents.read(&key("/a/")).is_none());
+        assert!(!open(&place).has(&key("/a/")));
+    }
+
+    #[test]
+    fn what_was_cut_short_or_changed_is_no_document() {
+        let place = tempfile::tempdir().unwrap();
+        write(&open(&place), "/a/", b"body");
+        fs::write(place.path().join(directory()).join("=%2Fa%2F"), b"bo").unwrap();
+        fs::write(place.path().join(directory()).join("=%2Fb%2F"), b"no head").unwrap();
+        // Nor is that of another, whatever its name.
+        write(&open(&place), "/c/", b"body");
+        fs::rename(
+            place.path().join(directory()).join("=%2Fc%2F"),
+            place.path().join(directory()).join("=%2Fd%2F"),
+        )
+        .unwrap();
+        let documents = open(&place);
+        assert!(documents.read(&key("/a/")).is_none());
+        assert!(documents.read(&key("/b/")).is_none());
+        assert!(documents.read(&key("/d/")).is_none());
+        assert_eq!(names(&place), ["=%2Fa%2F", "=%2Fb%2F", "=%2Fd%2F"]);
+    }
+
+    #[test]
+    fn no_two_paths_have_one_name() {
+        let named = |path| name(&key(path));
+        assert_eq!(named("/").unwrap(), "=%2F");
+        assert_ne!(named("/a%2Fb"), named("/a/b"));
+        assert_ne!(named("/a/"), named("/a"));
+        assert_ne!(named("/a%2F"), named("/a/"));
+        assert_eq!(name(&Key::resource(b"/a/", Some(b"b"))), None);
+        let long = "x".repeat(NAME_BYTES);
+        assert_eq!(named(&long), None);
+        assert!(named(&long[1..]).is_some());
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let mut table = Table::default();
+        for number in 0..MOST {
+            assert!(table.add(number.to_string(), 1).is_empty());
+        }
+        assert!(table.add("0".to_owned(), 1).is_empty());
+        assert_eq!(table.add("new".to_owned(), 1), ["1"]);
+        let gone = table.add("long".to_owned(), MOST_BYTES - 2);
+        assert_eq!(gone.len(), MOST - 2);
+        assert_eq!((table.order.len(), table.bytes, table.names.len()), (3, MOST_BYTES, 3));
+    }
+}

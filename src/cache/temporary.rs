@@ -1,0 +1,128 @@
+//! A file that is written under a name of its own, and then takes the place of another.
+//!
+//! The name is random and made exclusively, so no other process has it: not even one of the same number in another
+//! container. The file is locked while it is written, and so a left-over can be told from work.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
+
+use crate::key::RESERVED;
+use crate::sys::file::{self, Kind, Root};
+
+/// First bytes of such a name.
+pub(crate) const NEW: &str = "new-";
+/// One that nobody has written to for so long is a left-over, if nobody holds it either. Earlier versions held none.
+const AGE: Duration = Duration::from_secs(3600);
+
+/// The directory of what lies beside the tree.
+pub(crate) fn directory() -> String {
+    format!("{RESERVED}/documents")
+}
+
+/// A file that has not got its name. Removed on drop.
+#[derive(Debug)]
+pub(crate) struct Temporary<'a> {
+    directory: &'a OwnedFd,
+    name: String,
+    file: OwnedFd,
+    is_named: bool,
+}
+
+impl<'a> Temporary<'a> {
+    /// Creates one in the directory that it is to be renamed in.
+    pub(crate) fn create(directory: &'a OwnedFd) -> io::Result<Self> {
+        let name = format!("{NEW}{}", Uuid::new_v4().simple());
+        let file = file::create_new(directory, &name)?;
+        // Without a lock, where there are none, it is safe for as long as it is young.
+        drop(file::hold(&file));
+        Ok(Self { directory, name, file, is_named: false })
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    /// Gives it its name.
+    pub(crate) fn rename(mut self, to: &str) -> io::Result<()> {
+        file::rename(self.directory, &self.name, to)?;
+        self.is_named = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.is_named {
+            drop(file::unlink(self.directory, &self.name));
+        }
+    }
+}
+
+/// Removes what processes that have ended left in the directory at `path`. Blocks; for start-up only.
+pub(crate) fn remove_left_overs(root: &Root, path: &str) {
+    let Ok(directory) = root.open_directory(path) else { return };
+    let Ok(listed) = directory.try_clone() else { return };
+    let mut found = Vec::new();
+    let list = |name: &str, _: Kind| {
+        if name.starts_with(NEW) {
+            found.push(name.to_owned());
+        }
+        true
+    };
+    drop(file::entries(listed, list));
+    found.iter().for_each(|name| drop(remove_left_over(&directory, name)));
+}
+
+/// Removes one, unless somebody may be at it still.
+fn remove_left_over(directory: &OwnedFd, name: &str) -> io::Result<()> {
+    let locked = file::lock(file::open_existing(directory, name)?)?;
+    let info = file::info(&locked)?;
+    let is_old = SystemTime::now().duration_since(info.modified).is_ok_and(|since| since >= AGE);
+    let is_same = file::info_at(directory, name).is_ok_and(|named| named.id == info.id);
+    if info.kind == Kind::File && is_old && is_same { file::unlink(directory, name) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    #[test]
+    fn only_what_is_old_and_nobodys_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Root::open(place.path()).unwrap();
+        let old = SystemTime::now() - AGE * 2;
+        let put = |name: &str, age: SystemTime| {
+            fs::write(place.path().join(name), b"x").unwrap();
+            let file = File::options().write(true).open(place.path().join(name)).unwrap();
+            file.set_modified(age).unwrap();
+            file
+        };
+        drop(put("new-old", old));
+        drop(put("new-young", SystemTime::now()));
+        drop(put("other", old));
+        let held = put("new-held", old);
+        file::hold(&held).unwrap();
+        remove_left_overs(&root, "");
+        let exists = |name: &str| place.path().join(name).exists();
+        assert!(!exists("new-old") && exists("new-young") && exists("new-held") && exists("other"));
+    }
+
+    #[test]
+    fn no_two_have_one_name_and_none_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Root::open(place.path()).unwrap().open_directory("").unwrap();
+        let (one, other) = (Temporary::create(&directory).unwrap(), Temporary::create(&directory).unwrap());
+        file::write_at(one.file(), b"one", 0).unwrap();
+        one.rename("named").unwrap();
+        drop(other);
+        let names: Vec<_> =
+            fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["named"]);
+        assert_eq!(fs::read(place.path().join("named")).unwrap(), b"one");
+    }
+}

@@ -1,0 +1,6 @@
+//! What package sites need beyond HTTP: indexes, index sets that change together, packages rebuilt under an old name.
+
+pub mod comparisons;
+pub mod index;
+pub mod rebuilt;
+pub mod snapshot;

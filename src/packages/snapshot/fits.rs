@@ -1,0 +1,141 @@
+//! Do the members of an index set fit together? Where one lists the checksums of the others, that decides.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::member::{Member, What};
+use super::refresh::Errand;
+use super::table::Generation;
+use crate::key::Key;
+use crate::packages::index::{Package, Version, listing};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::revalidated::stored::Kept;
+use crate::rt::Runtime;
+
+/// A file that is listed, its size, and the checksum that proves it.
+pub(crate) type Proven = (Key, Option<u64>, Version);
+
+/// What one member lists of others, by their names below `base`.
+pub(crate) struct List {
+    base: String,
+    files: HashMap<String, Package>,
+}
+
+impl List {
+    fn of(&self, key: &Key) -> Option<&Package> {
+        self.files.get(key.as_str().strip_prefix(&self.base)?)
+    }
+
+    /// Those that it lists with a checksum.
+    pub(crate) fn proofs(&self) -> Vec<Proven> {
+        let proof = |(name, listed): (&String, &Package)| {
+            let version = listed.version.clone().filter(|_| is_proof(listed))?;
+            Some((Key::beneath(&self.base, name)?, listed.size, version))
+        };
+        self.files.iter().filter_map(proof).collect()
+    }
+}
+
+impl<R: Runtime> Errand<R> {
+    fn lists_others(&self, key: &Key) -> bool {
+        self.place(key).is_some_and(|place| place.lists.is_some())
+    }
+
+    /// What those of the members list that list others.
+    pub(crate) async fn lists(&self, members: &BTreeMap<Key, Member>) -> Vec<List> {
+        let (mut lists, exchange) = (Vec::new(), Exchange::new(&self.context, &self.request, &self.log));
+        for (key, member) in members {
+            let Some(form) = self.place(key).and_then(|place| place.lists) else { continue };
+            let Some(kept) = member.open(&exchange, key).await else { continue };
+            let place = kept.body.place();
+            let read = move || listing::read(form, &text(&kept));
+            let files = place.read_whole::<R, _>(read).await.unwrap_or_default();
+            lists.push(List { base: form.base(&self.root), files });
+        }
+        lists
+    }
+
+    /// What a generation's own list says of a member: its checksum, in the kind that the strongest has.
+    pub(crate) async fn proof(
+        &self,
+        generation: &Arc<Generation<Member>>,
+        key: &Key,
+    ) -> Option<Arc<Package>> {
+        let lists = self.lists(&generation.all()).await;
+        let listed = lists.iter().find_map(|list| list.of(key)).filter(|listed| is_proof(listed));
+        listed.cloned().map(Arc::new)
+    }
+
+    /// Has a generation a member that lists others?
+    pub(crate) fn is_listed(&self, generation: &Arc<Generation<Member>>) -> bool {
+        generation.all().keys().any(|key| self.lists_others(key))
+    }
+
+    /// Are all members what the generation itself lists, with checksums? Then they are of one state for ever.
+    pub(crate) async fn is_proven(&self, generation: &Arc<Generation<Member>>) -> bool {
+        let members = generation.all();
+        let lists = self.lists(&members).await;
+        let is_listed = |key: &Key| lists.iter().any(|list| list.of(key).is_some_and(is_proof));
+        lists.len() == 1 && members.keys().all(|key| self.lists_others(key) || is_listed(key))
+    }
+
+    /// The members that are not what another of them lists.
+    pub(crate) async fn misfits(&self, members: &BTreeMap<Key, Member>) -> Vec<Key> {
+        let mut misfits = Vec::new();
+        let lists = self.lists(members).await;
+        for (key, member) in members {
+            for listed in lists.iter().filter_map(|list| list.of(key)) {
+                if !self.is_as_listed(key, member, listed).await {
+                    misfits.push(key.clone());
+                    break;
+                }
+            }
+        }
+        misfits
+    }
+
+    /// Is it what is listed? One that is on its way may be; its clients get its end only if it is.
+    pub(crate) async fn is_as_listed(&self, key: &Key, member: &Member, listed: &Package) -> bool {
+        if let (Some(size), Some(listed)) = (member.size().await, listed.size)
+            && size != listed
+        {
+            return false;
+        }
+        let (Some(version), false) = (&listed.version, is_coming(member)) else { return true };
+        let exchange = Exchange::new(&self.context, &self.request, &self.log);
+        member.sum(&exchange, key, version.kind).await.is_none_or(|sum| sum.is_same(version))
+    }
+}
+
+/// Is it as an earlier process has left it? No origin has vouched for any of it since.
+pub(crate) fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
+    let members = generation.all();
+    !members.is_empty() && members.values().all(is_left)
+}
+
+/// Has it members that an earlier process has left, of which nothing says that they belong to the others?
+pub(crate) fn has_unproven(generation: &Arc<Generation<Member>>) -> bool {
+    generation.all().values().any(|member| is_left(member) && !member.is_proven())
+}
+
+fn is_left(member: &Member) -> bool {
+    member.told().is_some_and(|(_, checked)| checked.is_none())
+}
+
+/// Does it say enough to tell one file from all others?
+fn is_proof(listed: &Package) -> bool {
+    listed.version.as_ref().is_some_and(|version| listing::can_be_made(version.kind))
+}
+
+fn is_coming(member: &Member) -> bool {
+    matches!(&member.what, What::Coming(fill) if !fill.is_whole())
+}
+
+/// The text of a list; empty if it cannot be read or is none.
+fn text(kept: &Kept) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(kept.size()).unwrap_or(usize::MAX).min(listing::MOST)];
+    match kept.read_at(&mut bytes, 0) {
+        Ok(count) if count == bytes.len() => bytes,
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Which client is pinned to which generation.
+//!
+//! A pin lives as long as its client may still go on, and keeps its set. Nobody loses a live pin: where there is no
+//! room, or its address has its share, a client gets none.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Generation, Set, SetId};
+use crate::key::Key;
+use crate::rt::budget::Holder;
+
+/// Pins at a time, over all sets.
+pub(crate) const PINS: usize = 16_384;
+/// Of these one client address may hold so many: a part, so that others have theirs.
+pub(crate) const SHARE: usize = PINS / 4;
+/// How long a new connection of the same address counts as the same client, from its last request on. Package
+/// managers open several connections, or one for each file, within seconds.
+pub(crate) const SAME_ADDRESS: Duration = Duration::from_secs(30);
+/// How long the silence of a connection may last before it is another's. Longer than connections may idle.
+pub(crate) const SAME_CONNECTION: Duration = Duration::from_secs(600);
+/// Pins that are over are looked for so often at the most.
+const PURGE: Duration = Duration::from_secs(2);
+
+/// Whose request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who(pub SocketAddr);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Name {
+    Connection(SocketAddr),
+    Address(IpAddr),
+}
+
+impl Who {
+    /// What this client may be known by, the surest first.
+    fn names(self) -> [Name; 2] {
+        [Name::Connection(self.0), Name::Address(self.0.ip())]
+    }
+}
+
+impl Name {
+    /// How long a pin of this name lives after its last use.
+    fn life(self) -> Duration {
+        match self {
+            Self::Connection(_) => SAME_CONNECTION,
+            Self::Address(_) => SAME_ADDRESS,
+        }
+    }
+
+    /// Whom it counts for.
+    fn holder(self) -> Holder {
+        match self {
+            Self::Connection(socket) => socket.ip().into(),
+            Self::Address(address) => address.into(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Pin<M> {
+    pub(crate) generation: Arc<Generation<M>>,
+    /// It is there as long as somebody goes on with it.
+    _set: Arc<Set<M>>,
+    /// Members that the client has had of it.
+    pub(crate) seen: HashSet<Key>,
+    used: Instant,
+}
+
+/// All pins.
+#[derive(Debug)]
+pub(crate) struct Pins<M> {
+    all: HashMap<(Name, SetId), Pin<M>>,
+    /// How many each address has.
+    held: HashMap<Holder, usize>,
+    purged: Option<Instant>,
+}
+
+impl<M> Default for Pins<M> {
+    fn default() -> Self {
+        Self { all: HashMap::new(), held: HashMap::new(), purged: None }
+    }
+}
+
+impl<M> Pins<M> {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The live pin of this client.
+    pub(crate) fn get(&self, who: Who, id: &SetId, now: Instant) -> Option<&Pin<M>> {
+        who.names().into_iter().find_map(|name| {
+            let pin = self.all.get(&(name, id.clone()))?;
+            is_live(name, pin, now).then_some(pin)
+        })
+    }
+
+    /// Pins this client, unless there is no room.
+    pub(crate) fn put(
+        &mut self,
+        who: Who,
+        id: &SetId,
+        (set, generation): (&Arc<Set<M>>, &Arc<Generation<M>>),
+        seen: &HashSet<Key>,
+        now: Instant,
+    ) {
+        self.purge_at_times(now);
+        for name in who.names() {
+            let pin = || Pin {
+                generation: Arc::clone(generation),
+                _set: Arc::clone(set),
+                seen: seen.clone(),
+                used: now,
+            };
+            let (at, full) = ((name, id.clone()), self.all.len() >= PINS);
+            if let Some(known) = self.all.get_mut(&at) {
+                *known = pin();
+                continue;
+            }
+            let held = self.held.entry(name.holder()).or_default();
+            if !full && *held < SHARE {
+                *held += 1;
+                self.all.insert(at, pin());
+            }
+        }
+    }
+
+    /// The client goes on with another generation.
+    pub(crate) fn carry(&mut self, who: Who, id: &SetId, from: &Arc<Generation<M>>, to: &Arc<Generation<M>>) {
+        for name in who.names() {
+            if let Some(pin) = self.all.get_mut(&(name, id.clone()))
+                && Arc::ptr_eq(&pin.generation, from)
+            {
+                pin.generation = Arc::clone(to);
+            }
+        }
+    }
+
+    /// Drops pins that are over, and so what only they held.
+    pub(crate) fn purge(&mut self, now: Instant) {
+        self.purged = Some(now);
+        self.all.retain(|(name, _), pin| is_live(*name, pin, now));
+        self.held.clear();
+        for (name, _) in self.all.keys() {
+            *self.held.entry(name.holder()).or_default() += 1;
+        }
+    }
+
+    /// The same, but not all the time.
+    fn purge_at_times(&mut self, now: Instant) {
+        if self.purged.is_none_or(|last| now.saturating_duration_since(last) >= PURGE) {
+            self.purge(now);
+        }
+    }
+}
+
+fn is_live<M>(name: Name, pin: &Pin<M>, now: Instant) -> bool {
+    now.saturating_duration_since(pin.used) < name.life()
+}

@@ -1,0 +1,69 @@
+//! The end of a fill: the whole file gets its name, if it is what it must be; an index, once packages have been
+//! compared with it.
+
+use std::io::Read;
+use std::sync::{Arc, mpsc};
+
+use crate::cache::commit::Whole;
+use crate::cache::fill::NoFile;
+use crate::error::{Error, Kind, Side};
+use crate::observe::log::RequestLog;
+use crate::packages::index::{Package, listing};
+use crate::packages::rebuilt::{Index, Reader};
+use crate::proxy::exchange::Shared;
+
+/// A fill that has all of its file.
+pub(crate) struct Ended {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) whole: Whole,
+    /// If it is an index that packages are compared with.
+    pub(crate) index: Option<Index>,
+    /// Closed when it has its name, or gets none.
+    pub(crate) end: mpsc::Receiver<()>,
+}
+
+/// Puts the whole file in line for its name, if it is what it must be.
+pub(crate) fn commit(ended: Ended, proof: Option<Arc<Package>>, log: RequestLog) {
+    let Some(proof) = proof else { return ended.name() };
+    // Nobody waits for it here: those who want the file do.
+    let place = ended.whole.partial.place().clone();
+    place.start_reading(move || {
+        if is_right(&proof, &ended.whole) { ended.name() } else { refuse(ended.whole, &log) }
+    });
+}
+
+impl Ended {
+    fn name(self) {
+        let Self { shared, whole, index, end } = self;
+        let committer = shared.store.committer(whole.partial.place());
+        index.iter().for_each(|index| index.pending.mark());
+        whole.permit.fill().complete();
+        match index {
+            Some(index) => {
+                let (file, size) = (Arc::clone(whole.partial.file()), whole.size);
+                index.compare_all(file, size, move || {
+                    committer.add(whole);
+                    end
+                });
+            }
+            None => committer.add(whole),
+        }
+    }
+}
+
+/// Has it the size and the checksum that the set lists? One that cannot be read has not.
+fn is_right(listed: &Package, whole: &Whole) -> bool {
+    let file = Reader { file: Arc::clone(whole.partial.file()), at: 0 }.take(whole.size);
+    let sum = listed.version.as_ref().map(|version| (version, listing::sum(version.kind, file)));
+    listed.size.is_none_or(|size| size == whole.size)
+        && sum.is_none_or(|(version, sum)| sum.is_ok_and(|sum| sum.is_none_or(|sum| sum.is_same(version))))
+}
+
+fn refuse(Whole { permit, partial, .. }: Whole, log: &RequestLog) {
+    let error = Error::new(Side::Origin, Kind::Mismatch);
+    log.debug(format_args!("{} is not stored - {error}", permit.key().as_str()));
+    drop(partial);
+    // Before its key is free: who waits for that asks why.
+    permit.fill().end(NoFile::Failed(error.clone()));
+    permit.fail(error);
+}
