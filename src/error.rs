@@ -13,7 +13,7 @@ pub enum Side {
     /// The cache directory.
     Disk,
     /// This program or its host.
-    Us,
+    Proxy,
 }
 
 /// What happened.
@@ -162,9 +162,9 @@ impl Error {
             (Side::Client, Kind::Timeout) => 408,
             (Side::Client, Kind::Misdirected) => 421,
             (Side::Client, _) => 400,
-            (Side::Us, Kind::Timeout | Kind::Busy | Kind::Superseded) => 503,
-            (Side::Us, Kind::Loop) => 508,
-            (Side::Disk | Side::Us, _) => 500,
+            (Side::Proxy, Kind::Timeout | Kind::Busy | Kind::Superseded) => 503,
+            (Side::Proxy, Kind::Loop) => 508,
+            (Side::Disk | Side::Proxy, _) => 500,
         }
     }
 }
@@ -175,7 +175,7 @@ impl fmt::Display for Error {
             Side::Client => "client",
             Side::Origin => "origin",
             Side::Disk => "disk",
-            Side::Us => "server",
+            Side::Proxy => "server",
         };
         write!(f, "{side}: {}", self.kind.as_str())?;
         if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }

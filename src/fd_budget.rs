@@ -86,14 +86,14 @@ impl Purpose {
 
 /// Why the origin is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Errand {
+pub enum OriginUse {
     /// For an answer that may be kept. It comes as fast as the origin sends it.
     Keep,
     /// For one that goes to its client only, who may take as long as he likes.
     Pass,
 }
 
-impl Errand {
+impl OriginUse {
     fn needs(self) -> (Purpose, usize) {
         match self {
             Self::Keep => (Purpose::Fill, FILL),
@@ -121,7 +121,7 @@ pub struct Descriptors {
 /// A place at the origin.
 #[derive(Debug)]
 pub struct Place {
-    errand: Errand,
+    errand: OriginUse,
     at_origin: Option<Permit>,
     descriptors: Permit,
 }
@@ -188,7 +188,7 @@ impl Descriptors {
     }
 
     /// Takes a place at the origin for this client, or for nobody. The caller bounds the wait.
-    pub async fn place(&self, errand: Errand, client: Option<Holder>) -> io::Result<Place> {
+    pub async fn place(&self, errand: OriginUse, client: Option<Holder>) -> io::Result<Place> {
         let at_origin = match &self.places {
             Some(places) => Some(places.take_for(errand as usize, 1, client).await?),
             None => None,
@@ -214,16 +214,16 @@ impl Place {
     pub fn try_pass(&mut self) -> bool {
         let at_origin = &mut self.at_origin;
         let moved = self.descriptors.try_move(Purpose::Pass as usize)
-            && at_origin.as_mut().is_none_or(|place| place.try_move(Errand::Pass as usize));
+            && at_origin.as_mut().is_none_or(|place| place.try_move(OriginUse::Pass as usize));
         if moved {
-            self.errand = Errand::Pass;
+            self.errand = OriginUse::Pass;
         }
         moved
     }
 
     /// Is it one for an answer that is passed on?
     pub fn is_pass(&self) -> bool {
-        self.errand == Errand::Pass
+        self.errand == OriginUse::Pass
     }
 }
 

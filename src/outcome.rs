@@ -2,7 +2,7 @@
 
 /// Why a request was not answered from the cache or into it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Why {
+pub enum BypassReason {
     /// Neither GET nor HEAD.
     Method,
     /// The path does not match the regex.
@@ -80,7 +80,7 @@ pub enum Why {
 
 /// How a request to the class that is checked with the origin was answered from what is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kept {
+pub enum CacheUse {
     /// Fresh: the origin was not asked.
     Hit,
     /// The origin was asked and vouched for it.
@@ -91,7 +91,7 @@ pub enum Kept {
     Stale(Stale),
 }
 
-impl Kept {
+impl CacheUse {
     /// The word for logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -108,7 +108,7 @@ impl Kept {
     }
 }
 
-impl Why {
+impl BypassReason {
     /// The word for logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -243,7 +243,7 @@ pub enum Outcome {
     /// The same, for whoever reads along.
     Follow,
     /// The origin's answer, not stored.
-    Pass(Why),
+    Pass(BypassReason),
     /// The same, in the place of what was there and is not fresh any more.
     Renewed,
     /// A file that is there, and is still good: the origin said 304.
@@ -345,17 +345,17 @@ mod tests {
             (Outcome::Miss, 0, "fwd=uri-miss; fwd-status=200; stored", "MISS"),
             (Outcome::Miss, 1, "fwd=uri-miss; fwd-status=200; stored; detail=\"1 redirect\"", "MISS"),
             (Outcome::Follow, 0, "fwd=uri-miss; fwd-status=200; collapsed", "COLLAPSED"),
-            (Outcome::Pass(Why::Method), 0, "fwd=method", "BYPASS"),
-            (Outcome::Pass(Why::NoMatch), 0, "fwd=bypass", "BYPASS"),
+            (Outcome::Pass(BypassReason::Method), 0, "fwd=method", "BYPASS"),
+            (Outcome::Pass(BypassReason::NoMatch), 0, "fwd=bypass", "BYPASS"),
             (
-                Outcome::Pass(Why::Authorization),
+                Outcome::Pass(BypassReason::Authorization),
                 0,
                 "fwd=bypass; detail=\"request has Authorization\"",
                 "BYPASS",
             ),
-            (Outcome::Pass(Why::HeadOnMiss), 2, "fwd=uri-miss; detail=\"2 redirects\"", "MISS"),
-            (Outcome::Pass(Why::Status), 0, "fwd=uri-miss", "MISS"),
-            (Outcome::Pass(Why::Vary), 2, "fwd=uri-miss; detail=\"Vary: *, 2 redirects\"", "MISS"),
+            (Outcome::Pass(BypassReason::HeadOnMiss), 2, "fwd=uri-miss; detail=\"2 redirects\"", "MISS"),
+            (Outcome::Pass(BypassReason::Status), 0, "fwd=uri-miss", "MISS"),
+            (Outcome::Pass(BypassReason::Vary), 2, "fwd=uri-miss; detail=\"Vary: *, 2 redirects\"", "MISS"),
             (Outcome::Revalidated, 0, "fwd=stale; fwd-status=304", "REVALIDATED"),
             (Outcome::Stale(Stale::ServerError, 412), 0, "fwd=stale; detail=\"origin fails\"", "STALE"),
             (

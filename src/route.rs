@@ -2,7 +2,7 @@
 
 use crate::http::request::{Method, RequestHead};
 use crate::key::{self, Forms, Key};
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::pattern::Pattern;
 use crate::preset::Rules;
 
@@ -16,7 +16,7 @@ pub enum Route {
     /// A path with a slash at its end, here relative and without it: never a file.
     Directory(String),
     /// To the origin, nothing kept.
-    Pass(Why),
+    Pass(BypassReason),
     /// Nowhere: the path cannot be decoded. The text says why.
     BadPath(&'static str),
 }
@@ -36,22 +36,22 @@ pub struct Classes {
 pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
     // The server-wide request of OPTIONS has no path to decode.
     if *request.target == *b"*" {
-        return Route::Pass(Why::Method);
+        return Route::Pass(BypassReason::Method);
     }
     let path = match key::decode(request.path()) {
         Ok(path) => path,
         Err(bad) => return Route::BadPath(bad.as_str()),
     };
     if !matches!(request.method, Method::Get | Method::Head) {
-        return Route::Pass(Why::Method);
+        return Route::Pass(BypassReason::Method);
     }
     if path.key.as_ref().is_some_and(Key::is_reserved) {
-        return Route::Pass(Why::Reserved);
+        return Route::Pass(BypassReason::Reserved);
     }
-    let Some(class) = class(&path.normalized, classes) else { return Route::Pass(Why::Pattern) };
+    let Some(class) = class(&path.normalized, classes) else { return Route::Pass(BypassReason::Pattern) };
     if class == Class::Revalidate {
         return match path.key {
-            Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
+            Some(key) if key.is_in_progress_name() => Route::Pass(BypassReason::InProgressName),
             Some(key) if request.query().is_none() && !classes.rules.is_document(&path.normalized) => {
                 Route::Check(key)
             }
@@ -59,14 +59,14 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
         };
     }
     if class == Class::None {
-        return Route::Pass(Why::NoMatch);
+        return Route::Pass(BypassReason::NoMatch);
     }
     match path.key {
         None if path.normalized.ends_with('/') => {
             Route::Directory(path.normalized.trim_matches('/').to_owned())
         }
-        None => Route::Pass(Why::NoName),
-        Some(key) if key.is_in_progress_name() => Route::Pass(Why::InProgressName),
+        None => Route::Pass(BypassReason::NoName),
+        Some(key) if key.is_in_progress_name() => Route::Pass(BypassReason::InProgressName),
         Some(key) => Route::Cache(key),
     }
 }

@@ -18,7 +18,7 @@ use slab::Slab;
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::is_only_read;
 use crate::http::response::ResponseHead;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::budget::Permit;
 use crate::rt::remote_wake::{Waiter, Waiters};
 use crate::sys::file::Locked;
@@ -49,7 +49,7 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub enum NoFile {
     /// The answer is not to be stored: ask the origin yourself.
-    Declined(Why),
+    Declined(BypassReason),
     /// The file is there already: look again.
     Again,
     /// The fill failed, and so does the request.
@@ -330,7 +330,7 @@ impl Fill {
     pub fn follow(self: &Arc<Self>, first: u64) -> Result<Follower, NoFile> {
         let mut state = self.state();
         if state.is_unstored {
-            return Err(NoFile::Declined(Why::Disk));
+            return Err(NoFile::Declined(BypassReason::Disk));
         }
         let id = state.followers.insert(first);
         drop(state);
@@ -366,7 +366,7 @@ impl State {
             Phase::Whole(_) => Some(Progress::End(self.pieces.end().unwrap_or(self.stored))),
             Phase::Ended(NoFile::Failed(error)) => Some(Progress::Broken(error.clone())),
             Phase::Ended(NoFile::Declined(_) | NoFile::Again) => {
-                Some(Progress::Broken(Error::new(Side::Us, Kind::Abandoned)))
+                Some(Progress::Broken(Error::new(Side::Proxy, Kind::Abandoned)))
             }
         }
     }
@@ -415,19 +415,19 @@ impl Follower {
     }
 
     /// The right to ask the origin for some of the bytes beside the fill, unless enough do so already.
-    pub fn detour(&self) -> Option<Detour> {
+    pub fn detour(&self) -> Option<RangeBypass> {
         let detours = &self.fill.detours;
         let more = |count: usize| (count < MOST_DETOURS).then_some(count + 1);
         let taken = detours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok().then(|| Detour(Arc::clone(&self.fill)))
+        taken.is_ok().then(|| RangeBypass(Arc::clone(&self.fill)))
     }
 }
 
 /// A request that goes around its fill. Its place is given up on drop.
 #[derive(Debug)]
-pub struct Detour(Arc<Fill>);
+pub struct RangeBypass(Arc<Fill>);
 
-impl Drop for Detour {
+impl Drop for RangeBypass {
     fn drop(&mut self) {
         self.0.detours.fetch_sub(1, Ordering::Relaxed);
     }

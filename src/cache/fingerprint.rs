@@ -12,14 +12,14 @@ const SAMPLE: usize = 4096;
 
 /// What is said of the bytes before `at`. They never change while the file is ours.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Mark {
+pub struct Fingerprint {
     /// Bytes of the file that it speaks of; none of them, if it is 0.
     pub at: u64,
     /// Of the samples. A version of the program that counts otherwise begins the file anew.
     pub digest: u64,
 }
 
-impl Mark {
+impl Fingerprint {
     /// Of the first `at` bytes of `file`. Waits for the disk. An error if it is shorter, too.
     pub fn of(file: &impl AsFd, at: u64) -> io::Result<Self> {
         let mut hasher = DefaultHasher::new();
@@ -65,7 +65,7 @@ mod tests {
         };
         let bytes: Vec<u8> = (0..=u8::MAX).flat_map(|n| [n; 79]).collect();
         for at in [1, 100, 4_096, 4_097, 9_000, 20_224] {
-            let mark = Mark::of(&file(&bytes), at).unwrap();
+            let mark = Fingerprint::of(&file(&bytes), at).unwrap();
             assert!(mark.holds(&file(&bytes)));
             let end = usize::try_from(at).unwrap();
             assert!(mark.holds(&file(&bytes[..end])), "what comes behind is not looked at");
@@ -76,7 +76,7 @@ mod tests {
                 assert!(!mark.holds(&file(&other)), "{at}: byte {changed} is another");
             }
         }
-        assert!(Mark::default().holds(&file(b"")), "nothing is said");
-        assert!(Mark::of(&file(&bytes), 20_225).is_err());
+        assert!(Fingerprint::default().holds(&file(b"")), "nothing is said");
+        assert!(Fingerprint::of(&file(&bytes), 20_225).is_err());
     }
 }

@@ -9,7 +9,7 @@ use super::fill::{Fill, NoFile};
 use super::place::Placed;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::sys::file::Locked;
 
 /// Key to fill.
@@ -114,7 +114,7 @@ impl Permit {
     }
 
     /// The answer is not to be stored: waiters ask for themselves.
-    pub fn decline(self, why: Why) {
+    pub fn decline(self, why: BypassReason) {
         self.leave();
         self.fill.end(NoFile::Declined(why));
     }
@@ -147,6 +147,6 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.leave();
-        self.fill.end(NoFile::Failed(Error::new(Side::Us, Kind::Abandoned)));
+        self.fill.end(NoFile::Failed(Error::new(Side::Proxy, Kind::Abandoned)));
     }
 }

@@ -44,13 +44,13 @@ struct Bytes {
 
 /// A body in the hands of somebody who reads it. When he has read it, those hear of it who wait for memory.
 #[derive(Clone, Debug)]
-pub struct Loan {
+pub struct MemoryBody {
     /// Taken when it is dropped.
     bytes: Option<Arc<Bytes>>,
     memory: Arc<Memory>,
 }
 
-impl Loan {
+impl MemoryBody {
     /// Is more than half of the memory taken? Who reads slowly is to hold none of it then.
     pub fn is_scarce(&self) -> bool {
         self.memory.used() > self.memory.most / 2
@@ -69,7 +69,7 @@ impl Loan {
     }
 }
 
-impl Deref for Loan {
+impl Deref for MemoryBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -77,7 +77,7 @@ impl Deref for Loan {
     }
 }
 
-impl Drop for Loan {
+impl Drop for MemoryBody {
     fn drop(&mut self) {
         self.bytes = None;
         self.memory.relieve();
@@ -86,14 +86,14 @@ impl Drop for Loan {
 
 /// The body of a stored answer, for who reads it.
 #[derive(Clone, Debug)]
-pub enum Stock {
+pub enum StoredBody {
     /// In memory.
-    Memory(Loan),
+    Memory(MemoryBody),
     /// On the disk.
     Aside(Arc<Aside>),
 }
 
-impl Stock {
+impl StoredBody {
     /// How many bytes.
     pub fn count(&self) -> u64 {
         match self {
@@ -109,14 +109,14 @@ pub struct Held {
     /// Its head.
     pub head: Arc<StoredHead>,
     /// Its body.
-    pub body: Stock,
+    pub body: StoredBody,
     /// When the origin vouched for it.
     pub checked: Instant,
 }
 
 /// The same as it lies here.
 #[derive(Debug)]
-struct Kept {
+struct MemoryResponse {
     head: Arc<StoredHead>,
     body: Body,
     checked: Instant,
@@ -144,7 +144,7 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct Table {
     /// Those of one target, the newest last, each with the time of its last use.
-    targets: HashMap<Key, Vec<(u64, Kept)>>,
+    targets: HashMap<Key, Vec<(u64, MemoryResponse)>>,
     /// By last use.
     order: BTreeMap<u64, Key>,
     bytes: usize,
@@ -181,13 +181,13 @@ impl Memory {
     }
 
     /// These bytes, which take this room, for who reads them.
-    pub fn lend(self: &Arc<Self>, bytes: Vec<u8>, room: Permit) -> Loan {
+    pub fn lend(self: &Arc<Self>, bytes: Vec<u8>, room: Permit) -> MemoryBody {
         let bytes = Bytes { bytes, _room: Some(room), aside: Mutex::default() };
         self.lent(Arc::new(bytes))
     }
 
-    fn lent(self: &Arc<Self>, bytes: Arc<Bytes>) -> Loan {
-        Loan { bytes: Some(bytes), memory: Arc::clone(self) }
+    fn lent(self: &Arc<Self>, bytes: Arc<Bytes>) -> MemoryBody {
+        MemoryBody { bytes: Some(bytes), memory: Arc::clone(self) }
     }
 
     /// Room for so many bytes, if need be in the place of what nobody reads; or as soon as others give theirs back.
@@ -265,10 +265,10 @@ impl Memory {
         *clock += 1;
         found.0 = *clock;
         order.insert(*clock, key.clone());
-        let Kept { head, body, checked } = &found.1;
+        let MemoryResponse { head, body, checked } = &found.1;
         let body = match body {
-            Body::Memory(bytes) => Stock::Memory(self.lent(Arc::clone(bytes))),
-            Body::Aside { bytes, .. } => Stock::Aside(Arc::clone(bytes)),
+            Body::Memory(bytes) => StoredBody::Memory(self.lent(Arc::clone(bytes))),
+            Body::Aside { bytes, .. } => StoredBody::Aside(Arc::clone(bytes)),
         };
         Some(Held { head: Arc::clone(head), body, checked: *checked })
     }
@@ -278,11 +278,11 @@ impl Memory {
     pub fn put(&self, key: &Key, held: &Held, room: Option<Permit>) {
         let body = match &held.body {
             _ if held.body.count() > self.longest() as u64 => return,
-            Stock::Memory(Loan { bytes: Some(bytes), .. }) => Body::Memory(Arc::clone(bytes)),
-            Stock::Memory(_) => return,
-            Stock::Aside(aside) => Body::Aside { bytes: Arc::clone(aside), _room: room },
+            StoredBody::Memory(MemoryBody { bytes: Some(bytes), .. }) => Body::Memory(Arc::clone(bytes)),
+            StoredBody::Memory(_) => return,
+            StoredBody::Aside(aside) => Body::Aside { bytes: Arc::clone(aside), _room: room },
         };
-        let held = Kept { head: Arc::clone(&held.head), body, checked: held.checked };
+        let held = MemoryResponse { head: Arc::clone(&held.head), body, checked: held.checked };
         let mut table = self.table();
         table.take(key, |known| known.head.variant == held.head.variant);
         table.clock += 1;
@@ -333,7 +333,7 @@ impl Memory {
 }
 
 impl Table {
-    fn take(&mut self, key: &Key, mut which: impl FnMut(&Kept) -> bool) {
+    fn take(&mut self, key: &Key, mut which: impl FnMut(&MemoryResponse) -> bool) {
         let Some(variants) = self.targets.get(key) else { return };
         let gone: Vec<u64> = variants.iter().filter(|(_, held)| which(held)).map(|(used, _)| *used).collect();
         gone.into_iter().for_each(|used| drop(self.remove(used)));
@@ -348,7 +348,7 @@ impl Table {
         self.order.iter().find(is_aside).map(|(used, _)| *used)
     }
 
-    fn remove(&mut self, used: u64) -> Option<Kept> {
+    fn remove(&mut self, used: u64) -> Option<MemoryResponse> {
         let key = self.order.remove(&used)?;
         let variants = self.targets.get_mut(&key)?;
         let at = variants.iter().position(|(time, _)| *time == used);
@@ -364,7 +364,7 @@ impl Table {
     }
 }
 
-impl Kept {
+impl MemoryResponse {
     /// Would its memory be free without it?
     fn is_idle(&self) -> bool {
         match &self.body {
@@ -382,7 +382,7 @@ impl Kept {
     }
 }
 
-fn cost(key: &Key, held: &Kept) -> usize {
+fn cost(key: &Key, held: &MemoryResponse) -> usize {
     let bytes = match &held.body {
         Body::Memory(bytes) => bytes.bytes.len(),
         Body::Aside { .. } => 0,

@@ -27,7 +27,7 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is known of a file's head.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct CachedMetadata {
     /// The head, if the file has one.
     pub head: Option<Arc<StoredHead>>,
     /// When the origin vouched for it, if that was in this process's time.
@@ -36,7 +36,7 @@ pub struct Known {
 
 /// The heads of one cache directory.
 #[derive(Debug)]
-pub struct Heads {
+pub struct MetadataStore {
     root: Arc<Root>,
     lately: Mutex<Lately>,
 }
@@ -44,12 +44,12 @@ pub struct Heads {
 /// What is known of files asked for lately.
 #[derive(Debug, Default)]
 struct Lately {
-    known: HashMap<Key, (Info, Known)>,
+    known: HashMap<Key, (Info, CachedMetadata)>,
     bytes: usize,
 }
 
 impl Lately {
-    fn put(&mut self, key: &Key, info: Info, known: Known) {
+    fn put(&mut self, key: &Key, info: Info, known: CachedMetadata) {
         let bytes = cost(key, &known);
         let before = self.known.get(key).map_or(0, |(_, known)| cost(key, known));
         let is_new = before == 0;
@@ -63,13 +63,13 @@ impl Lately {
 }
 
 /// Bytes that it takes to know this, at the least one.
-fn cost(key: &Key, known: &Known) -> usize {
+fn cost(key: &Key, known: &CachedMetadata) -> usize {
     known.head.as_ref().map_or(0, |head| head_bytes(head))
         + key.as_str().len()
-        + size_of::<(Key, Info, Known)>()
+        + size_of::<(Key, Info, CachedMetadata)>()
 }
 
-impl Heads {
+impl MetadataStore {
     /// None known yet. Blocks; for start-up only.
     pub(crate) fn new(root: &Arc<Root>) -> Self {
         temporary::remove_left_overs(root, &directory());
@@ -81,22 +81,22 @@ impl Heads {
     }
 
     /// The head of a file that is still what it was, if it is known from memory.
-    pub fn known(&self, key: &Key, info: &Info) -> Option<Known> {
+    pub fn known(&self, key: &Key, info: &Info) -> Option<CachedMetadata> {
         self.lately().known.get(key).filter(|(of, _)| of == info).map(|(_, known)| known.clone())
     }
 
     /// Reads the head of a file. May wait for the disk.
-    pub fn read(&self, key: &Key, file: &impl AsFd, info: &Info) -> Known {
+    pub fn read(&self, key: &Key, file: &impl AsFd, info: &Info) -> CachedMetadata {
         self.note_read(key, info, self.stored(key, file, info, OfWhom::SaysSoOrNothing))
     }
 
     /// The same for a file that only its head tells from those of other keys.
-    pub(crate) fn read_own(&self, key: &Key, file: &impl AsFd, info: &Info) -> Known {
+    pub(crate) fn read_own(&self, key: &Key, file: &impl AsFd, info: &Info) -> CachedMetadata {
         self.note_read(key, info, self.stored(key, file, info, OfWhom::SaysSo))
     }
 
-    fn note_read(&self, key: &Key, info: &Info, head: Option<StoredHead>) -> Known {
-        let known = Known { head: head.map(Arc::new), checked: None };
+    fn note_read(&self, key: &Key, info: &Info, head: Option<StoredHead>) -> CachedMetadata {
+        let known = CachedMetadata { head: head.map(Arc::new), checked: None };
         // What a check has told meanwhile says more than the disk does, and is newer.
         let mut lately = self.lately();
         match lately.known.get(key) {
@@ -136,7 +136,7 @@ impl Heads {
 
     /// Keeps in memory what is known of a file, if it still has the body that it had when it was as
     /// `info` says.
-    pub fn remember_still(&self, key: &Key, file: &impl AsFd, info: &Info, known: Known) {
+    pub fn remember_still(&self, key: &Key, file: &impl AsFd, info: &Info, known: CachedMetadata) {
         if let Ok(now) = file::info(file)
             && body_id(&now) == body_id(info)
         {
@@ -145,7 +145,7 @@ impl Heads {
     }
 
     /// Keeps in memory what is known of a file that is as `info` says.
-    fn remember(&self, key: &Key, info: Info, known: Known) {
+    fn remember(&self, key: &Key, info: Info, known: CachedMetadata) {
         self.lately().put(key, info, known);
     }
 
@@ -187,7 +187,7 @@ pub struct NewHead {
     /// When it came.
     pub checked: Instant,
     /// Where it goes.
-    pub heads: Arc<Heads>,
+    pub metadata: Arc<MetadataStore>,
 }
 
 impl NewHead {
@@ -199,13 +199,13 @@ impl NewHead {
     /// Gives it to the file, which has its size and date already, as `info` says. Without it the
     /// file is one that is to be checked, so an error costs a request at most.
     pub(crate) fn write(&self, key: &Key, file: &impl AsFd, info: &Info) {
-        drop(self.heads.write(key, file, info, &self.head));
+        drop(self.metadata.write(key, file, info, &self.head));
     }
 
     /// Remembers it, now that the file has its name.
     pub(crate) fn remember(&self, key: &Key, file: &impl AsFd, info: &Info) {
-        let known = Known { head: Some(Arc::clone(&self.head)), checked: Some(self.checked) };
-        self.heads.remember_still(key, file, info, known);
+        let known = CachedMetadata { head: Some(Arc::clone(&self.head)), checked: Some(self.checked) };
+        self.metadata.remember_still(key, file, info, known);
     }
 }
 
@@ -249,8 +249,8 @@ mod tests {
             Self(directory, root)
         }
 
-        fn heads(&self) -> Heads {
-            Heads::new(&self.1)
+        fn metadata(&self) -> MetadataStore {
+            MetadataStore::new(&self.1)
         }
 
         fn file(&self) -> (File, Info) {
@@ -261,27 +261,27 @@ mod tests {
 
         fn write(&self, head: &StoredHead) {
             let (file, info) = self.file();
-            self.heads().write(&key("/f"), &file, &info, head).unwrap();
+            self.metadata().write(&key("/f"), &file, &info, head).unwrap();
         }
 
         fn read(&self) -> Option<Arc<StoredHead>> {
             let (file, info) = self.file();
-            self.heads().read(&key("/f"), &file, &info).head
+            self.metadata().read(&key("/f"), &file, &info).head
         }
     }
 
     #[test]
     fn a_look_at_the_disk_does_not_make_a_check_forgotten() {
         let place = Place::new();
-        let (heads, file) = (Heads::new(&place.1), place.file());
+        let (metadata, file) = (MetadataStore::new(&place.1), place.file());
         let before = file::info(&file.0).unwrap();
-        let told = Known { head: Some(Arc::new(head())), checked: Some(Instant::now()) };
-        heads.remember_still(&key("/a"), &file.0, &before, told.clone());
+        let told = CachedMetadata { head: Some(Arc::new(head())), checked: Some(Instant::now()) };
+        metadata.remember_still(&key("/a"), &file.0, &before, told.clone());
         // A reader who opened the file before that, or after it, comes late.
         let now = file::info(&file.0).unwrap();
         for seen in [Info { modified: UNIX_EPOCH, ..before }, before, now] {
-            heads.read(&key("/a"), &file.0, &seen);
-            assert_eq!(heads.known(&key("/a"), &now).and_then(|known| known.checked), told.checked);
+            metadata.read(&key("/a"), &file.0, &seen);
+            assert_eq!(metadata.known(&key("/a"), &now).and_then(|known| known.checked), told.checked);
         }
     }
 
@@ -307,7 +307,7 @@ mod tests {
         let place = Place::new();
         let (file, info) = place.file();
         let bytes = record::encode(&head(), body_id(&info), b"f");
-        place.heads().write_beside(&key("/f"), &bytes).unwrap();
+        place.metadata().write_beside(&key("/f"), &bytes).unwrap();
         assert_eq!(place.read().unwrap().modified(), Some(7));
         // A copy of the same size and date is another file.
         drop(file);
@@ -326,13 +326,13 @@ mod tests {
         fs::rename(place.0.path().join("f"), place.0.path().join("g")).unwrap();
         let file = File::open(place.0.path().join("g")).unwrap();
         let info = file::info(&file).unwrap();
-        assert!(place.heads().read(&key("/g"), &file, &info).head.is_none());
-        assert!(place.heads().read(&key("/f"), &file, &info).head.is_some());
+        assert!(place.metadata().read(&key("/g"), &file, &info).head.is_none());
+        assert!(place.metadata().read(&key("/f"), &file, &info).head.is_some());
         // Nor beside the tree, should two keys have one name there.
         drop(file::remove_attribute(&file, ATTRIBUTE));
         let bytes = record::encode(&head(), body_id(&info), b"f");
-        place.heads().write_beside(&key("/g"), &bytes).unwrap();
-        assert!(place.heads().read(&key("/g"), &file, &info).head.is_none());
+        place.metadata().write_beside(&key("/g"), &bytes).unwrap();
+        assert!(place.metadata().read(&key("/g"), &file, &info).head.is_none());
     }
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
             eprintln!("SKIPPED: no attributes here");
             return;
         }
-        place.heads().write_beside(&key("/f"), b"nonsense").unwrap();
+        place.metadata().write_beside(&key("/f"), b"nonsense").unwrap();
         assert!(place.read().is_none());
     }
 
@@ -361,21 +361,26 @@ mod tests {
         let place = Place::new();
         let (file, info) = place.file();
         fs::write(place.0.path().join("f"), b"other body").unwrap();
-        let heads = place.heads();
-        heads.write(&key("/f"), &file, &info, &head()).unwrap();
-        heads.remember_still(&key("/f"), &file, &info, Known { head: Some(Arc::new(head())), checked: None });
-        assert!(heads.known(&key("/f"), &place.file().1).is_none());
+        let metadata = place.metadata();
+        metadata.write(&key("/f"), &file, &info, &head()).unwrap();
+        metadata.remember_still(
+            &key("/f"),
+            &file,
+            &info,
+            CachedMetadata { head: Some(Arc::new(head())), checked: None },
+        );
+        assert!(metadata.known(&key("/f"), &place.file().1).is_none());
         assert!(place.read().is_none());
     }
 
     #[test]
     fn memory_holds_what_the_file_still_is() {
         let place = Place::new();
-        let (heads, (_, info)) = (place.heads(), place.file());
-        let known = Known { head: Some(Arc::new(head())), checked: None };
-        heads.remember(&key("/f"), info, known);
-        assert!(heads.known(&key("/f"), &info).is_some());
-        assert!(heads.known(&key("/f"), &Info { size: 5, ..info }).is_none());
-        assert!(heads.known(&key("/g"), &info).is_none());
+        let (metadata, (_, info)) = (place.metadata(), place.file());
+        let known = CachedMetadata { head: Some(Arc::new(head())), checked: None };
+        metadata.remember(&key("/f"), info, known);
+        assert!(metadata.known(&key("/f"), &info).is_some());
+        assert!(metadata.known(&key("/f"), &Info { size: 5, ..info }).is_none());
+        assert!(metadata.known(&key("/g"), &info).is_none());
     }
 }

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::budget::Permit;
 use crate::sys::file::{self, Info, Kind, Missing, Reach, Root};
 use crate::sys::process;
@@ -40,13 +40,13 @@ use aside::Shelf;
 use commit::Committer;
 use inflight::Inflight;
 use memory::Memory;
-use metadata::Heads;
+use metadata::MetadataStore;
 use pace::Pace;
 use parents::Parents;
 use partial::{InProgress, LeftOver, Partial};
 use place::{Place, Placed, Way};
-use resume_record::{Keeping, Record};
-use sidecars::Documents;
+use resume_record::{Durability, Record};
+use sidecars::Sidecars;
 
 /// Entries of a directory that are looked at when it is listed.
 const LISTED: usize = 1 << 16;
@@ -67,15 +67,15 @@ pub struct Store {
     /// Whether the disk keeps up.
     pub pace: Arc<Pace>,
     /// Heads of files that are checked with the origin.
-    pub heads: Arc<Heads>,
+    pub metadata: Arc<MetadataStore>,
     /// Answers that no file can stand for.
     pub memory: Arc<Memory>,
     /// Bytes that clients do not take for now.
     pub aside: Arc<Shelf>,
     /// The last of them for each path, for the next process.
-    pub documents: Arc<Documents>,
+    pub sidecars: Arc<Sidecars>,
     parents: Parents,
-    keeping: Arc<Keeping>,
+    keeping: Arc<Durability>,
 }
 
 /// What the store may take, and how it keeps.
@@ -130,17 +130,17 @@ pub enum Found {
     /// Nothing.
     Absent,
     /// Something that is not to be served, nor to be replaced.
-    Unusable(Why),
+    Unusable(BypassReason),
 }
 
 impl Store {
     /// Opens the cache directory, with these bounds. Starts no thread yet. Blocks; for start-up only.
     pub fn open(path: &Path, bounds: Bounds) -> io::Result<Self> {
         let root = Arc::new(Root::open(path)?);
-        let heads = Arc::new(Heads::new(&root));
+        let metadata = Arc::new(MetadataStore::new(&root));
         Ok(Self {
-            documents: Arc::new(Documents::open(&root, &heads, bounds.sync)),
-            heads,
+            sidecars: Arc::new(Sidecars::open(&root, &metadata, bounds.sync)),
+            metadata,
             memory: Arc::new(Memory::new(bounds.memory)),
             aside: Arc::new(Shelf::new(&root)),
             root,
@@ -151,7 +151,7 @@ impl Store {
             pending: bounds.pending,
             pace: Arc::default(),
             parents: Parents::default(),
-            keeping: Arc::new(Keeping::new(bounds.sync, process::boot_id())),
+            keeping: Arc::new(Durability::new(bounds.sync, process::boot_id())),
         })
     }
 
@@ -281,17 +281,17 @@ impl Store {
 
     /// Creates and locks the in-progress file of `key`. Whoever begins one has room for it, see [`room`]. `None`
     /// where it takes another machine.
-    pub fn begin_here(&self, key: &Key) -> Option<Result<Partial, Why>> {
+    pub fn begin_here(&self, key: &Key) -> Option<Result<Partial, BypassReason>> {
         InProgress::begin(&self.root, &self.parents, &self.keeping, key, Reach::Here)
     }
 
     /// The same wherever that is. May wait for another machine.
-    pub fn begin(&self, key: &Key) -> Result<Partial, Why> {
+    pub fn begin(&self, key: &Key) -> Result<Partial, BypassReason> {
         let begun = InProgress::begin(&self.root, &self.parents, &self.keeping, key, Reach::Anywhere);
-        let partial = begun.unwrap_or(Err(Why::Disk))?;
+        let partial = begun.unwrap_or(Err(BypassReason::Disk))?;
         // Files that wait there for their names hold descriptors.
         let is_full = partial.place().is_remote() && !self.committer(partial.place()).rooms.has_room();
-        if is_full { Err(Why::DiskBehind) } else { Ok(partial) }
+        if is_full { Err(BypassReason::DiskBehind) } else { Ok(partial) }
     }
 
     /// The way to a name at this place: what hangs there holds up no others.
@@ -330,14 +330,14 @@ fn found(opened: io::Result<OwnedFd>, place: impl FnOnce(&OwnedFd) -> Place) -> 
                 Found::File(Entry::new(file, info, place))
             }
             Kind::Directory => Found::Directory,
-            Kind::Other => Found::Unusable(Why::NotRegular),
+            Kind::Other => Found::Unusable(BypassReason::NotRegular),
         },
         Err(error) => match file::missing(&error) {
             Missing::Absent => Found::Absent,
-            Missing::Outside => Found::Unusable(Why::LeadsOutside),
-            Missing::NotRegular => Found::Unusable(Why::NotRegular),
-            Missing::Exhausted => Found::Unusable(Why::Descriptors),
-            Missing::Refused => Found::Unusable(Why::Disk),
+            Missing::Outside => Found::Unusable(BypassReason::LeadsOutside),
+            Missing::NotRegular => Found::Unusable(BypassReason::NotRegular),
+            Missing::Exhausted => Found::Unusable(BypassReason::Descriptors),
+            Missing::Refused => Found::Unusable(BypassReason::Disk),
         },
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::place::{Place, Placed, Way};
 use crate::key::IN_PROGRESS;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::sys::file::{Reach, Root};
 use crate::sys::is_exhausted;
 
@@ -61,7 +61,7 @@ pub(crate) fn placed(root: &Root, path: &str, directory: OwnedFd, reach: Reach) 
 type Opened = (Arc<Placed<OwnedFd>>, Option<usize>);
 
 /// Opens it, or makes it. An error without a reason: it is out of reach.
-pub(crate) fn open_or_make(root: &Root, path: &str, reach: Reach) -> Result<Opened, Option<Why>> {
+pub(crate) fn open_or_make(root: &Root, path: &str, reach: Reach) -> Result<Opened, Option<BypassReason>> {
     let is_beyond = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock && reach == Reach::Here;
     match root.open_directory_by(path, reach) {
         Ok(directory) => return Ok((placed(root, path, directory, reach), None)),
@@ -70,12 +70,12 @@ pub(crate) fn open_or_make(root: &Root, path: &str, reach: Reach) -> Result<Open
     }
     let (directory, there) = root.make_directory(path, Some(IN_PROGRESS), reach).map_err(|error| {
         let is_busy = error.kind() == io::ErrorKind::ResourceBusy;
-        (!is_beyond(&error)).then(|| if is_busy { Why::Below } else { why_not(&error) })
+        (!is_beyond(&error)).then(|| if is_busy { BypassReason::Below } else { why_not(&error) })
     })?;
     Ok((placed(root, path, directory, reach), Some(there)))
 }
 
 /// Why nothing can be stored after this error.
-pub(crate) fn why_not(error: &io::Error) -> Why {
-    if is_exhausted(error) { Why::Descriptors } else { Why::Disk }
+pub(crate) fn why_not(error: &io::Error) -> BypassReason {
+    if is_exhausted(error) { BypassReason::Descriptors } else { BypassReason::Disk }
 }

@@ -11,13 +11,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::fill::Fill;
-use super::fingerprint::Mark;
+use super::fingerprint::Fingerprint;
 use super::parents::{Parents, is_beyond, open_or_make, placed, why_not};
 use super::place::{Place, Placed};
-use super::resume_record::{Keeping, Notes, Record};
+use super::resume_record::{Durability, Record, ResumeJournal};
 use crate::http::identity::Identity;
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::budget::Permit;
 use crate::sys::file::{self, Kind, Locked, Reach, Root};
 use crate::sys::is_exhausted;
@@ -43,7 +43,7 @@ pub struct InProgress {
     file: Arc<Placed<Locked>>,
     /// Device and inode.
     id: (u64, u64),
-    notes: Arc<Notes>,
+    notes: Arc<ResumeJournal>,
     left: bool,
     done: bool,
     /// The directory's share of the descriptors.
@@ -75,10 +75,10 @@ impl InProgress {
     pub(crate) fn begin(
         root: &Arc<Root>,
         parents: &Parents,
-        keeping: &Arc<Keeping>,
+        keeping: &Arc<Durability>,
         key: &Key,
         reach: Reach,
-    ) -> Option<Result<Partial, Why>> {
+    ) -> Option<Result<Partial, BypassReason>> {
         match Self::begin_within(root, parents, keeping, key, reach) {
             Err(None) => None,
             Err(Some(why)) => Some(Err(why)),
@@ -89,10 +89,10 @@ impl InProgress {
     fn begin_within(
         root: &Arc<Root>,
         parents: &Parents,
-        keeping: &Arc<Keeping>,
+        keeping: &Arc<Durability>,
         key: &Key,
         reach: Reach,
-    ) -> Result<Partial, Option<Why>> {
+    ) -> Result<Partial, Option<BypassReason>> {
         let (parent, in_progress) = (key.parent(), key.in_progress());
         let known = parents.get(parent);
         if known.as_ref().is_some_and(|known| is_beyond(reach, known)) {
@@ -102,14 +102,14 @@ impl InProgress {
         let mut made = None;
         for _ in 0..WALKS {
             // It may be gone by now: the way to it is walked again.
-            if let None | Some((Err(Why::Disk), _)) = found {
+            if let None | Some((Err(BypassReason::Disk), _)) = found {
                 let (directory, there) = open_or_make(root, parent, reach)?;
                 made = made.or(there);
                 parents.put(parent, &directory);
                 found = Some((acquire(&directory, &in_progress), directory));
             }
         }
-        let (acquired, directory) = found.ok_or(Some(Why::Disk))?;
+        let (acquired, directory) = found.ok_or(Some(BypassReason::Disk))?;
         let new_parents = made.map(|there| NewParents { path: parent.to_owned(), there });
         let acquired = acquired.inspect_err(|_| remove_empty(root, &directory, new_parents.as_ref()))?;
         let mut partial = Self::around(root, directory, keeping, key, acquired);
@@ -120,7 +120,7 @@ impl InProgress {
     fn around(
         root: &Arc<Root>,
         directory: Arc<Placed<OwnedFd>>,
-        keeping: &Arc<Keeping>,
+        keeping: &Arc<Durability>,
         key: &Key,
         (file, id): (Locked, (u64, u64)),
     ) -> Partial {
@@ -132,7 +132,7 @@ impl InProgress {
             new_parents: None,
             in_progress: key.in_progress(),
             name: key.file_name().to_owned(),
-            notes: Arc::new(Notes::new(&file, keeping)),
+            notes: Arc::new(ResumeJournal::new(&file, keeping)),
             file,
             id,
             left: false,
@@ -146,7 +146,7 @@ impl InProgress {
     /// stays, for [`Self::begin`] to replace. May wait for the disk.
     pub(crate) fn take_over(
         root: &Arc<Root>,
-        keeping: &Arc<Keeping>,
+        keeping: &Arc<Durability>,
         key: &Key,
         url: &[u8],
     ) -> Option<LeftOver> {
@@ -181,12 +181,12 @@ impl InProgress {
 
     /// Says what the file is going to be, so that a later fill can go on with it.
     pub fn describe(&self, url: Vec<u8>, content_type: Vec<u8>, identity: Identity) {
-        let mark = Mark::default();
+        let mark = Fingerprint::default();
         self.notes.describe(Record { boot: None, synced: 0, mark, url, content_type, identity }, false);
     }
 
     /// The way to the file's record.
-    pub fn notes(&self) -> &Arc<Notes> {
+    pub fn notes(&self) -> &Arc<ResumeJournal> {
         &self.notes
     }
 
@@ -324,8 +324,8 @@ fn remove_empty(root: &Root, directory: &OwnedFd, new: Option<&NewParents>) {
 }
 
 /// The file, locked, and its device and inode.
-fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why> {
-    let mut why = Why::HeldElsewhere;
+fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), BypassReason> {
+    let mut why = BypassReason::HeldElsewhere;
     for _ in 0..ATTEMPTS {
         let fresh = file::create_new(directory, name);
         let is_fresh = fresh.is_ok();
@@ -344,7 +344,7 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
         let opened = match opened {
             // Taken away in between; or the directory itself is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                why = Why::Disk;
+                why = BypassReason::Disk;
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_fresh => {
@@ -352,13 +352,13 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
                 file::unlink(directory, name).map_err(|error| why_not(&error))?;
                 continue;
             }
-            Err(error) if is_exhausted(&error) => return Err(Why::Descriptors),
+            Err(error) if is_exhausted(&error) => return Err(BypassReason::Descriptors),
             Err(_) if !is_fresh => {
                 // A link, a socket or an empty directory: no fill of anybody's.
                 match file::info_at(directory, name).map(|info| info.kind) {
                     Ok(Kind::Other) => file::unlink(directory, name),
                     Ok(Kind::Directory) => file::remove_directory(directory, name),
-                    Ok(Kind::File) | Err(_) => return Err(Why::Disk),
+                    Ok(Kind::File) | Err(_) => return Err(BypassReason::Disk),
                 }
                 .map_err(|error| why_not(&error))?;
                 continue;
@@ -366,11 +366,11 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), Why>
             result => result.map_err(|error| why_not(&error))?,
         };
         let locked = match file::lock(opened) {
-            Err(error) if file::is_held(&error) => return Err(Why::HeldElsewhere),
+            Err(error) if file::is_held(&error) => return Err(BypassReason::HeldElsewhere),
             Err(_) if is_fresh => {
                 // A file system without locks: nothing of ours stays behind.
                 drop(file::unlink(directory, name));
-                return Err(Why::Disk);
+                return Err(BypassReason::Disk);
             }
             result => result.map_err(|error| why_not(&error))?,
         };

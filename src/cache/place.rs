@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::key::RESERVED;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::blocking::{self, MOUNT_THREADS, Pool};
 use crate::rt::{Runtime, timeout};
 use crate::sys::file::{self, Root};
@@ -91,7 +91,7 @@ impl Place {
     pub async fn read<R: Runtime, T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Why> {
+    ) -> Result<T, BypassReason> {
         match self {
             Self::Local => waited::<R, _>(&blocking::SHORT_READS, PATIENCE, job).await,
             Self::Remote(remote) => remote.way.run::<R, _>(PATIENCE, job).await,
@@ -102,9 +102,9 @@ impl Place {
     pub async fn work<R: Runtime, T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Why> {
+    ) -> Result<T, BypassReason> {
         match self {
-            Self::Local => blocking::run(&blocking::DISK, job).await.map_err(|_| Why::Disk),
+            Self::Local => blocking::run(&blocking::DISK, job).await.map_err(|_| BypassReason::Disk),
             Self::Remote(remote) => remote.way.run::<R, _>(PATIENCE, job).await,
         }
     }
@@ -130,9 +130,9 @@ impl Place {
     pub async fn read_whole<R: Runtime, T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Why> {
+    ) -> Result<T, BypassReason> {
         match self {
-            Self::Local => blocking::run(&blocking::READS, job).await.map_err(|_| Why::Disk),
+            Self::Local => blocking::run(&blocking::READS, job).await.map_err(|_| BypassReason::Disk),
             Self::Remote(remote) => remote.way.run::<R, _>(LONG_PATIENCE, job).await,
         }
     }
@@ -144,7 +144,7 @@ impl Place {
         pool: &Arc<Pool>,
         patience: Duration,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Why> {
+    ) -> Result<T, BypassReason> {
         match self {
             Self::Local => waited::<R, _>(pool, patience, job).await,
             Self::Remote(remote) => waited::<R, _>(&remote.way.lane.reads, patience, job).await,
@@ -157,9 +157,9 @@ pub async fn waited<R: Runtime, T: Send + 'static>(
     pool: &Arc<Pool>,
     patience: Duration,
     job: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Why> {
+) -> Result<T, BypassReason> {
     let ran = timeout::<R, _>(patience, blocking::run(pool, job)).await;
-    ran.map_err(|_| Why::DiskHangs)?.map_err(|_| Why::Disk)
+    ran.map_err(|_| BypassReason::DiskHangs)?.map_err(|_| BypassReason::Disk)
 }
 
 impl Way {
@@ -176,15 +176,15 @@ impl Way {
         &self,
         patience: Duration,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Why> {
+    ) -> Result<T, BypassReason> {
         if self.is_to_be_feared() {
-            return Err(Why::DiskHangs);
+            return Err(BypassReason::DiskHangs);
         }
         let (way, asked) = (self.clone(), Instant::now());
         let job = move || {
             // Whoever asked has gone by now.
             if asked.elapsed() > patience {
-                return Err(Why::DiskHangs);
+                return Err(BypassReason::DiskHangs);
             }
             let _under_way = HANGING.begin(way);
             Ok(job())

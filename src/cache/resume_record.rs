@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::fingerprint::Mark;
+use super::fingerprint::Fingerprint;
 use super::place::Placed;
 use crate::http::identity::Identity;
 use crate::http::is_text_byte;
@@ -37,7 +37,7 @@ pub struct Record {
     /// So many bytes are on stable storage.
     pub synced: u64,
     /// Bytes that are there if it is still the file that was written.
-    pub mark: Mark,
+    pub mark: Fingerprint,
     /// The URL that was asked, as the origin has it.
     pub url: Vec<u8>,
     /// Content-Type: an answer that only gives the rest need not repeat it.
@@ -94,7 +94,7 @@ impl Record {
         let some = |line: &[u8]| (!line.is_empty()).then(|| line.to_vec());
         let boot = Some(text(line()?)?).filter(|boot| !boot.is_empty());
         let synced = number(line()?)?;
-        let mark = Mark { at: number(line()?)?, digest: number(line()?)? };
+        let mark = Fingerprint { at: number(line()?)?, digest: number(line()?)? };
         let length = line()?;
         let length = if length.is_empty() { None } else { Some(number(length)?) };
         let (etag, modified) = (some(line()?), some(line()?));
@@ -121,7 +121,7 @@ impl Record {
 
 /// What all records of a cache directory share.
 #[derive(Debug)]
-pub struct Keeping {
+pub struct Durability {
     /// Files are brought to stable storage.
     pub sync: bool,
     /// This run of the system.
@@ -130,7 +130,7 @@ pub struct Keeping {
     syncing: AtomicBool,
 }
 
-impl Keeping {
+impl Durability {
     /// In this run of the system.
     pub fn new(sync: bool, boot: Option<String>) -> Self {
         Self { sync, boot, syncing: AtomicBool::new(false) }
@@ -139,9 +139,9 @@ impl Keeping {
 
 /// The record of one file that is being filled, on its way to the file.
 #[derive(Debug)]
-pub struct Notes {
+pub struct ResumeJournal {
     file: Arc<Placed<Locked>>,
-    keeping: Arc<Keeping>,
+    keeping: Arc<Durability>,
     /// Held while the attribute is changed, which may take for ever.
     writing: Mutex<()>,
     state: Mutex<State>,
@@ -159,9 +159,9 @@ struct State {
     synced: u64,
 }
 
-impl Notes {
+impl ResumeJournal {
     /// Nothing is known of the file yet.
-    pub fn new(file: &Arc<Placed<Locked>>, keeping: &Arc<Keeping>) -> Self {
+    pub fn new(file: &Arc<Placed<Locked>>, keeping: &Arc<Durability>) -> Self {
         let state = Mutex::new(State { record: None, written: false, due: false, synced: 0 });
         Self { file: Arc::clone(file), keeping: Arc::clone(keeping), writing: Mutex::new(()), state }
     }
@@ -218,7 +218,7 @@ impl Notes {
         if self.state().record.is_none() {
             return;
         }
-        let mark = Mark::of(&**self.file, stored);
+        let mark = Fingerprint::of(&**self.file, stored);
         let _writing = self.writing();
         let Some(value) = self.noted(stored, sync, synced, mark) else { return };
         let set = value.map(|value| file::set_attribute(&**self.file, NAME, &value));
@@ -234,7 +234,7 @@ impl Notes {
         stored: u64,
         sync: bool,
         synced: Option<io::Result<()>>,
-        mark: io::Result<Mark>,
+        mark: io::Result<Fingerprint>,
     ) -> Option<Option<Vec<u8>>> {
         let mut state = self.state();
         let record = state.record.as_mut()?;
@@ -300,7 +300,7 @@ mod tests {
         Record {
             boot: Some("one".to_owned()),
             synced: 500,
-            mark: Mark { at: 700, digest: 77 },
+            mark: Fingerprint { at: 700, digest: 77 },
             url: b"http://h/x.tgz?a=1".to_vec(),
             content_type: b"text/plain".to_vec(),
             identity: Identity {
@@ -381,14 +381,14 @@ mod tests {
             return;
         }
         let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
-        let keeping = Arc::new(Keeping::new(true, Some("here".to_owned())));
-        let notes = Notes::new(&file, &keeping);
+        let keeping = Arc::new(Durability::new(true, Some("here".to_owned())));
+        let notes = ResumeJournal::new(&file, &keeping);
         notes.note(100, false);
         assert!(!notes.is_kept(), "nothing is known of it yet");
-        notes.describe(Record { synced: 0, mark: Mark::default(), ..record() }, false);
+        notes.describe(Record { synced: 0, mark: Fingerprint::default(), ..record() }, false);
         notes.note(100, false);
         let written = |synced, at| {
-            let mark = Mark::of(&*file, at).unwrap();
+            let mark = Fingerprint::of(&*file, at).unwrap();
             Record { boot: Some("here".to_owned()), synced, mark, ..record() }
         };
         assert_eq!(Record::read(&*file), Some(written(0, 100)));
@@ -411,7 +411,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(100).unwrap();
         let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
-        let notes = Notes::new(&file, &Arc::new(Keeping::new(true, None)));
+        let notes = ResumeJournal::new(&file, &Arc::new(Durability::new(true, None)));
         notes.describe(Record { url: vec![b'x'; MAX_ATTRIBUTE], ..record() }, false);
         notes.note(100, false);
         assert!(!notes.is_kept());

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Entry;
-use super::memory::Stock;
-use super::metadata::{Heads, Known};
+use super::memory::StoredBody;
+use super::metadata::{CachedMetadata, MetadataStore};
 use super::place::Place;
 use super::temporary::{self, Temporary, directory};
 use crate::http::caching::stored::StoredHead;
@@ -35,9 +35,9 @@ const WHOLE: &str = "=";
 
 /// The documents of one cache directory.
 #[derive(Debug)]
-pub struct Documents {
+pub struct Sidecars {
     root: Arc<Root>,
-    heads: Arc<Heads>,
+    metadata: Arc<MetadataStore>,
     /// They are on stable storage before they get their names.
     sync: bool,
     waiting: AtomicUsize,
@@ -55,13 +55,13 @@ struct Table {
     clock: u64,
 }
 
-impl Documents {
+impl Sidecars {
     /// Those that an earlier process has left. Blocks; for start-up only.
-    pub(crate) fn open(root: &Arc<Root>, heads: &Arc<Heads>, sync: bool) -> Self {
-        let (root, heads) = (Arc::clone(root), Arc::clone(heads));
+    pub(crate) fn open(root: &Arc<Root>, metadata: &Arc<MetadataStore>, sync: bool) -> Self {
+        let (root, metadata) = (Arc::clone(root), Arc::clone(metadata));
         // None are there, or none can be read: then there are none.
         let table = Mutex::new(listed(&root).unwrap_or_default());
-        Self { root, heads, sync, waiting: AtomicUsize::new(0), table }
+        Self { root, metadata, sync, waiting: AtomicUsize::new(0), table }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -75,45 +75,46 @@ impl Documents {
     }
 
     /// The one of this key, with its head. May wait for the disk.
-    pub fn read(&self, key: &Key) -> Option<(Entry, Known)> {
+    pub fn read(&self, key: &Key) -> Option<(Entry, CachedMetadata)> {
         let file = self.root.open_file(&format!("{}/{}", directory(), name(key)?)).ok()?;
         let info = file::info(&file).ok().filter(|info| info.kind == Kind::File)?;
         // Another one's content under this name is none.
-        let known = self.heads.known(key, &info).unwrap_or_else(|| self.heads.read_own(key, &file, &info));
+        let known =
+            self.metadata.known(key, &info).unwrap_or_else(|| self.metadata.read_own(key, &file, &info));
         known.head.is_some().then_some((Entry::new(file, info, Place::beside(&self.root)), known))
     }
 
     /// Has an answer written, in the place of the one before; one that is none for here leaves no other behind. Does
     /// not wait.
-    pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &Stock) {
+    pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &StoredBody) {
         let Some(name) = name(key) else { return };
         let waiting = self.waiting.load(Ordering::Relaxed);
         let count = usize::try_from(body.count()).unwrap_or(usize::MAX);
         if head.status != 200 || count > LONGEST || waiting > WAITING {
             return self.forget(key);
         }
-        let (documents, key) = (Arc::clone(self), key.clone());
+        let (sidecars, key) = (Arc::clone(self), key.clone());
         let (head, body) = (Arc::clone(head), body.clone());
         self.waiting.fetch_add(count, Ordering::Relaxed);
         drop(blocking::start(&blocking::DOCUMENTS, move || {
             let written = match &body {
-                Stock::Memory(bytes) => documents.write(&key, &name, &head, bytes),
-                Stock::Aside(aside) => {
-                    aside.read().and_then(|bytes| documents.write(&key, &name, &head, &bytes))
+                StoredBody::Memory(bytes) => sidecars.write(&key, &name, &head, bytes),
+                StoredBody::Aside(aside) => {
+                    aside.read().and_then(|bytes| sidecars.write(&key, &name, &head, &bytes))
                 }
             };
             if written.is_err() {
-                documents.remove(&name);
+                sidecars.remove(&name);
             }
-            documents.waiting.fetch_sub(count, Ordering::Relaxed);
+            sidecars.waiting.fetch_sub(count, Ordering::Relaxed);
         }));
     }
 
     /// Has the one of this key removed: something else is newer. Does not wait.
     pub fn forget(self: &Arc<Self>, key: &Key) {
         let Some(name) = self.name_in_use(key) else { return };
-        let documents = Arc::clone(self);
-        drop(blocking::start(&blocking::DOCUMENTS, move || documents.remove(&name)));
+        let sidecars = Arc::clone(self);
+        drop(blocking::start(&blocking::DOCUMENTS, move || sidecars.remove(&name)));
     }
 
     /// Has the one of this key marked to be checked. Does not wait.
@@ -138,16 +139,22 @@ impl Documents {
         if self.name_in_use(key).is_none() {
             return;
         }
-        let (documents, key) = (Arc::clone(self), key.clone());
+        let (sidecars, key) = (Arc::clone(self), key.clone());
         drop(blocking::start(&blocking::DOCUMENTS, move || {
-            let Some((Entry { file, info, .. }, Known { head: Some(head), .. })) = documents.read(&key)
+            let Some((Entry { file, info, .. }, CachedMetadata { head: Some(head), .. })) =
+                sidecars.read(&key)
             else {
                 return;
             };
             let Some(head) = to(&head).map(Arc::new) else { return };
             // One that cannot be written holds as long as this process remembers it.
-            drop(documents.heads.write(&key, &file, &info, &head));
-            documents.heads.remember_still(&key, &file, &info, Known { head: Some(head), checked: None });
+            drop(sidecars.metadata.write(&key, &file, &info, &head));
+            sidecars.metadata.remember_still(
+                &key,
+                &file,
+                &info,
+                CachedMetadata { head: Some(head), checked: None },
+            );
         }));
     }
 
@@ -160,7 +167,7 @@ impl Documents {
         let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
         let new = Temporary::create(&directory)?;
         file::write_at(new.file(), body, 0)?;
-        self.heads.write(key, new.file(), &file::info(new.file())?, head)?;
+        self.metadata.write(key, new.file(), &file::info(new.file())?, head)?;
         if self.sync {
             file::sync_many(&[new.file().as_fd()], false).into_iter().collect::<io::Result<()>>()?;
         }
@@ -235,19 +242,19 @@ mod tests {
     use std::fs;
     use tempfile::TempDir;
 
-    fn open(place: &TempDir) -> Arc<Documents> {
+    fn open(place: &TempDir) -> Arc<Sidecars> {
         let root = Arc::new(Root::open(place.path()).unwrap());
-        let heads = Arc::new(Heads::new(&root));
-        Arc::new(Documents::open(&root, &heads, true))
+        let metadata = Arc::new(MetadataStore::new(&root));
+        Arc::new(Sidecars::open(&root, &metadata, true))
     }
 
     fn key(path: &str) -> Key {
         Key::resource(path.as_bytes(), None)
     }
 
-    fn write(documents: &Documents, path: &str, body: &[u8]) {
+    fn write(sidecars: &Sidecars, path: &str, body: &[u8]) {
         let head = StoredHead::unknown(7, "text/x");
-        documents.write(&key(path), &name(&key(path)).unwrap(), &head, body).unwrap();
+        sidecars.write(&key(path), &name(&key(path)).unwrap(), &head, body).unwrap();
     }
 
     fn names(place: &TempDir) -> Vec<String> {
@@ -264,12 +271,12 @@ mod tests {
         assert!(!open(&place).has(&key("/a/")));
         write(&open(&place), "/a/", b"first");
         write(&open(&place), "/a/", b"body");
-        let documents = open(&place);
-        assert!(documents.has(&key("/a/")) && !documents.has(&key("/a")));
-        let (entry, known) = documents.read(&key("/a/")).unwrap();
+        let sidecars = open(&place);
+        assert!(sidecars.has(&key("/a/")) && !sidecars.has(&key("/a")));
+        let (entry, known) = sidecars.read(&key("/a/")).unwrap();
         assert_eq!((entry.info.size, known.head.unwrap().modified()), (4, Some(7)));
-        documents.remove("=%2Fa%2F");
-        assert!(!documents.has(&key("/a/")) && documents.read(&key("/a/")).is_none());
+        sidecars.remove("=%2Fa%2F");
+        assert!(!sidecars.has(&key("/a/")) && sidecars.read(&key("/a/")).is_none());
         assert!(!open(&place).has(&key("/a/")));
     }
 
@@ -286,10 +293,10 @@ mod tests {
             place.path().join(directory()).join("=%2Fd%2F"),
         )
         .unwrap();
-        let documents = open(&place);
-        assert!(documents.read(&key("/a/")).is_none());
-        assert!(documents.read(&key("/b/")).is_none());
-        assert!(documents.read(&key("/d/")).is_none());
+        let sidecars = open(&place);
+        assert!(sidecars.read(&key("/a/")).is_none());
+        assert!(sidecars.read(&key("/b/")).is_none());
+        assert!(sidecars.read(&key("/d/")).is_none());
         assert_eq!(names(&place), ["=%2Fa%2F", "=%2Fb%2F", "=%2Fd%2F"]);
     }
 

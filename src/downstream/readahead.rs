@@ -113,7 +113,7 @@ impl<'a, F: AsFd + Send + Sync + 'static> Windows<'a, F> {
             timeout::<R, _>(patience, place).await.map_err(Error::timeout(Side::Disk))?;
         }
         if let Some(job) = self.job.take() {
-            let waiter = Waiter::new().map_err(|error| Error::io(Side::Us, &error))?;
+            let waiter = Waiter::new().map_err(|error| Error::io(Side::Proxy, &error))?;
             let read = timeout::<R, _>(patience, job.result(&waiter)).await;
             read.map_err(Error::timeout(Side::Disk))?.and_then(|read| read).map_err(disk)?;
         }

@@ -25,7 +25,7 @@ struct State {
 
 /// One of them; it has ended when this is dropped.
 #[derive(Debug)]
-pub struct Mark {
+pub struct Comparison {
     all: Arc<Comparisons>,
     base: String,
 }
@@ -35,7 +35,7 @@ pub struct Mark {
 pub struct Pending {
     all: Arc<Comparisons>,
     base: String,
-    mark: OnceLock<Mark>,
+    mark: OnceLock<Comparison>,
 }
 
 impl Pending {
@@ -65,11 +65,11 @@ impl Pending {
 
 impl Comparisons {
     /// Another one has begun: for files in this directory or below it ("" is the top).
-    pub fn mark(all: &Arc<Self>, base: &str) -> Mark {
+    pub fn mark(all: &Arc<Self>, base: &str) -> Comparison {
         let mut state = all.state();
         state.bases.push(base.to_owned());
         all.count.store(state.bases.len(), Ordering::Release);
-        Mark { all: Arc::clone(all), base: base.to_owned() }
+        Comparison { all: Arc::clone(all), base: base.to_owned() }
     }
 
     /// Are there any? Costs a hit next to nothing.
@@ -110,7 +110,7 @@ impl State {
     }
 }
 
-impl Drop for Mark {
+impl Drop for Comparison {
     fn drop(&mut self) {
         let mut state = self.all.state();
         if let Some(at) = state.bases.iter().position(|base| *base == self.base) {

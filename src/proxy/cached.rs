@@ -14,7 +14,7 @@ use crate::cache::{Entry, Found};
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
-use crate::outcome::{Outcome, Why};
+use crate::outcome::{BypassReason, Outcome};
 use crate::rt::Runtime;
 
 /// What may have the name.
@@ -41,9 +41,9 @@ pub(crate) async fn step<R: Runtime>(
         _ if loops::has_looped(exchange.request) => Err(Next::Looped),
         Ok(()) => Ok(absent),
         // What is being fetched anyway answers a HEAD too.
-        Err(Why::HeadOnMiss) => {
-            Err(inflight.get(key).map_or(Next::Pass(Why::HeadOnMiss), |fill| joined(exchange, key, fill)))
-        }
+        Err(BypassReason::HeadOnMiss) => Err(inflight
+            .get(key)
+            .map_or(Next::Pass(BypassReason::HeadOnMiss), |fill| joined(exchange, key, fill))),
         Err(why) => Err(Next::Pass(why)),
     };
     match claim(inflight, key, find, |_| Some(()), refused).await {
@@ -51,7 +51,7 @@ pub(crate) async fn step<R: Runtime>(
         Ok(Claim::Fresh(Named::Directory, ())) => directory(exchange, key.as_str()),
         Ok(Claim::Filling(fill, _)) => joined(exchange, key, fill),
         Ok(Claim::Absent(permit) | Claim::Stale(_, permit)) => fill::lead(exchange, client, permit).await,
-        Ok(Claim::Full) => Next::Pass(Why::FillsFull),
+        Ok(Claim::Full) => Next::Pass(BypassReason::FillsFull),
         Ok(Claim::Unusable(why)) => unusable(exchange, why),
         Err(next) => next,
     }
@@ -68,12 +68,12 @@ fn joined<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, fill: Arc<Fill>) ->
 }
 
 /// Something has the name that is not to be served.
-pub(crate) fn unusable<R: Runtime>(exchange: &Exchange<'_, R>, why: Why) -> Next<R> {
-    if why != Why::Descriptors {
+pub(crate) fn unusable<R: Runtime>(exchange: &Exchange<'_, R>, why: BypassReason) -> Next<R> {
+    if why != BypassReason::Descriptors {
         return Next::Pass(why);
     }
     // The file may be there: nobody else is to be asked for it.
-    let error = Error::with(Side::Us, Kind::Busy, why.as_str());
+    let error = Error::with(Side::Proxy, Kind::Busy, why.as_str());
     exchange.log.debug(format_args!("{error}"));
     Next::Fail(error)
 }

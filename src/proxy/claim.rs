@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cache::fill::Fill;
 use crate::cache::inflight::{Inflight, Permit, Turn};
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 
 /// What it says.
 pub enum Claim<T, F> {
@@ -21,7 +21,7 @@ pub enum Claim<T, F> {
     /// As many ask as may.
     Full,
     /// What is there cannot be served.
-    Unusable(Why),
+    Unusable(BypassReason),
 }
 
 /// Finds what there is and takes the turn if that is not `fresh`; before that the request may be `refused`, which is
@@ -29,7 +29,7 @@ pub enum Claim<T, F> {
 pub async fn claim<T, F, N>(
     inflight: &Arc<Inflight>,
     key: &Key,
-    find: impl AsyncFn() -> Result<Option<T>, Why>,
+    find: impl AsyncFn() -> Result<Option<T>, BypassReason>,
     fresh: impl Fn(&T) -> Option<F>,
     refused: impl AsyncFnOnce(Option<T>) -> Result<Option<T>, N>,
 ) -> Result<Claim<T, F>, N> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::deliver::{Body, Representation, deliver};
 use super::exchange::Exchange;
-use super::lent::{self, Lent, SMALL, Shelf};
+use super::lent::{self, LentFile, SMALL, Shelf};
 use super::open_files::{Freshness, Ready};
 use crate::cache::Entry;
 use crate::downstream::client::Client;
@@ -99,7 +99,7 @@ async fn send_lent<R: Runtime>(
         let file = Rc::new(Ready::new(key, entry, 0, told));
         return serve(exchange, client, file).await;
     }
-    let (size, lent) = (entry.info.size, Lent::new(&exchange.context.shared, &key, Shelf::Tree, &entry));
+    let (size, lent) = (entry.info.size, LentFile::new(&exchange.context.shared, &key, Shelf::Tree, &entry));
     drop(entry);
     let made = lent.with::<R, _>(size, move |entry| {
         let ready = Ready::read(key, entry, told);
@@ -159,7 +159,7 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>, f
     let (body, file) = match lent::lent(&exchange.context.shared, &file.key, Shelf::Tree, &file.entry) {
         Some(lent) => {
             drop(file);
-            (Body::Lent(Arc::new(lent)), None)
+            (Body::LentFile(Arc::new(lent)), None)
         }
         None => (Body::File(Arc::clone(&file.entry.file), file.entry.info.size), Some(file)),
     };

@@ -28,7 +28,7 @@ pub enum Shelf {
     /// In the tree.
     Tree,
     /// Beside the tree.
-    Documents,
+    Sidecars,
 }
 
 /// Who lends: the cache, its share of the descriptors, and the patience with its disk.
@@ -43,7 +43,7 @@ pub trait Lender: Debug + Send + Sync {
 
 /// A file by its name, and what it was.
 #[derive(Clone, Debug)]
-pub struct Lent {
+pub struct LentFile {
     lender: Arc<dyn Lender>,
     key: Key,
     shelf: Shelf,
@@ -52,7 +52,7 @@ pub struct Lent {
     pub info: Info,
 }
 
-impl Lent {
+impl LentFile {
     /// The file of this name, which has just been opened. It may be closed.
     pub fn new<L: Lender + 'static>(lender: &Arc<L>, key: &Key, shelf: Shelf, entry: &Entry) -> Self {
         let (lender, key) = (Arc::<L>::clone(lender), key.clone());
@@ -65,8 +65,8 @@ impl Lent {
         let store = self.lender.store();
         let found = match self.shelf {
             Shelf::Tree => store.look_up(self.key.as_str()),
-            Shelf::Documents => {
-                store.documents.read(&self.key).map_or(Found::Absent, |(entry, _)| Found::File(entry))
+            Shelf::Sidecars => {
+                store.sidecars.read(&self.key).map_or(Found::Absent, |(entry, _)| Found::File(entry))
             }
         };
         let is = |info: &Info| (info.id, info.size, info.modified);
@@ -133,6 +133,11 @@ impl Lent {
 }
 
 /// The lent form of an entry without a descriptor of its own.
-pub fn lent<L: Lender + 'static>(lender: &Arc<L>, key: &Key, shelf: Shelf, entry: &Entry) -> Option<Lent> {
-    entry.held.is_none().then(|| Lent::new(lender, key, shelf, entry))
+pub fn lent<L: Lender + 'static>(
+    lender: &Arc<L>,
+    key: &Key,
+    shelf: Shelf,
+    entry: &Entry,
+) -> Option<LentFile> {
+    entry.held.is_none().then(|| LentFile::new(lender, key, shelf, entry))
 }

@@ -10,7 +10,7 @@ use crate::cache::place::{PATIENCE, Place};
 use crate::cache::{Entry, Found, Store};
 use crate::fd_budget::Purpose;
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::{Runtime, timeout};
 use crate::sys::file;
 use crate::upstream::EXHAUSTED;
@@ -42,7 +42,7 @@ pub(crate) async fn look_up<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -
 /// Looks; where the system has no descriptor left, once more when those that are only kept for speed have gone.
 async fn open<R: Runtime>(context: &Context<R>, key: &Key) -> Found {
     let found = find::<R>(&context.shared, key.as_str()).await;
-    if !matches!(found, Found::Unusable(Why::Descriptors)) {
+    if !matches!(found, Found::Unusable(BypassReason::Descriptors)) {
         return found;
     }
     exhausted(context).await;
@@ -92,7 +92,9 @@ fn look_up_here(store: &Store, path: &str) -> Option<Found> {
 async fn elsewhere<R: Runtime>(shared: &Arc<Shared>, path: &str) -> Found {
     let (theirs, of) = (Arc::clone(shared), path.to_owned());
     let look = move || match theirs.store.look_up(&of) {
-        Found::File(entry) if file::read_at(&*entry.file, &mut [0], 0).is_err() => Found::Unusable(Why::Disk),
+        Found::File(entry) if file::read_at(&*entry.file, &mut [0], 0).is_err() => {
+            Found::Unusable(BypassReason::Disk)
+        }
         found @ (Found::File(_) | Found::Directory | Found::Absent | Found::Unusable(_)) => found,
     };
     shared.store.way(path).run::<R, _>(PATIENCE, look).await.unwrap_or_else(Found::Unusable)

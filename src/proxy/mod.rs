@@ -26,7 +26,7 @@ use crate::downstream::client::Client;
 use crate::downstream::reply::Reply;
 use crate::http::request::{Method, RequestHead};
 use crate::observe::log::RequestLog;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::packages::{rebuilt, snapshot};
 use crate::route::{self, Route};
 use crate::rt::Runtime;
@@ -77,7 +77,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
             Route::Pass(why) => Next::Pass(*why),
             Route::Directory(path) => match lookup::find::<R>(&exchange.context.shared, path).await {
                 Found::Directory => cached::directory(exchange, path),
-                Found::File(_) | Found::Absent | Found::Unusable(_) => Next::Pass(Why::NoName),
+                Found::File(_) | Found::Absent | Found::Unusable(_) => Next::Pass(BypassReason::NoName),
             },
             Route::BadPath(reason) => {
                 let log = exchange.log;
@@ -98,7 +98,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
             return reply;
         }
     }
-    pass::run(exchange, client, Why::Disk).await
+    pass::run(exchange, client, BypassReason::Disk).await
 }
 
 /// Does the last step of a request. `None`: there is another one.

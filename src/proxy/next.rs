@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::passing::Passing;
-use super::revalidated::stored::Kept;
+use super::revalidated::stored::StoredResponse;
 use crate::cache::Entry;
 use crate::cache::fill::{Fill, Follower, NoFile};
 use crate::downstream::reply::Reply;
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::http::fields::Fields;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::Runtime;
 use crate::upstream::body::OriginBody;
 
@@ -26,15 +26,15 @@ pub enum Next<R: Runtime> {
     /// It is no member of an index set, or the set has nothing to do with it.
     Apart,
     /// Ask the origin by HEAD about this path of the checked class, of which this is kept.
-    Head(Key, Option<Box<Kept>>),
+    Head(Key, Option<Box<StoredResponse>>),
     /// Send a file of the immutable class.
     File(Key, Entry),
     /// Send a stored response of the checked class, with these fields.
-    Stored(Box<(Kept, Fields)>),
+    Stored(Box<(StoredResponse, Fields)>),
     /// Send what a fill brings.
     Follow(Arc<Fill>, Result<Follower, NoFile>, Role),
     /// Ask the origin what the client asks, and keep nothing.
-    Pass(Why),
+    Pass(BypassReason),
     /// Hand on the origin's response, which was asked for to be kept and is not.
     HandOn(Box<(ResponseHead, Passing<R>)>),
     /// Send the origin's response to the client's own request.

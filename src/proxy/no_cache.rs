@@ -31,7 +31,7 @@ use crate::http::fields::Fields;
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
-use crate::outcome::{Outcome, Why};
+use crate::outcome::{BypassReason, Outcome};
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
 use crate::upstream::body::OriginBody;
@@ -89,7 +89,7 @@ impl Known {
 /// Is this a request that is to be asked about at the origin, should its path be of the immutable class?
 pub fn is_wanted<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
     let (request, config) = (exchange.request, &exchange.context.shared.config);
-    let is_general = || matches!(may_fill(exchange), Ok(()) | Err(Why::HeadOnMiss));
+    let is_general = || matches!(may_fill(exchange), Ok(()) | Err(BypassReason::HeadOnMiss));
     if config.presets.is_empty()
         || config.offline
         || !matches!(request.method, Method::Get | Method::Head)
@@ -114,7 +114,7 @@ pub(crate) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> N
     let find = async || match look_up(exchange, key).await {
         Found::File(entry) => Ok(Some(entry)),
         // What is not there is fetched anyway.
-        Found::Directory | Found::Absent | Found::Unusable(_) => Err(Why::NoName),
+        Found::Directory | Found::Absent | Found::Unusable(_) => Err(BypassReason::NoName),
     };
     let fresh = |_: &Entry| None::<()>;
     match claim(&shared.store.inflight, key, find, fresh, async |found| Ok::<_, ()>(found)).await {
@@ -223,7 +223,7 @@ async fn take<R: Runtime>(
     let shared = &exchange.context.shared;
     let begun = match storable(&answer, permit.key(), &shared.config) {
         Ok(end) => {
-            let room = backpressure::room(exchange).await.ok_or(Why::DiskBehind);
+            let room = backpressure::room(exchange).await.ok_or(BypassReason::DiskBehind);
             match room {
                 Ok(room) => begin(exchange.context, permit.key()).await.map(|partial| (partial, room, end)),
                 Err(why) => Err(why),

@@ -21,7 +21,7 @@ use crate::downstream::reply::Reply;
 use crate::error::{Error, Kind, Side};
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
-use crate::outcome::{Outcome, Why};
+use crate::outcome::{BypassReason, Outcome};
 use crate::rt::Runtime;
 use crate::rt::notify::Notify;
 use crate::upstream::Connection;
@@ -31,9 +31,9 @@ use crate::upstream::body::OriginBody;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Passes the request on.
-pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: Why) -> Reply {
+pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>, why: BypassReason) -> Reply {
     exchange.outcome.set(Some(Outcome::Pass(why)));
-    if !matches!(why, Why::Method | Why::NoMatch | Why::HeadOnMiss) {
+    if !matches!(why, BypassReason::Method | BypassReason::NoMatch | BypassReason::HeadOnMiss) {
         exchange.log.debug(format_args!("not cached - {}", why.as_str()));
     }
     if loops::has_looped(exchange.request) {
@@ -62,7 +62,7 @@ pub async fn run<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>,
 
 /// Ends a loop: the way to the origin leads back here (RFC 5842 section 7.2).
 pub async fn looped<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Reply {
-    let error = Error::new(Side::Us, Kind::Loop);
+    let error = Error::new(Side::Proxy, Kind::Loop);
     exchange.log.debug(format_args!("error with proxy request {error}"));
     exchange.send_error(client, &error).await
 }
@@ -78,11 +78,15 @@ async fn last<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> Rep
 async fn bodiless<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
-    why: Why,
+    why: BypassReason,
 ) -> Result<Reply, Error> {
     let asked = request::pass_request(&exchange.context.upstream.origin, exchange.request);
     // Of what is no file of ours, or was asked by ourselves, the asker follows the redirects.
-    let follow = if matches!(why, Why::NoMatch | Why::Returned) { Follow::Never } else { Follow::Maybe };
+    let follow = if matches!(why, BypassReason::NoMatch | BypassReason::Returned) {
+        Follow::Never
+    } else {
+        Follow::Maybe
+    };
     let (answer, body) = origin::ask(exchange, client.gone(), &asked, follow).await?;
     invalidate::note(exchange, &answer).await;
     invalidate::note_missing(exchange, &answer);
@@ -193,6 +197,6 @@ pub async fn hand_on<R: Runtime>(
         return relay(exchange, &client.out(), client.gone(), answer, body, exchange.keep()).await;
     }
     drop(body);
-    let why = if let Some(Outcome::Pass(why)) = exchange.outcome.get() { why } else { Why::NoUse };
+    let why = if let Some(Outcome::Pass(why)) = exchange.outcome.get() { why } else { BypassReason::NoUse };
     run(exchange, client, why).await
 }

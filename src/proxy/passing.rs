@@ -1,13 +1,13 @@
 //! The body of an answer that is passed on, some of which may have been read already.
 
-use crate::cache::memory::Stock;
+use crate::cache::memory::StoredBody;
 use crate::rt::Runtime;
 use crate::upstream::body::OriginBody;
 
 /// The body of an answer that is passed on.
 pub struct Passing<R: Runtime> {
     /// What has been read of it, in order.
-    pub begun: Vec<Stock>,
+    pub begun: Vec<StoredBody>,
     /// What follows.
     pub rest: OriginBody<R>,
 }

@@ -202,7 +202,7 @@ async fn end<R: Runtime>(context: &Rc<Context<R>>, client: &Client<R>, why: NoRe
             client.send_empty(429, false).await
         }
         NoRequest::Crowded => {
-            let error = Error::with(Side::Us, Kind::Busy, "no memory for more heads");
+            let error = Error::with(Side::Proxy, Kind::Busy, "no memory for more heads");
             log.debug(format_args!("{error}"));
             client.send_error(&error, false, true).await
         }

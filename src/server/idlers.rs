@@ -9,12 +9,12 @@ use std::task::{Context, Poll, Waker};
 
 /// One worker's, numbered in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Idlers {
+pub(super) struct WaitingConnections {
     wakers: RefCell<BTreeMap<u64, Waker>>,
     next: Cell<u64>,
 }
 
-impl Idlers {
+impl WaitingConnections {
     /// Waits until it is this one's turn to go.
     pub(super) fn told_to_go(&self) -> ToldToGo<'_> {
         ToldToGo { idlers: self, number: None }
@@ -35,10 +35,10 @@ impl Idlers {
     }
 }
 
-/// See [`Idlers::told_to_go`].
+/// See [`WaitingConnections::told_to_go`].
 #[derive(Debug)]
 pub(super) struct ToldToGo<'a> {
-    idlers: &'a Idlers,
+    idlers: &'a WaitingConnections,
     /// Its waker is there under this number until it has been told.
     number: Option<u64>,
 }
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn who_has_idled_for_longest_goes_first() {
-        let idlers = Idlers::default();
+        let idlers = WaitingConnections::default();
         let mut all: Vec<_> = (0..5).map(|_| idlers.told_to_go()).collect();
         let gone = |all: &mut Vec<ToldToGo<'_>>| {
             all.iter_mut().map(|one| block_on(poll_once(one)).is_some()).collect::<Vec<_>>()

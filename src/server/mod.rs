@@ -28,9 +28,9 @@ use crate::proxy::recent_checks::Revalidated;
 use crate::rt::engine::Engine;
 use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
-use connection_limit::Guests;
+use connection_limit::ConnectionLimits;
 use listener::Listening;
-use worker::{Door, Plan};
+use worker::{Plan, WorkerListener};
 
 /// The log's last lines get this long to be written.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
@@ -78,7 +78,10 @@ pub fn run(config: Config) -> Result<(), String> {
         shared: Arc::clone(&shared),
         engine,
         trust,
-        guests: Arc::new(Guests::new(shared.descriptors.clients, shared.config.limits.client_connections)),
+        guests: Arc::new(ConnectionLimits::new(
+            shared.descriptors.clients,
+            shared.config.limits.client_connections,
+        )),
         arrival,
     };
     let reload = || reload(plan.trust.as_ref(), &log);
@@ -187,7 +190,7 @@ fn start(doors: Vec<OwnedFd>, inherited: bool, cpus: &[usize], plan: &Plan) -> R
     for (number, listener) in doors.into_iter().enumerate() {
         let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
         let plan = plan.clone();
-        let door = Door { listener, inherited, busy: plan.shared.stop.busy() };
+        let door = WorkerListener { listener, inherited, busy: plan.shared.stop.busy() };
         let thread = thread::Builder::new().name(format!("worker-{number}"));
         let spawned = thread.spawn(move || {
             worker::run(&plan, door, cpu).inspect_err(|reason| plan.arrival.fail(reason.clone()))

@@ -1,6 +1,6 @@
 //! Connections that idle: a descriptor and a few words each, no task and no buffer. One task of
 //! the worker waits for all of them on a poller of their own, where the system lets a poller be
-//! waited for; elsewhere each goes on waiting in its own task, among the [`Idlers`].
+//! waited for; elsewhere each goes on waiting in its own task, among the [`WaitingConnections`].
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
-use super::connection_limit::Guest;
-use super::idlers::{Idlers, ToldToGo};
+use super::connection_limit::ConnectionGuard;
+use super::idlers::{ToldToGo, WaitingConnections};
 use crate::rt::{Runtime, Socket};
 use crate::sys::clock;
 use crate::sys::poller::{self, Registered};
@@ -31,13 +31,13 @@ pub(super) struct Idle {
     /// The client's address.
     pub(super) peer: IpAddr,
     /// Its place among those that the worker takes.
-    pub(super) counted: Option<Guest>,
+    pub(super) counted: Option<ConnectionGuard>,
 }
 
 struct Parked {
     socket: Registered,
     peer: IpAddr,
-    counted: Option<Guest>,
+    counted: Option<ConnectionGuard>,
     ends: Duration,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Parking {
     ready: RefCell<Option<OwnedFd>>,
     parked: RefCell<Slab<Parked>>,
     /// Those that could not be parked.
-    idlers: Idlers,
+    idlers: WaitingConnections,
     /// Somebody waits for a place, and nobody idles.
     wanted: Cell<bool>,
     limit: Duration,
@@ -58,7 +58,8 @@ impl Parking {
     /// Nobody yet; a connection is closed after `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         let (poller, ready) = poller::waitable().map(|(poller, ready)| (Rc::new(poller), ready)).unzip();
-        let (ready, parked, idlers) = (RefCell::new(ready), RefCell::default(), Idlers::default());
+        let (ready, parked, idlers) =
+            (RefCell::new(ready), RefCell::default(), WaitingConnections::default());
         Self { poller, ready, parked, idlers, wanted: Cell::new(false), limit }
     }
 

@@ -10,27 +10,27 @@ const START_TIME: Duration = Duration::from_secs(60);
 
 /// A worker's part.
 #[derive(Clone, Debug)]
-pub struct Arrival {
+pub struct Readiness {
     reports: Sender<Result<(), String>>,
     open: Arc<Barrier>,
 }
 
 /// The part of who starts them.
 #[derive(Debug)]
-pub(crate) struct Opening {
+pub(crate) struct StartupBarrier {
     reports: Receiver<Result<(), String>>,
     open: Arc<Barrier>,
     workers: usize,
 }
 
 /// Both parts, for so many workers.
-pub(crate) fn of(workers: usize) -> (Arrival, Opening) {
+pub(crate) fn of(workers: usize) -> (Readiness, StartupBarrier) {
     let (sender, reports) = mpsc::channel();
     let open = Arc::new(Barrier::new(workers + 1));
-    (Arrival { reports: sender, open: Arc::clone(&open) }, Opening { reports, open, workers })
+    (Readiness { reports: sender, open: Arc::clone(&open) }, StartupBarrier { reports, open, workers })
 }
 
-impl Arrival {
+impl Readiness {
     /// Tells that this worker has what it needs, and blocks until all have.
     pub fn arrive(&self) {
         self.report(Ok(()));
@@ -48,7 +48,7 @@ impl Arrival {
     }
 }
 
-impl Opening {
+impl StartupBarrier {
     /// Waits until all workers have what they need; the reason of the first that has not.
     pub(crate) fn wait(&self) -> Result<(), String> {
         for _ in 0..self.workers {

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use futures_lite::future::{or, zip};
 
 use super::connection::{self, BUSY};
-use super::connection_limit::{Guest, Guests};
+use super::connection_limit::{ConnectionGuard, ConnectionLimits};
 use super::parking::{Idle, Parking};
-use super::startup_barrier::Arrival;
+use super::startup_barrier::Readiness;
 use crate::downstream::buffers::Buffers;
 use crate::observe::log::Lane;
 use crate::proxy::exchange::{Context, Shared};
@@ -50,14 +50,14 @@ pub struct Plan {
     /// The authorities for https.
     pub trust: Option<Trust>,
     /// Clients' connections, over all workers.
-    pub guests: Arc<Guests>,
+    pub guests: Arc<ConnectionLimits>,
     /// Where a worker tells that it has what it needs.
-    pub arrival: Arrival,
+    pub arrival: Readiness,
 }
 
 /// Where a worker's connections come in.
 #[derive(Debug)]
-pub struct Door {
+pub struct WorkerListener {
     /// Its listening socket.
     pub listener: OwnedFd,
     /// The socket belongs to a service manager.
@@ -67,7 +67,7 @@ pub struct Door {
 }
 
 /// Runs one worker on this thread, for as long as the process lives.
-pub fn run(plan: &Plan, door: Door, cpu: Option<usize>) -> Result<(), String> {
+pub fn run(plan: &Plan, door: WorkerListener, cpu: Option<usize>) -> Result<(), String> {
     if let Some(cpu) = cpu {
         process::pin_to(cpu)
             .map_err(|error| format!("cannot run on processor {cpu} (--pin-cpus): {error}"))?;
@@ -79,7 +79,7 @@ pub fn run(plan: &Plan, door: Door, cpu: Option<usize>) -> Result<(), String> {
 /// A worker's main task.
 struct Serving<'a> {
     plan: &'a Plan,
-    door: Door,
+    door: WorkerListener,
 }
 
 impl Main for Serving<'_> {
@@ -90,9 +90,9 @@ impl Main for Serving<'_> {
     }
 }
 
-async fn serve<R: Runtime>(plan: &Plan, door: Door) -> Result<(), String> {
+async fn serve<R: Runtime>(plan: &Plan, door: WorkerListener) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot start a worker: {error}{}", remedy(&error));
-    let Door { listener, inherited, busy } = door;
+    let WorkerListener { listener, inherited, busy } = door;
     remote_wake::start::<R>().map_err(failed)?;
     let config = &plan.shared.config;
     let origin = Arc::new(config.origin.clone());
@@ -124,7 +124,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Door) -> Result<(), String> {
     let parking = Parking::new(config.limits.idle_time.saturating_sub(BUSY));
     let (guests, door) = (Arc::clone(&plan.guests), Rc::clone(&closing));
     let worker = Rc::new(Worker { context, parking, guests, door });
-    R::spawn(keep_house(Rc::clone(&worker)));
+    R::spawn(housekeeping(Rc::clone(&worker)));
     R::spawn(watch_parked(Rc::clone(&worker)));
     R::spawn(give_way(Rc::clone(&worker)));
     // They take what they need in their first turn.
@@ -155,7 +155,7 @@ async fn serve<R: Runtime>(plan: &Plan, door: Door) -> Result<(), String> {
 struct Worker<R: Runtime> {
     context: Rc<Context<R>>,
     parking: Parking,
-    guests: Arc<Guests>,
+    guests: Arc<ConnectionLimits>,
     /// Where clients wait to be accepted.
     door: Rc<OwnedFd>,
 }
@@ -163,7 +163,7 @@ struct Worker<R: Runtime> {
 /// Takes connections until the program is to end.
 async fn accept<R: Runtime>(worker: Rc<Worker<R>>, mut listener: impl Listener<R::Socket>) {
     let shared = &worker.context.shared;
-    let mut crowd = Crowd::default();
+    let mut crowd = AcceptBackpressure::default();
     while !shared.stop.is_asked() {
         if worker.guests.is_full() {
             match crowd.press(&worker) {
@@ -188,7 +188,7 @@ async fn accept<R: Runtime>(worker: Rc<Worker<R>>, mut listener: impl Listener<R
 
 /// Those who wait for a place, all places being taken.
 #[derive(Default)]
-struct Crowd {
+struct AcceptBackpressure {
     /// Since when, nobody having idled for long enough to be closed.
     since: Option<Instant>,
 }
@@ -199,7 +199,7 @@ enum Room {
     None,
 }
 
-impl Crowd {
+impl AcceptBackpressure {
     /// Who waits comes before who has a place and asks for nothing; and, after a while, before who has just
     /// been answered: clients that ask again and again would keep their places for ever.
     fn press<R: Runtime>(&mut self, worker: &Worker<R>) -> Room {
@@ -235,7 +235,7 @@ fn close<R: Runtime>(worker: &Rc<Worker<R>>, listener: &OwnedFd) {
 /// Starts to serve a connection that was just accepted, unless its client has enough of them.
 fn admit<R: Runtime>(worker: &Rc<Worker<R>>, socket: R::Socket, peer: IpAddr) {
     let guest = worker.guests.admit(peer);
-    if !guest.is_one_too_many {
+    if !guest.over_limit {
         return start(worker, socket, peer, Some(guest), true);
     }
     let context = Rc::clone(&worker.context);
@@ -247,7 +247,7 @@ fn start<R: Runtime>(
     worker: &Rc<Worker<R>>,
     socket: R::Socket,
     peer: IpAddr,
-    counted: Option<Guest>,
+    counted: Option<ConnectionGuard>,
     fresh: bool,
 ) {
     let busy = worker.context.shared.stop.busy();
@@ -292,7 +292,7 @@ async fn give_way<R: Runtime>(worker: Rc<Worker<R>>) {
     }
 }
 
-async fn keep_house<R: Runtime>(worker: Rc<Worker<R>>) {
+async fn housekeeping<R: Runtime>(worker: Rc<Worker<R>>) {
     let context = &worker.context;
     let (mut idle, mut before, mut trimmed) = (0, 0, 0);
     loop {

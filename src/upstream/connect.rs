@@ -160,7 +160,7 @@ async fn next_event<R: Runtime>(
 async fn connect_to<R: Runtime>(address: SocketAddr) -> Result<R::Socket, Error> {
     let refused = |error: io::Error| {
         if is_exhausted(&error) {
-            return Error::with(Side::Us, Kind::Io, error);
+            return Error::with(Side::Proxy, Kind::Io, error);
         }
         Error::with(Side::Origin, Kind::Connect, error)
     };
@@ -196,7 +196,7 @@ async fn secure<R: Runtime>(
 
 fn plain<R: Runtime>(socket: R::Socket, origin: &Origin) -> Result<Transport<R>, Error> {
     if origin.https {
-        return Err(Error::with(Side::Us, Kind::Tls, "https needs the tls feature"));
+        return Err(Error::with(Side::Proxy, Kind::Tls, "https needs the tls feature"));
     }
     Ok(Transport::Plain(socket))
 }

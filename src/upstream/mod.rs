@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Limits, Origin};
 use crate::error::{Error, Kind, Side};
-use crate::fd_budget::{Descriptors, Errand, Place, Purpose};
+use crate::fd_budget::{Descriptors, OriginUse, Place, Purpose};
 use crate::http::request::{HeadLimits, Method};
 use crate::http::response::{self, ResponseHead};
 use crate::rt::Runtime;
@@ -201,30 +201,30 @@ impl<R: Runtime> Upstream<R> {
 
     /// A new connection to the origin, for a request of this client that is passed on.
     pub async fn fresh_connection(&self, client: Option<Holder>) -> Result<Connection<R>, Error> {
-        let place = Some(self.place(Errand::Pass, client).await?);
+        let place = Some(self.place(OriginUse::Pass, client).await?);
         Ok(Connection { place, ..self.connect(&self.origin).await? })
     }
 
     /// A place at the origin for this client, or for nobody.
-    pub async fn place(&self, errand: Errand, client: Option<Holder>) -> Result<Place, Error> {
+    pub async fn place(&self, errand: OriginUse, client: Option<Holder>) -> Result<Place, Error> {
         if self.offline {
             return Err(Error::new(Side::Origin, Kind::Offline));
         }
         // A short time for the origin's response is no reason to give a fill up that the disk has slowed down.
         let limit = match errand {
-            Errand::Keep => self.limits.response_head_time.max(FILL_WAIT),
-            Errand::Pass => self.limits.response_head_time,
+            OriginUse::Keep => self.limits.response_head_time.max(FILL_WAIT),
+            OriginUse::Pass => self.limits.response_head_time,
         };
         let place = crate::rt::timeout::<R, _>(limit, self.descriptors.place(errand, client)).await;
-        let place = place.map_err(Error::timeout(Side::Us))?;
-        place.map_err(|error| Error::io(Side::Us, &error))
+        let place = place.map_err(Error::timeout(Side::Proxy))?;
+        place.map_err(|error| Error::io(Side::Proxy, &error))
     }
 
     async fn connect(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {
         let spare = || self.descriptors.try_take(Purpose::Idle, 1);
         let connect = || connect::connect::<R>(to, self.limits.connect_time, self.trust.as_ref(), spare);
         let mut connected = connect().await;
-        if matches!(&connected, Err(error) if error.side == Side::Us && error.kind == Kind::Io) {
+        if matches!(&connected, Err(error) if error.side == Side::Proxy && error.kind == Kind::Io) {
             // The system has no descriptor left: once more without what is open for speed only.
             self.descriptors.budget().alarm();
             R::sleep(EXHAUSTED).await;

@@ -14,7 +14,7 @@ fn put(memory: &Arc<Memory>, number: usize, size: usize, variant: &str) {
     let mut head = StoredHead::unknown(0, "x");
     head.variant = Variant(vec![("v".to_owned(), Some(variant.into()))]);
     let bytes = Bytes { bytes: vec![0; size], _room: None, aside: Mutex::default() };
-    let body = Stock::Memory(memory.lent(Arc::new(bytes)));
+    let body = StoredBody::Memory(memory.lent(Arc::new(bytes)));
     let held = Held { head: Arc::new(head), body, checked: Instant::now() };
     memory.put(&key(number), &held, None);
 }

@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Side};
 use crate::http::fields::Fields;
 use crate::http::request::Version;
 use crate::http::response::ResponseHead;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::poll::{self, Portable};
 use crate::rt::remote_wake::{self, Waiter};
 use crate::sys::file::{self, Locked};
@@ -145,7 +145,7 @@ async fn lead(world: Rc<World>) {
     rng.pause().await;
     match world.fate {
         Fate::NoAnswer => return fill.end(NoFile::Failed(failure())),
-        Fate::Declined => return fill.end(NoFile::Declined(Why::Status)),
+        Fate::Declined => return fill.end(NoFile::Declined(BypassReason::Status)),
         Fate::Whole | Fate::Breaks(_) => fill.announce(world.answer()),
     }
     let waiter = Waiter::new().unwrap();
@@ -159,7 +159,7 @@ async fn lead(world: Rc<World>) {
         in_memory |= !left.is_empty();
         if in_memory && !fill.hand_over(left.to_vec(), &waiter).await {
             world.given_up.set(true);
-            return fill.end(NoFile::Failed(Error::new(Side::Us, Kind::Abandoned)));
+            return fill.end(NoFile::Failed(Error::new(Side::Proxy, Kind::Abandoned)));
         }
     }
     rng.pause().await;
@@ -196,7 +196,7 @@ async fn follow(world: Rc<World>) -> Outcome {
     let follower = match world.fill.follow(from as u64) {
         Ok(follower) => follower,
         Err(NoFile::Again) => panic!("nobody withdraws here"),
-        Err(NoFile::Declined(Why::Disk)) if world.disk_full_at.is_some() => return Outcome::Refused,
+        Err(NoFile::Declined(BypassReason::Disk)) if world.disk_full_at.is_some() => return Outcome::Refused,
         Err(other) => panic!("no way to follow: {other:?}"),
     };
     rng.pause().await;

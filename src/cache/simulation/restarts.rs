@@ -34,14 +34,14 @@ use crate::cache::fill::{Answer, Fill, Follower, NoFile, Progress};
 use crate::cache::inflight::{Permit, Turn};
 use crate::cache::partial::{LeftOver, Partial};
 use crate::cache::place::Placed;
-use crate::cache::resume_record::{Keeping, Record};
+use crate::cache::resume_record::{Durability, Record};
 use crate::cache::{Bounds, Found, Store};
 use crate::http::fields::Fields;
 use crate::http::identity::{Continuation, Identity};
 use crate::http::request::Version;
 use crate::http::response::ResponseHead;
 use crate::key::{self, Key};
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::poll::{self, Portable};
 use crate::rt::remote_wake::{self, Waiter};
 use crate::sys::file::{self, Locked};
@@ -172,7 +172,7 @@ const BOUNDS: Bounds = Bounds { pending: 64, fills: None, memory: 0, sync: true 
 impl ProcessRun {
     fn begin(directory: &Path, boot: usize, calm: bool, origin: &Rc<Origin>) -> Rc<Self> {
         let mut store = Store::open(directory, BOUNDS).unwrap();
-        store.keeping = Arc::new(Keeping::new(true, Some(format!("boot {boot}"))));
+        store.keeping = Arc::new(Durability::new(true, Some(format!("boot {boot}"))));
         Rc::new(Self {
             store,
             keys: PATHS.iter().map(|path| key::decode(path.as_bytes()).unwrap().key.unwrap()).collect(),

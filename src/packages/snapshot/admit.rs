@@ -4,26 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fits::has_unproven;
-use super::member::{Member, What, is_same};
-use super::refresh::Renewed;
-use super::serve::{PATIENCE, Step, Visit};
-use super::table::{Generation, Turn};
+use super::member::{Member, MemberState, is_same};
+use super::refresh::RefreshedMember;
+use super::serve::{PATIENCE, SnapshotRequest, SnapshotStep};
+use super::table::{Generation, RefreshTurn};
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome;
 use crate::rt::{Runtime, timeout};
 
-impl<R: Runtime> Visit<'_, '_, '_, R> {
-    pub(crate) fn member(&self, what: What) -> Member {
-        Member { target: self.errand.target(), what }
+impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
+    pub(crate) fn member(&self, what: MemberState) -> Member {
+        Member { target: self.refresh.target(), what }
     }
 
     /// The client's generation has not got it, and is not current. Where all that the client has had is the same in the
     /// current one, it goes on with that.
-    pub(crate) async fn carry_over(&self, from: &Arc<Generation<Member>>) -> Step<R> {
-        let superseded = Step::Failed(Error::new(Side::Us, Kind::Superseded), None);
-        let (exchange, shared) = (self.wanted.exchange, &self.errand.context.shared);
-        let Some(to) = self.errand.set.current() else { return superseded };
+    pub(crate) async fn carry_over(&self, from: &Arc<Generation<Member>>) -> SnapshotStep<R> {
+        let superseded = SnapshotStep::Failed(Error::new(Side::Proxy, Kind::Superseded), None);
+        let (exchange, shared) = (self.wanted.exchange, &self.refresh.context.shared);
+        let Some(to) = self.refresh.set.current() else { return superseded };
         for key in shared.sets.seen(self.who, &self.id) {
             let (Some(one), Some(other)) = (from.get(&key), to.get(&key)) else { return superseded };
             let (Some(one), Some(other)) = (one.open(exchange, &key).await, other.open(exchange, &key).await)
@@ -35,59 +35,59 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
             }
         }
         shared.sets.carry(self.who, &self.id, from, &to);
-        Step::Again
+        SnapshotStep::Again
     }
 
     /// A member that the current generation has not got.
     pub(crate) async fn first(
         &self,
-        turn: Turn<Member>,
+        turn: RefreshTurn<Member>,
         current: Option<Arc<Generation<Member>>>,
         member: Member,
         begins: bool,
-        how: outcome::Kept,
-    ) -> Step<R> {
+        how: outcome::CacheUse,
+    ) -> SnapshotStep<R> {
         if let Some(generation) = current {
             return self.join(turn, generation, member, begins, how).await;
         }
         let generation = Generation::new(BTreeMap::from([(self.key().clone(), member.clone())]));
         turn.switch(Arc::clone(&generation));
-        self.errand.settle(&generation, self.key(), &member);
-        Step::Member { generation, member, begins, how }
+        self.refresh.settle(&generation, self.key(), &member);
+        SnapshotStep::Member { generation, member, begins, how }
     }
 
     /// A member that the current generation has, as the origin has it now. Another one makes a new generation.
     pub(crate) async fn compared(
         &self,
-        turn: Turn<Member>,
+        turn: RefreshTurn<Member>,
         current: Option<Arc<Generation<Member>>>,
-        renewed: Renewed,
-        how: outcome::Kept,
-    ) -> Step<R> {
-        let Some(generation) = current else { return Step::Apart };
+        renewed: RefreshedMember,
+        how: outcome::CacheUse,
+    ) -> SnapshotStep<R> {
+        let Some(generation) = current else { return SnapshotStep::Apart };
         match renewed {
-            Renewed::Same(member) if has_unproven(&generation) => {
+            RefreshedMember::Same(member) if has_unproven(&generation) => {
                 self.admit(turn, generation, member, true, how).await
             }
-            Renewed::Same(member) => {
+            RefreshedMember::Same(member) => {
                 generation.put(self.key(), member.clone());
-                if !self.errand.set.rests()
+                if !self.refresh.set.rests()
                     && generation.take_look()
-                    && !self.errand.is_proven(&generation).await
+                    && !self.refresh.is_proven(&generation).await
                     && let Some(members) = self.changed_since(&generation).await
                 {
-                    self.errand.collect(turn, members);
-                    return Step::Again;
+                    self.refresh.collect(turn, members);
+                    return SnapshotStep::Again;
                 }
-                Step::Member { generation, member, begins: true, how }
+                SnapshotStep::Member { generation, member, begins: true, how }
             }
-            Renewed::Other { now, .. } => {
+            RefreshedMember::Other { now, .. } => {
                 let mut members = generation.all();
                 members.insert(self.key().clone(), now);
-                self.errand.collect(turn, members);
-                Step::Again
+                self.refresh.collect(turn, members);
+                SnapshotStep::Again
             }
-            Renewed::Gone | Renewed::Failed(_) => Step::Apart,
+            RefreshedMember::Gone | RefreshedMember::Failed(_) => SnapshotStep::Apart,
         }
     }
 
@@ -96,15 +96,15 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
         let mut members = generation.all();
         let others: Vec<Key> = members.keys().filter(|key| *key != self.key()).cloned().collect();
         let mut changed = false;
-        let renewed = timeout::<R, _>(PATIENCE, self.errand.renew_all(&members, others)).await;
+        let renewed = timeout::<R, _>(PATIENCE, self.refresh.renew_all(&members, others)).await;
         for (key, renewed) in renewed.unwrap_or_default() {
             match renewed {
-                Renewed::Same(now) => generation.put(&key, now),
-                Renewed::Other { now, .. } => {
+                RefreshedMember::Same(now) => generation.put(&key, now),
+                RefreshedMember::Other { now, .. } => {
                     members.insert(key, now);
                     changed = true;
                 }
-                Renewed::Gone | Renewed::Failed(_) => {}
+                RefreshedMember::Gone | RefreshedMember::Failed(_) => {}
             }
         }
         changed.then_some(members)
@@ -113,36 +113,40 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
     /// A member that has just come joins the current generation: at once, if that itself lists just this.
     async fn join(
         &self,
-        turn: Turn<Member>,
+        turn: RefreshTurn<Member>,
         generation: Arc<Generation<Member>>,
         member: Member,
         begins: bool,
-        how: outcome::Kept,
-    ) -> Step<R> {
-        let Some(listed) = self.errand.proof(&generation, self.key()).await else {
+        how: outcome::CacheUse,
+    ) -> SnapshotStep<R> {
+        let Some(listed) = self.refresh.proof(&generation, self.key()).await else {
             return self.admit(turn, generation, member, begins, how).await;
         };
-        if self.errand.is_as_listed(self.key(), &member, &listed).await {
+        if self.refresh.is_as_listed(self.key(), &member, &listed).await {
             generation.put(self.key(), member.clone());
-            self.errand.settle(&generation, self.key(), &member);
-            return Step::Member { generation, member, begins, how };
+            self.refresh.settle(&generation, self.key(), &member);
+            return SnapshotStep::Member { generation, member, begins, how };
         }
         self.misfit(turn, generation).await
     }
 
     /// What the origin has for the client is not what the current generation lists: the generation is over, or the
     /// origin is half-way.
-    pub(crate) async fn misfit(&self, turn: Turn<Member>, generation: Arc<Generation<Member>>) -> Step<R> {
+    pub(crate) async fn misfit(
+        &self,
+        turn: RefreshTurn<Member>,
+        generation: Arc<Generation<Member>>,
+    ) -> SnapshotStep<R> {
         let members = generation.all();
-        let telling = self.errand.telling(&members);
+        let telling = self.refresh.telling(&members);
         match self.renewed_of(&generation, members, vec![telling]).await {
-            Ok(None) => Step::Misfit,
-            Ok(Some(_)) if self.errand.set.rests() => Step::Misfit,
+            Ok(None) => SnapshotStep::Misfit,
+            Ok(Some(_)) if self.refresh.set.rests() => SnapshotStep::Misfit,
             Ok(Some(members)) => {
-                self.errand.collect(turn, members);
-                Step::Again
+                self.refresh.collect(turn, members);
+                SnapshotStep::Again
             }
-            Err(error) => Step::Failed(error, None),
+            Err(error) => SnapshotStep::Failed(error, None),
         }
     }
 
@@ -156,16 +160,16 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
     ) -> Result<Option<BTreeMap<Key, Member>>, Error> {
         let (mut answered, mut error, mut changed) = (false, None, false);
         for keys in groups {
-            for (key, renewed) in self.errand.renew_all(&members, keys).await {
-                answered |= !matches!(renewed, Renewed::Failed(_));
+            for (key, renewed) in self.refresh.renew_all(&members, keys).await {
+                answered |= !matches!(renewed, RefreshedMember::Failed(_));
                 match renewed {
-                    Renewed::Same(now) => generation.put(&key, now),
-                    Renewed::Other { now, .. } => {
+                    RefreshedMember::Same(now) => generation.put(&key, now),
+                    RefreshedMember::Other { now, .. } => {
                         members.insert(key, now);
                         changed = true;
                     }
-                    Renewed::Gone => changed = true,
-                    Renewed::Failed(failed) => error = Some(failed),
+                    RefreshedMember::Gone => changed = true,
+                    RefreshedMember::Failed(failed) => error = Some(failed),
                 }
             }
             if changed {
@@ -178,34 +182,34 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
     /// Adds a member that has just come to the current generation, if that is still what the origin has.
     async fn admit(
         &self,
-        turn: Turn<Member>,
+        turn: RefreshTurn<Member>,
         generation: Arc<Generation<Member>>,
         member: Member,
         begins: bool,
-        how: outcome::Kept,
-    ) -> Step<R> {
+        how: outcome::CacheUse,
+    ) -> SnapshotStep<R> {
         let mut members = generation.all();
         let all = has_unproven(&generation).then(|| members.keys().cloned().collect());
-        let all: Vec<Key> = all.unwrap_or_else(|| self.errand.telling(&members));
+        let all: Vec<Key> = all.unwrap_or_else(|| self.refresh.telling(&members));
         // One is asked about again: of two machines that answer in turn, the other one's word counts too.
         let again = all.first().cloned().into_iter().collect();
         let changed = match self.renewed_of(&generation, members.clone(), vec![all, again]).await {
             Ok(changed) => changed,
-            Err(error) => return Step::Failed(error, None),
+            Err(error) => return SnapshotStep::Failed(error, None),
         };
-        if changed.is_some() && self.errand.set.rests() {
-            return Step::Failed(Error::new(Side::Us, Kind::Superseded), None);
+        if changed.is_some() && self.refresh.set.rests() {
+            return SnapshotStep::Failed(Error::new(Side::Proxy, Kind::Superseded), None);
         }
         let is_changed = changed.is_some();
         members = changed.unwrap_or_else(|| generation.all());
         members.insert(self.key().clone(), member.clone());
         // One that lists others may not list those that there are.
-        if is_changed || !self.errand.misfits(&members).await.is_empty() {
-            self.errand.collect(turn, members);
-            return Step::Again;
+        if is_changed || !self.refresh.misfits(&members).await.is_empty() {
+            self.refresh.collect(turn, members);
+            return SnapshotStep::Again;
         }
         generation.put(self.key(), member.clone());
-        self.errand.settle(&generation, self.key(), &member);
-        Step::Member { generation, member, begins, how }
+        self.refresh.settle(&generation, self.key(), &member);
+        SnapshotStep::Member { generation, member, begins, how }
     }
 }

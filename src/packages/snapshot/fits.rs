@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::member::{Member, What};
-use super::refresh::Errand;
+use super::member::{Member, MemberState};
+use super::refresh::Refresh;
 use super::table::Generation;
 use crate::key::Key;
 use crate::packages::index::{Package, Version, listing};
 use crate::proxy::exchange::Exchange;
-use crate::proxy::revalidated::stored::Kept;
+use crate::proxy::revalidated::stored::StoredResponse;
 use crate::rt::Runtime;
 
 /// A file that is listed, its size, and the checksum that proves it.
@@ -36,7 +36,7 @@ impl List {
     }
 }
 
-impl<R: Runtime> Errand<R> {
+impl<R: Runtime> Refresh<R> {
     fn lists_others(&self, key: &Key) -> bool {
         self.place(key).is_some_and(|place| place.lists.is_some())
     }
@@ -128,11 +128,11 @@ fn is_proof(listed: &Package) -> bool {
 }
 
 fn is_coming(member: &Member) -> bool {
-    matches!(&member.what, What::Coming(fill) if !fill.is_whole())
+    matches!(&member.what, MemberState::Coming(fill) if !fill.is_whole())
 }
 
 /// The text of a list; empty if it cannot be read or is none.
-fn text(kept: &Kept) -> Vec<u8> {
+fn text(kept: &StoredResponse) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(kept.size()).unwrap_or(usize::MAX).min(listing::MOST)];
     match kept.read_at(&mut bytes, 0) {
         Ok(count) if count == bytes.len() => bytes,

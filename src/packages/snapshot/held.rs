@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::member::{Member, What, is_same_file};
+use super::member::{Member, MemberState, is_same_file};
 use super::table::Generation;
 use crate::cache::{Entry, Found};
 use crate::fd_budget::Purpose;
@@ -13,21 +13,27 @@ use crate::proxy::exchange::{Exchange, Shared};
 use crate::proxy::lent::{self, Shelf};
 use crate::proxy::lookup::look_up;
 use crate::proxy::revalidated::responses;
-use crate::proxy::revalidated::stored::{Body, Kept};
+use crate::proxy::revalidated::stored::{Body, StoredResponse};
 use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
 
 impl Member {
     /// Its stored response, open. `None`: it is not there any more, or has not come.
-    pub(crate) async fn open<R: Runtime>(&self, exchange: &Exchange<'_, R>, key: &Key) -> Option<Arc<Kept>> {
+    pub(crate) async fn open<R: Runtime>(
+        &self,
+        exchange: &Exchange<'_, R>,
+        key: &Key,
+    ) -> Option<Arc<StoredResponse>> {
         match &self.what {
-            What::Open(kept) => Some(Arc::clone(kept)),
-            What::Coming(fill) => Kept::of_fill::<R>(fill, &Waiter::new().ok()?).await.map(Arc::new),
-            What::Named(named) => match look_up(exchange, named.place(key)).await {
+            MemberState::Open(kept) => Some(Arc::clone(kept)),
+            MemberState::Coming(fill) => {
+                StoredResponse::of_fill::<R>(fill, &Waiter::new().ok()?).await.map(Arc::new)
+            }
+            MemberState::StoredMember(named) => match look_up(exchange, named.place(key)).await {
                 Found::File(entry) => {
                     let body =
                         match lent::lent(&exchange.context.shared, named.place(key), Shelf::Tree, &entry) {
-                            Some(lent) => Body::Lent(Shelf::Tree, Arc::new(lent)),
+                            Some(lent) => Body::LentFile(Shelf::Tree, Arc::new(lent)),
                             None => Body::File(Arc::new(entry)),
                         };
                     named.open(&body).map(Arc::new)
@@ -45,8 +51,8 @@ impl Member {
         kind: Proof,
     ) -> Option<Version> {
         let known = match &self.what {
-            What::Named(named) => Some(Arc::clone(&named.sum)),
-            What::Open(_) | What::Coming(_) => None,
+            MemberState::StoredMember(named) => Some(Arc::clone(&named.sum)),
+            MemberState::Open(_) | MemberState::Coming(_) => None,
         };
         if let Some(sum) = known.as_ref().and_then(|known| known.get()).filter(|sum| sum.kind == kind) {
             return Some(sum.clone());
@@ -64,7 +70,7 @@ impl Member {
 
 /// The bytes of a stored response, which must be as many as it says.
 struct Bytes<'a> {
-    kept: &'a Kept,
+    kept: &'a StoredResponse,
     at: u64,
 }
 
@@ -84,7 +90,7 @@ pub(crate) async fn hold<R: Runtime>(
     key: &Key,
 ) -> Option<()> {
     let (shared, member) = (&exchange.context.shared, generation.get(key)?);
-    let What::Named(_) = &member.what else { return None };
+    let MemberState::StoredMember(_) = &member.what else { return None };
     let kept = member.open(exchange, key).await?;
     // Without a descriptor of its own, clients of this generation begin again if it changes.
     let index = || shared.descriptors.try_take(Purpose::Index, 1);
@@ -94,12 +100,12 @@ pub(crate) async fn hold<R: Runtime>(
     });
     let held = Some(held?);
     let own = match &kept.body {
-        Body::Lent(_, lent) => Entry { held, ..lent.with::<R, _>(0, Ok).await.ok()? },
+        Body::LentFile(_, lent) => Entry { held, ..lent.with::<R, _>(0, Ok).await.ok()? },
         Body::File(entry) => Entry { file: Arc::clone(&entry.file), info: entry.info, held },
-        Body::Document(_) | Body::Stock(_) => return None,
+        Body::Document(_) | Body::StoredBody(_) => return None,
     };
-    let open = Arc::new(Kept { body: Body::File(Arc::new(own)), ..(*kept).clone() });
-    generation.put(key, Member { target: member.target, what: What::Open(open) });
+    let open = Arc::new(StoredResponse { body: Body::File(Arc::new(own)), ..(*kept).clone() });
+    generation.put(key, Member { target: member.target, what: MemberState::Open(open) });
     Some(())
 }
 
@@ -108,9 +114,9 @@ pub(crate) async fn hold<R: Runtime>(
 pub(crate) async fn learn<R: Runtime>(
     shared: &Arc<Shared>,
     key: &Key,
-    new: &Kept,
-    old: &Kept,
-) -> Option<Kept> {
+    new: &StoredResponse,
+    old: &StoredResponse,
+) -> Option<StoredResponse> {
     let head = new.head.with_tags_of(&old.head);
     let (kept, head) = if is_same_file(new, old) {
         (new.clone(), head?)

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fits::{List, Proven};
-use super::member::{Member, Named};
-use super::serve::Visit;
-use super::table::{Generation, Turn};
+use super::member::{Member, StoredMember};
+use super::serve::SnapshotRequest;
+use super::table::{Generation, RefreshTurn};
 use crate::cache::Found;
 use crate::cache::place::Place;
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::revalidated::responses;
-use crate::proxy::revalidated::stored::Kept;
+use crate::proxy::revalidated::stored::StoredResponse;
 use crate::rt::{Runtime, timeout};
 
 /// Members taken up. Below what a generation holds: those that nobody has asked for yet need room too.
@@ -25,9 +25,9 @@ const NAMES: usize = 4096;
 /// Looking at all of it takes no longer; if it would, the set begins without.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-impl<R: Runtime> Visit<'_, '_, '_, R> {
+impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
     /// Takes up what is on the disk, if nobody has looked yet; whether there is a generation now.
-    pub(crate) async fn take_up_left(&self, turn: &Turn<Member>) -> bool {
+    pub(crate) async fn take_up_left(&self, turn: &RefreshTurn<Member>) -> bool {
         if turn.is_looked_for() {
             return false;
         }
@@ -54,7 +54,7 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
 
     /// A file that lists others, and those that are what it lists.
     async fn left(&self) -> Option<BTreeMap<Key, Member>> {
-        let names = self.errand.context.shared.config.rules.lists(self.id.rule);
+        let names = self.refresh.context.shared.config.rules.lists(self.id.rule);
         for name in names {
             let Some(key) = Key::beneath(self.id.root.trim_start_matches('/'), name) else { continue };
             if let Ok(Some(members)) = self.left_with(&key).await {
@@ -65,17 +65,17 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
     }
 
     /// The same for this file. An error: what is there cannot be read.
-    async fn left_with(&self, list: &Key) -> Result<Option<BTreeMap<Key, Member>>, Why> {
+    async fn left_with(&self, list: &Key) -> Result<Option<BTreeMap<Key, Member>>, BypassReason> {
         let Some((first, place)) = self.left_member(list).await? else { return Ok(None) };
         let mut members = BTreeMap::from([(list.clone(), first)]);
-        let exchange = Exchange::new(&self.errand.context, &self.errand.request, &self.errand.log);
-        let Some(listed) = self.errand.lists(&members).await.pop() else { return Ok(None) };
+        let exchange = Exchange::new(&self.refresh.context, &self.refresh.request, &self.refresh.log);
+        let Some(listed) = self.refresh.lists(&members).await.pop() else { return Ok(None) };
         for (key, size, version) in self.there(&listed, &place).await? {
             let Some((member, _)) = self.left_member(&key).await? else { continue };
             if size.is_some() && member.size().await != size {
                 continue;
             }
-            let sum = member.sum(&exchange, &key, version.kind).await.ok_or(Why::Disk)?;
+            let sum = member.sum(&exchange, &key, version.kind).await.ok_or(BypassReason::Disk)?;
             if sum.is_same(&version) {
                 members.insert(key, member);
             }
@@ -84,8 +84,8 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
     }
 
     /// Those that are listed with their checksums, of this set, and there.
-    async fn there(&self, list: &List, place: &Place) -> Result<Vec<Proven>, Why> {
-        let (shared, id) = (Arc::clone(&self.errand.context.shared), self.id.clone());
+    async fn there(&self, list: &List, place: &Place) -> Result<Vec<Proven>, BypassReason> {
+        let (shared, id) = (Arc::clone(&self.refresh.context.shared), self.id.clone());
         let mut named = list.proofs();
         named.retain(|(key, ..)| {
             let path = format!("/{}", key.as_str());
@@ -104,19 +104,19 @@ impl<R: Runtime> Visit<'_, '_, '_, R> {
     }
 
     /// A member that is a file on the disk, and the place that it lies in.
-    async fn left_member(&self, key: &Key) -> Result<Option<(Member, Place)>, Why> {
-        let exchange = Exchange::new(&self.errand.context, &self.errand.request, &self.errand.log);
+    async fn left_member(&self, key: &Key) -> Result<Option<(Member, Place)>, BypassReason> {
+        let exchange = Exchange::new(&self.refresh.context, &self.refresh.request, &self.refresh.log);
         let Some(kept) = responses::find(&exchange, key).await? else { return Ok(None) };
         let Some(target) = self.target_of(key) else { return Ok(None) };
         let place = kept.body.place();
-        let what = Named::left(&Kept { checked: None, ..kept });
+        let what = StoredMember::left(&StoredResponse { checked: None, ..kept });
         Ok(what.map(|what| (Member { target, what }, place)))
     }
 
     /// How the origin is asked for it: as this client asks, in the form of the directory that it has chosen. `None`: no
     /// client has said in which form.
     fn target_of(&self, key: &Key) -> Option<Arc<[u8]>> {
-        let own = self.errand.target();
+        let own = self.refresh.target();
         if key == self.key() {
             return Some(own);
         }

@@ -19,7 +19,7 @@ use crate::http::caching::stored::StoredHead;
 use crate::key::Key;
 use crate::packages::index::Version;
 use crate::proxy::lent::Shelf;
-use crate::proxy::revalidated::stored::{Body, Kept};
+use crate::proxy::revalidated::stored::{Body, StoredResponse};
 use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
 use crate::sys::file::{self, Info};
@@ -32,23 +32,23 @@ const PIECE: usize = 64 * 1024;
 pub struct Member {
     /// How the origin is asked for it.
     pub(crate) target: Arc<[u8]>,
-    pub(crate) what: What,
+    pub(crate) what: MemberState,
 }
 
 /// How far it is, and where.
 #[derive(Clone, Debug)]
-pub(crate) enum What {
+pub(crate) enum MemberState {
     /// The file of its name.
-    Named(Arc<Named>),
+    StoredMember(Arc<StoredMember>),
     /// Open, whatever its name leads to.
-    Open(Arc<Kept>),
+    Open(Arc<StoredResponse>),
     /// On its way.
     Coming(Arc<Fill>),
 }
 
 /// A file by its name, and what is known of it.
 #[derive(Debug)]
-pub(crate) struct Named {
+pub(crate) struct StoredMember {
     pub(crate) head: Arc<StoredHead>,
     pub(crate) checked: Option<Instant>,
     info: Info,
@@ -60,27 +60,28 @@ pub(crate) struct Named {
     is_proven: bool,
 }
 
-impl Named {
+impl StoredMember {
     /// `None`: it is no file.
-    pub(crate) fn of(kept: &Kept) -> Option<What> {
+    pub(crate) fn of(kept: &StoredResponse) -> Option<MemberState> {
         Self::made(kept, false)
     }
 
     /// The same for one that fits the others on the disk.
-    pub(crate) fn left(kept: &Kept) -> Option<What> {
+    pub(crate) fn left(kept: &StoredResponse) -> Option<MemberState> {
         Self::made(kept, true)
     }
 
-    fn made(kept: &Kept, is_proven: bool) -> Option<What> {
+    fn made(kept: &StoredResponse, is_proven: bool) -> Option<MemberState> {
         let (head, info) = (Arc::clone(&kept.head), *kept.body.of_tree()?);
         let (spare, sum) = (None, Arc::default());
         let named = Self { head, checked: kept.checked, info, spare, sum, is_proven };
-        Some(What::Named(Arc::new(named)))
+        Some(MemberState::StoredMember(Arc::new(named)))
     }
 
     /// The stored response, if this is still its file.
-    pub(crate) fn open(&self, body: &Body) -> Option<Kept> {
-        let kept = || Kept { head: Arc::clone(&self.head), body: body.clone(), checked: self.checked };
+    pub(crate) fn open(&self, body: &Body) -> Option<StoredResponse> {
+        let kept =
+            || StoredResponse { head: Arc::clone(&self.head), body: body.clone(), checked: self.checked };
         (is(&self.info) == is(body.of_tree()?)).then(kept)
     }
 }
@@ -90,7 +91,7 @@ fn is(info: &Info) -> ((u64, u64), u64, SystemTime) {
     (info.id, info.size, info.modified)
 }
 
-impl Named {
+impl StoredMember {
     /// The name that it has now.
     pub(crate) fn place<'a>(&'a self, key: &'a Key) -> &'a Key {
         self.spare.as_ref().map_or(key, |spare| &spare.place)
@@ -99,54 +100,69 @@ impl Named {
 
 impl Member {
     /// The same member with what is stored of it now. `None`: that is no file.
-    pub(crate) fn with(&self, kept: &Kept) -> Option<Self> {
+    pub(crate) fn with(&self, kept: &StoredResponse) -> Option<Self> {
         let info = kept.body.of_tree()?;
         let what = match &self.what {
-            What::Named(named) if is(&named.info) == is(info) => {
+            MemberState::StoredMember(named) if is(&named.info) == is(info) => {
                 let (head, checked, info) = (Arc::clone(&kept.head), kept.checked, *info);
                 let (spare, sum, is_proven) = (named.spare.clone(), Arc::clone(&named.sum), named.is_proven);
-                What::Named(Arc::new(Named { head, checked, info, spare, sum, is_proven }))
+                MemberState::StoredMember(Arc::new(StoredMember {
+                    head,
+                    checked,
+                    info,
+                    spare,
+                    sum,
+                    is_proven,
+                }))
             }
-            What::Named(_) | What::Open(_) | What::Coming(_) => Named::of(kept)?,
+            MemberState::StoredMember(_) | MemberState::Open(_) | MemberState::Coming(_) => {
+                StoredMember::of(kept)?
+            }
         };
         Some(Self { target: Arc::clone(&self.target), what })
     }
 
     /// The same, a file that waits for its name there or that has it now.
     pub(crate) fn placed(self, spare: Option<Arc<Spare>>) -> Self {
-        let What::Named(named) = &self.what else { return self };
-        let Named { head, checked, info, sum, is_proven, .. } = &**named;
+        let MemberState::StoredMember(named) = &self.what else { return self };
+        let StoredMember { head, checked, info, sum, is_proven, .. } = &**named;
         let (head, sum, is_proven) = (Arc::clone(head), Arc::clone(sum), *is_proven);
-        let what =
-            What::Named(Arc::new(Named { head, checked: *checked, info: *info, spare, sum, is_proven }));
+        let what = MemberState::StoredMember(Arc::new(StoredMember {
+            head,
+            checked: *checked,
+            info: *info,
+            spare,
+            sum,
+            is_proven,
+        }));
         Self { what, ..self }
     }
 
     /// Did it lie on the disk with others that it fits?
     pub(crate) fn is_proven(&self) -> bool {
-        matches!(&self.what, What::Named(named) if named.is_proven)
+        matches!(&self.what, MemberState::StoredMember(named) if named.is_proven)
     }
 
     /// The file that waits for its name.
     pub(crate) fn spare(&self) -> Option<&Arc<Spare>> {
         match &self.what {
-            What::Named(named) => named.spare.as_ref(),
-            What::Open(_) | What::Coming(_) => None,
+            MemberState::StoredMember(named) => named.spare.as_ref(),
+            MemberState::Open(_) | MemberState::Coming(_) => None,
         }
     }
 
     /// Is it the same file, and there?
     pub(crate) fn is_as(&self, other: &Self) -> bool {
         let id = |member: &Self| match &member.what {
-            What::Named(named) => Some(named.info.id),
-            What::Open(kept) => kept.id(),
-            What::Coming(_) => None,
+            MemberState::StoredMember(named) => Some(named.info.id),
+            MemberState::Open(kept) => kept.id(),
+            MemberState::Coming(_) => None,
         };
         id(self).is_some() && id(self) == id(other)
     }
 
     /// Has it the same strong tag?
-    pub(crate) fn has_tag_of(&self, kept: &Kept) -> bool {
+    pub(crate) fn has_tag_of(&self, kept: &StoredResponse) -> bool {
         let own = self.told().and_then(|(head, _)| strong_tag(head));
         own.is_some() && own == strong_tag(&kept.head)
     }
@@ -154,18 +170,18 @@ impl Member {
     /// Its head, and when the origin vouched for it, where all of it is there.
     pub(crate) fn told(&self) -> Option<(&StoredHead, Option<Instant>)> {
         match &self.what {
-            What::Named(named) => Some((&named.head, named.checked)),
-            What::Open(kept) => Some((&kept.head, kept.checked)),
-            What::Coming(_) => None,
+            MemberState::StoredMember(named) => Some((&named.head, named.checked)),
+            MemberState::Open(kept) => Some((&kept.head, kept.checked)),
+            MemberState::Coming(_) => None,
         }
     }
 
     /// Its bytes, where that is known.
     pub(crate) async fn size(&self) -> Option<u64> {
         match &self.what {
-            What::Named(named) => Some(named.info.size),
-            What::Open(kept) => Some(kept.size()),
-            What::Coming(fill) => fill.answer(&Waiter::new().ok()?).await.ok()?.length,
+            MemberState::StoredMember(named) => Some(named.info.size),
+            MemberState::Open(kept) => Some(kept.size()),
+            MemberState::Coming(fill) => fill.answer(&Waiter::new().ok()?).await.ok()?.length,
         }
     }
 }
@@ -180,7 +196,7 @@ pub(crate) async fn failure(fill: &Fill, waiter: &Waiter) -> Error {
 
 /// Are these the same bytes? Equal strong tags say so; other tags say nothing: two machines of one origin may have a
 /// tag each for the same bytes.
-pub(crate) async fn is_same<R: Runtime>(one: &Arc<Kept>, other: &Arc<Kept>) -> bool {
+pub(crate) async fn is_same<R: Runtime>(one: &Arc<StoredResponse>, other: &Arc<StoredResponse>) -> bool {
     if is_same_file(one, other) {
         return true;
     }
@@ -197,12 +213,12 @@ pub(crate) async fn is_same<R: Runtime>(one: &Arc<Kept>, other: &Arc<Kept>) -> b
 }
 
 /// Where both can be read.
-fn farther(one: &Kept, other: &Kept) -> Place {
+fn farther(one: &StoredResponse, other: &StoredResponse) -> Place {
     let (one, other) = (one.body.place(), other.body.place());
     if one.is_remote() { one } else { other }
 }
 
-pub(crate) fn is_same_file(one: &Kept, other: &Kept) -> bool {
+pub(crate) fn is_same_file(one: &StoredResponse, other: &StoredResponse) -> bool {
     one.id().is_some() && one.id() == other.id()
 }
 
@@ -210,7 +226,7 @@ fn strong_tag(head: &StoredHead) -> Option<&[u8]> {
     head.etag().filter(|tag| !tag.starts_with(b"W/"))
 }
 
-fn has_same_bytes(one: &Kept, other: &Kept) -> bool {
+fn has_same_bytes(one: &StoredResponse, other: &StoredResponse) -> bool {
     let (mut a, mut b) = (vec![0; PIECE], vec![0; PIECE]);
     let mut at = 0;
     while at < one.size() {
@@ -225,7 +241,7 @@ fn has_same_bytes(one: &Kept, other: &Kept) -> bool {
     true
 }
 
-impl Kept {
+impl StoredResponse {
     /// Is it a file, and the only variant? (What has others is in memory.)
     pub(crate) fn is_file(&self) -> bool {
         self.body.of_tree().is_some()
@@ -239,8 +255,8 @@ impl Kept {
     pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         match &self.body {
             Body::File(entry) => readahead::fill(&*entry.file, buffer, at),
-            Body::Lent(Shelf::Tree, lent) => lent.read_at(buffer, at),
-            Body::Lent(Shelf::Documents, _) | Body::Document(_) | Body::Stock(_) => Ok(0),
+            Body::LentFile(Shelf::Tree, lent) => lent.read_at(buffer, at),
+            Body::LentFile(Shelf::Sidecars, _) | Body::Document(_) | Body::StoredBody(_) => Ok(0),
         }
     }
 

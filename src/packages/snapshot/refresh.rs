@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::held;
-use super::member::{self, Member, Named, What, is_same};
-use super::table::{Generation, Set, Turn};
+use super::member::{self, Member, MemberState, StoredMember, is_same};
+use super::table::{Generation, RefreshTurn, Set};
 use crate::cache::inflight;
 use crate::cache::spare::Spare;
 use crate::error::{Error, Kind, Side};
@@ -29,15 +29,15 @@ use crate::http::request::{Method, RequestHead};
 use crate::http::response::is_origin_failure;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::packages::index::{Proof, Version};
 use crate::preset::{Lists, Place};
 use crate::proxy::exchange::{Context, Exchange, LOOKS};
 use crate::proxy::fetch::storable::contradicts_name;
-use crate::proxy::revalidated::ask::{self, Asked};
+use crate::proxy::revalidated::ask::{self, FetchOutcome};
 use crate::proxy::revalidated::responses;
-use crate::proxy::revalidated::stored::Kept;
-use crate::proxy::revalidated::wanted::Wanted;
+use crate::proxy::revalidated::stored::StoredResponse;
+use crate::proxy::revalidated::wanted::CacheRequest;
 use crate::rt::gather::gather;
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, spawn_guarded};
@@ -55,7 +55,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const UNFIT: Duration = Duration::from_secs(600);
 
 /// What is needed to ask about a set, for a client or after it has gone.
-pub(crate) struct Errand<R: Runtime> {
+pub(crate) struct Refresh<R: Runtime> {
     pub(crate) context: Rc<Context<R>>,
     pub(crate) set: Arc<Set<Member>>,
     /// The request that gave rise to it: the origin hears its fields.
@@ -66,7 +66,7 @@ pub(crate) struct Errand<R: Runtime> {
     pub(crate) root: String,
 }
 
-impl<R: Runtime> Clone for Errand<R> {
+impl<R: Runtime> Clone for Refresh<R> {
     fn clone(&self) -> Self {
         Self {
             context: Rc::clone(&self.context),
@@ -80,13 +80,13 @@ impl<R: Runtime> Clone for Errand<R> {
 }
 
 /// What a member tells of the others.
-pub(crate) struct Told {
+pub(crate) struct MemberRole {
     is_anchor: bool,
     pub(crate) lists: Option<Lists>,
 }
 
 /// A member as the origin has it now.
-pub(crate) enum Renewed {
+pub(crate) enum RefreshedMember {
     /// What it was.
     Same(Member),
     /// Another than before. The checksums of its bytes then and now, where they can be read.
@@ -114,8 +114,8 @@ impl Seen {
     }
 }
 
-impl<R: Runtime> Errand<R> {
-    pub(crate) fn new(wanted: &Wanted<'_, '_, R>, set: Arc<Set<Member>>, place: Place<'_>) -> Self {
+impl<R: Runtime> Refresh<R> {
+    pub(crate) fn new(wanted: &CacheRequest<'_, '_, R>, set: Arc<Set<Member>>, place: Place<'_>) -> Self {
         let exchange = wanted.exchange;
         let context = Rc::clone(exchange.context);
         // The other members are for everybody: nothing that this client says beyond it goes along.
@@ -136,10 +136,10 @@ impl<R: Runtime> Errand<R> {
         if anchors.is_empty() { members.keys().cloned().collect() } else { anchors }
     }
 
-    pub(crate) fn place(&self, key: &Key) -> Option<Told> {
+    pub(crate) fn place(&self, key: &Key) -> Option<MemberRole> {
         let path = format!("/{}", key.as_str());
         let place = self.context.shared.config.rules.place(&path)?;
-        Some(Told { is_anchor: place.is_anchor, lists: place.lists })
+        Some(MemberRole { is_anchor: place.is_anchor, lists: place.lists })
     }
 
     pub(crate) fn is_anchor(&self, key: &Key) -> bool {
@@ -147,16 +147,23 @@ impl<R: Runtime> Errand<R> {
     }
 
     /// Asks the origin for a member, whole.
-    pub(crate) async fn renew(&self, key: &Key, known: &Member) -> Renewed {
-        let failed = |kind| Renewed::Failed(Error::new(Side::Us, kind));
+    pub(crate) async fn renew(&self, key: &Key, known: &Member) -> RefreshedMember {
+        let failed = |kind| RefreshedMember::Failed(Error::new(Side::Proxy, kind));
         let Ok(waiter) = Waiter::new() else { return failed(Kind::Io) };
         let request =
             RequestHead { method: Method::Get, target: Box::from(&*known.target), ..self.request.clone() };
         let exchange = Exchange::new(&self.context, &request, &self.log);
         let directives = RequestDirectives { no_cache: true, ..RequestDirectives::default() };
         let (arrived, place) = (Instant::now(), key.spare());
-        let wanted =
-            Wanted { exchange: &exchange, key, directives, policy: self.policy, arrived, place, proof: None };
+        let wanted = CacheRequest {
+            exchange: &exchange,
+            key,
+            directives,
+            policy: self.policy,
+            arrived,
+            place,
+            proof: None,
+        };
         for _ in 0..LOOKS {
             let permit = match self.context.shared.store.inflight.enter(key) {
                 inflight::Turn::Lead(permit) => permit,
@@ -171,43 +178,45 @@ impl<R: Runtime> Errand<R> {
             let kept = match (known.spare().and(before.as_ref()), found) {
                 (Some(spare), _) => Some((**spare).clone()),
                 (None, Ok(kept)) => kept,
-                (None, Err(_)) => return Renewed::Gone,
+                (None, Err(_)) => return RefreshedMember::Gone,
             };
             return match ask::ask(&wanted, permit, kept).await {
-                Asked::Kept(kept, _) if kept.is_file() => {
+                FetchOutcome::Stored(kept, _) if kept.is_file() => {
                     self.renewed(&wanted, known, before, kept, None).await
                 }
-                Asked::Kept(..) => Renewed::Gone,
-                Asked::Filling { fill, follower, .. } => {
+                FetchOutcome::Stored(..) => RefreshedMember::Gone,
+                FetchOutcome::Filling { fill, follower, .. } => {
                     drop(follower);
                     let spare = self.spare(&wanted);
                     fill.left(&waiter).await;
-                    match Kept::of_fill::<R>(&fill, &waiter).await {
+                    match StoredResponse::of_fill::<R>(&fill, &waiter).await {
                         Some(kept) => self.renewed(&wanted, known, before, kept, spare).await,
-                        None => Renewed::Failed(member::failure(&fill, &waiter).await),
+                        None => RefreshedMember::Failed(member::failure(&fill, &waiter).await),
                     }
                 }
-                Asked::NotKept(answer, _) if is_origin_failure(answer.status) => {
-                    Renewed::Failed(Error::with(Side::Origin, Kind::Unavailable, answer.status))
+                FetchOutcome::NotStored(answer, _) if is_origin_failure(answer.status) => {
+                    RefreshedMember::Failed(Error::with(Side::Origin, Kind::Unavailable, answer.status))
                 }
                 // A login page in its place does not say that it is gone.
-                Asked::NotKept(answer, _) if contradicts_name(&answer, key, &self.context.shared.config) => {
-                    let why = Why::ContentType.as_str();
-                    Renewed::Failed(Error::with(Side::Origin, Kind::Protocol, why))
+                FetchOutcome::NotStored(answer, _)
+                    if contradicts_name(&answer, key, &self.context.shared.config) =>
+                {
+                    let why = BypassReason::ContentType.as_str();
+                    RefreshedMember::Failed(Error::with(Side::Origin, Kind::Protocol, why))
                 }
-                Asked::NotKept(..) => Renewed::Gone,
+                FetchOutcome::NotStored(..) => RefreshedMember::Gone,
                 // Vouched for towards one client, which proves nothing for the others.
-                Asked::Told(_) => failed(Kind::Abandoned),
+                FetchOutcome::Confirmed(_) => failed(Kind::Abandoned),
                 // Nobody is here who has said more.
-                Asked::Own(_) => Renewed::Gone,
-                Asked::Failed(error, _) => Renewed::Failed(error),
+                FetchOutcome::Bypass(_) => RefreshedMember::Gone,
+                FetchOutcome::Failed(error, _) => RefreshedMember::Failed(error),
             };
         }
         failed(Kind::Abandoned)
     }
 
     /// What is being fetched for this and waits for its name when it is whole.
-    pub(crate) fn spare(&self, wanted: &Wanted<'_, '_, R>) -> Option<Arc<Spare>> {
+    pub(crate) fn spare(&self, wanted: &CacheRequest<'_, '_, R>) -> Option<Arc<Spare>> {
         let place = wanted.place.clone()?;
         Some(Arc::new(self.context.shared.store.spare(wanted.key, place)))
     }
@@ -215,26 +224,26 @@ impl<R: Runtime> Errand<R> {
     /// What has come for a member: is it what there was `before`?
     pub(crate) async fn renewed(
         &self,
-        wanted: &Wanted<'_, '_, R>,
+        wanted: &CacheRequest<'_, '_, R>,
         known: &Member,
-        before: Option<Arc<Kept>>,
-        now: Kept,
+        before: Option<Arc<StoredResponse>>,
+        now: StoredResponse,
         spare: Option<Arc<Spare>>,
-    ) -> Renewed {
+    ) -> RefreshedMember {
         let (key, bytes) = (wanted.key, Arc::new(now));
         let same = match &before {
             Some(before) => is_same::<R>(before, &bytes).await,
             None => known.has_tag_of(&bytes),
         };
         if let (true, Some(_), None) = (same, &spare, &before)
-            && let Some(what) = Named::of(&bytes)
+            && let Some(what) = StoredMember::of(&bytes)
         {
             // Somebody has removed the file: here it is again.
             let now = Member { target: Arc::clone(&known.target), what };
             let placed = (key.clone(), now.clone().placed(spare));
             return match self.name(vec![placed]).await {
-                Ok(()) => Renewed::Same(now),
-                Err(error) => Renewed::Failed(error),
+                Ok(()) => RefreshedMember::Same(now),
+                Err(error) => RefreshedMember::Failed(error),
             };
         }
         if same {
@@ -244,36 +253,35 @@ impl<R: Runtime> Errand<R> {
                 None => None,
             };
             let now = known.with(learnt.as_ref().unwrap_or(&bytes));
-            return now.map_or(Renewed::Gone, Renewed::Same);
+            return now.map_or(RefreshedMember::Gone, RefreshedMember::Same);
         }
-        let Some(what) = Named::of(&bytes) else { return Renewed::Gone };
+        let Some(what) = StoredMember::of(&bytes) else { return RefreshedMember::Gone };
         let now = Member { target: Arc::clone(&known.target), what }.placed(spare);
         let before = match &before {
             Some(_) => known.sum(wanted.exchange, key, Proof::Sha256).await,
             None => None,
         };
         let bytes = now.sum(wanted.exchange, key, Proof::Sha256).await;
-        Renewed::Other { now, before, bytes }
+        RefreshedMember::Other { now, before, bytes }
     }
 
     /// Puts a member that is on its way into its generation as soon as it is there.
     pub(crate) fn settle(&self, generation: &Arc<Generation<Member>>, key: &Key, member: &Member) {
-        let What::Coming(fill) = &member.what else { return };
+        let MemberState::Coming(fill) = &member.what else { return };
         let (fill, target) = (Arc::clone(fill), Arc::clone(&member.target));
-        let (errand, generation, key) = (self.clone(), Arc::clone(generation), key.clone());
+        let (refresh, generation, key) = (self.clone(), Arc::clone(generation), key.clone());
         let busy = self.context.shared.stop.busy();
         spawn_guarded::<R>(busy, async move {
             let Ok(waiter) = Waiter::new() else { return };
             fill.left(&waiter).await;
-            let kept = Kept::of_fill::<R>(&fill, &waiter).await;
-            let this =
-                |member: &Member| matches!(&member.what, What::Coming(coming) if Arc::ptr_eq(coming, &fill));
-            match kept.as_ref().and_then(Named::of) {
+            let kept = StoredResponse::of_fill::<R>(&fill, &waiter).await;
+            let this = |member: &Member| matches!(&member.what, MemberState::Coming(coming) if Arc::ptr_eq(coming, &fill));
+            match kept.as_ref().and_then(StoredMember::of) {
                 Some(what) if generation.get(&key).is_some_and(|known| this(&known)) => {
                     let member = Member { target, what };
-                    let proof = errand.proof(&generation, &key).await;
+                    let proof = refresh.proof(&generation, &key).await;
                     let fits = match &proof {
-                        Some(listed) => errand.is_as_listed(&key, &member, listed).await,
+                        Some(listed) => refresh.is_as_listed(&key, &member, listed).await,
                         None => true,
                     };
                     if fits {
@@ -290,17 +298,17 @@ impl<R: Runtime> Errand<R> {
 
     /// Collects a new generation of these members, and switches to it. A task of its own: it goes on when the client
     /// leaves.
-    pub(crate) fn collect(&self, turn: Turn<Member>, members: BTreeMap<Key, Member>) {
-        let errand = self.clone();
+    pub(crate) fn collect(&self, turn: RefreshTurn<Member>, members: BTreeMap<Key, Member>) {
+        let refresh = self.clone();
         let busy = self.context.shared.stop.busy();
         self.log.debug(format_args!("an index set has changed - collecting {} files", members.len()));
         spawn_guarded::<R>(busy, async move {
-            let switched = match errand.collected(members).await {
-                Ok(members) => errand.switch(&turn, members).await,
+            let switched = match refresh.collected(members).await {
+                Ok(members) => refresh.switch(&turn, members).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = switched {
-                errand.log.debug(format_args!("an index set is not refreshed - {error}"));
+                refresh.log.debug(format_args!("an index set is not refreshed - {error}"));
                 turn.fail(None, error);
             }
         });
@@ -344,7 +352,7 @@ impl<R: Runtime> Errand<R> {
             }
             R::sleep(PAUSE * round).await;
         }
-        Err(Error::new(Side::Us, Kind::Superseded))
+        Err(Error::new(Side::Proxy, Kind::Superseded))
     }
 
     /// Is the generation that there is kept for now, as not all of the next one can be had?
@@ -383,22 +391,22 @@ impl<R: Runtime> Errand<R> {
         let tells = keys.iter().any(|key| self.is_anchor(key));
         for (key, renewed) in self.renew_all(members, keys).await {
             match renewed {
-                Renewed::Same(now) => drop(members.insert(key, now)),
-                Renewed::Other { now, bytes, before } => {
+                RefreshedMember::Same(now) => drop(members.insert(key, now)),
+                RefreshedMember::Other { now, bytes, before } => {
                     if seen.goes_back(&key, before, bytes) {
                         let is_back = "an index file is again what it was before";
                         self.log.debug(format_args!("{is_back}: {}", key.as_str()));
                         self.set.note_unsettled();
-                        return Err(Error::new(Side::Us, Kind::Superseded));
+                        return Err(Error::new(Side::Proxy, Kind::Superseded));
                     }
                     members.insert(key, now);
                     calm = false;
                 }
-                Renewed::Gone => {
+                RefreshedMember::Gone => {
                     members.remove(&key);
                     calm = false;
                 }
-                Renewed::Failed(error) => failing.push((key, error)),
+                RefreshedMember::Failed(error) => failing.push((key, error)),
             }
         }
         let is_stale_good = self.policy.if_error != IfError::AsSaid;
@@ -420,15 +428,15 @@ impl<R: Runtime> Errand<R> {
         &self,
         members: &BTreeMap<Key, Member>,
         keys: Vec<Key>,
-    ) -> Vec<(Key, Renewed)> {
+    ) -> Vec<(Key, RefreshedMember)> {
         let known = keys.into_iter().filter_map(|key| members.get(&key).map(|known| (key, known)));
         let renew = |(key, known)| async move {
             let renewed = self.renew(&key, known).await;
             (key, renewed)
         };
         let failed = Cell::new(0);
-        let is_last = |(_, renewed): &(Key, Renewed)| {
-            failed.set(failed.get() + usize::from(matches!(renewed, Renewed::Failed(_))));
+        let is_last = |(_, renewed): &(Key, RefreshedMember)| {
+            failed.set(failed.get() + usize::from(matches!(renewed, RefreshedMember::Failed(_))));
             failed.get() >= AT_ONCE
         };
         gather(AT_ONCE, known.map(renew), is_last).await

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fits::is_as_left;
-use super::member::{self, Member, Named, What};
-use super::refresh::Errand;
-use super::table::{Generation, SetId, Turn, Who};
+use super::member::{self, Member, MemberState, StoredMember};
+use super::refresh::Refresh;
+use super::table::{Generation, RefreshTurn, SetId, Who};
 use crate::cache::fill::NoFile;
 use crate::cache::inflight;
 use crate::downstream::client::Client;
@@ -21,15 +21,15 @@ use crate::http::caching::stored::StoredHead;
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
-use crate::outcome::{self, Stale, Why};
+use crate::outcome::{self, BypassReason, Stale};
 use crate::proxy::exchange::{Exchange, LOOKS};
 use crate::proxy::fetch::origin;
 use crate::proxy::loops;
 use crate::proxy::next::Next;
 use crate::proxy::passing::Passing;
-use crate::proxy::revalidated::ask::{self, Asked};
-use crate::proxy::revalidated::stored::Kept;
-use crate::proxy::revalidated::wanted::{Wanted, may_use, why_stale};
+use crate::proxy::revalidated::ask::{self, FetchOutcome};
+use crate::proxy::revalidated::stored::StoredResponse;
+use crate::proxy::revalidated::wanted::{CacheRequest, may_use, why_stale};
 use crate::proxy::revalidated::{answer, responses};
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
@@ -53,9 +53,9 @@ const MISFITS: [Duration; 5] = [
 const PROOF_WAIT: Duration = Duration::from_secs(1);
 
 /// Whether the set has to do with the request, and with what it is answered.
-pub(crate) enum Step<R: Runtime> {
+pub(crate) enum SnapshotStep<R: Runtime> {
     /// With a member of a generation. The client `begins` with it.
-    Member { generation: Arc<Generation<Member>>, member: Member, begins: bool, how: outcome::Kept },
+    Member { generation: Arc<Generation<Member>>, member: Member, begins: bool, how: outcome::CacheUse },
     /// Look again.
     Again,
     /// Look again, a little later: what the origin has does not fit together.
@@ -63,19 +63,19 @@ pub(crate) enum Step<R: Runtime> {
     /// As any other path.
     Apart,
     /// With this, which is no file: no member either.
-    Alone(Kept, outcome::Kept),
+    Alone(StoredResponse, outcome::CacheUse),
     /// With what the origin says, which is not kept.
     Relay(Box<ResponseHead>, Box<Passing<R>>),
     /// With what the origin says to the client's own request.
-    Own(Why),
+    Own(BypassReason),
     /// With an error, or what there is of the member.
-    Failed(Error, Option<(Arc<Generation<Member>>, Arc<Kept>)>),
+    Failed(Error, Option<(Arc<Generation<Member>>, Arc<StoredResponse>)>),
 }
 
 /// One request for a member.
-pub(crate) struct Visit<'a, 'b, 'c, R: Runtime> {
-    pub(crate) wanted: &'a Wanted<'b, 'c, R>,
-    pub(crate) errand: Errand<R>,
+pub(crate) struct SnapshotRequest<'a, 'b, 'c, R: Runtime> {
+    pub(crate) wanted: &'a CacheRequest<'b, 'c, R>,
+    pub(crate) refresh: Refresh<R>,
     pub(crate) id: SetId,
     pub(crate) who: Who,
 }
@@ -87,7 +87,7 @@ pub async fn step<R: Runtime>(
     key: &Key,
     arrived: Instant,
 ) -> Next<R> {
-    let wanted = match Wanted::of(exchange, key, arrived) {
+    let wanted = match CacheRequest::of(exchange, key, arrived) {
         Ok(wanted) => wanted,
         Err(why) => return Next::Pass(why),
     };
@@ -103,8 +103,8 @@ pub async fn step<R: Runtime>(
 }
 
 /// Visits the set. `None`: it is none, or has nothing to do with the request.
-async fn visit<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
-    let visit = Visit::new(wanted, client)?;
+async fn visit<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
+    let visit = SnapshotRequest::new(wanted, client)?;
     let is_head = wanted.exchange.request.method == Method::Head;
     let mut misfits = MISFITS.iter();
     for _ in 0..LOOKS + MISFITS.len() {
@@ -113,45 +113,45 @@ async fn visit<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Op
             return None;
         }
         return Some(match visit.step().await {
-            Step::Again => continue,
-            Step::Misfit => match misfits.next() {
+            SnapshotStep::Again => continue,
+            SnapshotStep::Misfit => match misfits.next() {
                 Some(wait) => {
                     R::sleep(*wait).await;
                     continue;
                 }
-                None => Next::Pass(Why::Mismatch),
+                None => Next::Pass(BypassReason::Mismatch),
             },
-            Step::Apart => return None,
-            Step::Member { generation, member, begins, how } => {
+            SnapshotStep::Apart => return None,
+            SnapshotStep::Member { generation, member, begins, how } => {
                 match visit.answer(&generation, &member, begins, how).await {
                     Some(next) => next,
                     None => continue,
                 }
             }
-            Step::Alone(kept, how) => answer::stored(wanted, kept, how),
-            Step::Relay(_, _) if wanted.is_in_other_form() => Next::Pass(Why::OtherForm),
-            Step::Relay(answer, body) if is_head => {
+            SnapshotStep::Alone(kept, how) => answer::stored(wanted, kept, how),
+            SnapshotStep::Relay(_, _) if wanted.is_in_other_form() => Next::Pass(BypassReason::OtherForm),
+            SnapshotStep::Relay(answer, body) if is_head => {
                 origin::settle(body.rest);
                 Next::RelayHead(answer)
             }
-            Step::Relay(answer, body) => Next::hand_on(*answer, *body),
-            Step::Own(why) => Next::Pass(why),
-            Step::Failed(error, kept) => visit.failed(error, kept),
+            SnapshotStep::Relay(answer, body) => Next::hand_on(*answer, *body),
+            SnapshotStep::Own(why) => Next::Pass(why),
+            SnapshotStep::Failed(error, kept) => visit.failed(error, kept),
         });
     }
-    Some(visit.failed(Error::new(Side::Us, Kind::Superseded), None))
+    Some(visit.failed(Error::new(Side::Proxy, Kind::Superseded), None))
 }
 
 /// The same for one that wants nothing stored, if its client goes on with a generation that has the member.
-async fn go_on<R: Runtime>(wanted: &Wanted<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
-    let visit = Visit::new(wanted, client)?;
+async fn go_on<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
+    let visit = SnapshotRequest::new(wanted, client)?;
     let generation = visit.pinned()?;
     let member = generation.get(visit.key())?;
-    visit.answer(&generation, &member, false, outcome::Kept::Hit).await
+    visit.answer(&generation, &member, false, outcome::CacheUse::Hit).await
 }
 
-impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
-    fn new(wanted: &'a Wanted<'b, 'c, R>, client: &Client<R>) -> Option<Self> {
+impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
+    fn new(wanted: &'a CacheRequest<'b, 'c, R>, client: &Client<R>) -> Option<Self> {
         let (exchange, shared) = (wanted.exchange, &wanted.exchange.context.shared);
         let rules = &shared.config.rules;
         // What one user may see is nobody else's.
@@ -163,8 +163,8 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         let place = rules.place(&path)?;
         let id = SetId { rule: place.rule, root: place.root.to_owned() };
         let who = Who(socket::peer_address(&client.socket).ok()?);
-        let errand = Errand::new(wanted, shared.sets.get(&id), place);
-        Some(Self { wanted, errand, id, who })
+        let refresh = Refresh::new(wanted, shared.sets.get(&id), place);
+        Some(Self { wanted, refresh, id, who })
     }
 
     /// Answers with a member. `None`: it is not there any more.
@@ -173,22 +173,23 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
         generation: &Arc<Generation<Member>>,
         member: &Member,
         begins: bool,
-        how: outcome::Kept,
+        how: outcome::CacheUse,
     ) -> Option<Next<R>> {
         let exchange = self.wanted.exchange;
-        if let What::Coming(fill) = &member.what {
+        if let MemberState::Coming(fill) = &member.what {
             self.pin(generation, begins);
             self.wanted.debug("download in progress - response follows it");
             return Some(Next::follow(Arc::clone(fill)));
         }
         let Some(kept) = member.open(exchange, self.key()).await else {
             // Somebody has removed or replaced the file: as if nobody had asked for it yet.
-            let is_named = |known: &Member| matches!(known.what, What::Named(_)) && known.is_as(member);
+            let is_named =
+                |known: &Member| matches!(known.what, MemberState::StoredMember(_)) && known.is_as(member);
             generation.remove_if(self.key(), is_named);
             return None;
         };
         self.pin(generation, begins);
-        Some(answer::stored(self.wanted, Kept::clone(&kept), how))
+        Some(answer::stored(self.wanted, StoredResponse::clone(&kept), how))
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -196,30 +197,32 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
     }
 
     fn pinned(&self) -> Option<Arc<Generation<Member>>> {
-        self.errand.context.shared.sets.pinned(self.who, &self.id, self.key())
+        self.refresh.context.shared.sets.pinned(self.who, &self.id, self.key())
     }
 
     fn pin(&self, generation: &Arc<Generation<Member>>, begins: bool) {
-        self.errand.context.shared.sets.pin(
+        self.refresh.context.shared.sets.pin(
             self.who,
             &self.id,
             self.key(),
-            (&self.errand.set, generation),
+            (&self.refresh.set, generation),
             begins,
         );
     }
 
     /// Is it in the generation of this client, or in the current one?
     fn is_there(&self) -> bool {
-        let generations = [self.pinned(), self.errand.set.current()];
+        let generations = [self.pinned(), self.refresh.set.current()];
         generations.into_iter().flatten().any(|generation| generation.get(self.key()).is_some())
     }
 
-    async fn step(&self) -> Step<R> {
+    async fn step(&self) -> SnapshotStep<R> {
         match self.pinned() {
             Some(generation) => match generation.get(self.key()) {
-                Some(member) => Step::Member { generation, member, begins: false, how: outcome::Kept::Hit },
-                None if self.errand.set.is_current(&generation) => self.ask(Some(generation)).await,
+                Some(member) => {
+                    SnapshotStep::Member { generation, member, begins: false, how: outcome::CacheUse::Hit }
+                }
+                None if self.refresh.set.is_current(&generation) => self.ask(Some(generation)).await,
                 None => self.carry_over(&generation).await,
             },
             None => match self.at_once() {
@@ -231,134 +234,136 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
 
     /// What a client that begins gets without a word of the origin: what is fresh, or what there is while no new
     /// generation comes together.
-    fn at_once(&self) -> Option<Step<R>> {
+    fn at_once(&self) -> Option<SnapshotStep<R>> {
         self.good().or_else(|| {
-            let generation = self.errand.set.current().filter(|_| self.errand.set.rests())?;
+            let generation = self.refresh.set.current().filter(|_| self.refresh.set.rests())?;
             let member = generation.get(self.key())?;
-            let how = outcome::Kept::Stale(Stale::WhileRevalidate);
-            Some(Step::Member { generation, member, begins: true, how })
+            let how = outcome::CacheUse::Stale(Stale::WhileRevalidate);
+            Some(SnapshotStep::Member { generation, member, begins: true, how })
         })
     }
 
     /// The member in the current generation, if it is fresh.
-    fn good(&self) -> Option<Step<R>> {
-        let generation = self.errand.set.current()?;
+    fn good(&self) -> Option<SnapshotStep<R>> {
+        let generation = self.refresh.set.current()?;
         let member = generation.get(self.key())?;
         let how = match (&member.what, member.told()) {
-            (What::Coming(fill), _) if fill.is_whole() => {
+            (MemberState::Coming(fill), _) if fill.is_whole() => {
                 // It may wait for its name for a while.
                 let kept = fill.kept()?;
                 self.how_good(&kept.head, Some(kept.checked))?
             }
             (_, Some((head, checked))) => self.how_good(head, checked)?,
-            (_, None) => outcome::Kept::Fetched,
+            (_, None) => outcome::CacheUse::Fetched,
         };
-        Some(Step::Member { generation, member, begins: true, how })
+        Some(SnapshotStep::Member { generation, member, begins: true, how })
     }
 
     /// May it be used without a word of the origin?
-    fn how_good(&self, head: &StoredHead, checked: Option<Instant>) -> Option<outcome::Kept> {
+    fn how_good(&self, head: &StoredHead, checked: Option<Instant>) -> Option<outcome::CacheUse> {
         if checked.is_some_and(|checked| checked > self.wanted.arrived) {
-            return Some(outcome::Kept::Revalidated);
+            return Some(outcome::CacheUse::Revalidated);
         }
         let (now, wanted) = (clock::unix_secs(), self.wanted);
         let verdict = reuse::decide(head, &wanted.directives, now, &wanted.policy);
-        (verdict == Reuse::Fresh).then_some(outcome::Kept::Hit)
+        (verdict == Reuse::Fresh).then_some(outcome::CacheUse::Hit)
     }
 
     /// Asks the origin, one client of the set at a time. `pinned`: the client goes on with this generation.
-    async fn ask(&self, pinned: Option<Arc<Generation<Member>>>) -> Step<R> {
-        let Ok(waiter) = Waiter::new() else { return Step::Failed(Error::new(Side::Us, Kind::Io), None) };
+    async fn ask(&self, pinned: Option<Arc<Generation<Member>>>) -> SnapshotStep<R> {
+        let Ok(waiter) = Waiter::new() else {
+            return SnapshotStep::Failed(Error::new(Side::Proxy, Kind::Io), None);
+        };
         // Who has something to begin with does not wait anew for what others have waited for.
-        let busy = if self.is_there() { self.errand.set.busy_for() } else { Duration::ZERO };
+        let busy = if self.is_there() { self.refresh.set.busy_for() } else { Duration::ZERO };
         let patience = PATIENCE.saturating_sub(busy);
-        let entered = timeout::<R, _>(patience, self.errand.set.enter(&waiter)).await;
-        let current = pinned.clone().or_else(|| self.errand.set.current());
+        let entered = timeout::<R, _>(patience, self.refresh.set.enter(&waiter)).await;
+        let current = pinned.clone().or_else(|| self.refresh.set.current());
         let had = current.as_ref().and_then(|generation| generation.get(self.key()));
         let Ok(turn) = entered else {
             // A new generation is on its way, and takes its time.
             return match (current, had) {
                 (Some(generation), Some(member)) => {
-                    let how = outcome::Kept::Stale(Stale::WhileRevalidate);
-                    Step::Member { generation, member, begins: pinned.is_none(), how }
+                    let how = outcome::CacheUse::Stale(Stale::WhileRevalidate);
+                    SnapshotStep::Member { generation, member, begins: pinned.is_none(), how }
                 }
-                _ if pinned.is_none() => Step::Own(Why::Mismatch),
-                _ => Step::Failed(Error::new(Side::Us, Kind::Timeout), None),
+                _ if pinned.is_none() => SnapshotStep::Own(BypassReason::Mismatch),
+                _ => SnapshotStep::Failed(Error::new(Side::Proxy, Kind::Timeout), None),
             };
         };
         // Somebody else has asked meanwhile.
         let done = match &pinned {
-            Some(generation) => had.is_some() || !self.errand.set.is_current(generation),
+            Some(generation) => had.is_some() || !self.refresh.set.is_current(generation),
             None => self.at_once().is_some(),
         };
         if done || current.is_none() && self.take_up_left(&turn).await {
-            return Step::Again;
+            return SnapshotStep::Again;
         }
-        if let Some(error) = self.errand.set.failed_since(self.wanted.arrived, self.key()) {
+        if let Some(error) = self.refresh.set.failed_since(self.wanted.arrived, self.key()) {
             let kept = responses::find(self.wanted.exchange, self.key()).await.ok().flatten();
             return self.without_origin(&turn, error, current, had, kept).await;
         }
         if self.wanted.directives.only_if_cached {
-            return Step::Failed(Error::new(Side::Origin, Kind::NotCached), None);
+            return SnapshotStep::Failed(Error::new(Side::Origin, Kind::NotCached), None);
         }
         if had.is_none() && current.as_ref().is_some_and(|generation| !generation.has_room()) {
-            return Step::Apart;
+            return SnapshotStep::Apart;
         }
         self.ask_in_turn(turn, current, had, pinned.is_none(), &waiter).await
     }
 
     async fn ask_in_turn(
         &self,
-        turn: Turn<Member>,
+        turn: RefreshTurn<Member>,
         current: Option<Arc<Generation<Member>>>,
         had: Option<Member>,
         begins: bool,
         waiter: &Waiter,
-    ) -> Step<R> {
+    ) -> SnapshotStep<R> {
         let (wanted, exchange) = (self.wanted, self.wanted.exchange);
         let permit = match exchange.context.shared.store.inflight.enter(self.key()) {
             inflight::Turn::Lead(permit) => permit,
             inflight::Turn::Follow(fill) => {
                 fill.left(waiter).await;
-                return Step::Again;
+                return SnapshotStep::Again;
             }
-            inflight::Turn::Full => return Step::Apart,
+            inflight::Turn::Full => return SnapshotStep::Apart,
         };
-        let Ok(kept) = responses::find(exchange, self.key()).await else { return Step::Apart };
+        let Ok(kept) = responses::find(exchange, self.key()).await else { return SnapshotStep::Apart };
         let before = match &had {
             Some(had) => had.open(exchange, self.key()).await,
             None => None,
         };
         let proof = match (&had, &current) {
-            (None, Some(generation)) => self.errand.proof(generation, self.key()).await,
+            (None, Some(generation)) => self.refresh.proof(generation, self.key()).await,
             (Some(_), _) | (None, None) => None,
         };
         // One that replaces another waits for its name until all of them are there.
         let place = had.as_ref().and_then(|_| self.key().spare());
-        let wanted = &Wanted { place, proof, ..*wanted };
+        let wanted = &CacheRequest { place, proof, ..*wanted };
         match (ask::ask(wanted, permit, kept).await, had) {
-            (Asked::Kept(kept, how), Some(had)) if kept.is_file() => {
-                let renewed = self.errand.renewed(wanted, &had, before, kept, None).await;
+            (FetchOutcome::Stored(kept, how), Some(had)) if kept.is_file() => {
+                let renewed = self.refresh.renewed(wanted, &had, before, kept, None).await;
                 self.compared(turn, current, renewed, how).await
             }
-            (Asked::Kept(kept, how), _) => match Named::of(&kept) {
-                None => Step::Alone(kept, how),
+            (FetchOutcome::Stored(kept, how), _) => match StoredMember::of(&kept) {
+                None => SnapshotStep::Alone(kept, how),
                 Some(what) => self.first(turn, current, self.member(what), begins, how).await,
             },
-            (Asked::Filling { fill, follower, .. }, Some(had)) => {
+            (FetchOutcome::Filling { fill, follower, .. }, Some(had)) => {
                 drop(follower);
-                let spare = self.errand.spare(wanted);
+                let spare = self.refresh.spare(wanted);
                 fill.left(waiter).await;
-                let Some(kept) = Kept::of_fill::<R>(&fill, waiter).await else {
+                let Some(kept) = StoredResponse::of_fill::<R>(&fill, waiter).await else {
                     let error = member::failure(&fill, waiter).await;
-                    return Step::Failed(error, current.zip(before));
+                    return SnapshotStep::Failed(error, current.zip(before));
                 };
-                let renewed = self.errand.renewed(wanted, &had, before, kept, spare).await;
-                self.compared(turn, current, renewed, outcome::Kept::Fetched).await
+                let renewed = self.refresh.renewed(wanted, &had, before, kept, spare).await;
+                self.compared(turn, current, renewed, outcome::CacheUse::Fetched).await
             }
-            (Asked::Filling { fill, follower, .. }, None) => {
-                let how = outcome::Kept::Fetched;
-                let member = self.member(What::Coming(Arc::clone(&fill)));
+            (FetchOutcome::Filling { fill, follower, .. }, None) => {
+                let how = outcome::CacheUse::Fetched;
+                let member = self.member(MemberState::Coming(Arc::clone(&fill)));
                 let Some((_, generation)) = wanted.proof.as_ref().zip(current.clone()) else {
                     return self.first(turn, current, member, begins, how).await;
                 };
@@ -368,15 +373,15 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                     Err(NoFile::Failed(error)) if error.kind == Kind::Mismatch => {
                         self.misfit(turn, generation).await
                     }
-                    Err(NoFile::Failed(error)) => Step::Failed(error, None),
+                    Err(NoFile::Failed(error)) => SnapshotStep::Failed(error, None),
                     Ok(_) | Err(_) => self.first(turn, current, member, begins, how).await,
                 }
             }
-            (Asked::Told(kept), _) => Step::Alone(kept, outcome::Kept::Revalidated),
-            (Asked::Own(why), _) => Step::Own(why),
+            (FetchOutcome::Confirmed(kept), _) => SnapshotStep::Alone(kept, outcome::CacheUse::Revalidated),
+            (FetchOutcome::Bypass(why), _) => SnapshotStep::Own(why),
             // A refusal says nothing of the others, and discards nothing: it is this client's.
-            (Asked::NotKept(answer, body), _) => Step::Relay(answer, Box::new(body)),
-            (Asked::Failed(error, kept), had) => {
+            (FetchOutcome::NotStored(answer, body), _) => SnapshotStep::Relay(answer, Box::new(body)),
+            (FetchOutcome::Failed(error, kept), had) => {
                 // Where nobody is there, nobody need be asked for another member.
                 let is_all = matches!(error.kind, Kind::Connect | Kind::Resolve | Kind::Tls);
                 turn.fail((!is_all).then(|| self.key()), error.clone());
@@ -389,25 +394,25 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
     /// all there was then, and the origin is asked about all of it as soon as it can be.
     async fn without_origin(
         &self,
-        turn: &Turn<Member>,
+        turn: &RefreshTurn<Member>,
         error: Error,
         current: Option<Arc<Generation<Member>>>,
         had: Option<Member>,
-        kept: Option<Kept>,
-    ) -> Step<R> {
+        kept: Option<StoredResponse>,
+    ) -> SnapshotStep<R> {
         // Who has replaced the file on the disk wants that one, if it fits.
         let had = match had {
             Some(had) => had.open(self.wanted.exchange, self.key()).await,
             None => None,
         };
         if had.is_some() {
-            return Step::Failed(error, current.zip(had));
+            return SnapshotStep::Failed(error, current.zip(had));
         }
         let left = kept.filter(|kept| may_use(self.wanted, kept, &error));
-        let left = left.map(|kept| Kept { checked: None, ..kept });
-        let left = left.and_then(|kept| Some((Named::of(&kept)?, kept)));
+        let left = left.map(|kept| StoredResponse { checked: None, ..kept });
+        let left = left.and_then(|kept| Some((StoredMember::of(&kept)?, kept)));
         let Some((what, kept)) = left.filter(|_| current.as_ref().is_none_or(is_as_left)) else {
-            return Step::Failed(error, None);
+            return SnapshotStep::Failed(error, None);
         };
         // What an earlier process has left may be of two generations.
         let mut members = match &current {
@@ -415,8 +420,8 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             None => BTreeMap::new(),
         };
         members.insert(self.key().clone(), self.member(what.clone()));
-        if !self.errand.misfits(&members).await.is_empty() {
-            return Step::Failed(error, None);
+        if !self.refresh.misfits(&members).await.is_empty() {
+            return SnapshotStep::Failed(error, None);
         }
         let generation = current.unwrap_or_else(|| {
             let generation = Generation::new(BTreeMap::new());
@@ -424,13 +429,14 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
             generation
         });
         generation.put(self.key(), self.member(what));
-        Step::Failed(error, Some((generation, Arc::new(kept))))
+        SnapshotStep::Failed(error, Some((generation, Arc::new(kept))))
     }
 
-    fn failed(&self, error: Error, kept: Option<(Arc<Generation<Member>>, Arc<Kept>)>) -> Next<R> {
+    fn failed(&self, error: Error, kept: Option<(Arc<Generation<Member>>, Arc<StoredResponse>)>) -> Next<R> {
         let exchange = self.wanted.exchange;
         exchange.log.debug(format_args!("error with index set {error}"));
-        let usable = |kept: &Kept| error.kind == Kind::Superseded || may_use(self.wanted, kept, &error);
+        let usable =
+            |kept: &StoredResponse| error.kind == Kind::Superseded || may_use(self.wanted, kept, &error);
         match kept.filter(|(_, kept)| usable(kept)) {
             Some((generation, kept)) => {
                 let why = if error.kind == Kind::Superseded {
@@ -439,7 +445,7 @@ impl<'a, 'b, 'c, R: Runtime> Visit<'a, 'b, 'c, R> {
                     why_stale(self.wanted, &kept, &error)
                 };
                 self.pin(&generation, self.pinned().is_none());
-                answer::stored(self.wanted, Kept::clone(&kept), outcome::Kept::Stale(why))
+                answer::stored(self.wanted, StoredResponse::clone(&kept), outcome::CacheUse::Stale(why))
             }
             None => Next::Fail(error),
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::held;
 use super::member::Member;
-use super::refresh::Errand;
-use super::table::{Generation, Turn};
+use super::refresh::Refresh;
+use super::table::{Generation, RefreshTurn};
 use crate::cache::Found;
-use crate::cache::metadata::Known;
+use crate::cache::metadata::CachedMetadata;
 use crate::cache::place::Place;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
@@ -17,11 +17,11 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::lookup;
 use crate::rt::Runtime;
 
-impl<R: Runtime> Errand<R> {
+impl<R: Runtime> Refresh<R> {
     /// All members get their names, those that tell of the others last; then clients that begin get them.
     pub(crate) async fn switch(
         &self,
-        turn: &Turn<Member>,
+        turn: &RefreshTurn<Member>,
         members: BTreeMap<Key, Member>,
     ) -> Result<(), Error> {
         let exchange = Exchange::new(&self.context, &self.request, &self.log);
@@ -45,7 +45,7 @@ impl<R: Runtime> Errand<R> {
         let mut waiting = Vec::new();
         for (key, member) in members {
             if let (Some(spare), Some((head, checked))) = (member.spare(), member.told()) {
-                let known = Known { head: Some(Arc::new(head.clone())), checked };
+                let known = CachedMetadata { head: Some(Arc::new(head.clone())), checked };
                 waiting.push((Arc::clone(spare), key, known));
             }
         }
@@ -62,7 +62,7 @@ impl<R: Runtime> Errand<R> {
             let named = shared.store.name(&spares);
             for (_, key, known) in waiting {
                 if let Found::File(entry) = shared.store.look_up(key.as_str()) {
-                    shared.store.heads.remember_still(&key, &*entry.file, &entry.info, known);
+                    shared.store.metadata.remember_still(&key, &*entry.file, &entry.info, known);
                 }
             }
             named

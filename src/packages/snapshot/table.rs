@@ -107,7 +107,7 @@ struct State<M> {
 
 /// The right to ask the origin about a set, for one at a time. Given back on drop.
 #[derive(Debug)]
-pub struct Turn<M>(Arc<Set<M>>);
+pub struct RefreshTurn<M>(Arc<Set<M>>);
 
 impl<M> Default for Sets<M> {
     fn default() -> Self {
@@ -222,7 +222,7 @@ impl<M: Clone> Set<M> {
     }
 
     /// Waits for the right to ask the origin.
-    pub async fn enter(self: &Arc<Self>, waiter: &Waiter) -> Turn<M> {
+    pub async fn enter(self: &Arc<Self>, waiter: &Waiter) -> RefreshTurn<M> {
         poll_fn(|context| {
             let mut state = self.state();
             if state.busy.is_some() {
@@ -230,7 +230,7 @@ impl<M: Clone> Set<M> {
                 return Poll::Pending;
             }
             state.busy = Some(Instant::now());
-            Poll::Ready(Turn(Arc::clone(self)))
+            Poll::Ready(RefreshTurn(Arc::clone(self)))
         })
         .await
     }
@@ -274,7 +274,7 @@ impl<M: Clone> Set<M> {
     }
 }
 
-impl<M: Clone> Turn<M> {
+impl<M: Clone> RefreshTurn<M> {
     /// From now on clients that begin get this.
     pub fn switch(&self, generation: Arc<Generation<M>>) {
         let mut state = self.0.state();
@@ -310,7 +310,7 @@ impl<M: Clone> Turn<M> {
     }
 }
 
-impl<M> Drop for Turn<M> {
+impl<M> Drop for RefreshTurn<M> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.busy = None;

@@ -11,9 +11,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::exchange::Exchange;
-use super::lent::Lent;
+use super::lent::LentFile;
 use crate::cache::aside::Shelf;
-use crate::cache::memory::Stock;
+use crate::cache::memory::StoredBody;
 use crate::cache::place::Placed;
 use crate::downstream::client::{Client, Out};
 use crate::downstream::readahead::Heat;
@@ -47,9 +47,9 @@ pub enum Body<'a> {
     /// In an open file of so many bytes.
     File(Arc<Placed<OwnedFd>>, u64),
     /// In a file that is opened for each piece.
-    Lent(Arc<Lent>),
+    LentFile(Arc<LentFile>),
     /// In memory, or put aside.
-    Stock(Stock),
+    StoredBody(StoredBody),
     /// In a file that still grows.
     Growing(Growing<'a>),
 }
@@ -176,7 +176,7 @@ async fn endless<R: Runtime>(
         out.send(&bytes).await?;
         match body {
             Body::Growing(growing) if !is_head => growing.send_all(&out, chunked).await,
-            Body::File(..) | Body::Lent(_) | Body::Stock(_) | Body::Growing(_) => Ok(()),
+            Body::File(..) | Body::LentFile(_) | Body::StoredBody(_) | Body::Growing(_) => Ok(()),
         }
     };
     Reply::ended(200, None, keep, out.until_close(!chunked, sent).await)
@@ -192,8 +192,8 @@ impl Body<'_> {
     fn size(&self) -> Option<u64> {
         match self {
             Self::File(_, size) => Some(*size),
-            Self::Lent(lent) => Some(lent.info.size),
-            Self::Stock(stock) => Some(stock.count()),
+            Self::LentFile(lent) => Some(lent.info.size),
+            Self::StoredBody(stock) => Some(stock.count()),
             Self::Growing(growing) => growing.length(),
         }
     }
@@ -228,11 +228,11 @@ impl Body<'_> {
                 out.send_more(head).await?;
                 out.send_file(file, span.first, span.end, Heat::Unknown).await
             }
-            Self::Lent(lent) => {
+            Self::LentFile(lent) => {
                 out.send_more(head).await?;
                 lent.send(out, span.first, span.end).await
             }
-            Self::Stock(stock) => silent::send(stock, shelf, out, head, span.first, span.end).await,
+            Self::StoredBody(stock) => silent::send(stock, shelf, out, head, span.first, span.end).await,
             Self::Growing(growing) => growing.send(out, head, span).await,
         }
     }

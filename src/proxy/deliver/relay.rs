@@ -1,7 +1,7 @@
 //! The origin's answer on its way to the client, as it comes.
 
 use super::silent;
-use crate::cache::memory::Stock;
+use crate::cache::memory::StoredBody;
 use crate::downstream::client::{Client, Out, unless};
 use crate::downstream::head;
 use crate::downstream::reply::Reply;
@@ -78,7 +78,7 @@ fn describe(answer: &ResponseHead, framing: ResponseBody, chunked: bool) -> (Hea
 async fn send_begun<R: Runtime>(
     exchange: &Exchange<'_, R>,
     out: &Out<'_, R>,
-    begun: Vec<Stock>,
+    begun: Vec<StoredBody>,
     chunked: bool,
 ) -> Result<(), Error> {
     for mut stock in begun {

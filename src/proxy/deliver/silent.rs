@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::aside::{Aside, Shelf};
-use crate::cache::memory::{Loan, Stock};
+use crate::cache::memory::{MemoryBody, StoredBody};
 use crate::downstream::client::Out;
 use crate::downstream::readahead::Heat;
 use crate::error::Error;
@@ -20,7 +20,7 @@ const SILENT: Duration = Duration::from_secs(1);
 
 /// Sends a head and the bytes from `first` to `end` of a stored answer.
 pub async fn send<R: Runtime>(
-    stock: &mut Stock,
+    stock: &mut StoredBody,
     shelf: &Arc<Shelf>,
     out: &Out<'_, R>,
     mut head: &[u8],
@@ -28,7 +28,7 @@ pub async fn send<R: Runtime>(
     end: u64,
 ) -> Result<(), Error> {
     let mut at = first;
-    while let Stock::Memory(loan) = stock
+    while let StoredBody::Memory(loan) = stock
         && (at < end || !head.is_empty())
     {
         let sent = out.send_both_now(head, &loan[within(loan, at)..within(loan, end)])?;
@@ -38,22 +38,22 @@ pub async fn send<R: Runtime>(
         if sent == 0 && is_to_go(out, loan).await? {
             let (theirs, shelf) = (loan.clone(), Arc::clone(shelf));
             match put_aside(move || theirs.put_aside(&shelf)).await {
-                Some(aside) => *stock = Stock::Aside(aside),
+                Some(aside) => *stock = StoredBody::Aside(aside),
                 None => out.writable().await?,
             }
         }
     }
     match stock {
-        Stock::Aside(aside) => {
+        StoredBody::Aside(aside) => {
             out.send_more(head).await?;
             send_aside(out, aside, at, end).await
         }
-        Stock::Memory(_) => Ok(()),
+        StoredBody::Memory(_) => Ok(()),
     }
 }
 
 /// Waits until the client takes more: false. Or until it has taken nothing for too long while memory is scarce.
-async fn is_to_go<R: Runtime>(out: &Out<'_, R>, loan: &Loan) -> Result<bool, Error> {
+async fn is_to_go<R: Runtime>(out: &Out<'_, R>, loan: &MemoryBody) -> Result<bool, Error> {
     let mut writable = pin!(out.writable());
     loop {
         match timeout::<R, _>(SILENT, writable.as_mut()).await {

@@ -8,15 +8,15 @@ use crate::cache::partial::Partial;
 use crate::cache::place::PATIENCE;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::proxy::exchange::{Context, Shared};
 use crate::proxy::lookup::exhausted;
 use crate::rt::Runtime;
 
 /// Begins to store a file; where the system has no descriptor left, once more after that.
-pub(crate) async fn begin<R: Runtime>(context: &Context<R>, key: &Key) -> Result<Partial, Why> {
+pub(crate) async fn begin<R: Runtime>(context: &Context<R>, key: &Key) -> Result<Partial, BypassReason> {
     let begun = create::<R>(&context.shared, key).await;
-    if !matches!(begun, Err(Why::Descriptors)) {
+    if !matches!(begun, Err(BypassReason::Descriptors)) {
         return begun;
     }
     exhausted(context).await;
@@ -24,7 +24,7 @@ pub(crate) async fn begin<R: Runtime>(context: &Context<R>, key: &Key) -> Result
 }
 
 /// At once on this machine, else by a thread that may wait for another.
-async fn create<R: Runtime>(shared: &Arc<Shared>, key: &Key) -> Result<Partial, Why> {
+async fn create<R: Runtime>(shared: &Arc<Shared>, key: &Key) -> Result<Partial, BypassReason> {
     if let Some(begun) = shared.store.begin_here(key) {
         return begun;
     }
@@ -44,7 +44,7 @@ pub(crate) async fn anew<R: Runtime>(
     context: &Context<R>,
     key: &Key,
     answer: &ResponseHead,
-) -> Result<(Partial, Start), Why> {
+) -> Result<(Partial, Start), BypassReason> {
     let end = storable(answer, key, &context.shared.config)?;
     let partial = begin(context, key).await?;
     Ok((partial, Start { end, ..Start::default() }))

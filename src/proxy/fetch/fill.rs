@@ -27,7 +27,7 @@ use crate::http::date;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
-use crate::outcome::{Outcome, Why};
+use crate::outcome::{BypassReason, Outcome};
 use crate::packages::index::Package;
 use crate::packages::rebuilt::Index;
 use crate::proxy::exchange::{Context, Exchange};
@@ -48,14 +48,14 @@ pub(crate) async fn lead<R: Runtime>(
 ) -> Next<R> {
     let gone = async {
         client.gone().await;
-        Err(Error::with(Side::Us, Kind::Busy, "who asked hung up in the line for the disk"))
+        Err(Error::with(Side::Proxy, Kind::Busy, "who asked hung up in the line for the disk"))
     };
     match or(async { Ok(backpressure::room(exchange).await) }, gone).await {
         Ok(Some(room)) => fetch(exchange, client, permit, room).await,
         Ok(None) => {
-            exchange.log.debug(format_args!("not saved - {}", Why::DiskBehind.as_str()));
-            permit.decline(Why::DiskBehind);
-            Next::Pass(Why::DiskBehind)
+            exchange.log.debug(format_args!("not saved - {}", BypassReason::DiskBehind.as_str()));
+            permit.decline(BypassReason::DiskBehind);
+            Next::Pass(BypassReason::DiskBehind)
         }
         Err(error) => left(exchange, client, permit, &error).await,
     }
@@ -222,16 +222,17 @@ fn own_is_due<R: Runtime>(
     asked: &OriginRequest,
     answer: &ResponseHead,
     key: &Key,
-) -> Option<Why> {
+) -> Option<BypassReason> {
     let why = storable(answer, key, &exchange.context.shared.config).err()?;
-    let own = if request::is_denied(answer.status) { Why::Denied } else { why };
-    if matches!(own, Why::Denied | Why::Vary) && request::says_more(exchange.request, asked) {
+    let own = if request::is_denied(answer.status) { BypassReason::Denied } else { why };
+    if matches!(own, BypassReason::Denied | BypassReason::Vary) && request::says_more(exchange.request, asked)
+    {
         return Some(own);
     }
-    form::differs(exchange.request).then_some(Why::OtherForm)
+    form::differs(exchange.request).then_some(BypassReason::OtherForm)
 }
 
-fn log_declined(log: &RequestLog, answer: &ResponseHead, why: Why) {
+fn log_declined(log: &RequestLog, answer: &ResponseHead, why: BypassReason) {
     if (200..300).contains(&answer.status) {
         log.debug(format_args!("not saved - {}", why.as_str()));
     } else {

@@ -14,7 +14,7 @@ use futures_lite::future::or;
 
 use crate::config::{Config, Origin};
 use crate::error::{Error, Kind, Side};
-use crate::fd_budget::Errand;
+use crate::fd_budget::OriginUse;
 use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::fields::Fields;
 use crate::http::request::Method;
@@ -30,7 +30,7 @@ use crate::upstream::body::OriginBody;
 /// Redirects followed for one request. Package sites need one or two, some mirror networks four.
 pub const MAX_REDIRECTS: usize = 8;
 /// A redirect's own body up to this size is read away, so that its connection serves another request.
-const MAX_NOTE: usize = 16 * 1024;
+const MAX_REDIRECT_BODY: usize = 16 * 1024;
 
 /// Are redirects of this request to be followed?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,11 +91,11 @@ pub async fn ask<R: Runtime>(
     let (context, client, log) = (exchange.context, exchange.client, exchange.log);
     let gone = async {
         gone.await;
-        Error::with(Side::Us, Kind::Busy, "who asked has hung up")
+        Error::with(Side::Proxy, Kind::Busy, "who asked has hung up")
     };
     let answered = match asked.errand {
-        Errand::Keep => ask_unless(gone, context, client, asked, follow, log).await?,
-        Errand::Pass => {
+        OriginUse::Keep => ask_unless(gone, context, client, asked, follow, log).await?,
+        OriginUse::Pass => {
             let answered = ask_unless(pending(), context, client, asked, follow, log);
             or(answered, async { Err(gone.await) }).await?
         }
@@ -132,7 +132,7 @@ async fn ask_unless<R: Runtime>(
             return Ok(Answered { head, body, redirects: 0 });
         }
     };
-    let mut trail = Trail::new(Arc::clone(&upstream.origin), asked.clone());
+    let mut trail = RedirectChain::new(Arc::clone(&upstream.origin), asked.clone());
     while is_followed(method, &head) {
         let (url, server) = match trail.next(&head) {
             Ok(next) => next,
@@ -183,7 +183,7 @@ fn is_followed(method: &Method, answer: &ResponseHead) -> bool {
 
 /// Ends with a redirect's own body.
 pub(crate) fn settle<R: Runtime>(mut body: OriginBody<R>) {
-    drop(body.at_hand(MAX_NOTE));
+    drop(body.at_hand(MAX_REDIRECT_BODY));
 }
 
 /// The URL that `target` of a request to `origin` stands for.
@@ -201,7 +201,7 @@ fn base(origin: &Origin, target: &[u8]) -> Url {
 }
 
 /// Where the redirects of one request have led so far.
-struct Trail {
+struct RedirectChain {
     /// The URL that was asked last, and its server.
     at: Url,
     to: Arc<Origin>,
@@ -213,7 +213,7 @@ struct Trail {
     is_elsewhere: bool,
 }
 
-impl Trail {
+impl RedirectChain {
     fn new(origin: Arc<Origin>, asked: OriginRequest) -> Self {
         let at = base(&origin, &asked.target);
         Self { at, to: origin, asked, seen: Vec::new(), is_elsewhere: false }

@@ -126,7 +126,7 @@ impl<'a> Progress<'a> {
         }
         let (file, at, pace) = (Arc::clone(self.partial.file()), self.stored, Arc::clone(self.pace));
         let written = blocking::run(&blocking::DISK, move || pace.measured(|| write(&file, at))).await;
-        written.map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))
+        written.map_err(|error| Stop::Origin(Error::io(Side::Proxy, &error)))
     }
 
     /// May the file's disk be gone?

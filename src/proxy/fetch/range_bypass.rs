@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::origin::{self, Follow};
-use crate::cache::fill::{Answer, Detour, Follower, Pace, Progress};
+use crate::cache::fill::{Answer, Follower, Pace, Progress, RangeBypass};
 use crate::downstream::client::{Out, unless};
 use crate::error::Error;
 use crate::http::fields::Fields;
@@ -36,7 +36,7 @@ const SETTLED: u64 = 60;
 pub struct Direct<R: Runtime> {
     body: OriginBody<R>,
     span: Span,
-    _place: Detour,
+    _place: RangeBypass,
 }
 
 /// Asks the origin for a part that lies far ahead of the fill. `None` where the fill is to be waited

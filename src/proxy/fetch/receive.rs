@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::backpressure;
 use crate::cache::Store;
 use crate::cache::aside::Aside;
-use crate::cache::memory::{Memory, Stock};
+use crate::cache::memory::{Memory, StoredBody};
 use crate::error::{Error, Kind, Side};
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::rt::budget::Permit;
 use crate::rt::{Runtime, blocking};
 use crate::upstream::body::{OriginBody, PACED};
@@ -18,9 +18,9 @@ const PIECE: usize = 2 * PACED;
 /// What has come of it.
 pub(crate) enum Received {
     /// All of the body. The room is for what its answer takes beside it, where it is on the disk.
-    All(Stock, Option<Permit>),
+    All(StoredBody, Option<Permit>),
     /// It is not kept, and why; what has been read of it.
-    Not(Why, Vec<Stock>),
+    Not(BypassReason, Vec<StoredBody>),
 }
 
 /// Reads all of a body whose answer takes so many bytes beside it.
@@ -32,12 +32,12 @@ pub(crate) async fn whole<R: Runtime>(
     let memory = &store.memory;
     let (longest, known) = (memory.longest(), body.left());
     if known > longest as u64 {
-        return Ok(Received::Not(Why::TooLong, Vec::new()));
+        return Ok(Received::Not(BypassReason::TooLong, Vec::new()));
     }
     let known = usize::try_from(known).unwrap_or(longest);
     let first = if known > 0 { known.min(PIECE) } else { PIECE.min(longest) };
     let Some(room) = backpressure::memory_room::<R>(memory, overhead + first).await else {
-        return Ok(Received::Not(Why::MemoryFull, Vec::new()));
+        return Ok(Received::Not(BypassReason::MemoryFull, Vec::new()));
     };
     body.pace();
     let mut receiving = Receiving { store, body, room, counted: first, bytes: Vec::new() };
@@ -74,7 +74,7 @@ impl<R: Runtime> Receiving<'_, R> {
             let needed = if known > 0 { known } else { 2 * count };
             if count > longest {
                 self.bytes.append(&mut piece);
-                return Ok(self.not(Why::TooLong, None));
+                return Ok(self.not(BypassReason::TooLong, None));
             }
             if !self.has_room(needed) {
                 self.bytes.append(&mut piece);
@@ -87,15 +87,15 @@ impl<R: Runtime> Receiving<'_, R> {
         Ok(Received::All(self.in_memory(), None))
     }
 
-    fn in_memory(self) -> Stock {
+    fn in_memory(self) -> StoredBody {
         let memory: &Arc<Memory> = &self.store.memory;
-        Stock::Memory(memory.lend(self.bytes, self.room))
+        StoredBody::Memory(memory.lend(self.bytes, self.room))
     }
 
     /// It is not kept; so much of it lies on the disk.
-    fn not(self, why: Why, aside: Option<Aside>) -> Received {
-        let on_disk = aside.filter(|aside| aside.count() > 0).map(|aside| Stock::Aside(Arc::new(aside)));
-        let mut begun: Vec<Stock> = on_disk.into_iter().collect();
+    fn not(self, why: BypassReason, aside: Option<Aside>) -> Received {
+        let on_disk = aside.filter(|aside| aside.count() > 0).map(|aside| StoredBody::Aside(Arc::new(aside)));
+        let mut begun: Vec<StoredBody> = on_disk.into_iter().collect();
         if !self.bytes.is_empty() {
             begun.push(self.in_memory());
         }
@@ -106,7 +106,7 @@ impl<R: Runtime> Receiving<'_, R> {
     async fn onto_disk(mut self, most: usize) -> Result<Received, Error> {
         let shelf = Arc::clone(&self.store.aside);
         let Some(Ok(mut aside)) = on_the_pool(move || shelf.begin(most as u64)).await else {
-            return Ok(self.not(Why::Disk, None));
+            return Ok(self.not(BypassReason::Disk, None));
         };
         loop {
             let bytes = std::mem::take(&mut self.bytes);
@@ -116,11 +116,11 @@ impl<R: Runtime> Receiving<'_, R> {
             };
             let is_written;
             let Some(appended) = on_the_pool(append).await else {
-                return Err(Error::new(Side::Us, Kind::Io));
+                return Err(Error::new(Side::Proxy, Kind::Io));
             };
             (aside, self.bytes, is_written) = appended;
             if !is_written {
-                return Ok(self.not(Why::Disk, Some(aside)));
+                return Ok(self.not(BypassReason::Disk, Some(aside)));
             }
             // From now on it takes a piece at a time.
             self.room.give_back(self.counted.saturating_sub(PIECE));
@@ -129,11 +129,11 @@ impl<R: Runtime> Receiving<'_, R> {
                 break;
             }
             if aside.count() + self.bytes.len() as u64 > most as u64 {
-                return Ok(self.not(Why::TooLong, Some(aside)));
+                return Ok(self.not(BypassReason::TooLong, Some(aside)));
             }
         }
         self.room.give_back(self.counted);
-        Ok(Received::All(Stock::Aside(Arc::new(aside)), Some(self.room)))
+        Ok(Received::All(StoredBody::Aside(Arc::new(aside)), Some(self.room)))
     }
 }
 

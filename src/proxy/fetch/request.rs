@@ -3,7 +3,7 @@
 use super::form;
 use crate::config::{CredentialUse, FillQuery, Origin};
 use crate::downstream::head::NAME;
-use crate::fd_budget::Errand;
+use crate::fd_budget::OriginUse;
 use crate::http::caching::stored::StoredHead;
 use crate::http::conditional::SELECTING;
 use crate::http::fields::{Fields, end_to_end, is_one_of};
@@ -22,7 +22,7 @@ pub struct OriginRequest {
     /// All fields, Host first.
     pub fields: Fields,
     /// What the answer is for.
-    pub errand: Errand,
+    pub errand: OriginUse,
 }
 
 impl OriginRequest {
@@ -50,7 +50,7 @@ pub fn part_request(
     let mut part = fill_request(origin, request, query);
     part.fields.push(b"Range", format!("bytes={}-{}", span.first, span.end - 1).as_bytes());
     part.fields.push(b"If-Range", validator);
-    part.errand = Errand::Pass;
+    part.errand = OriginUse::Pass;
     part
 }
 
@@ -62,7 +62,12 @@ pub fn fill_request(origin: &Origin, request: &RequestHead, query: FillQuery) ->
         FillQuery::Strip => form.iter().position(|&byte| byte == b'?').unwrap_or(form.len()),
         FillQuery::Forward | FillQuery::Pass => form.len(),
     };
-    OriginRequest { method: Method::Get, target: origin.target(&form[..kept]), fields, errand: Errand::Keep }
+    OriginRequest {
+        method: Method::Get,
+        target: origin.target(&form[..kept]),
+        fields,
+        errand: OriginUse::Keep,
+    }
 }
 
 /// The same for an answer that is checked with the origin, of which `kept` is there and `told` goes along (see
@@ -82,7 +87,7 @@ pub fn check_request(
     if let Some(date) = kept.and_then(|kept| kept.fields.get("last-modified")) {
         fields.push(b"If-Modified-Since", date);
     }
-    OriginRequest { method: Method::Get, target: origin.target(&target), fields, errand: Errand::Keep }
+    OriginRequest { method: Method::Get, target: origin.target(&target), fields, errand: OriginUse::Keep }
 }
 
 /// The client's fields that go along with a fill. What comes is for everybody, so nothing else that one of them says may
@@ -174,7 +179,7 @@ pub fn pass_request(origin: &Origin, request: &RequestHead) -> OriginRequest {
         fields.push(b"Max-Forwards", left.saturating_sub(1).to_string().as_bytes());
     }
     let (method, target) = (request.method.clone(), origin.target(&form::own(request)));
-    OriginRequest { method, target, fields, errand: Errand::Pass }
+    OriginRequest { method, target, fields, errand: OriginUse::Pass }
 }
 
 /// Adds to `theirs`, what goes along of the client's fields, what is ours.

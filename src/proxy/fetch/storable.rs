@@ -5,47 +5,51 @@ use crate::http::identity;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead};
 use crate::key::Key;
-use crate::outcome::Why;
+use crate::outcome::BypassReason;
 use crate::preset;
 use crate::proxy::exchange::Exchange;
 use crate::rt::Runtime;
 
 /// May the answer to this request be stored, as far as the request tells?
-pub(crate) fn may_fill<R: Runtime>(exchange: &Exchange<'_, R>) -> Result<(), Why> {
+pub(crate) fn may_fill<R: Runtime>(exchange: &Exchange<'_, R>) -> Result<(), BypassReason> {
     let request = exchange.request;
     if exchange.has_returned() {
-        Err(Why::Returned)
+        Err(BypassReason::Returned)
     } else if request.method == Method::Head {
-        Err(Why::HeadOnMiss)
+        Err(BypassReason::HeadOnMiss)
     } else if !request.body.is_empty() {
-        Err(Why::RequestBody)
+        Err(BypassReason::RequestBody)
     } else if request.fields.contains("authorization") {
-        Err(Why::Authorization)
+        Err(BypassReason::Authorization)
     } else if request.query().is_some() && exchange.context.shared.config.fills.query == FillQuery::Pass {
-        Err(Why::Query)
+        Err(BypassReason::Query)
     } else {
         Ok(())
     }
 }
 
 /// May this answer be stored under `key`, as far as its head tells? Its length, where it has one.
-pub(crate) fn storable(answer: &ResponseHead, key: &Key, config: &Config) -> Result<Option<u64>, Why> {
+pub(crate) fn storable(
+    answer: &ResponseHead,
+    key: &Key,
+    config: &Config,
+) -> Result<Option<u64>, BypassReason> {
     if answer.status != 200 {
-        return Err(Why::Status);
+        return Err(BypassReason::Status);
     }
     if contradicts_name(answer, key, config) {
-        return Err(Why::ContentType);
+        return Err(BypassReason::ContentType);
     }
     if !coding_is_in_name(answer, key.file_name()) {
-        return Err(Why::Coding);
+        return Err(BypassReason::Coding);
     }
     if answer.fields.tokens("vary").any(|name| name == b"*") {
-        return Err(Why::Vary);
+        return Err(BypassReason::Vary);
     }
     match answer.body(&Method::Get) {
         Ok(ResponseBody::Length(length)) => Ok(Some(length)),
         Ok(ResponseBody::Chunked) => Ok(None),
-        Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => Err(Why::NoEnd),
+        Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => Err(BypassReason::NoEnd),
     }
 }
 

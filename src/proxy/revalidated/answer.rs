@@ -3,15 +3,15 @@
 use crate::downstream::head;
 use std::sync::Arc;
 
-use super::stored::Kept;
-use super::wanted::{Wanted, may_use, why_stale};
+use super::stored::StoredResponse;
+use super::wanted::{CacheRequest, may_use, why_stale};
 use crate::downstream::client::Client;
 use crate::downstream::reply::Reply;
 use crate::error::Error;
 use crate::http::caching::freshness;
 use crate::http::conditional::Validators;
 use crate::http::fields::Fields;
-use crate::outcome::{Kept as How, Outcome};
+use crate::outcome::{CacheUse as How, Outcome};
 use crate::proxy::deliver::{Body, Representation, deliver};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::next::Next;
@@ -19,7 +19,11 @@ use crate::rt::Runtime;
 use crate::sys::clock;
 
 /// The next step: this is sent, in this way.
-pub(crate) fn stored<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, how: How) -> Next<R> {
+pub(crate) fn stored<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    kept: StoredResponse,
+    how: How,
+) -> Next<R> {
     wanted.debug(&format!("is stored, {} - streaming to client", how.as_str()));
     let stored = Arc::clone(&kept.head);
     // How long ago a file of which nothing is known was checked cannot be said.
@@ -41,7 +45,7 @@ pub(crate) fn stored<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, how: Ho
 pub async fn send<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
-    kept: Kept,
+    kept: StoredResponse,
     fields: Fields,
 ) -> Reply {
     let (stored, now) = (&kept.head, clock::unix_secs());
@@ -54,15 +58,19 @@ pub async fn send<R: Runtime>(
         super::stored::Body::File(entry) | super::stored::Body::Document(entry) => {
             (Body::File(Arc::clone(&entry.file), entry.info.size), Some(entry))
         }
-        super::stored::Body::Lent(_, lent) => (Body::Lent(lent), None),
-        super::stored::Body::Stock(stock) => (Body::Stock(stock), None),
+        super::stored::Body::LentFile(_, lent) => (Body::LentFile(lent), None),
+        super::stored::Body::StoredBody(stock) => (Body::StoredBody(stock), None),
     };
     let (status, reason) = (stored.status, &*stored.reason);
     deliver(exchange, client, Representation { status, reason, fields, validators, body }).await
 }
 
 /// The origin could not be asked, or failed: what is kept will do, if the rules allow.
-pub(crate) fn failed<R: Runtime>(wanted: &Wanted<'_, '_, R>, error: Error, kept: Option<Kept>) -> Next<R> {
+pub(crate) fn failed<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    error: Error,
+    kept: Option<StoredResponse>,
+) -> Next<R> {
     wanted.exchange.log.debug(format_args!("error with proxy request {error}"));
     match kept.filter(|kept| may_use(wanted, kept, &error)) {
         Some(kept) => {

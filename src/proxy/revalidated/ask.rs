@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::responses;
-use super::stored::{Body, Kept};
-use super::wanted::{Wanted, may_use};
+use super::stored::{Body, StoredResponse};
+use super::wanted::{CacheRequest, may_use};
 use crate::cache::fill::{Answer, Fill, Follower, NoFile};
 use crate::cache::inflight::Permit;
-use crate::cache::memory::{Held, Memory, Stock};
+use crate::cache::memory::{Held, Memory, StoredBody};
 use crate::cache::metadata::NewHead;
 use crate::cache::partial::Partial;
 use crate::cache::room::Room;
@@ -25,7 +25,7 @@ use crate::http::fields::Fields;
 use crate::http::identity::Identity;
 use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
-use crate::outcome::{self, Outcome, Why};
+use crate::outcome::{self, BypassReason, Outcome};
 use crate::packages::rebuilt;
 use crate::proxy::fetch::backpressure;
 use crate::proxy::fetch::begin;
@@ -41,23 +41,23 @@ use crate::sys::clock;
 use crate::upstream::body::OriginBody;
 
 /// What came of it.
-pub(crate) enum Asked<R: Runtime> {
+pub(crate) enum FetchOutcome<R: Runtime> {
     /// This is the answer now.
-    Kept(Kept, outcome::Kept),
+    Stored(StoredResponse, outcome::CacheUse),
     /// It goes to a file, which is to be followed.
     Filling { fill: Arc<Fill>, follower: Result<Follower, NoFile>, at_hand: Option<Vec<u8>> },
     /// It is not kept.
-    NotKept(Box<ResponseHead>, Passing<R>),
+    NotStored(Box<ResponseHead>, Passing<R>),
     /// The origin vouches for this towards this client, and for nobody else.
-    Told(Kept),
+    Confirmed(StoredResponse),
     /// Another answer is due to what this client says, and that has not gone along: the request is to be passed.
-    Own(Why),
+    Bypass(BypassReason),
     /// There is none; this was kept before.
-    Failed(Error, Option<Kept>),
+    Failed(Error, Option<StoredResponse>),
 }
 
 /// An answer of the origin, and when it was asked and came.
-struct Came<R: Runtime> {
+struct OriginResponse<R: Runtime> {
     asked: OriginRequest,
     /// What of the client's fields went along.
     told: Fields,
@@ -70,10 +70,10 @@ struct Came<R: Runtime> {
 /// Asks, with the conditions of what is kept, and ends the turn: others have the same answer, or
 /// find it, or ask for themselves.
 pub(crate) async fn ask<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
+    wanted: &CacheRequest<'_, '_, R>,
     permit: Permit,
-    mut kept: Option<Kept>,
-) -> Asked<R> {
+    mut kept: Option<StoredResponse>,
+) -> FetchOutcome<R> {
     let mut conditional = true;
     loop {
         let condition = kept.as_ref().filter(|kept| conditional && kept.can_be_vouched_for());
@@ -81,14 +81,14 @@ pub(crate) async fn ask<R: Runtime>(
             Ok(came) => came,
             Err(error) => {
                 permit.fail(error.clone());
-                return Asked::Failed(error, kept);
+                return FetchOutcome::Failed(error, kept);
             }
         };
         if came.answer.status == 304 {
             if condition.is_none() {
                 let error = Error::with(Side::Origin, Kind::Protocol, "304 to a request without a condition");
                 permit.fail(error.clone());
-                return Asked::Failed(error, kept);
+                return FetchOutcome::Failed(error, kept);
             }
             match kept {
                 Some(kept) if is_meant(wanted, &kept, &came) => {
@@ -106,13 +106,13 @@ pub(crate) async fn ask<R: Runtime>(
         }
         let status = came.answer.status;
         if request::is_denied(status) && request::says_more(wanted.exchange.request, &came.asked) {
-            return own(permit, came, Why::Denied);
+            return own(permit, came, BypassReason::Denied);
         }
         if is_origin_failure(status) {
             let error = Error::with(Side::Origin, Kind::Unavailable, status);
             if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
                 permit.fail(error.clone());
-                return Asked::Failed(error, kept);
+                return FetchOutcome::Failed(error, kept);
             }
         }
         match kept {
@@ -128,9 +128,9 @@ pub(crate) async fn ask<R: Runtime>(
 }
 
 async fn exchange_with_origin<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
-    condition: Option<&Kept>,
-) -> Result<Came<R>, Error> {
+    wanted: &CacheRequest<'_, '_, R>,
+    condition: Option<&StoredResponse>,
+) -> Result<OriginResponse<R>, Error> {
     let exchange = wanted.exchange;
     let how = if condition.is_some() { "revalidating with" } else { "proxying GET to" };
     let conditions = condition.map(|kept| &*kept.head);
@@ -141,25 +141,33 @@ async fn exchange_with_origin<R: Runtime>(
     let begun = clock::unix_secs();
     let (answer, body) = origin::ask(exchange, pending(), &asked, Follow::Maybe).await?;
     let times = Times { asked: begun, came: clock::unix_secs() };
-    Ok(Came { asked, told, answer, body, times, at: Instant::now() })
+    Ok(OriginResponse { asked, told, answer, body, times, at: Instant::now() })
 }
 
 /// Passes the request of a client that says more than went along.
-fn own<R: Runtime>(permit: Permit, came: Came<R>, why: Why) -> Asked<R> {
+fn own<R: Runtime>(permit: Permit, came: OriginResponse<R>, why: BypassReason) -> FetchOutcome<R> {
     origin::settle(came.body);
     permit.decline(why);
-    Asked::Own(why)
+    FetchOutcome::Bypass(why)
 }
 
 /// Is this 304 about what is kept, and for the same requests?
-fn is_meant<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, came: &Came<R>) -> bool {
+fn is_meant<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    kept: &StoredResponse,
+    came: &OriginResponse<R>,
+) -> bool {
     kept.head.is_meant_by(&came.answer.fields)
         && kept.head.is_same_variant(&came.answer.fields, &came.told, wanted.told_apart())
 }
 
 /// The origin says that it is still the same: its head is brought up to date. An exchange that could have stored
 /// nothing changes nothing either: then the word is for this client alone.
-async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, mut came: Came<R>) -> Asked<R> {
+async fn vouched<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    kept: StoredResponse,
+    mut came: OriginResponse<R>,
+) -> FetchOutcome<R> {
     wanted.debug("is unchanged");
     if has_contradicting_type(&came.answer, wanted.key, &wanted.exchange.context.shared.config) {
         // Some servers label every 304 as a page. It says nothing of what is kept.
@@ -167,37 +175,43 @@ async fn vouched<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: Kept, mut came: C
     }
     let head = kept.head.updated(&came.answer.fields, came.times, &wanted.policy);
     if may_update(kept.head.status, &came.answer, &wanted.exchange.request.fields, wanted.policy.targeted) {
-        return Asked::Kept(
+        return FetchOutcome::Stored(
             responses::update::<R>(&wanted.exchange.context.shared, wanted.key, kept, head, Some(came.at))
                 .await,
-            outcome::Kept::Revalidated,
+            outcome::CacheUse::Revalidated,
         );
     }
     wanted.debug("is not updated - the response is for one client");
-    Asked::Told(Kept { head: Arc::new(head), checked: Some(came.at), ..kept })
+    FetchOutcome::Confirmed(StoredResponse { head: Arc::new(head), checked: Some(came.at), ..kept })
 }
 
 /// Keeps an answer, if it may be kept.
-async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>) -> Asked<R> {
+async fn keep<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    permit: Permit,
+    came: OriginResponse<R>,
+) -> FetchOutcome<R> {
     let request = wanted.exchange.request;
     if came.answer.status != 200 && wanted.is_in_other_form() {
-        return decline(wanted, permit, came, Why::OtherForm);
+        return decline(wanted, permit, came, BypassReason::OtherForm);
     }
     if contradicts_name(&came.answer, wanted.key, &wanted.exchange.context.shared.config) {
-        return decline(wanted, permit, came, Why::ContentType);
+        return decline(wanted, permit, came, BypassReason::ContentType);
     }
     let may = may_keep(&came.answer, &request.fields, wanted.policy.targeted).map_err(why);
     let of = || Variant::of(&came.answer.fields, &came.told, wanted.told_apart());
-    let variant = may.and_then(|()| of().map_err(|_| Why::Vary));
+    let variant = may.and_then(|()| of().map_err(|_| BypassReason::Vary));
     let framing = came.answer.body(&Method::Get).unwrap_or(ResponseBody::UntilClose);
     let variant = variant.and_then(|variant| match framing {
-        ResponseBody::UntilClose => Err(Why::NoEnd),
+        ResponseBody::UntilClose => Err(BypassReason::NoEnd),
         ResponseBody::None | ResponseBody::Length(_) | ResponseBody::Chunked => Ok(variant),
     });
     let variant = match variant {
         Ok(variant) => variant,
         // Made for one client, and this one has not been heard.
-        Err(why @ (Why::Private | Why::NoStore | Why::Vary)) if request::says_more(request, &came.asked) => {
+        Err(why @ (BypassReason::Private | BypassReason::NoStore | BypassReason::Vary))
+            if request::says_more(request, &came.asked) =>
+        {
             return own(permit, came, why);
         }
         Err(why) => return decline(wanted, permit, came, why),
@@ -224,34 +238,39 @@ async fn keep<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came
 /// The origin refuses what is kept: the client hears that, and what is kept stays for the time when the origin fails.
 /// What the origin has no more is checked whenever it is asked for.
 async fn refused<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
+    wanted: &CacheRequest<'_, '_, R>,
     permit: Permit,
-    kept: Kept,
-    came: Came<R>,
-) -> Asked<R> {
+    kept: StoredResponse,
+    came: OriginResponse<R>,
+) -> FetchOutcome<R> {
     if matches!(came.answer.status, 404 | 410) && !kept.head.invalid {
         let head = kept.head.invalidated();
         responses::update::<R>(&wanted.exchange.context.shared, wanted.key, kept, head, None).await;
     }
-    decline(wanted, permit, came, Why::Refused)
+    decline(wanted, permit, came, BypassReason::Refused)
 }
 
-fn decline<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, came: Came<R>, why: Why) -> Asked<R> {
+fn decline<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    permit: Permit,
+    came: OriginResponse<R>,
+    why: BypassReason,
+) -> FetchOutcome<R> {
     decline_begun(wanted, permit, came, why, Vec::new())
 }
 
 /// The same after some of its body has been read.
 fn decline_begun<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
+    wanted: &CacheRequest<'_, '_, R>,
     permit: Permit,
-    came: Came<R>,
-    why: Why,
-    begun: Vec<Stock>,
-) -> Asked<R> {
+    came: OriginResponse<R>,
+    why: BypassReason,
+    begun: Vec<StoredBody>,
+) -> FetchOutcome<R> {
     wanted.exchange.log.debug(format_args!("not stored - {}", why.as_str()));
     wanted.exchange.outcome.set(Some(Outcome::Pass(why)));
     permit.decline(why);
-    Asked::NotKept(Box::new(came.answer), Passing { begun, rest: came.body })
+    FetchOutcome::NotStored(Box::new(came.answer), Passing { begun, rest: came.body })
 }
 
 /// The file that an answer goes to.
@@ -265,12 +284,12 @@ struct Place {
 
 /// Starts to write it to a file; it has its name, and its head, once it is whole.
 fn to_file<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
+    wanted: &CacheRequest<'_, '_, R>,
     permit: Permit,
-    mut came: Came<R>,
+    mut came: OriginResponse<R>,
     mut head: StoredHead,
     Place { mut partial, room, length }: Place,
-) -> Asked<R> {
+) -> FetchOutcome<R> {
     let (exchange, store) = (wanted.exchange, &wanted.exchange.context.shared.store);
     if exchange.log.is_on() {
         let path = store.display(wanted.key);
@@ -284,7 +303,7 @@ fn to_file<R: Runtime>(
     full.fields.remove("content-encoding");
     let answer = ResponseHead { fields: head::kept_fields(&full, None), ..came.answer };
     let modified = answer.fields.get("last-modified").and_then(date::parse);
-    let kept = NewHead { head: Arc::new(head), checked: came.at, heads: Arc::clone(&store.heads) };
+    let kept = NewHead { head: Arc::new(head), checked: came.at, metadata: Arc::clone(&store.metadata) };
     let fill = Arc::clone(permit.fill());
     if let Some(place) = &wanted.place {
         partial.name_as(place);
@@ -311,25 +330,25 @@ fn to_file<R: Runtime>(
     let proof = wanted.proof.clone();
     let fetch = Fetch { context, permit, partial, room, body, start, rest, index, proof, log };
     fill::begin(fetch, at_hand.as_deref());
-    Asked::Filling { fill, follower, at_hand }
+    FetchOutcome::Filling { fill, follower, at_hand }
 }
 
 /// What proves that a later answer goes on with this one.
-fn identify<R: Runtime>(wanted: &Wanted<'_, '_, R>, answer: &ResponseHead) -> Option<Identity> {
+fn identify<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, answer: &ResponseHead) -> Option<Identity> {
     let attempts = wanted.exchange.context.shared.config.fills.resume_attempts;
     (attempts > 0).then(|| Identity::of(answer, clock::unix_secs())).flatten()
 }
 
 /// Reads it whole; it may be found from then on.
 async fn to_stock<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
+    wanted: &CacheRequest<'_, '_, R>,
     permit: Permit,
-    mut came: Came<R>,
+    mut came: OriginResponse<R>,
     head: StoredHead,
-) -> Asked<R> {
+) -> FetchOutcome<R> {
     let store = &wanted.exchange.context.shared.store;
     if !is_useful(&head, &wanted.policy) {
-        return decline(wanted, permit, came, Why::NoUse);
+        return decline(wanted, permit, came, BypassReason::NoUse);
     }
     let overhead = Memory::overhead(wanted.key, &head);
     let (body, room) = match receive::whole(store, &mut came.body, overhead).await {
@@ -337,7 +356,7 @@ async fn to_stock<R: Runtime>(
         Ok(Received::Not(why, begun)) => return decline_begun(wanted, permit, came, why, begun),
         Err(error) => {
             permit.fail(error.clone());
-            return Asked::Failed(error, None);
+            return FetchOutcome::Failed(error, None);
         }
     };
     let (head, checked) = (Arc::new(head), came.at);
@@ -345,20 +364,20 @@ async fn to_stock<R: Runtime>(
     responses::put(store, wanted.key, &held, room, permit.fill());
     permit.withdraw();
     if !head.variant.matches(&wanted.exchange.request.fields) {
-        return Asked::Own(Why::Variant);
+        return FetchOutcome::Bypass(BypassReason::Variant);
     }
     // This client is the one that may have every field.
     let full = Arc::new(StoredHead::received(&came.answer, came.times, head.variant.clone()));
-    let kept = Kept { head: full, body: Body::Stock(body), checked: Some(checked) };
-    Asked::Kept(kept, outcome::Kept::Fetched)
+    let kept = StoredResponse { head: full, body: Body::StoredBody(body), checked: Some(checked) };
+    FetchOutcome::Stored(kept, outcome::CacheUse::Fetched)
 }
 
-fn why(not: NotKept) -> Why {
+fn why(not: NotKept) -> BypassReason {
     match not {
-        NotKept::NoStore => Why::NoStore,
-        NotKept::Private => Why::Private,
-        NotKept::Authorization => Why::Authorization,
-        NotKept::Partial => Why::Status,
-        NotKept::NoUse => Why::NoUse,
+        NotKept::NoStore => BypassReason::NoStore,
+        NotKept::Private => BypassReason::Private,
+        NotKept::Authorization => BypassReason::Authorization,
+        NotKept::Partial => BypassReason::Status,
+        NotKept::NoUse => BypassReason::NoUse,
     }
 }

@@ -3,11 +3,11 @@
 
 use super::answer::failed;
 use super::responses;
-use super::stored::Kept;
-use super::wanted::{Wanted, may_use};
+use super::stored::StoredResponse;
+use super::wanted::{CacheRequest, may_use};
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};
-use crate::fd_budget::Errand;
+use crate::fd_budget::OriginUse;
 use crate::http::caching::storable::{NotKept, may_keep, may_update};
 use crate::http::caching::stored::Times;
 use crate::http::caching::vary::Variant;
@@ -16,7 +16,7 @@ use crate::http::fields::Fields;
 use crate::http::request::Method;
 use crate::http::response::{ResponseHead, is_origin_failure};
 use crate::key::Key;
-use crate::outcome::{Outcome, Why};
+use crate::outcome::{BypassReason, Outcome};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::origin::{self, Follow};
 use crate::proxy::fetch::request::{self, OriginRequest};
@@ -31,9 +31,9 @@ pub async fn step<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
     (key, arrived): (&Key, Instant),
-    kept: Option<Kept>,
+    kept: Option<StoredResponse>,
 ) -> Next<R> {
-    let wanted = &match Wanted::of(exchange, key, arrived) {
+    let wanted = &match CacheRequest::of(exchange, key, arrived) {
         Ok(wanted) => wanted,
         Err(why) => return Next::Pass(why),
     };
@@ -46,7 +46,7 @@ pub async fn step<R: Runtime>(
     let origin = &exchange.context.upstream.origin;
     let asked = if is_plain {
         let asked = request::check_request(origin, exchange.request, wanted.key, &told, None);
-        OriginRequest { method: Method::Head, errand: Errand::Pass, ..asked }
+        OriginRequest { method: Method::Head, errand: OriginUse::Pass, ..asked }
     } else {
         request::pass_request(origin, exchange.request)
     };
@@ -66,7 +66,7 @@ pub async fn step<R: Runtime>(
         origin::settle(body);
         return Next::Pass(why);
     }
-    exchange.outcome.set(Some(Outcome::Pass(Why::HeadOnMiss)));
+    exchange.outcome.set(Some(Outcome::Pass(BypassReason::HeadOnMiss)));
     let targeted = wanted.policy.targeted;
     if let Some(kept) = kept
         && is_about_kept
@@ -89,23 +89,23 @@ pub async fn step<R: Runtime>(
 
 /// Why another answer is due to a client that says more than has gone along, if one is.
 fn is_for_others<R: Runtime>(
-    wanted: &Wanted<'_, '_, R>,
+    wanted: &CacheRequest<'_, '_, R>,
     asked: &OriginRequest,
     told: &Fields,
     answer: &ResponseHead,
-) -> Option<Why> {
+) -> Option<BypassReason> {
     let request = wanted.exchange.request;
     if !request::says_more(request, asked) {
         return None;
     }
     if request::is_denied(answer.status) {
-        return Some(Why::Denied);
+        return Some(BypassReason::Denied);
     }
     let may = may_keep(answer, &request.fields, wanted.policy.targeted);
     match (may, Variant::of(&answer.fields, told, wanted.told_apart())) {
-        (Err(NotKept::Private), _) => Some(Why::Private),
-        (Err(NotKept::NoStore), _) => Some(Why::NoStore),
-        (_, Err(_)) => Some(Why::Vary),
-        (_, Ok(variant)) => (!variant.matches(&request.fields)).then_some(Why::Variant),
+        (Err(NotKept::Private), _) => Some(BypassReason::Private),
+        (Err(NotKept::NoStore), _) => Some(BypassReason::NoStore),
+        (_, Err(_)) => Some(BypassReason::Vary),
+        (_, Ok(variant)) => (!variant.matches(&request.fields)).then_some(BypassReason::Variant),
     }
 }

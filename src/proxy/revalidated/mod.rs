@@ -28,37 +28,37 @@ use crate::http::caching::reuse::{self, Reuse};
 use crate::http::request::Method;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
-use crate::outcome::{self, Outcome, Stale, Why};
+use crate::outcome::{self, BypassReason, Outcome, Stale};
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, spawn_guarded};
 use crate::sys::clock;
-use ask::Asked;
-use stored::Kept;
-use wanted::Wanted;
+use ask::FetchOutcome;
+use stored::StoredResponse;
+use wanted::CacheRequest;
 
 /// The next step of a GET or HEAD that came at this moment.
 pub(crate) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, arrived: Instant) -> Next<R> {
-    let wanted = match Wanted::of(exchange, key, arrived) {
+    let wanted = match CacheRequest::of(exchange, key, arrived) {
         Ok(wanted) => wanted,
         Err(why) => return Next::Pass(why),
     };
     if wanted.directives.no_store {
-        return Next::Pass(Why::NoStore);
+        return Next::Pass(BypassReason::NoStore);
     }
     let request = exchange.request;
-    let refused = async |kept: Option<Kept>| match &request.method {
+    let refused = async |kept: Option<StoredResponse>| match &request.method {
         _ if wanted.directives.only_if_cached => Err(Next::Fail(Error::new(Side::Origin, Kind::NotCached))),
         // Not to wait for an exchange that waits for this very request: what is at hand has to do.
         _ if loops::has_looped(request) => Err(Next::Looped),
-        _ if exchange.has_returned() => Err(Next::Pass(Why::Returned)),
+        _ if exchange.has_returned() => Err(Next::Pass(BypassReason::Returned)),
         Method::Head => Err(Next::Head(key.clone(), kept.map(Box::new))),
         Method::Get | Method::Other(_) => Ok(kept),
     };
     let find = async || responses::find(exchange, key).await;
-    let fresh = |kept: &Kept| usable_at_once(&wanted, kept);
+    let fresh = |kept: &StoredResponse| usable_at_once(&wanted, kept);
     match claim(&exchange.context.shared.store.inflight, key, find, fresh, refused).await {
         Ok(Claim::Fresh(kept, how)) => {
-            if how == outcome::Kept::Stale(Stale::WhileRevalidate) {
+            if how == outcome::CacheUse::Stale(Stale::WhileRevalidate) {
                 check_behind(&wanted);
             }
             answer::stored(&wanted, kept, how)
@@ -66,40 +66,53 @@ pub(crate) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, arri
         Ok(Claim::Stale(kept, permit)) => lead(&wanted, permit, Some(kept)).await,
         Ok(Claim::Absent(permit)) => lead(&wanted, permit, None).await,
         Ok(Claim::Filling(fill, kept)) => join(&wanted, fill, kept).await,
-        Ok(Claim::Full) => Next::Pass(Why::FillsFull),
+        Ok(Claim::Full) => Next::Pass(BypassReason::FillsFull),
         Ok(Claim::Unusable(why)) => unusable(exchange, why),
         Err(next) => next,
     }
 }
 
 /// As what it may be used without a word of the origin, if it may.
-fn usable_at_once<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept) -> Option<outcome::Kept> {
+fn usable_at_once<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    kept: &StoredResponse,
+) -> Option<outcome::CacheUse> {
     let verdict = reuse::decide(&kept.head, &wanted.directives, clock::unix_secs(), &wanted.policy);
     match verdict {
         _ if invalidate::is_in_doubt(&wanted.exchange.context.shared, wanted.key, kept.checked) => None,
-        _ if kept.is_checked_since(wanted.arrived) => Some(outcome::Kept::Revalidated),
-        Reuse::Fresh => Some(outcome::Kept::Hit),
-        Reuse::Stale => Some(outcome::Kept::Stale(Stale::Accepted)),
-        Reuse::WhileChecked => Some(outcome::Kept::Stale(Stale::WhileRevalidate)),
+        _ if kept.is_checked_since(wanted.arrived) => Some(outcome::CacheUse::Revalidated),
+        Reuse::Fresh => Some(outcome::CacheUse::Hit),
+        Reuse::Stale => Some(outcome::CacheUse::Stale(Stale::Accepted)),
+        Reuse::WhileChecked => Some(outcome::CacheUse::Stale(Stale::WhileRevalidate)),
         Reuse::Check => None,
     }
 }
 
 /// Asks the origin; the next step is what comes of it.
-async fn lead<R: Runtime>(wanted: &Wanted<'_, '_, R>, permit: Permit, kept: Option<Kept>) -> Next<R> {
+async fn lead<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    permit: Permit,
+    kept: Option<StoredResponse>,
+) -> Next<R> {
     match ask::ask(wanted, permit, kept).await {
-        Asked::Kept(kept, how) => answer::stored(wanted, kept, how),
-        Asked::Filling { fill, follower, at_hand } => Next::Follow(fill, follower, Role::Leader(at_hand)),
-        Asked::NotKept(_, _) if wanted.is_in_other_form() => Next::Pass(Why::OtherForm),
-        Asked::NotKept(answer, body) => Next::hand_on(*answer, body),
-        Asked::Told(kept) => answer::stored(wanted, kept, outcome::Kept::Revalidated),
-        Asked::Own(why) => Next::Pass(why),
-        Asked::Failed(error, kept) => answer::failed(wanted, error, kept),
+        FetchOutcome::Stored(kept, how) => answer::stored(wanted, kept, how),
+        FetchOutcome::Filling { fill, follower, at_hand } => {
+            Next::Follow(fill, follower, Role::Leader(at_hand))
+        }
+        FetchOutcome::NotStored(_, _) if wanted.is_in_other_form() => Next::Pass(BypassReason::OtherForm),
+        FetchOutcome::NotStored(answer, body) => Next::hand_on(*answer, body),
+        FetchOutcome::Confirmed(kept) => answer::stored(wanted, kept, outcome::CacheUse::Revalidated),
+        FetchOutcome::Bypass(why) => Next::Pass(why),
+        FetchOutcome::Failed(error, kept) => answer::failed(wanted, error, kept),
     }
 }
 
 /// Waits for what another request's exchange with the origin comes to.
-async fn join<R: Runtime>(wanted: &Wanted<'_, '_, R>, fill: Arc<Fill>, kept: Option<Kept>) -> Next<R> {
+async fn join<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    fill: Arc<Fill>,
+    kept: Option<StoredResponse>,
+) -> Next<R> {
     let exchange = wanted.exchange;
     let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
     // Joined before the head is waited for, so that nothing passes by meanwhile.
@@ -125,7 +138,7 @@ async fn join<R: Runtime>(wanted: &Wanted<'_, '_, R>, fill: Arc<Fill>, kept: Opt
     }
     // Nor does anybody begin with what an unsafe request has overtaken.
     if !is_new && (wanted.directives.no_cache || fill.is_invalid()) {
-        return Next::Pass(Why::NoCache);
+        return Next::Pass(BypassReason::NoCache);
     }
     exchange.outcome.set(Some(Outcome::Follow));
     wanted.debug("download in progress - response follows it");
@@ -133,7 +146,7 @@ async fn join<R: Runtime>(wanted: &Wanted<'_, '_, R>, fill: Arc<Fill>, kept: Opt
 }
 
 /// Checks what is kept while its client is served, unless somebody does so already.
-fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
+fn check_behind<R: Runtime>(wanted: &CacheRequest<'_, '_, R>) {
     let context = Rc::clone(wanted.exchange.context);
     let first = context.shared.store.inflight.enter(wanted.key);
     if !matches!(&first, Turn::Lead(_)) && !is_ending(&first) {
@@ -145,8 +158,15 @@ fn check_behind<R: Runtime>(wanted: &Wanted<'_, '_, R>) {
     spawn_guarded::<R>(busy, async move {
         let exchange = Exchange::new(&context, &request, &log);
         let arrived = Instant::now();
-        let wanted =
-            Wanted { exchange: &exchange, key: &key, directives, policy, arrived, place: None, proof: None };
+        let wanted = CacheRequest {
+            exchange: &exchange,
+            key: &key,
+            directives,
+            policy,
+            arrived,
+            place: None,
+            proof: None,
+        };
         let Some(permit) = after_the_last(&wanted, first).await else { return };
         // A copy of its own: the one at hand is for the client.
         let Ok(kept) = responses::find(&exchange, &key).await else { return permit.withdraw() };
@@ -162,7 +182,7 @@ fn is_ending(turn: &Turn) -> bool {
 }
 
 /// The right to ask, once what is ending has ended. `None`: somebody else asks.
-async fn after_the_last<R: Runtime>(wanted: &Wanted<'_, '_, R>, first: Turn) -> Option<Permit> {
+async fn after_the_last<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, first: Turn) -> Option<Permit> {
     match first {
         Turn::Lead(permit) => Some(permit),
         Turn::Full => None,

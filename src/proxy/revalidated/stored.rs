@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use crate::cache::Entry;
-use crate::cache::memory::Stock;
+use crate::cache::memory::StoredBody;
 use crate::cache::place::Place;
 use crate::http::caching::stored::StoredHead;
-use crate::proxy::lent::{Lent, Shelf};
+use crate::proxy::lent::{LentFile, Shelf};
 use crate::sys::file::Info;
 
 /// A stored answer.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct StoredResponse {
     pub(crate) head: Arc<StoredHead>,
     pub(crate) body: Body,
     /// When the origin vouched for it, if that was in this process's time.
@@ -26,9 +26,9 @@ pub(crate) enum Body {
     /// Beside the tree: it may be one of several variants.
     Document(Arc<Entry>),
     /// Either of them, opened for a moment at a time.
-    Lent(Shelf, Arc<Lent>),
+    LentFile(Shelf, Arc<LentFile>),
     /// In memory, or where a client that takes nothing has it from.
-    Stock(Stock),
+    StoredBody(StoredBody),
 }
 
 impl Body {
@@ -36,8 +36,8 @@ impl Body {
     pub(crate) fn open(&self) -> Option<Arc<Entry>> {
         match self {
             Self::File(entry) | Self::Document(entry) => Some(Arc::clone(entry)),
-            Self::Lent(_, lent) => lent.open().ok().map(Arc::new),
-            Self::Stock(_) => None,
+            Self::LentFile(_, lent) => lent.open().ok().map(Arc::new),
+            Self::StoredBody(_) => None,
         }
     }
 
@@ -45,8 +45,8 @@ impl Body {
     pub(crate) fn place(&self) -> Place {
         match self {
             Self::File(entry) | Self::Document(entry) => entry.place().clone(),
-            Self::Lent(_, lent) => lent.place().clone(),
-            Self::Stock(_) => Place::Local,
+            Self::LentFile(_, lent) => lent.place().clone(),
+            Self::StoredBody(_) => Place::Local,
         }
     }
 
@@ -54,18 +54,18 @@ impl Body {
     pub(crate) fn of_tree(&self) -> Option<&Info> {
         match self {
             Self::File(entry) => Some(&entry.info),
-            Self::Lent(Shelf::Tree, lent) => Some(&lent.info),
-            Self::Lent(Shelf::Documents, _) | Self::Document(_) | Self::Stock(_) => None,
+            Self::LentFile(Shelf::Tree, lent) => Some(&lent.info),
+            Self::LentFile(Shelf::Sidecars, _) | Self::Document(_) | Self::StoredBody(_) => None,
         }
     }
 }
 
-impl Kept {
+impl StoredResponse {
     pub(crate) fn size(&self) -> u64 {
         match &self.body {
             Body::File(entry) | Body::Document(entry) => entry.info.size,
-            Body::Lent(_, lent) => lent.info.size,
-            Body::Stock(stock) => stock.count(),
+            Body::LentFile(_, lent) => lent.info.size,
+            Body::StoredBody(stock) => stock.count(),
         }
     }
 
@@ -78,8 +78,10 @@ impl Kept {
         };
         match &self.body {
             Body::File(entry) if self.head.is_unknown() => is_whole(&entry.info),
-            Body::Lent(Shelf::Tree, lent) if self.head.is_unknown() => is_whole(&lent.info),
-            Body::File(_) | Body::Document(_) | Body::Lent(..) | Body::Stock(_) => self.head.has_validator(),
+            Body::LentFile(Shelf::Tree, lent) if self.head.is_unknown() => is_whole(&lent.info),
+            Body::File(_) | Body::Document(_) | Body::LentFile(..) | Body::StoredBody(_) => {
+                self.head.has_validator()
+            }
         }
     }
 

@@ -4,13 +4,13 @@ use crate::proxy::fetch::request;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::stored::Kept;
+use super::stored::StoredResponse;
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::reuse;
 use crate::key::Key;
-use crate::outcome::{Stale, Why};
+use crate::outcome::{BypassReason, Stale};
 use crate::packages::index::Package;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::form;
@@ -18,7 +18,7 @@ use crate::rt::Runtime;
 use crate::sys::clock;
 
 /// One request to this class.
-pub(crate) struct Wanted<'a, 'b, R: Runtime> {
+pub(crate) struct CacheRequest<'a, 'b, R: Runtime> {
     pub(crate) exchange: &'a Exchange<'b, R>,
     pub(crate) key: &'a Key,
     pub(crate) directives: RequestDirectives,
@@ -31,13 +31,17 @@ pub(crate) struct Wanted<'a, 'b, R: Runtime> {
     pub(crate) proof: Option<Arc<Package>>,
 }
 
-impl<'a, 'b, R: Runtime> Wanted<'a, 'b, R> {
+impl<'a, 'b, R: Runtime> CacheRequest<'a, 'b, R> {
     /// A GET or HEAD that came at this moment; or why it is none for this class.
-    pub(crate) fn of(exchange: &'a Exchange<'b, R>, key: &'a Key, arrived: Instant) -> Result<Self, Why> {
+    pub(crate) fn of(
+        exchange: &'a Exchange<'b, R>,
+        key: &'a Key,
+        arrived: Instant,
+    ) -> Result<Self, BypassReason> {
         let class = exchange.context.shared.config.revalidate.as_ref();
-        let policy = class.ok_or(Why::NoMatch)?.policy;
+        let policy = class.ok_or(BypassReason::NoMatch)?.policy;
         if !exchange.request.body.is_empty() {
-            return Err(Why::RequestBody);
+            return Err(BypassReason::RequestBody);
         }
         let directives = RequestDirectives::of(&exchange.request.fields);
         Ok(Self { exchange, key, directives, policy, arrived, place: None, proof: None })
@@ -69,7 +73,11 @@ impl<'a, 'b, R: Runtime> Wanted<'a, 'b, R> {
 }
 
 /// Why what is kept is served after this error.
-pub(crate) fn why_stale<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> Stale {
+pub(crate) fn why_stale<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    kept: &StoredResponse,
+    error: &Error,
+) -> Stale {
     if error.kind == Kind::Offline {
         Stale::Offline
     } else if reuse::forbids_stale(&kept.head, &wanted.policy) {
@@ -82,7 +90,11 @@ pub(crate) fn why_stale<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, err
 }
 
 /// May it be used after this error?
-pub(crate) fn may_use<R: Runtime>(wanted: &Wanted<'_, '_, R>, kept: &Kept, error: &Error) -> bool {
+pub(crate) fn may_use<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
+    kept: &StoredResponse,
+    error: &Error,
+) -> bool {
     // Who says --offline wants what there is.
     error.kind == Kind::Offline
         || error.side == Side::Origin

@@ -1,6 +1,6 @@
 //! What an in-progress file says of itself: what was written is read, and nothing else is.
 
-use fs_caching_server::cache::fingerprint::Mark;
+use fs_caching_server::cache::fingerprint::Fingerprint;
 use fs_caching_server::cache::resume_record::{MAX_ATTRIBUTE, Record};
 use fs_caching_server::http::identity::Identity;
 
@@ -69,7 +69,7 @@ fn built(data: &[u8]) -> Option<Record> {
     let (etag, modified, source) = (pieces.next(), pieces.next(), pieces.next());
     let [coding, content_type, url] = [(); 3].map(|()| pieces.next().unwrap_or_default());
     let (length, synced) = (dice.one_in(2).then(|| dice.magnitude()), dice.magnitude());
-    let mark = Mark { at: dice.magnitude(), digest: dice.magnitude() };
+    let mark = Fingerprint { at: dice.magnitude(), digest: dice.magnitude() };
     Some(Record {
         boot,
         synced,

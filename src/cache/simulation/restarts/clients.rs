@@ -96,7 +96,7 @@ fn begin(
 ) -> Result<(Partial, Coming), NoFile> {
     let unanswered = match fetch.fate {
         Fate::NoAnswer => Some(NoFile::Failed(failure())),
-        Fate::Declined => Some(NoFile::Declined(Why::Status)),
+        Fate::Declined => Some(NoFile::Declined(BypassReason::Status)),
         Fate::Whole | Fate::Breaks(_) | Fate::Dropped(_) | Fate::DiskFull(_) => None,
     };
     if let Some(LeftOver { mut partial, record, stored }) = left {
@@ -112,7 +112,7 @@ fn begin(
             }
             Rest::Unanswered => {
                 partial.leave(stored);
-                return Err(unanswered.unwrap_or(NoFile::Declined(Why::Status)));
+                return Err(unanswered.unwrap_or(NoFile::Declined(BypassReason::Status)));
             }
             Rest::Another => drop(partial),
         }

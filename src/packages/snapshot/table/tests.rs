@@ -126,7 +126,7 @@ fn pins_are_bounded_and_no_address_has_more_than_its_share() {
 fn generations_are_bounded_and_the_one_whose_clients_are_silent_goes_first() {
     let sets = Sets::default();
     let (set, _) = begin(&sets, who(1), "x");
-    let turn = Turn(Arc::clone(&set));
+    let turn = RefreshTurn(Arc::clone(&set));
     let all: Vec<_> = (0..GENERATIONS + 3).map(|_| generation(&[("a", 1)])).collect();
     for generation in &all {
         turn.switch(Arc::clone(generation));
@@ -141,7 +141,7 @@ fn generations_are_bounded_and_the_one_whose_clients_are_silent_goes_first() {
 #[test]
 fn a_set_that_does_not_come_together_rests_after_the_second_time() {
     let set: Arc<Set<u8>> = Arc::default();
-    let turn = Turn(Arc::clone(&set));
+    let turn = RefreshTurn(Arc::clone(&set));
     set.note_unsettled();
     assert!(!set.rests());
     set.note_unsettled();

@@ -132,7 +132,7 @@ pub async fn to_file<R: Runtime>(
             Ok(()) => {}
             // A file system that cannot do this: what the pipe holds is written, the rest copied.
             Err(error) if transfer::is_unsupported(&error) => {
-                let mut bytes = pipe.take().map_err(|error| Stop::Origin(Error::io(Side::Us, &error)))?;
+                let mut bytes = pipe.take().map_err(|error| Stop::Origin(Error::io(Side::Proxy, &error)))?;
                 progress.store::<R>(&mut bytes).await?;
                 break;
             }
@@ -148,7 +148,7 @@ pub async fn to_file<R: Runtime>(
 fn disk(pipe: &mut Pipe, error: io::Error) -> Stop {
     match pipe.take() {
         Ok(bytes) => Stop::Disk(bytes, error),
-        Err(lost) => Stop::Origin(Error::io(Side::Us, &lost)),
+        Err(lost) => Stop::Origin(Error::io(Side::Proxy, &lost)),
     }
 }
 
@@ -162,7 +162,7 @@ pub async fn to_client<R: Runtime>(
     while let Some(mut leased) = pipes.lease(body) {
         let moved = move_to_client(&mut leased.pipe, body, out).await?;
         // Others may have it while this client takes nothing.
-        let rest = leased.pipe.take().map_err(|error| Error::io(Side::Us, &error))?;
+        let rest = leased.pipe.take().map_err(|error| Error::io(Side::Proxy, &error))?;
         pipes.give_back(leased);
         match moved {
             Moved::All => return Ok(()),
