@@ -5,6 +5,7 @@ pub mod fits;
 pub mod held;
 pub mod left;
 pub mod member;
+pub mod outage;
 pub mod refresh;
 pub mod serve;
 pub mod switch;
