@@ -16,26 +16,23 @@ cannot be made here, with what is missing.
 --binary FILE (or FS_CACHE_BINARY): the program; default: the release build.
 """
 
-import argparse
 import ctypes
 import errno
-import http.client
-import http.server
 import os
 import platform
+import re
 import shutil
-import signal
-import socket
 import struct
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+
+from trial import client, command, directory, origin, server, wire
+
 USER = 65534
-CANNOT = 3
+CANNOT = command.LEFT_OUT
+BODY = bytes(range(256)) * 4096
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWUSER = 0x00020000, 0x08000000, 0x04000000, 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
@@ -192,134 +189,84 @@ def inside(cache, command):
 # ------------------------------------------------------------------ outside
 
 
-class Origin(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    asked = []
-    body = bytes(range(256)) * 4096
-
-    def do_GET(self):
-        self.asked.append(self.path)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.body)))
-        self.send_header("Last-Modified", "Sun, 17 May 2015 00:31:39 GMT")
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, *_):
-        pass
-
-
-def fetch(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def serve(options, directory):
-    os.chmod(directory, 0o755)
+def serve(options, place):
+    os.chmod(place, 0o755)
     # The program where the other user can read it.
-    program = os.path.join(directory, "program")
+    program = os.path.join(place, "program")
     shutil.copy(options.binary, program)
     os.chmod(program, 0o755)
-    cache = os.path.join(directory, "cache")
+    cache = os.path.join(place, "cache")
     os.mkdir(cache, 0o700)
     if os.getuid() == 0:
         try:
             os.chown(cache, USER, USER)
         except OSError as error:
             cannot(f"there is no user {USER} in this namespace ({error})")
-    origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
-    threading.Thread(target=origin.serve_forever, daemon=True).start()
-    port = free_port()
-    server = [program, "-d", "-c", cache, "-H", "127.0.0.1", "-p", str(port), "-U", f"http://127.0.0.1:{origin.server_port}"]
-    command = [sys.executable, "-B", os.path.abspath(__file__), "--inside", cache, *server]
-    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
-    errors = open(os.path.join(directory, "stderr"), "w+b")
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors, env=environment, cwd="/")
+    asked = []
+
+    def answer(peer, request):
+        asked.append(request.path)
+        peer.send(origin.head(Content_Length=len(BODY), Last_Modified="Sun, 17 May 2015 00:31:39 GMT") + BODY)
+
+    boxed = server.Server([program], None, cache, origin.Origin(answer).url, ["-d"], environment={"HOME": "/nonexistent"}, output=None, cwd="/")
+    boxed.words = [sys.executable, "-B", os.path.abspath(__file__), "--inside", cache, *boxed.words]
     try:
-        return judge(process, errors, port, cache, options)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        with boxed:
+            faults = judge(boxed, asked)
+    except command.Failed:
+        if boxed.process.returncode == CANNOT:
+            return CANNOT
+        print("the program does not start:\n" + boxed.said())
+        return 1
+    if options.verbose or faults:
+        print(boxed.said())
+    return 1 if faults else 0
 
 
-def judge(process, errors, port, cache, options):
-    def said():
-        errors.seek(0)
-        return errors.read().decode(errors="replace")
-
-    faults = []
+def judge(boxed, asked):
+    """What is not as promised."""
+    faults, path = [], "/packages/x.tgz"
 
     def expect(holds, what):
         print(f"  {'ok' if holds else 'FAULT'}  {what}")
-        if not holds:
-            faults.append(what)
+        faults.extend([] if holds else [what])
 
-    for _ in range(200):
-        if "listening on" in said() or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    if process.poll() == CANNOT:
-        return CANNOT
-    if process.poll() is not None or "listening on" not in said():
-        print("the program does not start:\n" + said())
-        return 1
+    def is_exact(path):
+        try:
+            answer, body, _ = client.get(boxed.address, path, patience=20)
+            return (answer.status, body) == (200, BODY)
+        except (wire.Broken, wire.Wrong):
+            return False
+
     print("served:")
-    path = "/packages/x.tgz"
-    expect(fetch(port, path) == (200, Origin.body), "a miss: exact bytes")
-    stored = os.path.join(cache, path[1:])
-    for _ in range(100):
-        if os.path.exists(stored):
-            break
-        time.sleep(0.02)
-    with open(stored, "rb") if os.path.exists(stored) else open(os.devnull, "rb") as file:
-        expect(file.read() == Origin.body, "the file is in the cache directory")
-    expect(fetch(port, path) == (200, Origin.body) and Origin.asked == [path], "a hit: exact bytes, the origin not asked")
-    expect(fetch(port, "/pass") == (200, Origin.body), "a pass: exact bytes")
-    process.send_signal(signal.SIGTERM)
-    try:
-        code = process.wait(30)
-    except subprocess.TimeoutExpired:
-        code = None
+    expect(is_exact(path), "a miss: exact bytes")
+    stored = directory.until_stored(boxed.cache + path, 2)
+    expect(stored and directory.read(boxed.cache + path) == BODY, "the file is in the cache directory")
+    expect(is_exact(path) and asked == [path], "a hit: exact bytes, the origin not asked")
+    expect(is_exact("/pass"), "a pass: exact bytes")
+    code = boxed.stop(30)
     expect(code == 0, f"the stop: exit code {code}")
-    engines = [line for line in said().splitlines() if line.startswith("engine")]
+    engines = re.findall("^engine.*", boxed.said(), re.MULTILINE)
     print("\n".join(engines) or "engine: not named")
     expect(len(engines) == 1 and engines[0].endswith("(io_uring refused: EPERM)"), "the engine and the reason are named")
-    if options.verbose or faults:
-        print(said())
-    return 1 if faults else 0
+    return faults
 
 
 def main():
     if sys.argv[1:2] == ["--inside"]:
         inside(sys.argv[2], sys.argv[3:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = os.path.join(HERE, "target/release/fs-caching-server")
-    parser.add_argument("--binary", default=os.environ.get("FS_CACHE_BINARY", default))
+    parser = command.parser(__doc__)
+    parser.add_argument("--binary")
     parser.add_argument("--verbose", action="store_true", help="print all that the program says")
     options = parser.parse_args()
     if sys.platform != "linux" or platform.machine() not in MACHINES:
         cannot("it needs Linux on " + " or ".join(MACHINES))
-    if not os.access(options.binary, os.X_OK):
-        print(f"container: no program at {options.binary} (cargo build --release)")
-        return 1
+    [options.binary] = command.program(options.binary)
     print("the box:", flush=True)
-    with tempfile.TemporaryDirectory() as directory:
-        status = serve(options, directory)
+    with tempfile.TemporaryDirectory() as place:
+        status = serve(options, place)
     print("container:", {0: "ok", CANNOT: "the box cannot be made here"}.get(status, "FAILED"))
     return status
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

@@ -8,53 +8,26 @@
 The origin resumes where it is asked to. Every client must get the exact bytes, or a transfer that it can see
 is broken; and so must a second one a moment later, who gets the exact bytes. Exits with 1 otherwise.
 
---binary (or FS_CACHE_BINARY) names the program; target/release is the default.
+--binary (or FS_CACHE_BINARY) names the program; the release build is the default.
 """
 
-import argparse
 import concurrent.futures
 import os
 import random
 import sys
-import tempfile
 
 sys.dont_write_bytecode = True
 
-from trial import client, content, origin, server
+from trial import client, command, content, directory, faulty, server
 
 AT_A_TIME = 8
 
 
-def fetch(address, path):
-    """One of "exact", "broken", or what is wrong."""
-    connection = None
-    try:
-        connection = client.Connection(address)
-        connection.ask("GET", path)
-        connection.check(path, connection.head())
-        return "exact"
-    except client.Broken:
-        return "broken"
-    except client.Wrong as wrong:
-        return f"wrong: {wrong}"
-    finally:
-        if connection:
-            connection.close()
-
-
-def twice(address, path):
-    """A drop's client, and one who comes after it."""
-    return fetch(address, path), fetch(address, path)
-
-
-def trial(options, io, tls, directory):
+def over(options, io, tls, cache):
     """A quarter of the drops each by length and chunked, over plain TCP or TLS."""
-    cache = os.path.join(directory, f"cache-{io}-{'tls' if tls else 'plain'}")
-    os.mkdir(cache)
-    source = origin.Origin(options.seed, 9, tls).start()
+    source = faulty.Origin(options.seed, 9, tls)
     environment = {"SSL_CERT_FILE": tls[0]} if tls else {}
-    limits = ["--workers", str(options.workers)]
-    program = server.Server(options.binary, io, cache, source.url, limits, environment).start()
+    program = server.Server(options.binary, io, cache, source.url, ["--workers", options.workers], environment=environment).start()
     faults, lines = [], []
     for kind, how in (("once", "by length"), ("oncec", "chunked")):
         dice = random.Random(f"{options.seed} {kind}")
@@ -63,12 +36,13 @@ def trial(options, io, tls, directory):
             for number in range(options.drops // 4)
         ]
         dropped, resumed = source.dropped.value, source.resumed.value
+        # A drop's client, and one who comes after it.
         with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
-            results = list(pool.map(lambda path: twice(program.address, path), paths))
+            results = list(pool.map(lambda path: [client.fetch(program.address, path) for _ in range(2)], paths))
         dropped, resumed = source.dropped.value - dropped, source.resumed.value - resumed
         exact = sum(first == "exact" for first, _ in results)
-        broken = sum(first == "broken" for first, _ in results)
-        faults += [first for first, _ in results if first not in ("exact", "broken")]
+        broken = sum(first.startswith("broken") for first, _ in results)
+        faults += [first for first, _ in results if first.startswith("wrong")]
         faults += [f"{path}: the next client: {second}" for path, (_, second) in zip(paths, results) if second != "exact"]
         if exact * 100 < options.exact_at_least * len(paths):
             faults.append(f"{how}: only {exact} of {len(paths)} exact")
@@ -76,35 +50,18 @@ def trial(options, io, tls, directory):
             faults.append(f"{how}: {dropped} drops where {len(paths)} were due")
         lines.append(f"{how}: {dropped} drops, {exact} exact, {broken} broken visibly, {resumed} bytes resumed")
     program.stop()
-    faults += [f"wrong file: {wrong}" for wrong in server.wrong_files(cache)]
+    faults += [f"wrong file: {wrong}" for wrong in directory.wrong_files(cache)]
     source.stop()
     for line in lines:
         print(f"drops: --io {io}, {'TLS' if tls else 'plain'}, {line}", flush=True)
     return faults
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--drops", type=int, default=1000)
-    parser.add_argument("--io", default="both", choices=["auto", "uring", "poll", "both"])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--exact-at-least", type=float, default=0, metavar="PERCENT")
-    parser.add_argument("--binary", default=server.BINARY)
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    faults = []
-    for io in ["uring", "poll"] if options.io == "both" else [options.io]:
-        with tempfile.TemporaryDirectory(prefix="fs-cache-drops-") as directory:
-            tls = server.certificate(directory)
-            if not tls:
-                sys.exit("drops: needs openssl, to make a certificate")
-            for pair in (None, tls):
-                faults += [f"--io {io}: {fault}" for fault in trial(options, io, pair, directory)]
-    for fault in faults[:40]:
-        print("FAULT:", fault)
-    print("drops:", f"FAILED, {len(faults)} faults" if faults else "ok")
-    return 1 if faults else 0
+def trial(options, io, place):
+    tls = faulty.certificate(place)
+    if not tls:
+        raise command.Failed("needs openssl, to make a certificate")
+    return [fault for pair in (None, tls) for fault in over(options, io, pair, os.path.join(place, "tls" if pair else "plain"))]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+command.run(trial, command.options(__doc__, drops=1000, seed=1, exact_at_least=0.0, workers=2), "drops")

@@ -15,226 +15,126 @@ Options: --io auto|uring|poll|both (both), --binary COMMAND (or FS_CACHE_BINARY;
 release build), --size MIB, --rate BYTES, --seconds N.
 """
 
-import argparse
 import hashlib
 import os
 import re
-import shlex
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import threading
 import time
+
+sys.dont_write_bytecode = True
+
+from trial import command, directory, origin, server
 
 MIB = 1024 * 1024
 BLOCK = 64 * 1024
 PART = 64 * 1024
-ETAG = '"made-up"'
-
-
-def block(number):
-    """The bytes of one block, unlike those of any other."""
-    return hashlib.shake_128(b"%d" % number).digest(BLOCK)
 
 
 def content(first, end):
-    """The bytes from `first` up to and without `end`."""
-    blocks = b"".join(block(number) for number in range(first // BLOCK, -(-end // BLOCK)))
+    """The made-up bytes from `first` up to and without `end`: each block unlike any other."""
+    numbers = range(first // BLOCK, -(-end // BLOCK))
+    blocks = b"".join(hashlib.shake_128(b"%d" % number).digest(BLOCK) for number in numbers)
     return blocks[first % BLOCK : first % BLOCK + end - first]
 
 
-class Origin:
+class Origin(origin.Origin):
     """Sends a file of made-up bytes, whole or in part, at a steady rate."""
 
     def __init__(self, size, rate):
         self.size, self.rate, self.sent, self.ranges = size, rate, 0, []
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.run, daemon=True).start()
+        super().__init__(self.send)
 
-    def run(self):
-        while True:
-            connection, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection):
-        with connection:
-            try:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    more = connection.recv(65536)
-                    if not more:
-                        return
-                    head += more
-                asked = re.search(rb"\r\nrange: bytes=(\d+)-(\d+)\r\n", head, re.IGNORECASE)
-                first, end, status, extra = 0, self.size, "200 OK", ""
-                if asked:
-                    first, end, status = int(asked[1]), int(asked[2]) + 1, "206 Partial Content"
-                    extra = f"Content-Range: bytes {first}-{end - 1}/{self.size}\r\n"
-                    self.ranges.append((first, end))
-                answer = f"HTTP/1.1 {status}\r\nETag: {ETAG}\r\nContent-Length: {end - first}\r\n{extra}"
-                connection.sendall(f"{answer}Connection: close\r\n\r\n".encode())
-                begun, at = time.monotonic(), first
-                while at < end:
-                    piece = content(at, min(at + BLOCK, end))
-                    connection.sendall(piece)
-                    at += len(piece)
-                    self.sent += len(piece)
-                    time.sleep(max(0.0, begun + (at - first) / self.rate - time.monotonic()))
-            except OSError:
-                pass
+    def send(self, peer, request):
+        first, end = request.part(self.size) or (0, self.size)
+        fields = {"ETag": '"made-up"', "Content-Length": end - first, "Connection": "close"}
+        if end - first < self.size:
+            self.ranges.append((first, end))
+            peer.send(origin.head("206 Partial Content", Content_Range=f"bytes {first}-{end - 1}/{self.size}", **fields))
+        else:
+            peer.send(origin.head(**fields))
+        begun, at = time.monotonic(), first
+        while at < end:
+            piece = content(at, min(at + BLOCK, end))
+            peer.send(piece)
+            at += len(piece)
+            self.sent += len(piece)
+            time.sleep(max(0.0, begun + (at - first) / self.rate - time.monotonic()))
+        return False
 
 
-class Server:
-    """The program in front of an origin, with an empty cache."""
-
-    def __init__(self, options, io, origin):
-        self.directory = tempfile.TemporaryDirectory(prefix="far-range-")
-        self.errors = tempfile.TemporaryFile()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        command = shlex.split(options.binary) + ["-d", "-H", "127.0.0.1", "-p", str(self.port), "--io", io]
-        command += ["-c", self.directory.name, "-U", f"http://127.0.0.1:{origin.port}", "--drain-timeout", "0.1"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FS_CACHE_")}
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors, env=environment)
-        limit = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                if time.monotonic() > limit or self.process.poll() is not None:
-                    sys.exit("the server does not listen: " + self.said())
-                time.sleep(0.02)
-
-    def said(self):
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-class Answer:
+class Download:
     """One request, its head, and the times at which things came."""
 
-    def __init__(self, port, target, extra=""):
+    def __init__(self, program, target, extra=""):
         self.begun = time.monotonic()
-        self.connection = socket.create_connection(("127.0.0.1", port), 30)
-        self.connection.sendall(f"GET {target} HTTP/1.1\r\nHost: h\r\n{extra}\r\n".encode())
-        self.body = b""
-        while b"\r\n\r\n" not in self.body:
-            self.more()
-        head, self.body = self.body.split(b"\r\n\r\n", 1)
-        self.status = int(head.split(b" ")[1])
-
-    def more(self):
-        got = self.connection.recv(MIB)
-        if not got:
-            raise EOFError("the transfer broke off")
-        self.body += got
+        self.connection = program.connect(patience=30)
+        self.connection.ask("GET", target, extra)
+        self.status, self.head = self.connection.head().status, time.monotonic() - self.begun
 
     def read(self, count):
-        while len(self.body) < count:
-            self.more()
-        took = time.monotonic() - self.begun
-        taken, self.body = self.body[:count], self.body[count:]
-        return taken, took
+        return b"".join(self.connection.counted(count)), time.monotonic() - self.begun
 
 
 class Trial:
-    """Counts what was not met."""
+    """The program in front of an origin, with an empty cache. Tells what was not met."""
 
-    def __init__(self):
-        self.failures = 0
+    def __init__(self, options, io, place, size, rate):
+        self.origin, self.size, self.failures = Origin(size, rate), size, []
+        words = ["-d", "--drain-timeout", "0.1"]
+        self.program = server.Server(options.binary, io, os.path.join(place, str(size)), self.origin.url, words)
 
     def expect(self, holds, what):
-        self.failures += not holds
+        self.failures += [] if holds else [what]
         print(f"  {'ok  ' if holds else 'FAIL'}  {what}", flush=True)
 
-    def far(self, server, target, first, what):
-        answer = Answer(server.port, target, f"Range: bytes={first}-{first + PART - 1}\r\n")
-        _, head = answer.read(0)
-        first_byte = answer.read(1)
-        rest = answer.read(PART - 1)
+    def far(self, target, first, what):
+        answer = Download(self.program, target, f"Range: bytes={first}-{first + PART - 1}\r\n")
+        first_byte, rest = answer.read(1), answer.read(PART - 1)
         exact = first_byte[0] + rest[0] == content(first, first + PART)
         met = answer.status == 206 and exact and first_byte[1] < 1.0
-        self.expect(met, f"{what}: {answer.status}, head {head:.2f} s, first byte {first_byte[1]:.2f} s, all {rest[1]:.2f} s")
+        self.expect(met, f"{what}: {answer.status}, head {answer.head:.2f} s, first byte {first_byte[1]:.2f} s, all {rest[1]:.2f} s")
+
+    def twice(self):
+        return sum(map(int, re.findall(r"directly - (\d+) bytes fetched twice", self.program.said())))
 
 
-def twice(server):
-    return sum(map(int, re.findall(r"directly - (\d+) bytes fetched twice", server.said())))
-
-
-def head_of_a_long_download(trial, options, io):
-    size = options.size * MIB
-    print(f"{io}: {options.size} MiB at {options.rate / 1e6:g} MB/s")
-    origin = Origin(size, options.rate)
-    server = Server(options, io, origin)
-    try:
-        trial.far(server, "/first.tgz", size // 2, "a range that starts the download")
-        follower = Answer(server.port, "/second.tgz")
-        position = 0
-        end = time.monotonic() + options.seconds
-        trial.far(server, "/second.tgz", size // 2 + 12345, "a range in the middle")
-        trial.far(server, "/second.tgz", size - PART, "a range at the end")
+def head_of_a_long_download(trial, seconds):
+    with trial.program:
+        trial.far("/first.tgz", trial.size // 2, "a range that starts the download")
+        follower, position = Download(trial.program, "/second.tgz"), 0
+        end = time.monotonic() + seconds
+        trial.far("/second.tgz", trial.size // 2 + 12345, "a range in the middle")
+        trial.far("/second.tgz", trial.size - PART, "a range at the end")
         exact = True
         while time.monotonic() < end:
-            piece, _ = follower.read(BLOCK)
-            exact &= piece == content(position, position + BLOCK)
+            exact &= follower.read(BLOCK)[0] == content(position, position + BLOCK)
             position += BLOCK
         rate = position / (time.monotonic() - follower.begun) / 1e6
         trial.expect(exact and position > 0, f"the download beside it: {position / MIB:.1f} MiB exact, {rate:.2f} MB/s")
-        counted = twice(server)
+        counted, ranges = trial.twice(), trial.origin.ranges
         trial.expect(counted == 3 * PART, f"bytes fetched twice, as the debug lines count them: {counted}")
-        trial.expect(origin.ranges[0][1] - origin.ranges[0][0] == PART, f"parts asked of the origin: {len(origin.ranges)}")
-    finally:
-        server.stop()
+        trial.expect(ranges[0][1] - ranges[0][0] == PART, f"parts asked of the origin: {len(ranges)}")
 
 
-def end_of_a_download(trial, options, io):
-    size = 12 * MIB
-    origin = Origin(size, options.rate * 10)
-    server = Server(options, io, origin)
-    name = os.path.join(server.directory.name, "x.tgz")
-    try:
-        whole = Answer(server.port, "/x.tgz")
-        trial.far(server, "/x.tgz", size - PART, "a range at the end of 12 MiB, at ten times the rate")
+def end_of_a_download(trial):
+    size, name = trial.size, os.path.join(trial.program.cache, "x.tgz")
+    with trial.program:
+        whole = Download(trial.program, "/x.tgz")
+        trial.far("/x.tgz", size - PART, "a range at the end of 12 MiB, at ten times the rate")
         body, took = whole.read(size)
         trial.expect(body == content(0, size), f"what its client got is exact, {took:.1f} s")
-        limit = time.monotonic() + 10
-        while not os.path.exists(name) and time.monotonic() < limit:
-            time.sleep(0.05)
-        with open(name, "rb") as stored:
-            trial.expect(stored.read() == content(0, size), "the file stored in the end is exact")
-        extra = origin.sent - size
-        trial.expect(twice(server) == extra, f"the origin sent {extra} bytes beyond the file, the debug lines say {twice(server)}")
-    finally:
-        server.stop()
+        stored = directory.until_stored(name) and directory.read(name) == content(0, size)
+        trial.expect(stored, "the file stored in the end is exact")
+        extra, twice = trial.origin.sent - size, trial.twice()
+        trial.expect(twice == extra, f"the origin sent {extra} bytes beyond the file, the debug lines say {twice}")
 
 
-def main():
-    default = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "target", "release", "fs-caching-server")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--io", choices=["auto", "uring", "poll", "both"], default="both")
-    parser.add_argument("--binary", default=os.environ.get("FS_CACHE_BINARY", os.path.normpath(default)))
-    parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--rate", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=10)
-    options = parser.parse_args()
-    trial = Trial()
-    for io in ["uring", "poll"] if options.io == "both" else [options.io]:
-        head_of_a_long_download(trial, options, io)
-        end_of_a_download(trial, options, io)
-    sys.exit(1 if trial.failures else 0)
+def trial(options, io, place):
+    print(f"{io}: {options.size} MiB at {options.rate / 1e6:g} MB/s")
+    long, short = Trial(options, io, place, options.size * MIB, options.rate), Trial(options, io, place, 12 * MIB, options.rate * 10)
+    head_of_a_long_download(long, options.seconds)
+    end_of_a_download(short)
+    return long.failures + short.failures
 
 
-if __name__ == "__main__":
-    main()
+command.run(trial, command.options(__doc__, size=4096, rate=1_000_000, seconds=10.0))

@@ -7,20 +7,17 @@
   scripts/try/faults.py --server ours                 one server alone
 
 DIR (or FS_CACHE_NODE_ORIGINAL) is a checkout of the original with its modules installed; without it, or
-without nginx, that column is left out. --binary (or FS_CACHE_BINARY) names this program; target/release is
+without nginx, that column is left out. --binary (or FS_CACHE_BINARY) names this program; the release build is
 the default. Each case gets a fresh process, cache directory and origin, all on loopback. Exits with 1 if this
 program shows a fault that the table writes in capitals.
 """
 
-import argparse
 import concurrent.futures
 import gzip
 import hashlib
 import os
 import re
-import shlex
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -28,14 +25,12 @@ import sys
 import tempfile
 import threading
 import time
-import types
 
 sys.dont_write_bytecode = True
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from trial import client, server
+from trial import command, origin, peers, server, wire
 
-PAGE = os.path.join(HERE, "docs", "faults.md")
+PAGE = os.path.join(command.HERE, "docs", "faults.md")
 MARK = "<!-- From here on written by scripts/try/faults.py. -->\n"
 SIZE = 8 << 20
 # Silence of so many seconds is given up: by the servers that can be told so, and by the clients.
@@ -52,41 +47,29 @@ def body_of(path):
     return seed * (SIZE // len(seed))
 
 
-# The origin: a well answer, and the ill ones. Each takes a connection and a request, and tells whether the
-# connection goes on.
-
-
-class Request:
-    def __init__(self, head):
-        self.head = head
-        self.path = head.split(" ")[1]
-        self.fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+# The origin: a well answer, and the ill ones. Each tells whether the connection goes on.
 
 
 def head_of(path, status="200 OK", **fields):
-    lines = [f"HTTP/1.1 {status}", f'ETag: "{path}"', f"Last-Modified: {MODIFIED}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+    return origin.head(status, ETag=f'"{path}"', Last_Modified=MODIFIED, **fields)
 
 
-def well(connection, request):
+def well(peer, request):
     """The whole, or the range asked for."""
-    body = body_of(request.path)
-    wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.fields.get("range", ""))
-    if wanted and request.fields.get("if-range", f'"{request.path}"') == f'"{request.path}"':
-        first, last = int(wanted[1]), int(wanted[2] or SIZE - 1)
-        fields = {"Content_Length": last + 1 - first, "Content_Range": f"bytes {first}-{last}/{SIZE}"}
-        connection.sendall(head_of(request.path, "206 Partial Content", **fields) + body[first : last + 1])
+    body, part = body_of(request.path), request.part(SIZE)
+    if part and request.fields.get("if-range", f'"{request.path}"') == f'"{request.path}"':
+        fields = {"Content_Length": part[1] - part[0], "Content_Range": f"bytes {part[0]}-{part[1] - 1}/{SIZE}"}
+        peer.send(head_of(request.path, "206 Partial Content", **fields) + body[part[0] : part[1]])
     else:
-        connection.sendall(head_of(request.path, Content_Length=SIZE) + body)
+        peer.send(head_of(request.path, Content_Length=SIZE) + body)
     return True
 
 
-def slow(connection, request):
-    connection.sendall(head_of(request.path, Content_Length=SIZE))
+def slow(peer, request):
+    peer.send(head_of(request.path, Content_Length=SIZE))
     body = body_of(request.path)
     for at in range(0, SIZE, PIECE):
-        connection.sendall(body[at : at + PIECE])
+        peer.send(body[at : at + PIECE])
         time.sleep(PIECE_SECONDS)
     return True
 
@@ -94,11 +77,11 @@ def slow(connection, request):
 def short(length, then="close"):
     """A body by length of which only `length` bytes come."""
 
-    def answer(connection, request):
-        connection.sendall(head_of(request.path, Content_Length=SIZE) + body_of(request.path)[:length])
+    def answer(peer, request):
+        peer.send(head_of(request.path, Content_Length=SIZE) + body_of(request.path)[:length])
         time.sleep(0.1)
         if then == "reset":
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         elif then == "stall":
             time.sleep(4 * PATIENCE)
         return False
@@ -106,152 +89,90 @@ def short(length, then="close"):
     return answer
 
 
-def long(connection, request):
-    connection.sendall(head_of(request.path, Content_Length=SIZE) + body_of(request.path) + b"x" * 1000)
+def long(peer, request):
+    peer.send(head_of(request.path, Content_Length=SIZE) + body_of(request.path) + b"x" * 1000)
     return False
 
 
 def chunked(length):
     """Chunks up to `length` bytes, in the last of them cut short, and no last chunk."""
 
-    def answer(connection, request):
+    def answer(peer, request):
         whole = head_of(request.path, Transfer_Encoding="chunked")
         body = body_of(request.path)
         for at in range(0, length, PIECE):
-            whole += b"%x\r\n%s\r\n" % (PIECE, body[at : at + PIECE])
-        connection.sendall(whole[:-1000] if length < SIZE else whole)
+            whole += wire.chunk(body[at : at + PIECE])
+        peer.send(whole[:-1000] if length < SIZE else whole)
         return False
 
     return answer
 
 
-def unframed(connection, request):
-    connection.sendall(head_of(request.path, Connection="close") + body_of(request.path)[: SIZE // 2])
+def unframed(peer, request):
+    peer.send(head_of(request.path, Connection="close") + body_of(request.path)[: SIZE // 2])
     return False
 
 
-def two_lengths(connection, request):
+def two_lengths(peer, request):
     lengths = f"Content-Length: {SIZE // 2}\r\nContent-Length: {SIZE}\r\n\r\n".encode()
-    connection.sendall(head_of(request.path)[:-2] + lengths + body_of(request.path))
+    peer.send(head_of(request.path)[:-2] + lengths + body_of(request.path))
     return False
 
 
-def missing(connection, request):
-    connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\nnothing\n")
+def missing(peer, request):
+    peer.send(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\nnothing\n")
     return True
 
 
 def coded(vary):
     """In gzip for whoever takes it."""
 
-    def answer(connection, request):
+    def answer(peer, request):
         fields = {"Vary": "Accept-Encoding"} if vary else {}
         body = body_of(request.path)
         if "gzip" in request.fields.get("accept-encoding", ""):
             body = gzip.compress(body, mtime=0)
             fields["Content_Encoding"] = "gzip"
-        connection.sendall(head_of(request.path, Content_Length=len(body), **fields) + body)
+        peer.send(head_of(request.path, Content_Length=len(body), **fields) + body)
         return True
 
     return answer
 
 
-def private(connection, request):
+def private(peer, request):
     """Only for who says who he is."""
     if "authorization" in request.fields:
-        return well(connection, request)
-    connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        return well(peer, request)
+    peer.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
     return True
 
 
-class Origin:
-    """Answers as `answer` says at the time."""
+class Origin(origin.Origin):
+    """Answers as `behaves` says at the time."""
 
-    def __init__(self, answer=well):
-        self.answer, self.seen = answer, []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+    def __init__(self):
+        self.behaves, self.seen = well, []
+        super().__init__(self.note)
 
-    def accept(self):
-        while True:
-            try:
-                connection = self.listener.accept()[0]
-            except OSError:
-                return
-            connection.settimeout(5 * PATIENCE)
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection):
-        data = b""
-        try:
-            with connection:
-                while True:
-                    while b"\r\n\r\n" not in data:
-                        piece = connection.recv(PIECE)
-                        if not piece:
-                            return
-                        data += piece
-                    head, _, data = data.partition(b"\r\n\r\n")
-                    request = Request(head.decode("latin-1"))
-                    self.seen.append(request)
-                    if not self.answer(connection, request):
-                        return
-        except OSError:
-            pass
-
-    def stop(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+    def note(self, peer, request):
+        peer.socket.settimeout(5 * PATIENCE)
+        self.seen.append(request)
+        return self.behaves(peer, request)
 
 
-# The servers.
+# The servers, each in a directory of its own.
 
 
-class Server:
-    """One of the programs, in a process group and a directory of its own."""
+class Ours(server.Server):
+    name, flags = "this program", ["--stall-timeout", STALL, "--response-timeout", STALL]
 
-    def __init__(self, options, directory, origin):
-        self.options, self.directory, self.origin = options, directory, origin
-        self.cache = os.path.join(directory, "cache")
-        os.mkdir(self.cache)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.address = probe.getsockname()
-        self.process = None
+    def __init__(self, options, directory, source):
+        super().__init__(self.program(options), None, os.path.join(directory, "cache"), source.url, self.flags, output=True)
+        self.directory, self.origin, self.options = directory, source, options
 
-    def start(self):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FS_CACHE_")}
-        with open(os.path.join(self.directory, "log"), "ab") as log:
-            self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and self.is_alive():
-            if self.listens():
-                return self
-            time.sleep(0.02)
-        self.kill()
-        raise RuntimeError(f"{self.name} did not start: {shlex.join(self.command())}")
-
-    def listens(self):
-        try:
-            socket.create_connection(self.address, 5).close()
-            return True
-        except OSError:
-            return False
-
-    def is_alive(self):
-        return self.process.poll() is None
-
-    def kill(self):
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait(10)
-        deadline = time.monotonic() + 10
-        while self.listens() and time.monotonic() < deadline:
-            time.sleep(0.02)
+    @staticmethod
+    def program(options):
+        return options.binary
 
     def kept(self, path):
         """The bytes that are kept under a finished name."""
@@ -262,72 +183,22 @@ class Server:
             return None
 
 
-class Ours(Server):
-    name = "this program"
+class Node(Ours):
+    name, flags = "Node.js original", []
 
-    def command(self):
-        words = shlex.split(self.options.binary) + ["-c", self.cache, "-H", "127.0.0.1", "-p", str(self.address[1])]
-        words += ["-U", f"http://127.0.0.1:{self.origin.port}"]
-        return words + ["--stall-timeout", str(STALL), "--response-timeout", str(STALL)]
-
-
-NGINX = """daemon off;
-{user}
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/log warn;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    default_type application/octet-stream;
-    client_body_temp_path {directory}/temp-body;
-    proxy_temp_path {directory}/temp-proxy;
-    fastcgi_temp_path {directory}/temp-fastcgi;
-    uwsgi_temp_path {directory}/temp-uwsgi;
-    scgi_temp_path {directory}/temp-scgi;
-    proxy_cache_path {directory}/cache keys_zone=faults:1m use_temp_path=off;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{origin};
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_read_timeout {stall}s;
-            proxy_cache faults;
-            proxy_cache_valid 200 1d;
-            proxy_cache_lock on;
-        }}
-    }}
-}}
-"""
+    @staticmethod
+    def program(options):
+        return peers.original(options.node_original)
 
 
-class Nginx(Server):
+class Nginx(peers.Nginx):
     name = "nginx"
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
-    def command(self):
-        path = os.path.join(self.directory, "nginx.conf")
-        values = {"directory": self.directory, "port": self.address[1], "origin": self.origin.port, "stall": STALL}
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(NGINX.format(user="user root;" if os.getuid() == 0 else "", **values))
-        return [self.program, "-c", path, "-e", os.path.join(self.directory, "log")]
-
-    def kept(self, path):
-        """Its one finished file, without the head."""
-        for name in os.listdir(self.cache):
-            if re.fullmatch("[0-9a-f]{32}", name):
-                with open(os.path.join(self.cache, name), "rb") as file:
-                    return file.read().partition(b"\r\n\r\n")[2]
-        return None
-
-
-class Node(Server):
-    name = "Node.js original"
-
-    def command(self):
-        words = ["node", os.path.join(self.options.node_original, "fs-caching-server.js"), "-c", self.cache]
-        return words + ["-H", "127.0.0.1", "-p", str(self.address[1]), "-U", f"http://127.0.0.1:{self.origin.port}"]
+    def __init__(self, options, directory, source):
+        rules = f'proxy_set_header Connection ""; proxy_read_timeout {STALL}s; proxy_cache_valid 200 1d; proxy_cache_lock on;'
+        super().__init__(directory, source.url, "use_temp_path=off", rules)
+        os.mkdir(self.cache)
+        self.directory, self.origin, self.options = directory, source, options
 
 
 # What a client sees.
@@ -345,24 +216,19 @@ class Client(threading.Thread):
 
     def run(self):
         began = time.monotonic()
-        connection = None
         try:
-            connection = client.Connection(self.program.address)
-            connection.socket.settimeout(PATIENCE)
-            connection.ask("GET", self.path, self.extra)
-            self.answer = connection.head()
-            for piece in connection.pieces(self.answer, "GET"):
-                self.first_byte = self.first_byte or time.monotonic() - began
-                self.body += piece
-                if self.leave_at is not None and len(self.body) >= self.leave_at:
-                    self.word = "left"
-                    return
+            with self.program.connect(patience=PATIENCE) as connection:
+                connection.ask("GET", self.path, self.extra)
+                self.answer = connection.head()
+                for piece in connection.pieces(self.answer):
+                    self.first_byte = self.first_byte or time.monotonic() - began
+                    self.body += piece
+                    if self.leave_at is not None and len(self.body) >= self.leave_at:
+                        self.word = "left"
+                        return
             self.word = self.judge()
-        except (client.Broken, client.Wrong, ValueError) as broken:
+        except (wire.Broken, wire.Wrong, ValueError) as broken:
             self.word = self.what_broke(str(broken))
-        finally:
-            if connection:
-                connection.close()
 
     def judge(self):
         """The framing says that this is the whole answer."""
@@ -392,19 +258,14 @@ class Client(threading.Thread):
         return self.word
 
 
-def raw(program, request):
+def raw(program, fields, body=b"", first=b"POST /up.txt"):
     """The status, or what came instead, of a request sent as it is."""
-    connection = None
     try:
-        connection = client.Connection(program.address)
-        connection.socket.settimeout(PATIENCE)
-        connection.send(request)
-        return f"status {connection.head().status}"
-    except client.Broken as broken:
+        with program.connect(patience=PATIENCE) as connection:
+            connection.send(first + b" HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n" + body)
+            return f"status {connection.head().status}"
+    except wire.Broken as broken:
         return "HUNG" if "Timeout" in str(broken) else "closed without an answer"
-    finally:
-        if connection:
-            connection.close()
 
 
 # The cases. Each takes a server that has been started, and returns a phrase.
@@ -419,7 +280,7 @@ def afterwards(program, path="/file.tgz", well_again=None):
     time.sleep(SETTLE)
     kept = program.kept(path)
     wrong = "" if kept in (None, body_of(path)) else "; A SHORT FILE KEPT" if len(kept) < SIZE else "; A WRONG FILE KEPT"
-    (well_again or program.origin).answer = well
+    (well_again or program.origin).behaves = well
     if not program.is_alive():
         return f"{wrong}; THE SERVER DIED"
     return f"{wrong}; next: {ask(program, path)}" + ("" if program.is_alive() else "; THE SERVER DIED")
@@ -427,24 +288,24 @@ def afterwards(program, path="/file.tgz", well_again=None):
 
 def failing(answer):
     def case(program):
-        program.origin.answer = answer
+        program.origin.behaves = answer
         return ask(program) + afterwards(program)
 
     return case
 
 
 def ambiguous(program):
-    program.origin.answer = two_lengths
+    program.origin.behaves = two_lengths
     word = ask(program)
     return (word if word.startswith("status") else "TAKES ONE OF THEM") + afterwards(program)
 
 
 def chained(program):
     """A second one of its kind, whose origin is the first: does it take the end for a proof?"""
-    program.origin.answer = unframed
+    program.origin.behaves = unframed
     directory = os.path.join(program.directory, "second")
     os.mkdir(directory)
-    second = type(program)(program.options, directory, types.SimpleNamespace(port=program.address[1]))
+    second = type(program)(program.options, directory, program)
     try:
         return ask(second.start()) + afterwards(second, well_again=program.origin)
     finally:
@@ -454,11 +315,11 @@ def chained(program):
 def once(program):
     """Well from the second request on."""
 
-    def answer(connection, request):
-        program.origin.answer = well
-        return short(SIZE // 2)(connection, request)
+    def answer(peer, request):
+        program.origin.behaves = well
+        return short(SIZE // 2)(peer, request)
 
-    program.origin.answer = answer
+    program.origin.behaves = answer
     return ask(program) + afterwards(program)
 
 
@@ -468,7 +329,7 @@ def fragment(program):
 
 def coding(vary):
     def case(program):
-        program.origin.answer = coded(vary)
+        program.origin.behaves = coded(vary)
         due = gzip.compress(body_of("/file.js"), mtime=0)
         first = Client(program, "/file.js", "Accept-Encoding: gzip\r\n", due)
         word = first.wait()
@@ -481,7 +342,7 @@ def coding(vary):
 
 
 def authorization(program):
-    program.origin.answer = private
+    program.origin.behaves = private
     first = ask(program, extra="Authorization: Basic dTpw\r\n")
     time.sleep(SETTLE)
     other = ask(program)
@@ -494,7 +355,7 @@ def requests(program):
 
 
 def leaves(program):
-    program.origin.answer = slow
+    program.origin.behaves = slow
     Client(program, "/file.tgz", leave_at=4 * PIECE).wait()
     time.sleep(SETTLE)
     word = ask(program)
@@ -502,7 +363,7 @@ def leaves(program):
 
 
 def joins(program):
-    program.origin.answer = slow
+    program.origin.behaves = slow
     first = Client(program, "/file.tgz")
     time.sleep(SETTLE)
     second = Client(program, "/file.tgz")
@@ -513,12 +374,12 @@ def joins(program):
 
 
 def killed(program):
-    program.origin.answer = slow
+    program.origin.behaves = slow
     first = Client(program, "/file.tgz")
     time.sleep(SIZE / PIECE * PIECE_SECONDS / 2)
     program.kill()
     word = first.wait()
-    program.origin.answer = well
+    program.origin.behaves = well
     before = len(program.origin.seen)
     program.start()
     after = afterwards(program)
@@ -527,8 +388,7 @@ def killed(program):
 
 
 def nul(program):
-    word = raw(program, b"GET /x%00.tgz HTTP/1.1\r\nHost: a\r\n\r\n")
-    return word + afterwards(program)
+    return raw(program, b"", first=b"GET /x%00.tgz") + afterwards(program)
 
 
 def traversal(program):
@@ -555,12 +415,12 @@ def smuggled(fields, body):
     """A request with two ends: is it refused, or passed on with both?"""
 
     def case(program):
-        word = raw(program, b"POST /up.txt HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n" + body)
+        word = raw(program, fields, body)
         time.sleep(SETTLE)
-        heads = [request.head.lower() for request in program.origin.seen]
-        if any(len(re.findall("\ncontent-length:|\ntransfer-encoding:", head)) > 1 for head in heads):
+        seen = program.origin.seen
+        if any(sum(name in ("content-length", "transfer-encoding") for name, _ in request.lines) > 1 for request in seen):
             return f"{word}, PASSED ON WITH BOTH"
-        return f"{word}, " + ("passed on with one end" if heads else "not passed on")
+        return f"{word}, " + ("passed on with one end" if seen else "not passed on")
 
     return case
 
@@ -618,18 +478,13 @@ CASES = {
 
 
 def trial(options, kind, name):
-    with tempfile.TemporaryDirectory(prefix="fs-cache-faults-") as directory:
-        origin = Origin()
-        program = kind(options, directory, origin)
+    with tempfile.TemporaryDirectory(prefix="fs-cache-faults-") as directory, Origin() as source:
+        program = kind(options, directory, source)
         try:
             return CASES[name](program.start())
         finally:
             if program.process:
                 program.kill()
-            try:
-                origin.stop()
-            except OSError:
-                pass
 
 
 def column(options, kind, names):
@@ -650,27 +505,29 @@ def versions(options, kinds):
     words = []
     for kind in kinds:
         if kind is Ours:
-            words.append("this program " + first_line(*shlex.split(options.binary), "-v"))
+            words.append("this program " + first_line(*options.binary, "-v"))
         elif kind is Nginx:
-            words.append(first_line(Nginx.program, "-v").replace("nginx version: nginx/", "nginx "))
+            words.append(first_line(peers.nginx(), "-v").replace("nginx version: nginx/", "nginx "))
         else:
-            script = os.path.join(options.node_original, "fs-caching-server.js")
-            words.append(f"the Node.js original {first_line('node', script, '-v')} on Node.js {first_line('node', '--version')}")
+            own = first_line(*peers.original(options.node_original), "-v")
+            words.append(f"the Node.js original {own} on Node.js {first_line('node', '--version')}")
     return "Versions: " + ", ".join(words) + "."
 
 
 def servers(options):
     node = bool(options.node_original and shutil.which("node"))
-    able = {"ours": (Ours, True), "nginx": (Nginx, bool(Nginx.program)), "node": (Node, node)}
+    able = {"ours": (Ours, True), "nginx": (Nginx, bool(peers.nginx())), "node": (Node, node)}
     for name, (_, there) in able.items():
         if not there:
             print(f"faults: without {name}, which is not there", file=sys.stderr)
+    if "ours" in (options.server or able):
+        options.binary = command.program(options.binary)
     return [kind for name, (kind, there) in able.items() if there and name in (options.server or able)]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", default=server.BINARY)
+    parser = command.parser(__doc__)
+    parser.add_argument("--binary")
     parser.add_argument("--node-original", metavar="DIR", default=os.environ.get("FS_CACHE_NODE_ORIGINAL"))
     parser.add_argument("--server", action="append", choices=["ours", "nginx", "node"])
     parser.add_argument("--only", action="append", metavar="WORD")

@@ -16,23 +16,15 @@ The two are never run on one directory at the same time: the original takes no l
 """
 
 import hashlib
-import http.client
-import http.server
-import json
 import os
 import posixpath
-import shlex
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-REGEX = "."
+sys.dont_write_bytecode = True
+
+from trial import client, command, directory, origin, peers, server
 
 # Request targets: types by extension, and the ways a name can be written.
 EXTENSIONS = (
@@ -72,199 +64,110 @@ def body_of(target):
     return (seed * (size // len(seed) + 1))[:size]
 
 
-class Origin(http.server.BaseHTTPRequestHandler):
-    """A local origin with a length and a date on everything."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        # Not self.path, which has lost a leading double slash.
-        body = body_of(self.requestline.split()[1])
-        self.send_response(200)
-        self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Last-Modified", "Sun, 17 May 2015 00:31:39 GMT")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
+def answer(peer, request):
+    """With a length and a date on everything."""
+    body = body_of(request.target)
+    fields = {"Content-Type": "application/octet-stream", "Last-Modified": "Sun, 17 May 2015 00:31:39 GMT"}
+    peer.send(origin.head(Content_Length=len(body), **fields) + body)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def program(words, cache, url):
+    return server.Server(words, None, cache, url, ["-r", "."], output=True)
 
 
-class Server:
-    """One of the two programs on a cache directory."""
-
-    def __init__(self, command, cache, origin_port):
-        self.port = free_port()
-        self.log = tempfile.TemporaryFile()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FS_CACHE_")}
-        arguments = ["-c", cache, "-H", "127.0.0.1", "-p", str(self.port), "-r", REGEX, "-U", f"http://127.0.0.1:{origin_port}"]
-        self.process = subprocess.Popen(command + arguments, stdout=self.log, stderr=self.log, env=environment)
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None:
-                    break
-                time.sleep(0.1)
-        self.log.seek(0)
-        sys.exit(f"{command[0]} did not start: {self.log.read().decode(errors='replace').strip()}")
-
-    def ask(self, method, target, headers=()):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request(method, target, headers=dict(headers))
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+def tree(cache):
+    return {os.path.relpath(path, cache): hashlib.sha256(directory.read(path)).hexdigest() for path, _ in directory.files(cache)}
 
 
-def tree(directory):
-    found = {}
-    for top, _, names in os.walk(directory):
-        for name in names:
-            path = os.path.join(top, name)
-            with open(path, "rb") as file:
-                found[os.path.relpath(path, directory)] = hashlib.sha256(file.read()).hexdigest()
-    return found
-
-
-def fill(command, cache, failures, name):
+def fill(words, cache, failures, name):
     """Fills the cache through the program, origin running; then both are stopped."""
-    origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
-    origin.daemon_threads = True
-    threading.Thread(target=origin.serve_forever, daemon=True).start()
-    server = Server(command, cache, origin.server_port)
-    try:
+    with origin.Origin(answer) as source, program(words, cache, source.url) as filler:
         for target in TARGETS:
-            status, _, body = server.ask("GET", target)
-            if status != 200 or body != body_of(target):
-                failures.append(f"{name}: filling {target}: status {status}, {len(body)} bytes")
+            got, body, _ = client.get(filler.address, target)
+            if got.status != 200 or body != body_of(target):
+                failures.append(f"{name}: filling {target}: status {got.status}, {len(body)} bytes")
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
-            names = tree(cache)
-            if len(names) >= len(TARGETS) and not any(entry.endswith(".in-progress") for entry in names):
+            states = [in_progress for _, in_progress in directory.files(cache)]
+            if len(states) >= len(TARGETS) and not any(states):
                 break
             time.sleep(0.1)
-    finally:
-        server.stop()
-        origin.shutdown()
-        origin.server_close()
 
 
-def comparable(headers):
-    """The fields of a hit's head that both must agree on; a charset is optional."""
-    kept = {field: headers.get(field) for field in HEAD_FIELDS}
+def comparable(fields):
+    """What both must agree on of a hit's head; a charset is optional."""
+    kept = {field: fields.get(field) for field in HEAD_FIELDS}
     if kept["content-type"]:
         kept["content-type"] = kept["content-type"].split(";")[0].strip().lower()
     return kept
 
 
-def heads(command, cache, failures, name):
+def heads(words, cache, failures, name):
     """Every target as a hit, with no origin behind: what GET, HEAD and a validator get."""
-    server = Server(command, cache, free_port())
     seen = {}
-    try:
+    with program(words, cache, f"http://127.0.0.1:{server.free_port()}") as reader:
         for target in TARGETS:
-            get = server.ask("GET", target)
-            if get[0] != 200 or get[2] != body_of(target):
-                failures.append(f"{name}: {target} is not served as a hit: status {get[0]}, {len(get[2])} bytes")
+            got, body, _ = client.get(reader.address, target)
+            if got.status != 200 or body != body_of(target):
+                failures.append(f"{name}: {target} is not served as a hit: status {got.status}, {len(body)} bytes")
                 continue
-            head = server.ask("HEAD", target)
-            if head[2]:
-                failures.append(f"{name}: HEAD {target} has a body")
-            fresh = server.ask("GET", target, [("If-None-Match", get[1].get("etag", ""))])
+            with reader.connect() as connection:
+                connection.ask("HEAD", target, "Connection: close\r\n")
+                head = connection.head()
+                if connection.input or connection.receive():
+                    failures.append(f"{name}: HEAD {target} has a body")
+            fresh, body, _ = client.get(reader.address, target, f"If-None-Match: {got.fields.get('etag', '')}\r\n")
             seen[target] = {
-                "GET": (get[0], comparable(get[1])),
-                "HEAD": (head[0], comparable(head[1])),
-                "If-None-Match": (fresh[0], {"etag": fresh[1].get("etag"), "body": len(fresh[2])}),
+                "GET": (got.status, comparable(got.fields)),
+                "HEAD": (head.status, comparable(head.fields)),
+                "If-None-Match": (fresh.status, {"etag": fresh.fields.get("etag"), "body": len(body)}),
             }
-    finally:
-        server.stop()
     return seen
 
 
-def main():
-    arguments = [argument for argument in sys.argv[1:] if argument != "--keep"]
-    if arguments and arguments[0] in ("-h", "--help"):
-        print(__doc__.strip())
-        return 0
-    path = arguments[0] if arguments else os.environ.get("FS_CACHE_NODE_ORIGINAL")
-    if not path:
-        print("parity-node: name a checkout of the Node.js original: scripts/try/parity-node.py PATH, or FS_CACHE_NODE_ORIGINAL=PATH", file=sys.stderr)
-        return 2
-    script = os.path.join(path, "fs-caching-server.js") if os.path.isdir(path) else path
-    if not os.path.isfile(script):
-        print(f"parity-node: {script} is no file", file=sys.stderr)
-        return 2
-    if not shutil.which("node"):
-        print("parity-node: node is not installed", file=sys.stderr)
-        return 2
-    node = ["node", script]
-    if os.environ.get("FS_CACHE_BINARY"):
-        ours = shlex.split(os.environ["FS_CACHE_BINARY"])
-    else:
-        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=HERE, check=True)
-        metadata = subprocess.run(
-            ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"], cwd=HERE, check=True, stdout=subprocess.PIPE
-        )
-        ours = [os.path.join(json.loads(metadata.stdout)["target_directory"], "release", "fs-caching-server")]
-
-    work = tempfile.mkdtemp(prefix="parity-node.")
-    failures = []
-    trees = {}
-    try:
-        for writer, write, reader, read in (("node", node, "ours", ours), ("ours", ours, "node", node)):
-            before = len(failures)
-            cache = os.path.join(work, f"by-{writer}")
-            os.mkdir(cache)
-            fill(write, cache, failures, f"{writer} fills")
-            trees[writer] = tree(cache)
-            # Times as other tools leave them, on a few files.
-            for target, stamp in zip(TARGETS, TIMES_NS):
-                os.utime(cache + target, ns=(stamp, stamp))
-            own = heads(write, cache, failures, f"{writer} on its own directory")
-            other = heads(read, cache, failures, f"{reader} on the directory of {writer}")
-            if tree(cache) != trees[writer]:
-                failures.append(f"the directory of {writer} was changed by serving it")
-            for target in TARGETS:
-                for kind in ("GET", "HEAD", "If-None-Match"):
-                    left, right = own.get(target, {}).get(kind), other.get(target, {}).get(kind)
-                    if left != right and left and right:
-                        failures.append(f"{kind} {target}: {writer} {left}, {reader} {right}")
-            result = "ok" if len(failures) == before else f"{len(failures) - before} differences"
-            print(f"directory written by {writer:4}, served by {reader:4}: {len(trees[writer])} files, {len(other)} hits: {result}")
-        names = set(trees["node"]) ^ set(trees["ours"])
-        changed = [name for name in set(trees["node"]) & set(trees["ours"]) if trees["node"][name] != trees["ours"][name]]
-        for name in sorted(names):
-            failures.append(f"only {'node' if name in trees['node'] else 'ours'} made the file {name}")
-        for name in sorted(changed):
-            failures.append(f"the two hold other bytes under {name}")
-        print(f"the two directories hold the same names and bytes: {'no' if names or changed else 'yes'}")
-    finally:
-        if "--keep" in sys.argv:
-            print("kept:", work)
-        else:
-            shutil.rmtree(work, ignore_errors=True)
-    for failure in failures[:60]:
-        print("  " + failure)
-    return 1 if failures else 0
+def compare(work, node, ours):
+    """What they differ in."""
+    failures, trees = [], {}
+    for writer, write, reader, read in (("node", node, "ours", ours), ("ours", ours, "node", node)):
+        before = len(failures)
+        cache = os.path.join(work, f"by-{writer}")
+        fill(write, cache, failures, f"{writer} fills")
+        trees[writer] = tree(cache)
+        # Times as other tools leave them, on a few files.
+        for target, stamp in zip(TARGETS, TIMES_NS):
+            os.utime(cache + target, ns=(stamp, stamp))
+        own = heads(write, cache, failures, f"{writer} on its own directory")
+        other = heads(read, cache, failures, f"{reader} on the directory of {writer}")
+        if tree(cache) != trees[writer]:
+            failures.append(f"the directory of {writer} was changed by serving it")
+        for target in TARGETS:
+            for kind in ("GET", "HEAD", "If-None-Match"):
+                left, right = own.get(target, {}).get(kind), other.get(target, {}).get(kind)
+                if left != right and left and right:
+                    failures.append(f"{kind} {target}: {writer} {left}, {reader} {right}")
+        result = "ok" if len(failures) == before else f"{len(failures) - before} differences"
+        print(f"directory written by {writer:4}, served by {reader:4}: {len(trees[writer])} files, {len(other)} hits: {result}")
+    names = set(trees["node"]) ^ set(trees["ours"])
+    changed = [name for name in set(trees["node"]) & set(trees["ours"]) if trees["node"][name] != trees["ours"][name]]
+    failures += [f"only {'node' if name in trees['node'] else 'ours'} made the file {name}" for name in sorted(names)]
+    failures += [f"the two hold other bytes under {name}" for name in sorted(changed)]
+    print(f"the two directories hold the same names and bytes: {'no' if names or changed else 'yes'}")
+    return failures
 
 
-sys.exit(main())
+parser = command.parser(__doc__)
+parser.add_argument("path", nargs="?", default=os.environ.get("FS_CACHE_NODE_ORIGINAL"))
+parser.add_argument("--keep", action="store_true")
+options = parser.parse_args()
+if not options.path:
+    parser.error("name a checkout of the Node.js original: scripts/try/parity-node.py PATH, or FS_CACHE_NODE_ORIGINAL=PATH")
+node = peers.original(options.path)
+if not os.path.isfile(node[1]):
+    parser.error(f"{node[1]} is no file")
+if not shutil.which("node"):
+    parser.error("node is not installed")
+with command.workplace(options.keep) as work:
+    failures = compare(work, node, command.program())
+for failure in failures[:60]:
+    print("  " + failure)
+sys.exit(1 if failures else 0)

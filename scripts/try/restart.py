@@ -16,22 +16,20 @@ Options: --io auto|uring|poll|both (both: uring, then poll), --binary COMMAND (o
 default: the release build), --restarts N (4), --rate N connections a second (300), --workers N (2).
 """
 
-import argparse
 import collections
 import errno
 import os
-import resource
+import re
 import selectors
-import shlex
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+
+from trial import client, command, origin, server, wire
+
 MIB = 1 << 20
 SMALL = bytes(range(256)) * 16
 LARGE = 16 * MIB
@@ -41,6 +39,7 @@ SECONDS = 3.0
 LATE_ONE_IN, LATE = 4, 0.03
 REQUEST = b"GET /small.tgz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 PATIENCE = 15
+ERRORS = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset", errno.EPIPE: "reset"}
 
 
 def content(number):
@@ -49,91 +48,49 @@ def content(number):
     return b"".join(line + b"%08d" % block + SMALL[:1008] for block in range(LARGE // 1024))
 
 
-# ------------------------------------------------------------------ origin: slow files, by number
-
-
-class Origin:
-    def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            connection, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection):
-        with connection:
-            try:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    more = connection.recv(65536)
-                    if not more:
-                        return
-                    head += more
-                number = int(head.split(b" ")[1][len(b"/miss") : -len(b".tgz")])
-                body = content(number)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body))
-                begun = time.monotonic()
-                for at in range(0, len(body), MIB // 4):
-                    connection.sendall(body[at : at + MIB // 4])
-                    pause(begun, at / len(body) * SECONDS)
-            except OSError:
-                pass
+def slowly(peer, request):
+    """A file by its number."""
+    body = content(int(request.path[len("/miss") : -len(".tgz")]))
+    peer.send(origin.head(Content_Length=len(body), Connection="close"))
+    begun = time.monotonic()
+    for at in range(0, len(body), MIB // 4):
+        peer.send(body[at : at + MIB // 4])
+        pause(begun, at / len(body) * SECONDS)
+    return False
 
 
 def pause(begun, due):
     time.sleep(max(0.0, begun + due - time.monotonic()))
 
 
-# ------------------------------------------------------------------ the server
-
-
-class Server:
+class Life(server.Server):
     """One life of the program on the socket handed over."""
 
-    def __init__(self, options, io, listener, cache, origin, notices):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("FS_CACHE_", "LISTEN_", "NOTIFY_"))}
-        environment["NOTIFY_SOCKET"] = notices.getsockname()
-        command = [sys.executable, os.path.abspath(__file__), "--hand-over", str(listener.fileno())]
-        command += shlex.split(options.binary)
-        command += ["-d", "-c", cache, "-U", f"http://127.0.0.1:{origin.port}", "--workers", str(options.workers), "--io", io]
-        self.errors = tempfile.TemporaryFile()
-        self.notices = notices
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=self.errors, env=environment, pass_fds=[listener.fileno()]
-        )
-
-    def said(self):
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")
+    def __init__(self, options, io, listener, cache, source, notices):
+        super().__init__(options.binary, io, cache, source, ["-d", "--workers", options.workers])
+        self.words = [sys.executable, os.path.abspath(__file__), "--hand-over", str(listener.fileno()), *self.words]
+        self.more, self.fds, self.notices = {"NOTIFY_SOCKET": notices.getsockname()}, [listener.fileno()], notices
+        self.launch()
+        self.wait_until_ready()
 
     def engine(self):
-        return next((line for line in self.said().splitlines() if line.startswith("engine: ")), "engine: not named")
+        """The debug line that names it, which may come a moment after READY=1."""
+        deadline = time.monotonic() + 2
+        while not (found := re.search("^engine: .*", self.said(), re.MULTILINE)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found[0] if found else "engine: not named"
 
     def wait_until_ready(self):
         """READY=1, as Type=notify has it. Other notices are those of the one that ends."""
         self.notices.settimeout(10)
-        while True:
-            try:
-                if b"READY=1" in self.notices.recv(4096):
-                    return
-            except TimeoutError:
-                sys.exit("the server does not say that it is ready: " + self.said())
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-
-    def wait(self):
         try:
-            return self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+            while b"READY=1" not in self.notices.recv(4096):
+                pass
+        except TimeoutError:
+            raise command.Failed("the server does not say that it is ready: " + self.said()) from None
 
 
-def hand_over(fd, command):
+def hand_over(fd, words):
     """Between fork and exec: sd_listen_fds(3) wants descriptor 3 and our process id."""
     if fd != 3:
         os.dup2(fd, 3)
@@ -141,10 +98,7 @@ def hand_over(fd, command):
     os.set_inheritable(3, True)
     os.environ["LISTEN_FDS"] = "1"
     os.environ["LISTEN_PID"] = str(os.getpid())
-    os.execvp(command[0], command)
-
-
-# ------------------------------------------------------------------ clients
+    os.execvp(words[0], words)
 
 
 class Load(threading.Thread):
@@ -155,8 +109,7 @@ class Load(threading.Thread):
         self.address, self.rate = address, rate
         self.selector = selectors.DefaultSelector()
         self.counts = collections.Counter()
-        self.first_faults = []
-        self.waits = []
+        self.first_faults, self.waits = [], []
         self.most_open = 0
         self.late = collections.deque()
         self.over = threading.Event()
@@ -189,28 +142,22 @@ class Load(threading.Thread):
         code = connection.connect_ex(self.address)
         self.selector.register(connection, selectors.EVENT_WRITE, state)
         if code not in (0, errno.EINPROGRESS):
-            self.end(state, self.name_of(OSError(code, os.strerror(code))))
+            self.fail(state, code)
 
     def move(self, state):
         connection = state["socket"]
         try:
             if state["connected"] is None:
-                code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if code:
-                    raise OSError(code, os.strerror(code))
+                if code := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    return self.fail(state, code)
                 state["connected"] = time.monotonic()
                 self.selector.modify(connection, selectors.EVENT_READ, state)
-                if state["late"]:
-                    self.late.append(state)
-                else:
-                    self.send(state)
-                return
+                return self.late.append(state) if state["late"] else self.send(state)
             data = connection.recv(65536)
         except BlockingIOError:
             return
         except OSError as error:
-            self.end(state, self.name_of(error))
-            return
+            return self.fail(state, error.errno)
         if data:
             state["got"] += data
             return
@@ -225,12 +172,10 @@ class Load(threading.Thread):
         try:
             state["socket"].send(REQUEST)
         except OSError as error:
-            self.end(state, self.name_of(error))
+            self.fail(state, error.errno)
 
-    @staticmethod
-    def name_of(error):
-        names = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset", errno.EPIPE: "reset"}
-        return names.get(error.errno, "failed: " + error.strerror)
+    def fail(self, state, code):
+        self.end(state, ERRORS.get(code, f"failed: {os.strerror(code)}"))
 
     def end(self, state, how):
         self.counts[how] += 1
@@ -244,112 +189,85 @@ class Load(threading.Thread):
 class Download(threading.Thread):
     """One slow download; `result` is "exact", or what was wrong with it."""
 
-    def __init__(self, address, path, number):
+    def __init__(self, address, name, number):
         super().__init__()
-        self.address, self.path, self.number = address, path, number
+        self.address, self.path, self.number = address, f"/{name}{number}.tgz", number
         self.under_way = threading.Event()
         self.result = "not begun"
+        self.start()
 
     def run(self):
         try:
             self.result = self.fetch()
-        except OSError as error:
+        except (wire.Broken, wire.Wrong) as error:
             self.result = f"{self.path}: {error}"
         self.under_way.set()
 
     def fetch(self):
-        want = content(self.number)
-        connection = socket.socket()
+        want, got = content(self.number), bytearray()
         # So that most of the file is still on the server's side while we dawdle.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
-        connection.settimeout(30)
-        connection.connect(self.address)
-        with connection:
-            connection.sendall(f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-            got = bytearray()
-            begun, start = time.monotonic(), None
-            while True:
-                data = connection.recv(64 * 1024)
-                if not data:
-                    break
-                got += data
-                if start is None and b"\r\n\r\n" in got:
-                    start = got.index(b"\r\n\r\n") + 4
-                    self.under_way.set()
+        with client.Connection(self.address, 128 * 1024, 30) as connection:
+            connection.ask("GET", self.path, "Connection: close\r\n")
+            answer, begun = connection.head(), time.monotonic()
+            if answer.status != 200:
+                return f"{self.path}: no 200"
+            self.under_way.set()
+            for piece in connection.pieces(answer):
+                got += piece
                 pause(begun, len(got) / LARGE * SECONDS)
-        if start is None or not got.startswith(b"HTTP/1.1 200 "):
-            return f"{self.path}: no 200 ({len(got)} bytes)"
-        if got[start:] != want:
-            return f"{self.path}: {len(got) - start} of {LARGE} bytes" + (", wrong ones" if len(got) - start >= LARGE else "")
-        return "exact"
+        return "exact" if got == want else f"{self.path}: {len(got)} of {LARGE} bytes" + (", wrong ones" if len(got) >= LARGE else "")
 
 
-# ------------------------------------------------------------------ the trial
+def restart(turn, last, start, address, faults):
+    """The next life after the last, or beside it; how many downloads came through exact."""
+    overlap = turn % 2 == 1
+    downloads = [Download(address, "hit", 1), Download(address, "hit", 2), Download(address, "miss", 10 + turn)]
+    for download in downloads:
+        download.under_way.wait(20)
+    # New ones were answered before: those that wait while nobody accepts are seen by their waits.
+    told = time.monotonic()
+    last.process.terminate()
+    if not overlap:
+        code, ended = last.wait(), time.monotonic()
+    following = start()
+    ready = time.monotonic()
+    if overlap:
+        code, ended = last.wait(), time.monotonic()
+    for download in downloads:
+        download.join()
+    faults += [f"restart {turn + 1}: {download.result}" for download in downloads if download.result != "exact"]
+    if code != 0:
+        faults.append(f"restart {turn + 1}: exit code {code}: {last.said()[-500:]}")
+    order = "next at once" if overlap else "next after"
+    print(f"  restart {turn + 1} ({order}): ended after {ended - told:.2f} s, next ready after {ready - told:.2f} s", flush=True)
+    return following, sum(download.result == "exact" for download in downloads)
 
 
 def trial(options, io, directory):
-    cache = os.path.join(directory, "cache-" + io)
+    source, cache = origin.Origin(slowly), os.path.join(directory, "cache")
     os.mkdir(cache)
-    with open(os.path.join(cache, "small.tgz"), "wb") as file:
-        file.write(SMALL)
-    for number in (1, 2):
-        with open(os.path.join(cache, f"hit{number}.tgz"), "wb") as file:
-            file.write(content(number))
-    origin = Origin()
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(4096)
-    address = listener.getsockname()
+    for name, body in (("small", SMALL), ("hit1", content(1)), ("hit2", content(2))):
+        with open(os.path.join(cache, name + ".tgz"), "wb") as file:
+            file.write(body)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notices.bind(os.path.join(directory, "notices-" + io))
+    notices.bind(os.path.join(directory, "notices"))
 
     def start():
-        return Server(options, io, listener, cache, origin, notices)
+        return Life(options, io, listener, cache, source.url, notices)
 
-    faults = []
-    server = start()
-    server.wait_until_ready()
-    print(f"--io {io}: {server.engine()}", flush=True)
-    load = Load(address, options.rate)
+    faults, exact, life = [], 0, start()
+    print(f"--io {io}: {life.engine()}", flush=True)
+    load = Load(listener.getsockname(), options.rate)
     load.start()
     time.sleep(1)
-    exact = 0
     for turn in range(options.restarts):
-        overlap = turn % 2 == 1
-        downloads = [Download(address, f"/hit{n}.tgz", n) for n in (1, 2)]
-        downloads.append(Download(address, f"/miss{10 + turn}.tgz", 10 + turn))
-        for download in downloads:
-            download.start()
-        for download in downloads:
-            download.under_way.wait(20)
-        # New ones were answered before: those that wait while nobody accepts are seen by their waits.
-        told = time.monotonic()
-        last = server
-        last.stop()
-        if not overlap:
-            code = last.wait()
-            ended = time.monotonic()
-        server = start()
-        server.wait_until_ready()
-        ready = time.monotonic()
-        if overlap:
-            code = last.wait()
-            ended = time.monotonic()
-        for download in downloads:
-            download.join()
-            exact += download.result == "exact"
-            if download.result != "exact":
-                faults.append(f"restart {turn + 1}: {download.result}")
-        if code != 0:
-            faults.append(f"restart {turn + 1}: exit code {code}: {last.said()[-500:]}")
-        order = "next at once" if overlap else "next after"
-        print(f"  restart {turn + 1} ({order}): ended after {ended - told:.2f} s, next ready after {ready - told:.2f} s", flush=True)
+        life, more = restart(turn, life, start, listener.getsockname(), faults)
+        exact += more
         time.sleep(1)
     load.over.set()
     load.join()
-    server.stop()
-    if server.wait() != 0:
+    if life.stop() != 0:
         faults.append("the last server did not exit with 0")
     listener.close()
     waits = sorted(load.waits)
@@ -366,29 +284,7 @@ def trial(options, io, directory):
     return faults
 
 
-def main():
-    if sys.argv[1:2] == ["--hand-over"]:
-        hand_over(int(sys.argv[2]), sys.argv[3:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--io", default="both", choices=["auto", "uring", "poll", "both"])
-    default = os.path.join(HERE, "target/release/fs-caching-server")
-    parser.add_argument("--binary", default=os.environ.get("FS_CACHE_BINARY", default))
-    parser.add_argument("--restarts", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=300)
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 16384 if hard == resource.RLIM_INFINITY else min(16384, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    faults = []
-    with tempfile.TemporaryDirectory() as directory:
-        for io in ["uring", "poll"] if options.io == "both" else [options.io]:
-            faults += [f"--io {io}: {fault}" for fault in trial(options, io, directory)]
-    for fault in faults:
-        print("FAULT:", fault)
-    print("restart:", "FAILED" if faults else "ok")
-    return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+if sys.argv[1:2] == ["--hand-over"]:
+    hand_over(int(sys.argv[2]), sys.argv[3:])
+command.most_descriptors()
+command.run(trial, command.options(__doc__, restarts=4, rate=300.0, workers=2), "restart")

@@ -12,19 +12,18 @@ transfer broke or stood still without a reason, or if memory or descriptors grew
 quarter are held against those over the second. "Broken visibly" are transfers that the origin broke off (or
 a kill), and that each client could see were not whole.
 
---binary (or FS_CACHE_BINARY) names the program; target/release is the default.
+--paths N files (400), --processes N (2) of --threads N clients (12) each. --binary (or FS_CACHE_BINARY) names
+the program; the release build is the default.
 """
 
-import argparse
 import os
 import random
 import sys
-import tempfile
 import time
 
 sys.dont_write_bytecode = True
 
-from trial import load, origin, server
+from trial import command, directory, faulty, load, server
 
 MIB = 1 << 20
 # The program gives up a silent origin after this long; the origin is silent for longer.
@@ -51,21 +50,20 @@ class Watch:
         return sum(values) / max(len(values), 1)
 
 
-def soak(options, io, directory):
-    cache = os.path.join(directory, "cache-" + io)
-    os.mkdir(cache)
-    tls = server.certificate(directory) if options.tls else None
+def trial(options, io, place):
+    cache = os.path.join(place, "cache")
+    tls = faulty.certificate(place) if options.tls else None
     if options.tls and not tls:
-        sys.exit("soak: --tls needs openssl")
-    source = origin.Origin(options.seed, STALL, tls).start()
+        raise command.Failed("--tls needs openssl")
+    source = faulty.Origin(options.seed, STALL, tls)
     environment = {"SSL_CERT_FILE": tls[0]} if tls else {}
-    limits = ["--stall-timeout", str(STALL_TIMEOUT), "--workers", str(options.workers)]
-    program = server.Server(options.binary, io, cache, source.url, limits, environment).start()
+    limits = ["--stall-timeout", STALL_TIMEOUT, "--workers", options.workers]
+    program = server.Server(options.binary, io, cache, source.url, limits, environment=environment).start()
     names = load.names(options.seed, options.paths)
     world = load.World(options.seed, program.address, names, options.processes, options.threads)
     world.start()
     watch, faults, lives = Watch(), [], 1
-    meddler = server.Meddler(cache, names, options.seed)
+    meddler = directory.Meddler(cache, names, options.seed)
     dice = random.Random(f"{options.seed} kills")
     begun = time.monotonic()
     next_kill = options.kill_every * (0.5 + dice.random())
@@ -92,9 +90,9 @@ def soak(options, io, directory):
     faults += world.first_faults()
     if program.is_alive() and program.stop() != 0:
         faults.append("the program did not end with 0 when asked to")
-    faults += [f"wrong file: {wrong}" for wrong in server.wrong_files(cache)]
-    stored = sum(not in_progress for _, in_progress in server.files(cache))
-    left = sum(in_progress for _, in_progress in server.files(cache))
+    faults += [f"wrong file: {wrong}" for wrong in directory.wrong_files(cache)]
+    stored = sum(not in_progress for _, in_progress in directory.files(cache))
+    left = sum(in_progress for _, in_progress in directory.files(cache))
     source.stop()
     memory = [watch.quarter(quarter, options.seconds, 1) for quarter in (2, 4)]
     descriptors = [watch.quarter(quarter, options.seconds, 2) for quarter in (2, 4)]
@@ -120,28 +118,4 @@ def soak(options, io, directory):
     return faults
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=300)
-    parser.add_argument("--io", default="both", choices=["auto", "uring", "poll", "both"])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--binary", default=server.BINARY)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--paths", type=int, default=400)
-    parser.add_argument("--processes", type=int, default=2, help="of clients")
-    parser.add_argument("--threads", type=int, default=12, help="clients of each process")
-    parser.add_argument("--kill-every", type=float, default=0, metavar="S")
-    parser.add_argument("--tls", action="store_true")
-    options = parser.parse_args()
-    faults = []
-    for io in ["uring", "poll"] if options.io == "both" else [options.io]:
-        with tempfile.TemporaryDirectory(prefix="soak-") as directory:
-            faults += [f"--io {io}: {fault}" for fault in soak(options, io, directory)]
-    for fault in faults[:40]:
-        print("FAULT:", fault)
-    print("soak:", f"FAILED, {len(faults)} faults" if faults else "ok")
-    return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+command.run(trial, command.options(__doc__, seconds=300, seed=1, workers=2, paths=400, processes=2, threads=12, kill_every=0.0, tls=False), "soak")

@@ -6,14 +6,14 @@ import random
 import threading
 import time
 
-from . import client, content, origin
+from . import client, content, faulty
 
 # What is counted, by every process in a row of its own.
 FIGURES = ("requests", "bytes", "wrong", "broken", "excused", "unexplained", "left", "not_modified", "ranges", "hung")
 # Faults that are told in words.
 FAULTS = 30
 # Kinds of files, the plain ones more often.
-KINDS = origin.KINDS + ("len", "len", "len", "chunk")
+KINDS = faulty.KINDS + ("len", "len", "len", "chunk")
 
 
 class World:
@@ -101,7 +101,7 @@ def one(world, dice, count, tags):
     connection = None
     begun = time.monotonic()
     try:
-        connection = client.Connection(world.address, small_buffer=dice.random() < 0.1)
+        connection = client.Connection(world.address, 16 * 1024 if dice.random() < 0.1 else None)
         dice.choice(WAYS)(connection, world, dice, count, tags, path)
     except client.Wrong as wrong:
         count("wrong")
@@ -113,7 +113,7 @@ def one(world, dice, count, tags):
         killed = was_down or world.down.value or world.kills.value != kills
         if killed:
             count("excused")
-        elif content.kind_of(path) not in origin.BREAKING:
+        elif content.kind_of(path) not in faulty.BREAKING:
             count("unexplained")
             world.fault(f"broken without a reason: {path}: {broken} after {time.monotonic() - begun:.1f} s")
         if "imeout" in str(broken) and not killed:
@@ -131,7 +131,7 @@ def whole(connection, world, dice, count, tags, path):
     """Several files over one connection."""
     for turn in range(dice.randrange(1, 8)):
         if turn:
-            path = dice.choice([name for name in dice.choices(world.names, k=4)])
+            path = dice.choice(world.names)
         try:
             count("requests")
             connection.ask("GET", path)
@@ -238,11 +238,27 @@ def upload(connection, world, dice, count, tags, path):
         raise client.Wrong(f"an upload of {len(body)} bytes: status {answer.status}, {got[:80]!r}")
 
 
+def garbage(dice):
+    """What is no request, or only looks like one."""
+    return dice.choice(
+        (
+            dice.randbytes(dice.randrange(1, 400)),
+            b"GET /len/1-1.tgz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            b"GET /len/1-1.tgz HTTP/1.1\nHost: a\n\n",
+            b"GET /x%00.tgz HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /../../../etc/passwd HTTP/9.9\r\n\r\n",
+            b"PUT /up.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
+            b"\r\n" * 20,
+        )
+    )
+
+
 def nonsense(connection, world, dice, count, tags, path):
     """Must be answered with an error or cut off, and soon."""
     count("requests")
     try:
-        connection.send(client.garbage(dice))
+        connection.send(garbage(dice))
         connection.socket.shutdown(1)
         answer = connection.head()
     except (client.Broken, client.Wrong, OSError) as error:

@@ -1,142 +1,160 @@
-"""The program under trial: its life, its memory, its descriptors, its files."""
+"""The program under trial, and others on a port: their lives, memory, processor time and descriptors."""
 
+import ctypes
 import os
-import random
+import resource
 import shlex
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 
-from . import content
+from .client import PATIENCE, Connection
+from .command import Failed
 
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-BINARY = os.environ.get("FS_CACHE_BINARY", os.path.join(HERE, "target/release/fs-caching-server"))
+START = 20
 
 
-class Server:
-    """The program on a port of its own, started as often as it is killed."""
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
-    def __init__(self, binary, io, cache, origin, options=(), environment=None, debug=None):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.address = probe.getsockname()
-        self.command = shlex.split(binary) + ["-c", cache, "-U", origin, "-H", "127.0.0.1", "-p", str(self.address[1])]
-        self.command += ["--io", io, *options] + (["-d"] if debug else [])
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("FS_CACHE_")}
-        self.environment = clean | (environment or {})
-        self.cache, self.debug, self.process = cache, debug, None
+
+def environment():
+    """Without the program's own settings, and without a service manager's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("FS_CACHE_", "LISTEN_", "NOTIFY_"))}
+
+
+class Program:
+    """Any program that listens on a port of its own, started as often as it is ended.
+
+    `limit` is how many descriptors it may have, `cpus` the processors it may use. What it says on standard error is
+    kept; `output`: its standard output as well, or (None) goes where ours goes.
+    """
+
+    def __init__(self, words=(), environment=None, limit=None, cpus=None, output=False, cwd=None, port=None):
+        self.address = ("127.0.0.1", port or free_port())
+        self.url = "http://%s:%d" % self.address
+        self.words, self.more, self.limit, self.cpus, self.cwd = list(words), environment or {}, limit, cpus, cwd
+        self.log, self.output, self.process = tempfile.TemporaryFile(), output, None
+        # Descriptors that it is given besides.
+        self.fds = ()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        if self.process and self.is_alive():
+            self.stop()
+
+    def prepare(self):
+        # Even a SIGKILL of a trial leaves no server behind: PR_SET_PDEATHSIG of prctl(2).
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if self.limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limit, self.limit))
+        if self.cpus:
+            os.sched_setaffinity(0, self.cpus)
+
+    def launch(self):
+        """Does not wait until it listens."""
+        output = {True: self.log, False: subprocess.DEVNULL, None: None}[self.output]
+        self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=output, stderr=self.log, cwd=self.cwd,
+                                        env=environment() | self.more, preexec_fn=self.prepare, pass_fds=self.fds, start_new_session=True)
 
     def start(self):
-        errors = open(self.debug, "ab") if self.debug else subprocess.DEVNULL
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=errors, env=self.environment)
-        if self.debug:
-            errors.close()
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise SystemExit(f"the server ended with {self.process.returncode}: {shlex.join(self.command)}")
-            try:
-                socket.create_connection(self.address, 5).close()
+        self.launch()
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline and self.is_alive():
+            if self.listens():
                 return self
-            except OSError:
-                time.sleep(0.01)
-        raise SystemExit("the server does not listen")
+            time.sleep(0.01)
+        self.kill()
+        raise Failed(f"{shlex.join(self.words)} did not start: {self.said().strip()[-400:]}")
+
+    def listens(self):
+        try:
+            socket.create_connection(self.address, 5).close()
+            return True
+        except OSError:
+            return False
+
+    def said(self):
+        # Not by its offset, at which the program writes.
+        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode(errors="replace")
 
     def is_alive(self):
         return self.process.poll() is None
 
     def kill(self):
         """Returns once nobody listens any more: the sockets of a ring outlive their process for a moment."""
-        self.process.send_signal(signal.SIGKILL)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         self.process.wait()
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(self.address, 5).close()
-            except ConnectionRefusedError:
-                return
-            except OSError:
-                pass
+        while self.listens():
+            if time.monotonic() > deadline:
+                raise Failed("a killed server goes on listening")
             time.sleep(0.005)
-        raise SystemExit("a killed server goes on listening")
 
-    def stop(self):
+    def stop(self, patience=60):
+        """The exit code; None where it had to be killed."""
         self.process.send_signal(signal.SIGTERM)
+        return self.wait(patience)
+
+    def wait(self, patience=60):
         try:
-            return self.process.wait(60)
+            return self.process.wait(patience)
         except subprocess.TimeoutExpired:
             self.kill()
             return None
 
+    def connect(self, window=None, patience=PATIENCE):
+        return Connection(self.address, window, patience)
+
+    def status(self, name):
+        """A figure of /proc/PID/status, as VmRSS or VmHWM, in bytes."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            return next((int(line.split()[1]) << 10 for line in file if line.startswith(name + ":")), 0)
+
     def memory(self):
         """Resident bytes."""
-        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return self.status("VmRSS")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def cpu(self):
+        """Seconds of processor time, of the user and of the system."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-def files(cache):
-    """Every file below the cache directory: its path, and whether it is in progress."""
-    for directory, _, names in os.walk(cache):
-        for name in names:
-            yield os.path.join(directory, name), name.endswith(".in-progress")
-
-
-def wrong_files(cache):
-    """Finished files that are not what belongs to their names."""
-    for file, in_progress in files(cache):
-        if in_progress:
-            continue
-        path = "/" + os.path.relpath(file, cache)
-        try:
-            with open(file, "rb") as opened:
-                data = opened.read()
-        except FileNotFoundError:
-            continue
-        if data != content.whole(path):
-            yield f"{path}: {len(data)} bytes of {content.size_of(path)}"
+    def share(self, seconds):
+        """Of a processor, used during so many seconds."""
+        before, began = self.cpu(), time.monotonic()
+        time.sleep(seconds)
+        return (self.cpu() - before) / (time.monotonic() - began)
 
 
-class Meddler:
-    """Does to the cache directory what others do: deletes files, leaves some behind, changes their times."""
+class Server(Program):
+    """The program in front of an origin, on a cache directory; `how` is as of Program."""
 
-    def __init__(self, cache, names, seed):
-        self.cache, self.dice = cache, random.Random(f"{seed} meddler")
-        self.names = [name for name in names if name.endswith(".tgz")]
-        self.deleted = self.left = self.touched = 0
+    def __init__(self, binary, io, cache, origin, words=(), **how):
+        super().__init__(**how)
+        self.cache = cache
+        os.makedirs(cache, exist_ok=True)
+        self.words = [*binary, "-c", cache, "-U", origin, "-H", self.address[0], "-p", str(self.address[1])]
+        self.words += (["--io", io] if io else []) + list(map(str, words))
 
-    def once(self):
-        path = os.path.join(self.cache, self.dice.choice(self.names)[1:])
-        way = self.dice.randrange(10)
-        try:
-            if way < 7:
-                os.unlink(path)
-                self.deleted += 1
-            elif way < 8:
-                self.leave(path + ".in-progress")
-            else:
-                os.utime(path, (time.time(), self.dice.randrange(1_000_000_000, 1_700_000_000)))
-                self.touched += 1
-        except OSError:
-            pass
-
-    def leave(self, path):
-        """What a crash left behind: nobody holds it."""
+    def put(self, name, size=None, body=b""):
+        """A file in the cache directory: with these bytes, or of so many, all of them zero."""
+        path = os.path.join(self.cache, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "xb") as file:
-            file.write(self.dice.randbytes(self.dice.randrange(2000)))
-        self.left += 1
-
-
-def certificate(directory):
-    """A key and a certificate for 127.0.0.1, signed by itself; none where there is no openssl."""
-    key, pem = os.path.join(directory, "key.pem"), os.path.join(directory, "cert.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", key, "-out", pem, "-days", "2", "-subj", "/CN=trial", "-addext", "subjectAltName=IP:127.0.0.1"]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return pem, key
+        with open(path, "wb") as file:
+            file.write(body)
+            file.truncate(len(body) if size is None else size)
