@@ -18,21 +18,21 @@ below its marker, and docs/http-cache-tests.json. FS_CACHE_BINARY: the program t
 arguments if need be (default: the release build). It needs node, npm, git and Python 3.11.
 """
 
-import argparse
-import contextlib
 import json
 import os
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+
+from trial import command, packages, peers, server
+from trial.packages import Failed
+
+HERE = command.HERE
 PAGE, RESULTS, NOTES = (os.path.join(HERE, "docs", "http-cache-tests" + end) for end in (".md", ".json", ".notes.toml"))
 MARKER = "<!-- From here on written by scripts/try/http-cache-tests.py. -->"
 PACKAGE = "http-cache-tests"
@@ -46,7 +46,7 @@ FILL_FIELDS = "Req-Num,Test-ID,Test-Name,Foo,Bar,Baz,Abc,Other,Accept-Language,S
 KEEP_FIELDS = "Set-Cookie,Set-Cookie2,Clear-Site-Data"
 FLAGS = ("-r $^ --revalidate . --revalidate-after heuristic --stale-if-error forever --cdn-cache-control "
          f"--fill-fields {FILL_FIELDS} --keep-fields {KEEP_FIELDS}")
-START_SECONDS, RUN_SECONDS, INSTALL_SECONDS = 20, 900, 300
+RUN_SECONDS, INSTALL_SECONDS = 900, 300
 ENGINES = {"uring": "io_uring", "poll": "epoll"}
 KINDS = {"required": ("pass", "fail"), "optimal": ("pass", "optional_fail"), "check": ("yes", "no")}
 # Outcomes that say nothing against a cache; a dependency's own failure is explained where it is.
@@ -81,80 +81,9 @@ console.log(JSON.stringify({ tests,
   stored: stored.map(cache => judge(cache.name, cache.version, read(`${root}/results/${cache.file}`))) }))
 """
 
-# What the suite's own container runs nginx with.
-NGINX = """
-daemon off;
-pid {work}/nginx.pid;
-error_log {work}/nginx.log;
-{user}
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path {work}/body;
-    fastcgi_temp_path {work}/fastcgi;
-    uwsgi_temp_path {work}/uwsgi;
-    scgi_temp_path {work}/scgi;
-    proxy_cache_path {work}/store levels=1:2 keys_zone=my-cache:8m max_size=1000m inactive=600m;
-    proxy_temp_path {work}/temp;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{origin};
-            proxy_cache my-cache;
-            proxy_cache_revalidate on;
-            proxy_http_version 1.1;
-        }}
-    }}
-}}
-"""
-
-
-class Failed(Exception):
-    """Something that is not a test did not work; said in one line."""
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def run(command, seconds, **options):
-    """A command that ends: its standard output."""
-    try:
-        done = subprocess.run(command, timeout=seconds, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
-    except FileNotFoundError as error:
-        raise Failed(f"{command[0]} is not installed") from error
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"{command[0]} was not done after {seconds} s") from error
-    if done.returncode:
-        raise Failed(f"{' '.join(command[:3])}: {(done.stderr.strip() or done.stdout.strip())[-400:]}")
-    return done.stdout
-
-
-@contextlib.contextmanager
-def running(command, log, port, **options):
-    """A server that accepts on the port; ends with the block."""
-    with open(log, "wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, **options)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                with open(log, errors="replace") as file:
-                    raise Failed(f"{command[0]} did not start: {file.read().strip()[-400:]}")
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def run(words, seconds, cwd=None, env=None):
+    """A command that ends, in the user's own surroundings: its standard output."""
+    return packages.run(words, cwd, seconds, env=env, stderr=subprocess.PIPE)
 
 
 class Suite:
@@ -195,16 +124,17 @@ class Suite:
         kept = {name: value for name, value in os.environ.items() if not name.lower().startswith(("npm_", "http_proxy", "https_proxy"))}
         return kept | {f"npm_{level}config_{name}": value for name, value in settings.items() for level in ("", "package_")}
 
-    def origin(self, port, log):
+    def origin(self):
         shim = os.path.join(self.work, "loopback.cjs")
         with open(shim, "w") as file:
             file.write(LOOPBACK)
-        settings = self.environment(protocol="http", port=str(port), pidfile=os.path.join(self.work, "origin.pid"))
-        command = ["node", "--require", shim, os.path.join(self.engine, "server/server.mjs")]
-        return running(command, log, port, env=settings, cwd=self.root)
+        words = ["node", "--require", shim, os.path.join(self.engine, "server/server.mjs")]
+        origin = server.Program(words, output=True, cwd=self.root)
+        origin.more = self.environment(protocol="http", port=str(origin.address[1]), pidfile=os.path.join(self.work, "origin.pid"))
+        return origin
 
-    def client(self, port, test=""):
-        settings = self.environment(base=f"http://127.0.0.1:{port}", id=test)
+    def client(self, url, test=""):
+        settings = self.environment(base=url, id=test)
         return run(["node", "--no-warnings", os.path.join(self.engine, "cli.mjs")], RUN_SECONDS, env=settings, cwd=self.root)
 
     def evaluate(self, results):
@@ -214,31 +144,22 @@ class Suite:
         return json.loads(run(["node", "--no-warnings", "--input-type=module", "-e", EVALUATE, "--", self.root, self.engine, given], 60))
 
 
-def subject(options, name, work, port, origin):
-    """The command that runs a cache in front of the origin."""
+def subject(options, name, work, origin):
+    """A cache in front of the origin."""
     if options.server == "nginx":
-        path = os.path.join(work, "nginx.conf")
-        with open(path, "w") as file:
-            user = "user root;" if os.getuid() == 0 else ""
-            file.write(NGINX.format(work=work, port=port, origin=origin, user=user))
-        nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or "nginx"
-        return [nginx, "-c", path, "-e", os.path.join(work, "nginx.log")]
-    words = ["-c", os.path.join(work, "cache"), "-H", "127.0.0.1", "-p", str(port), "-U", f"http://127.0.0.1:{origin}", "--io", name]
-    return options.program + words + shlex.split(options.flags)
+        # What the suite's own container runs nginx with.
+        return peers.Nginx(work, origin.url, "levels=1:2 max_size=1000m inactive=600m", "proxy_cache_revalidate on;")
+    return server.Server(options.program, name, os.path.join(work, "cache"), origin.url, shlex.split(options.flags))
 
 
 def measure(options, suite, name, work):
     """The suite's results of one cache, as it writes them; of one test, what it prints."""
     work = os.path.join(work, name)
     os.mkdir(work)
-    port, origin = free_port(), free_port()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("FS_CACHE_")}
-    log = os.path.join(work, "origin.log")
-    with suite.origin(origin, log), running(subject(options, name, work, port, origin), os.path.join(work, "cache.log"), port, env=environment):
-        output = suite.client(port, options.test)
+    with suite.origin() as origin, subject(options, name, work, origin) as cache:
+        output = suite.client(cache.url, options.test)
     if options.test:
-        with open(log) as file:
-            print(f"== {name}: the client\n{output}\n== {name}: the origin\n{file.read()}")
+        print(f"== {name}: the client\n{output}\n== {name}: the origin\n{origin.said()}")
         return None
     return json.loads(output[output.index("\n{") if not output.startswith("{") else 0:])
 
@@ -348,17 +269,8 @@ def compare(report, server):
         print(f"  {test['id']}: {ours['outcomes'][test['id']]} here, {theirs['outcomes'][test['id']]} stored; {ours['results'].get(test['id'])}")
 
 
-def program():
-    """The command of the program under test."""
-    if os.environ.get("FS_CACHE_BINARY"):
-        return shlex.split(os.environ["FS_CACHE_BINARY"])
-    run(["cargo", "build", "--release", "--locked", "--quiet"], 3600, cwd=HERE)
-    metadata = json.loads(run(["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"], 60, cwd=HERE))
-    return [os.path.join(metadata["target_directory"], "release", "fs-caching-server")]
-
-
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--suite", metavar="DIR", help="a checkout of the suite, or a bare repository (default: the npm package)")
     parser.add_argument("--io", default="uring,poll", help="the engines to test (uring,poll)")
     parser.add_argument("--flags", default=FLAGS, help=f"the program's flags ({FLAGS.replace('%', '%%')})")
@@ -377,7 +289,7 @@ def parse():
 
 def tested(options, work):
     suite = Suite(options.suite, work)
-    options.program = program() if options.server == "ours" else []
+    options.program = command.program() if options.server == "ours" else []
     results = {}
     for name in options.subjects:
         begun = time.monotonic()
@@ -413,19 +325,12 @@ def judged_ours(options, suite, report):
 
 def main():
     options = parse()
-    # Ctrl-C and a polite end both run the `finally` below.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    work = tempfile.mkdtemp(prefix="http-cache-tests.")
-    try:
-        return tested(options, work)
-    except Failed as error:
-        print(f"http-cache-tests: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if options.keep:
-            print("kept:", work)
-        else:
-            shutil.rmtree(work, ignore_errors=True)
+    with command.workplace(options.keep) as work:
+        try:
+            return tested(options, work)
+        except Failed as error:
+            print(f"http-cache-tests: {error}", file=sys.stderr)
+            return 2
 
 
 sys.exit(main())

@@ -12,9 +12,9 @@ no-cache  The package is built anew, but no index says so: a client that asks wi
 zypper    The first request for a package says that a metalink would be welcome, and the origin
           gives one to whoever says that. The package must be kept, not the metalink.
 
-Needs dnf, createrepo_c and rpmbuild; no-cache and zypper need curl. FS_CACHE_BINARY: the program to
-test, with arguments if need be (default: the release build). Exit code 0: all that ran is right, 3:
-the programs are not installed.
+Needs createrepo_c and rpmbuild, and dnf for the first. FS_CACHE_BINARY: the program to test, with
+arguments if need be (default: the release build). Exit code 0: all that ran is right, 3: the programs
+are not installed.
 """
 
 import contextlib
@@ -25,8 +25,9 @@ import sys
 from email.utils import formatdate
 
 sys.dont_write_bytecode = True
-import package_clients
-from package_clients import Cache, Failed, Origin, empty, expect, need, read, run, write
+
+from trial import packages
+from trial.packages import Cache, Failed, Origin, empty, expect, need, read, run, write
 
 FLAGS = ["--preset", "rpm"]
 PROBE, STABLE = "/repo/probe-1.0-1.noarch.rpm", "/repo/stable-1.0-1.noarch.rpm"
@@ -80,7 +81,7 @@ class Repository:
 
     def serve(self, request):
         path = os.path.normpath(self.root + request.path)
-        if "metalink" in (request.fields.get("Accept") or "") and path.endswith(".rpm"):
+        if "metalink" in request.fields.get("accept", "") and path.endswith(".rpm"):
             return b"<metalink/>\n", {"Content-Type": "application/metalink+xml", "ETag": '"metalink"'}
         if not path.startswith(self.root) or not os.path.isfile(path):
             return None
@@ -103,19 +104,16 @@ def dnf(work, cache):
     return [read(state, "got", os.path.basename(path)) for path in (PROBE, STABLE)]
 
 
+@contextlib.contextmanager
 def behind(command, work, engine):
     repository = Repository(work)
-    stack = contextlib.ExitStack()
-    stack.callback(repository.origin.stop)
-    cache = Cache(command, work, repository.origin, engine, FLAGS)
-    stack.callback(cache.stop)
-    return stack, repository, cache
+    with repository.origin, Cache(command, work, repository.origin, engine, FLAGS) as cache:
+        yield repository, cache
 
 
 def try_dnf(command, work, engine):
     need("dnf")
-    stack, repository, cache = behind(command, work, engine)
-    with stack:
+    with behind(command, work, engine) as (repository, cache):
         for text in ("build-one", "build-two", "build-six"):
             if text != "build-one":
                 repository.rebuild(text)
@@ -128,9 +126,7 @@ def try_dnf(command, work, engine):
 
 
 def try_no_cache(command, work, engine):
-    need("curl")
-    stack, repository, cache = behind(command, work, engine)
-    with stack:
+    with behind(command, work, engine) as (repository, cache):
         # Two builds of one second could not be told apart by their dates.
         os.utime(repository.root + PROBE, (1_700_000_000, 1_700_000_000))
         expect("the first", cache.get(PROBE) == read(repository.root + PROBE), True)
@@ -146,9 +142,7 @@ def try_no_cache(command, work, engine):
 
 
 def try_zypper(command, work, engine):
-    need("curl")
-    stack, repository, cache = behind(command, work, engine)
-    with stack:
+    with behind(command, work, engine) as (repository, cache):
         whole = read(repository.root + PROBE)
         expect("the first", cache.get(PROBE, "Accept: application/metalink+xml, */*") == whole, True)
         expect("the second", cache.get(PROBE) == whole, True)
@@ -156,5 +150,4 @@ def try_zypper(command, work, engine):
         return f"{len(whole)} bytes, {repository.origin.count(PROBE)} request"
 
 
-if __name__ == "__main__":
-    package_clients.main(__doc__, {"dnf": try_dnf, "no-cache": try_no_cache, "zypper": try_zypper})
+packages.main(__doc__, {"dnf": try_dnf, "no-cache": try_no_cache, "zypper": try_zypper})

@@ -17,15 +17,15 @@ Needs zsync and zsyncmake. FS_CACHE_BINARY: the program to test, with arguments 
 the release build). Exit code 0: all that ran is right, 3: the programs are not installed.
 """
 
-import contextlib
 import os
 import random
 import re
 import sys
 
 sys.dont_write_bytecode = True
-import package_clients
-from package_clients import Cache, Origin, expect, need, read, run, write
+
+from trial import packages
+from trial.packages import Cache, Origin, expect, need, read, run, write
 
 # The client that met bodies it cannot read asked again and again, without end.
 SECONDS = 30
@@ -52,17 +52,14 @@ def fetched(text):
 
 
 def attempt(command, work, engine, warm, rate=0):
-    need("zsync", "zsyncmake", "curl")
+    need("zsync", "zsyncmake")
     old, new = images()
     site = os.path.join(work, "site")
     run(["zsyncmake", "-u", "probe.iso", "-o", f"{site}{PATH}.zsync", write(new, site + PATH)], work)
     parts = {path: read(site + path) for path in (PATH, PATH + ".zsync")}
     fields = {"Content-Type": "application/octet-stream", "Last-Modified": "Sat, 16 May 2015 20:31:39 GMT", "ETag": '"probe"'}
     origin = Origin(lambda request: (parts[request.path], fields) if request.path in parts else None, rate=rate)
-    with contextlib.ExitStack() as stack:
-        stack.callback(origin.stop)
-        cache = Cache(command, work, origin, engine, FLAGS)
-        stack.callback(cache.stop)
+    with origin, Cache(command, work, origin, engine, FLAGS) as cache:
         if warm:
             expect("the file", cache.get(PATH) == new, True)
             cache.kept(PATH)
@@ -76,9 +73,8 @@ def attempt(command, work, engine, warm, rate=0):
         return f"{SIZE} bytes, {local} of them its own, {remote} fetched"
 
 
-if __name__ == "__main__":
-    package_clients.main(__doc__, {
-        "hit": lambda *given: attempt(*given, warm=True),
-        "miss": lambda *given: attempt(*given, warm=False),
-        "slow": lambda *given: attempt(*given, warm=False, rate=4_000_000),
-    })
+packages.main(__doc__, {
+    "hit": lambda *given: attempt(*given, warm=True),
+    "miss": lambda *given: attempt(*given, warm=False),
+    "slow": lambda *given: attempt(*given, warm=False, rate=4_000_000),
+})
