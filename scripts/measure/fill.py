@@ -22,28 +22,31 @@ directory on the file system to measure; default: the temporary one), --seed N, 
 --original (give the program none of the options that the Node.js original does not have).
 """
 
-import argparse
+import collections
+import concurrent.futures
 import json
+import multiprocessing
 import os
 import random
-import selectors
-import shlex
 import shutil
-import signal
 import socket
-import struct
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "try"))
+
+from trial import client, command, directory, origin, server, wire
+
 MIB = 1 << 20
-RSS_LIMIT_KIB = 64 * 1024
+MOST_MEMORY = 64 * MIB
 CROWD_SIZE = 64 * MIB
 CROWD_RATE = 32 * MIB
 SLOW_RATE = 1_000_000
+# Files of `abort`.
+SMALL, HIT, MIDDLE = 20_000, 8 * MIB + 12345, 2 * MIB + 777
 
 # The content of every file: blocks of 1 MiB, each the same random bytes behind its own number.
 MARK = 16
@@ -54,77 +57,36 @@ def mark(block):
     return b"%0*d" % (MARK, block)
 
 
-# ---------------------------------------------------------------- the origin, a process of its own
-
-
-class OriginServer:
+class Origin(origin.Origin):
     """/SIZE/RATE/NAME gives SIZE bytes at RATE bytes a second (0: as fast as it goes).
     /stats gives, for each target, the requests and when the first began and ended to be sent."""
 
     def __init__(self):
-        self.stats = {}
-        self.lock = threading.Lock()
-        self.file = tempfile.TemporaryFile()
+        self.all, self.lock, self.file = {}, threading.Lock(), tempfile.TemporaryFile()
         self.file.write(BASE)
         self.file.flush()
+        super().__init__(self.reply, apart=True)
 
-    def run(self):
-        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        print(listener.getsockname()[1], flush=True)
-        # Ends with the process that started it.
-        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        buffer = b""
-        try:
-            while True:
-                while b"\r\n\r\n" not in buffer:
-                    more = connection.recv(65536)
-                    if not more:
-                        return
-                    buffer += more
-                head, _, buffer = buffer.partition(b"\r\n\r\n")
-                method, target = head.split(b" ", 2)[:2]
-                self.answer(connection, method, target.decode())
-        except OSError:
-            pass
-        finally:
-            connection.close()
-
-    def answer(self, connection, method, target):
-        if target == "/stats":
+    def reply(self, peer, request):
+        if request.target == "/stats":
             with self.lock:
-                body = json.dumps(self.stats).encode()
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-            return
-        if target == "/warm":
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            return
-        _, size, rate, _ = target.split("/", 3)
-        size, rate = int(size), int(rate)
+                body = json.dumps(self.all).encode()
+            return peer.send(origin.head(Content_Length=len(body)) + body)
+        _, size, rate, _ = request.target.split("/", 3)
         with self.lock:
-            entry = self.stats.setdefault(target, {"requests": 0})
+            entry = self.all.setdefault(request.target, {"requests": 0})
             entry["requests"] += 1
             entry.setdefault("begun", time.monotonic())
-        head = (
-            "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n"
-            'Last-Modified: Sun, 17 May 2015 00:31:39 GMT\r\nETag: "%d"\r\n\r\n' % (size, size)
-        )
-        connection.sendall(head.encode())
-        if method == b"HEAD":
-            return
-        self.send_body(connection, size, rate)
-        with self.lock:
-            entry.setdefault("ended", time.monotonic())
+        peer.send(origin.head(Content_Type="application/octet-stream", Content_Length=size,
+                              Last_Modified="Sun, 17 May 2015 00:31:39 GMT", ETag=f'"{size}"'))
+        if request.method != "HEAD":
+            self.body(peer.socket, int(size), int(rate))
+            with self.lock:
+                entry.setdefault("ended", time.monotonic())
 
-    def send_body(self, connection, size, rate):
-        begun = time.monotonic()
+    def body(self, connection, size, rate):
+        begun, sent = time.monotonic(), 0
         piece = 64 * 1024 if rate else MIB
-        sent = 0
         while sent < size:
             block, inside = divmod(sent, MIB)
             if inside == 0:
@@ -134,84 +96,11 @@ class OriginServer:
             count = min(piece - sent % piece, MIB - inside, size - sent)
             sent += os.sendfile(connection.fileno(), self.file.fileno(), inside, count)
             if rate:
-                ahead = sent / rate - (time.monotonic() - begun)
-                if ahead > 0:
-                    time.sleep(ahead)
+                time.sleep(max(0, sent / rate - (time.monotonic() - begun)))
 
-
-class Origin:
-    def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), "--origin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self.port = int(self.process.stdout.readline())
-
-    def stats(self):
-        with socket.create_connection(("127.0.0.1", self.port)) as connection:
-            connection.sendall(b"GET /stats HTTP/1.1\r\n\r\n")
-            data = b""
-            while True:
-                data += connection.recv(MIB)
-                head, found, body = data.partition(b"\r\n\r\n")
-                if found and len(body) == int(head.rpartition(b": ")[2]):
-                    return json.loads(body)
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
-# ---------------------------------------------------------------- the server under test
-
-
-class Server:
-    def __init__(self, options, cache, origin_port):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        command = shlex.split(options.binary)
-        command += ["-c", cache, "-H", "127.0.0.1", "-p", str(self.port), "-U", f"http://127.0.0.1:{origin_port}"]
-        if not options.original:
-            command += ["--workers", str(options.workers), "--io", options.io]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FS_CACHE_")}
-        self.errors = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors, env=environment)
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                break
-            except OSError:
-                if self.process.poll() is not None:
-                    self.errors.seek(0)
-                    sys.exit("the server did not start: " + self.errors.read().decode(errors="replace").strip())
-                time.sleep(0.05)
-        else:
-            sys.exit("the server does not listen")
-
-    def status(self, field):
-        with open(f"/proc/{self.process.pid}/status") as file:
-            for line in file:
-                if line.startswith(field + ":"):
-                    return int(line.split()[1])
-        return 0
-
-    def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def peak_kib(self):
-        return self.status("VmHWM")
-
-    def alive(self):
-        return self.process.poll() is None
-
-    def stop(self):
-        if self.alive():
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(40)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+    def stats(self, target):
+        body = client.get(("127.0.0.1", self.port), "/stats")[1]
+        return json.loads(body).get(target, {"requests": 0})
 
 
 # ---------------------------------------------------------------- clients
@@ -238,16 +127,12 @@ class Checker:
             number = (self.done - 1) // MIB
             length = self.done - number * MIB
             self.want[:MARK] = mark(number)
-            if length == MIB:
-                self.exact &= self.block == self.want
-            else:
-                self.exact &= self.block[:length] == self.want[:length]
+            self.exact &= self.block == self.want if length == MIB else self.block[:length] == self.want[:length]
 
     def feed(self, data):
         while data and self.done < self.size:
-            room = self.room()
-            part = data[: len(room)]
-            room[: len(part)] = part
+            part = data[: len(self.room())]
+            self.room()[: len(part)] = part
             self.took(len(part))
             data = data[len(part) :]
         self.exact &= not data
@@ -256,104 +141,47 @@ class Checker:
         return self.exact and self.done == self.size
 
 
-def request(target, method="GET"):
-    return f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: measure\r\nConnection: close\r\n\r\n".encode()
-
-
-def connect(port, timeout=60):
-    connection = socket.create_connection(("127.0.0.1", port), timeout)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
-def read_head(connection):
-    """The status, the declared length (or None) and what of the body came with the head."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = connection.recv(65536)
-        if not more:
-            raise OSError("closed within the head")
-        data += more
-    head, _, rest = data.partition(b"\r\n\r\n")
-    length = None
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length":
-            length = int(value)
-    return int(head.split()[1]), length, rest
-
-
-def download(port, target, size, rate=0, stop=None, out=None, timeout=60):
+def download(address, target, size, rate=0, stop=None, out=None, patience=60):
     """One client. Returns (checker, first byte s, all s). With stop set early it leaves; with a
     rate it reads no faster than that."""
     begun = time.monotonic()
     checker = Checker(size)
-    with connect(port, timeout) as connection:
-        if rate:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        connection.sendall(request(target))
-        status, length, rest = read_head(connection)
-        if status != 200 or length != size:
-            raise OSError(f"status {status}, length {length}, wanted 200 and {size}")
-        first = time.monotonic() - begun if rest else None
-        checker.feed(rest)
-        while checker.done < size:
-            if stop is not None and stop.is_set():
-                break
+    with client.Connection(address, 65536 if rate else None, patience) as connection:
+        connection.ask("GET", target, "Connection: close\r\n")
+        answer = connection.head()
+        if answer.status != 200 or answer.length != size:
+            raise OSError(f"status {answer.status}, length {answer.length}, wanted 200 and {size}")
+        first = time.monotonic() - begun if connection.input else None
+        checker.feed(connection.input)
+        while checker.done < size and not (stop and stop.is_set()):
             room = checker.room()
             if rate:
                 room = room[:65536]
-            count = connection.recv_into(room)
+            count = connection.socket.recv_into(room)
             if not count:
                 break
-            if first is None:
-                first = time.monotonic() - begun
+            first = first or time.monotonic() - begun
             if out is not None:
                 out.write(room[:count])
             checker.took(count)
             if rate:
-                ahead = checker.done / rate - (time.monotonic() - begun)
-                if ahead > 0:
-                    time.sleep(min(ahead, 0.2))
+                time.sleep(min(0.2, max(0, checker.done / rate - (time.monotonic() - begun))))
     return checker, first, time.monotonic() - begun
 
 
-def crowd_process(port, target, size, count, pipe):
-    """`count` clients in one process: when each was done, and whether its copy is exact."""
-    selector = selectors.DefaultSelector()
-    for _ in range(count):
-        connection = connect(port)
-        connection.sendall(request(target))
-        selector.register(connection, selectors.EVENT_READ, {"head": b"", "checker": None, "first": None})
-    results = []
-    deadline = time.monotonic() + 120
-    while selector.get_map() and time.monotonic() < deadline:
-        for key, _ in selector.select(1):
-            state, connection = key.data, key.fileobj
-            checker = state["checker"]
-            count = 0
-            try:
-                if checker is None:
-                    data = connection.recv(65536)
-                    count = len(data)
-                    state["head"] += data
-                    head, found, rest = state["head"].partition(b"\r\n\r\n")
-                    if found:
-                        state["checker"] = checker = Checker(size)
-                        checker.exact = b" 200 " in head.split(b"\r\n")[0] and b"content-length: %d" % size in head.lower()
-                        checker.feed(rest)
-                else:
-                    count = connection.recv_into(checker.room())
-                    checker.took(count)
-            except OSError:
-                count = 0
-            if count == 0 or (checker and checker.done == size):
-                results.append([time.monotonic(), bool(checker and checker.whole())])
-                selector.unregister(connection)
-                connection.close()
-    results += [[time.monotonic(), False]] * len(selector.get_map())
-    os.write(pipe, json.dumps(results).encode())
-    os.close(pipe)
+def is_exact(address, target, size):
+    """When a client was done, and whether its copy is exact."""
+    try:
+        exact = download(address, target, size, patience=120)[0].whole()
+    except (OSError, wire.Broken, wire.Wrong):
+        exact = False
+    return time.monotonic(), exact
+
+
+def several(address, target, size, count):
+    """So many clients in this process."""
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: is_exact(address, target, size), range(count)))
 
 
 # ---------------------------------------------------------------- the checks
@@ -378,52 +206,35 @@ class Report:
         elif not holds:
             print(f"  missed: {text}", flush=True)
 
+    def memory(self, program, check):
+        peak = program.status("VmHWM")
+        self.promise(peak < MOST_MEMORY, f"{check}: resident memory below 64 MiB")
+        return f"{peak / MIB:.1f} MiB"
 
-def check_crowd(options, report, origin, cache):
+
+def check_crowd(options, report, source, cache, program):
     print(f"crowd: {options.clients} clients, one miss of {CROWD_SIZE // MIB} MiB, origin at {CROWD_RATE // MIB} MiB/s", flush=True)
-    server = Server(options, cache, origin.port)
     target = f"/{CROWD_SIZE}/{CROWD_RATE}/crowd.tgz"
-    try:
-        children = []
-        for index in range(2):
-            count = options.clients // 2 + (options.clients % 2 if index == 0 else 0)
-            reader, writer = os.pipe()
-            child = os.fork()
-            if child == 0:
-                try:
-                    crowd_process(server.port, target, CROWD_SIZE, count, writer)
-                finally:
-                    os._exit(0)
-            os.close(writer)
-            children.append((child, reader))
-        begun = None
-        while begun is None:
+    with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool, program:
+        half = options.clients // 2
+        jobs = [pool.submit(several, program.address, target, CROWD_SIZE, count) for count in (half, options.clients - half)]
+        while not (begun := source.stats(target).get("begun")) and program.is_alive():
             time.sleep(0.02)
-            begun = origin.stats().get(target, {}).get("begun")
-            if not server.alive():
-                break
         time.sleep(max(0, (begun or 0) + CROWD_SIZE / CROWD_RATE / 2 - time.monotonic()))
+        first, late_exact = None, False
         try:
-            late, first, _ = download(server.port, target, CROWD_SIZE)
+            late, first, _ = download(program.address, target, CROWD_SIZE)
             late_exact = late.whole()
-        except OSError as error:
-            first, late_exact = None, False
+        except (OSError, wire.Broken, wire.Wrong) as error:
             report.line("late client", error)
-        results = []
-        for child, reader in children:
-            data = b""
-            while piece := os.read(reader, 65536):
-                data += piece
-            os.close(reader)
-            os.waitpid(child, 0)
-            results += json.loads(data or b"[]")
-        entry = origin.stats().get(target, {"requests": 0})
+        results = [result for job in jobs for result in job.result()]
+        entry = source.stats(target)
         exact = sum(good for _, good in results)
         report.line("origin requests", entry["requests"])
         report.line("exact copies", f"{exact} of {options.clients}, late client {'exact' if late_exact else 'NOT exact'}")
         report.promise(entry["requests"] == 1, "crowd: exactly one origin request")
         report.promise(exact == options.clients and late_exact, "crowd: exact copies")
-        if results and "ended" in entry:
+        if "ended" in entry:
             own = entry["ended"] - entry["begun"]
             last = max(when for when, _ in results) - entry["begun"]
             report.line("origin's own time", f"{own:.3f} s")
@@ -432,21 +243,17 @@ def check_crowd(options, report, origin, cache):
         if first is not None:
             report.line("first byte of the client that joins half-way", f"{first * 1000:.1f} ms")
             report.timing(first < 0.020, "crowd: a late client's first byte in under 20 ms")
-        report.line("peak resident memory of the server", f"{server.peak_kib() / 1024:.1f} MiB")
-        report.promise(server.peak_kib() < RSS_LIMIT_KIB, "crowd: resident memory below 64 MiB")
-    finally:
-        server.stop()
+        report.line("peak resident memory of the server", report.memory(program, "crowd"))
 
 
-def pair(port, target, size, report, label):
-    """A client at full speed with one at 1 MB/s beside it. Returns the first one's seconds."""
-    stop = threading.Event()
-    slow = {}
+def pair(address, target, size, report, label):
+    """A client at full speed with one at 1 MB/s beside it."""
+    stop, slow = threading.Event(), {}
 
     def run_slow():
         try:
-            slow["checker"] = download(port, target, size, rate=SLOW_RATE, stop=stop)[0]
-        except OSError as error:
+            slow["checker"] = download(address, target, size, rate=SLOW_RATE, stop=stop)[0]
+        except (OSError, wire.Broken, wire.Wrong) as error:
             slow["error"] = error
 
     # A slow client first, so that the fast one is not the one that leads the fill.
@@ -454,10 +261,9 @@ def pair(port, target, size, report, label):
     thread.start()
     time.sleep(0.2)
     try:
-        checker, first, seconds = download(port, target, size, timeout=120)
-    except OSError as error:
-        report.promise(False, f"large: {label}: {error}")
-        return None
+        checker, first, seconds = download(address, target, size, patience=120)
+    except (OSError, wire.Broken, wire.Wrong) as error:
+        return report.promise(False, f"large: {label}: {error}")
     finally:
         stop.set()
         thread.join(30)
@@ -467,183 +273,140 @@ def pair(port, target, size, report, label):
     report.promise(checker.whole(), f"large: {label}: exact copy")
     # What the slow one had by then is exact too, up to its last whole block.
     report.promise(bool(got) and got.exact, f"large: {label}: the slow client's bytes are exact")
-    return seconds
 
 
-def check_large(options, report, origin, cache):
+def check_large(options, report, source, cache, program):
     size = options.size
     print(f"large: {size / MIB:.0f} MiB as a miss, then as a hit, with a client at 1 MB/s beside", flush=True)
     if shutil.disk_usage(cache).free < size * 1.2 + 256 * MIB:
-        report.promise(False, f"large: not enough room in {cache}")
-        return
-    checker, _, plain = download(origin.port, f"/{size}/0/plain.bin", size)
+        return report.promise(False, f"large: not enough room in {cache}")
+    straight = ("127.0.0.1", source.port)
+    checker, _, plain = download(straight, f"/{size}/0/plain.bin", size)
     report.line("no proxy, thrown away", f"{plain:.2f} s, {size / plain / 1e6:.0f} MB/s")
     if not checker.whole():
         sys.exit("the origin of this script sends wrong bytes")
     written = os.path.join(cache, "plain.tmp")
     with open(written, "wb", buffering=0) as out:
-        _, _, stored = download(origin.port, f"/{size}/0/plain.bin", size, out=out)
+        _, _, stored = download(straight, f"/{size}/0/plain.bin", size, out=out)
     os.unlink(written)
     report.line("no proxy, written to a file", f"{stored:.2f} s, {size / stored / 1e6:.0f} MB/s")
 
-    server = Server(options, cache, origin.port)
     target = f"/{size}/0/large.tgz"
-    try:
-        pair(server.port, target, size, report, "miss")
-        entry = origin.stats().get(target, {"requests": 0})
+    with program:
+        pair(program.address, target, size, report, "miss")
+        entry = source.stats(target)
         if "ended" in entry:
             took = entry["ended"] - entry["begun"]
             report.line(
                 "miss: the fill as the origin saw it",
                 f"{took:.2f} s, {size / took / 1e6:.0f} MB/s, {plain / took:.2f} of thrown away, {stored / took:.2f} of written",
             )
-        report.line("miss: peak resident memory", f"{server.peak_kib() / 1024:.1f} MiB")
-        final = cache + target
-        for _ in range(600):
-            if os.path.exists(final):
-                break
-            time.sleep(0.1)
-        report.promise(os.path.exists(final) and os.path.getsize(final) == size, "large: the file is in the cache, whole")
-        pair(server.port, target, size, report, "hit")
-        report.line("peak resident memory", f"{server.peak_kib() / 1024:.1f} MiB")
-        requests = origin.stats().get(target, {"requests": 0})["requests"]
+        report.line("miss: peak resident memory", f"{program.status('VmHWM') / MIB:.1f} MiB")
+        whole = directory.until_stored(cache + target, 60) and os.path.getsize(cache + target) == size
+        report.promise(whole, "large: the file is in the cache, whole")
+        pair(program.address, target, size, report, "hit")
+        report.line("peak resident memory", report.memory(program, "large"))
+        requests = source.stats(target)["requests"]
         report.line("origin requests", requests)
         report.promise(requests == 1, "large: exactly one origin request")
-        report.promise(server.peak_kib() < RSS_LIMIT_KIB, "large: resident memory below 64 MiB")
-    finally:
-        server.stop()
 
 
-def aborting_client(port, target, size, chance, counts):
+def aborting_client(address, target, size, chance):
     """Goes away at a random point: within its request, before the head, or within the body."""
     point = chance.random()
     try:
-        connection = connect(port, 20)
-    except OSError:
-        counts["refused"] = counts.get("refused", 0) + 1
-        return
-    try:
-        text = request(target)
-        if point < 0.1:
-            connection.sendall(text[: chance.randrange(len(text))])
-        elif point < 0.3:
-            connection.sendall(text)
-            time.sleep(chance.random() * 0.003)
-        else:
-            connection.sendall(text)
-            left = chance.randrange(1, size)
-            while left > 0:
-                data = connection.recv(min(left, 65536))
-                if not data:
-                    break
-                left -= len(data)
-        if chance.random() < 0.5:
-            # A reset instead of an orderly end.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        counts["aborted"] = counts.get("aborted", 0) + 1
-    except OSError:
-        counts["broken"] = counts.get("broken", 0) + 1
-    finally:
-        connection.close()
-
-
-def abort_many(port, total, chance, counts, label):
-    small, hit, middle = 20_000, 8 * MIB + 12345, 2 * MIB + 777
-    numbers = iter(range(total))
-    lock = threading.Lock()
-
-    def run(seed):
-        own = random.Random(seed)
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            kind = own.randrange(4)
-            if kind == 0:
-                aborting_client(port, f"/{hit}/0/hit.tgz", hit, own, counts)
-            elif kind == 1:
-                aborting_client(port, f"/{small}/0/hit.tgz", small, own, counts)
-            elif kind == 2:
-                aborting_client(port, f"/{middle}/{64 * MIB}/miss-{label}-{number}.tgz", middle, own, counts)
+        connection = client.Connection(address, patience=20)
+    except wire.Broken:
+        return "refused"
+    with connection:
+        try:
+            text = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+            if point < 0.1:
+                connection.send(text[: chance.randrange(len(text))])
+            elif point < 0.3:
+                connection.send(text)
+                time.sleep(chance.random() * 0.003)
             else:
-                aborting_client(port, f"/{middle}/0/pass-{number}.bin", middle, own, counts)
+                connection.send(text)
+                left = chance.randrange(1, size)
+                while left > 0 and (data := connection.socket.recv(min(left, 65536))):
+                    left -= len(data)
+            # A reset instead of an orderly end.
+            connection.close(reset=chance.random() < 0.5)
+            return "aborted"
+        except (OSError, wire.Broken):
+            return "broken"
 
-    threads = [threading.Thread(target=run, args=(chance.random(),)) for _ in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+
+def abort_many(address, total, seed, label):
+    """What became of how many."""
+
+    def one(number):
+        chance = random.Random(f"{seed} {label} {number}")
+        target, size = chance.choice((
+            (f"/{HIT}/0/hit.tgz", HIT), (f"/{SMALL}/0/hit.tgz", SMALL),
+            (f"/{MIDDLE}/{64 * MIB}/miss-{label}-{number}.tgz", MIDDLE), (f"/{MIDDLE}/0/pass-{number}.bin", MIDDLE),
+        ))
+        return aborting_client(address, target, size, chance)
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        return collections.Counter(pool.map(one, range(total)))
 
 
-def settle(server, wanted, limit):
+def settle(program, wanted, limit):
     """Waits until the server holds no more than `wanted` descriptors, or for `limit` seconds."""
     deadline = time.monotonic() + limit
-    while server.alive() and server.descriptors() > wanted and time.monotonic() < deadline:
+    while program.is_alive() and program.descriptors() > wanted and time.monotonic() < deadline:
         time.sleep(0.25)
-    return server.descriptors() if server.alive() else -1
+    return program.descriptors() if program.is_alive() else -1
 
 
-def check_abort(options, report, origin, cache):
+def control(address, stop, wrong):
+    """A client that must not notice; how often it had all its files."""
+    rounds = 0
+    while not stop.is_set() and len(wrong) < 5:
+        files = (f"/{HIT}/0/hit.tgz", f"/{SMALL}/0/hit.tgz", f"/{MIDDLE}/0/control-{rounds}.tgz", f"/{MIDDLE}/0/control.bin")
+        for target in files:
+            try:
+                if not download(address, target, int(target.split("/")[1]), patience=30)[0].whole():
+                    wrong.append(f"{target}: other bytes")
+            except (OSError, wire.Broken, wire.Wrong) as error:
+                wrong.append(f"{target}: {error}")
+        rounds += 1
+    return rounds
+
+
+def check_abort(options, report, source, cache, program):
     print(f"abort: {options.aborts} clients that go away in the middle (seed {options.seed})", flush=True)
-    server = Server(options, cache, origin.port)
-    idle = server.descriptors()
-    chance = random.Random(options.seed)
-    control = {"rounds": 0, "wrong": []}
-    stop = threading.Event()
-
-    def run_control():
-        hit, small, part = 8 * MIB + 12345, 20_000, 2 * MIB + 777
-        while not stop.is_set() and len(control["wrong"]) < 5:
-            number = control["rounds"]
-            for target, size in (
-                (f"/{hit}/0/hit.tgz", hit),
-                (f"/{small}/0/hit.tgz", small),
-                (f"/{part}/0/control-{number}.tgz", part),
-                (f"/{part}/0/control.bin", part),
-            ):
-                try:
-                    if not download(server.port, target, size, timeout=30)[0].whole():
-                        control["wrong"].append(f"{target}: other bytes")
-                except OSError as error:
-                    control["wrong"].append(f"{target}: {error}")
-            control["rounds"] += 1
-
-    try:
-        for target, size in ((f"/{8 * MIB + 12345}/0/hit.tgz", 8 * MIB + 12345), ("/20000/0/hit.tgz", 20_000)):
-            if not download(server.port, target, size)[0].whole():
-                report.promise(False, f"abort: {target} as a miss")
+    stop, wrong = threading.Event(), []
+    with program, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        idle = program.descriptors()
+        for size in (HIT, SMALL):
+            if not download(program.address, f"/{size}/0/hit.tgz", size)[0].whole():
+                report.promise(False, f"abort: /{size}/0/hit.tgz as a miss")
         # Buffers, pools and caches reach their working size first.
-        abort_many(server.port, 100, chance, {}, "warm")
-        before = settle(server, idle + 4, 15)
-        before_kib = server.status("VmRSS")
-        thread = threading.Thread(target=run_control)
-        thread.start()
-        counts = {}
+        abort_many(program.address, 100, options.seed, "warm")
+        before, resident = settle(program, idle + 4, 15), program.memory()
+        rounds = pool.submit(control, program.address, stop, wrong)
         begun = time.monotonic()
-        abort_many(server.port, options.aborts, chance, counts, "run")
+        counts = abort_many(program.address, options.aborts, options.seed, "run")
         took = time.monotonic() - begun
         stop.set()
-        thread.join(120)
-        if not server.alive():
-            report.promise(False, "abort: the server is gone")
-            return
-        after = settle(server, min(before, idle + 4), 45)
+        rounds = rounds.result()
+        if not program.is_alive():
+            return report.promise(False, "abort: the server is gone")
+        after = settle(program, min(before, idle + 4), 45)
         report.line("clients", f"{', '.join(f'{count} {name}' for name, count in sorted(counts.items()))}, in {took:.1f} s")
-        report.line("control client", f"{control['rounds']} rounds of 4 files, {len(control['wrong'])} wrong")
+        report.line("control client", f"{rounds} rounds of 4 files, {len(wrong)} wrong")
         report.line("descriptors: at start, before, after", f"{idle}, {before}, {after}")
-        report.line("resident memory: before, after, peak", " ".join(
-            f"{kib / 1024:.1f} MiB" for kib in (before_kib, server.status("VmRSS"), server.peak_kib())))
-        left = [name for _, _, names in os.walk(cache) for name in names if name.endswith(".in-progress")]
-        report.line("files left in progress", len(left))
-        report.promise(counts.get("refused", 0) == 0, "abort: no connection refused")
-        report.promise(not control["wrong"] and control["rounds"] > 0, "abort: the control client: " + "; ".join(control["wrong"][:2]))
+        kept = f"{resident / MIB:.1f} MiB {program.memory() / MIB:.1f} MiB"
+        report.line("resident memory: before, after, peak", f"{kept} {report.memory(program, 'abort')}")
+        left = sum(in_progress for _, in_progress in directory.files(cache))
+        report.line("files left in progress", left)
+        report.promise(not counts["refused"], "abort: no connection refused")
+        report.promise(not wrong and rounds > 0, "abort: the control client: " + "; ".join(wrong[:2]))
         report.promise(after <= max(before, idle + 4) + 2, "abort: the descriptors come back")
-        report.promise(server.peak_kib() < RSS_LIMIT_KIB, "abort: resident memory below 64 MiB")
         report.promise(not left, "abort: no fill is left unfinished")
-    finally:
-        stop.set()
-        server.stop()
 
 
 def size_of(text):
@@ -651,12 +414,15 @@ def size_of(text):
     return int(text[:-1]) * factors[text[-1].upper()] if text[-1].upper() in factors else int(text)
 
 
+CHECKS = {"crowd": check_crowd, "large": check_large, "abort": check_abort}
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=True)
+    parser = command.parser(__doc__)
     parser.add_argument("parts", nargs="*", metavar="part")
     parser.add_argument("--workers", default="2")
     parser.add_argument("--io", default="auto", choices=("auto", "uring", "poll"))
-    parser.add_argument("--binary", default=os.environ.get("FS_CACHE_BINARY"))
+    parser.add_argument("--binary")
     parser.add_argument("--size", type=size_of, default=4 << 30)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--aborts", type=int, default=1000)
@@ -664,31 +430,15 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--strict", action="store_true")
     parser.add_argument("--original", action="store_true")
-    parser.add_argument("--origin", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.origin:
-        OriginServer().run()
-    checks = {"crowd": check_crowd, "large": check_large, "abort": check_abort}
-    unknown = [part for part in options.parts if part not in checks]
-    if unknown:
+    if unknown := [part for part in options.parts if part not in CHECKS]:
         parser.error(f"unknown part {unknown[0]}: crowd, large or abort")
-    if not options.binary:
-        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=HERE, check=True)
-        metadata = subprocess.run(
-            ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"], cwd=HERE, check=True, stdout=subprocess.PIPE
-        )
-        options.binary = shlex.quote(os.path.join(json.loads(metadata.stdout)["target_directory"], "release", "fs-caching-server"))
-    report = Report(options.strict)
-    origin = Origin()
-    try:
-        for part in options.parts or list(checks):
-            cache = tempfile.mkdtemp(prefix="fs-cache-fill.", dir=options.dir)
-            try:
-                checks[part](options, report, origin, cache)
-            finally:
-                shutil.rmtree(cache, ignore_errors=True)
-    finally:
-        origin.stop()
+    words, report = command.program(options.binary), Report(options.strict)
+    engine, flags = (None, []) if options.original else (options.io, ["--workers", options.workers])
+    with Origin() as source:
+        for part in options.parts or CHECKS:
+            with tempfile.TemporaryDirectory(prefix="fs-cache-fill.", dir=options.dir) as cache:
+                CHECKS[part](options, report, source, cache, server.Server(words, engine, cache, source.url, flags))
     print("ok" if not report.broken else f"{len(report.broken)} promises broken")
     return 1 if report.broken else 0
 
