@@ -8,13 +8,14 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::place::{Place, Placed};
 use super::temporary::{Temporary, directory};
 use crate::fd_budget::{Descriptors, Purpose};
 use crate::rt::blocking;
 use crate::rt::budget::Permit;
+use crate::rt::lock::Lock;
 use crate::sys::file::{self, Reach, Root};
 
 /// Bytes of one file, if there is a descriptor for another.
@@ -28,7 +29,7 @@ pub struct Shelf {
     descriptors: OnceLock<Descriptors>,
     /// Bytes put aside, see [`Self::lately`].
     lately: AtomicU64,
-    current: Mutex<Option<Current>>,
+    current: Lock<Option<Current>>,
 }
 
 #[derive(Debug)]
@@ -66,16 +67,12 @@ impl Shelf {
     /// With nothing on it.
     pub(crate) fn new(root: &Arc<Root>) -> Self {
         let (descriptors, lately) = (OnceLock::new(), AtomicU64::new(0));
-        Self { root: Arc::clone(root), descriptors, lately, current: Mutex::default() }
+        Self { root: Arc::clone(root), descriptors, lately, current: Lock::default() }
     }
 
     /// From now on there are descriptors for more than one file.
     pub fn draw_on(&self, descriptors: &Descriptors) {
         drop(self.descriptors.set(descriptors.clone()));
-    }
-
-    fn current(&self) -> MutexGuard<'_, Option<Current>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes put aside since [`Self::forget`]: about as many are free in memory.
@@ -98,7 +95,7 @@ impl Shelf {
     /// A place for up to `most` bytes, where nothing lies yet. May wait for the disk.
     pub fn begin(self: &Arc<Self>, most: u64) -> io::Result<Aside> {
         let spare = self.descriptors.get().and_then(|descriptors| descriptors.try_take(Purpose::File, 1));
-        let mut current = self.current();
+        let mut current = self.current.lock();
         let is_due = current.as_ref().is_none_or(|current| current.end >= LONG && spare.is_some());
         if is_due {
             let file = Nameless { file: self.create()?, _held: spare };
@@ -123,7 +120,7 @@ impl Shelf {
 
     /// The file that is being filled, if nobody reads anything of it.
     fn take_idle(&self) -> Option<Current> {
-        self.current().take_if(|current| Arc::strong_count(&current.file) == 1)
+        self.current.lock().take_if(|current| Arc::strong_count(&current.file) == 1)
     }
 }
 
@@ -210,7 +207,7 @@ mod tests {
         assert!(is_same(&next, &other));
         assert_eq!((next.first, other.first), (LONG, LONG + 4));
         drop((next, other));
-        while shelf.current().is_some() {
+        while shelf.current.lock().is_some() {
             std::thread::yield_now();
         }
     }

@@ -9,13 +9,14 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::inflight::Permit;
 use super::partial::Partial;
 use super::room::{Room, Rooms};
+use crate::rt::lock::{Lock, unpoisoned};
 use crate::sys::file::{self, Info};
 use crate::sys::process::step_back;
 
@@ -131,7 +132,7 @@ pub struct Committer {
 
 #[derive(Default)]
 struct Line {
-    state: Mutex<State>,
+    state: Lock<State>,
     more: Condvar,
 }
 
@@ -143,13 +144,7 @@ struct State {
 
 impl std::fmt::Debug for Line {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Line").field("waiting", &self.state().waiting.len()).finish_non_exhaustive()
-    }
-}
-
-impl Line {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        out.debug_struct("Line").field("waiting", &self.state.lock().waiting.len()).finish_non_exhaustive()
     }
 }
 
@@ -169,7 +164,7 @@ impl Committer {
 
     /// Puts a file in line. Does not wait.
     pub fn add(&self, whole: Whole) {
-        let mut state = self.line.state();
+        let mut state = self.line.state.lock();
         state.waiting.push(whole);
         let first = state.waiting.len() == 1;
         drop(state);
@@ -181,7 +176,7 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        self.line.state().closed = true;
+        self.line.state.lock().closed = true;
         self.line.more.notify_one();
     }
 }
@@ -191,13 +186,13 @@ fn work(line: &Line, rooms: &Rooms, durable: bool) {
     let mut pace = Pace::default();
     loop {
         let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
-        let waited = line.more.wait_while(line.state(), idle).unwrap_or_else(PoisonError::into_inner);
+        let waited = unpoisoned(line.more.wait_while(line.state.lock(), idle));
         if waited.waiting.is_empty() {
             return;
         }
         let gathering = |state: &mut State| !state.closed && !rooms.is_scarce();
         let gathered = line.more.wait_timeout_while(waited, pace.gather(), gathering);
-        let batch = mem::take(&mut gathered.unwrap_or_else(PoisonError::into_inner).0.waiting);
+        let batch = mem::take(&mut unpoisoned(gathered).0.waiting);
         let (count, begun) = (batch.len(), Instant::now());
         let together = pace.together(count, begun);
         // A bug that makes one batch panic is its own end only.

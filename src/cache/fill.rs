@@ -8,8 +8,8 @@
 mod proof;
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::fd_budget::is_only_read;
 use crate::http::response::ResponseHead;
 use crate::outcome::BypassReason;
 use crate::rt::budget::Permit;
+use crate::rt::lock::Lock;
 use crate::rt::remote_wake::{Waiter, Waiters};
 use crate::sys::file::Locked;
 
@@ -108,7 +109,7 @@ struct State {
 /// A fill in progress, shared between its leader and its followers on all workers.
 #[derive(Debug, Default)]
 pub struct Fill {
-    state: Mutex<State>,
+    state: Lock<State>,
     detours: AtomicUsize,
 }
 
@@ -132,13 +133,9 @@ impl Pace {
 }
 
 impl Fill {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Leader: the answer is to be stored; its bytes will follow.
     pub fn announce(&self, answer: Answer) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.phase = Phase::Growing(Arc::new(answer));
         state.begun = Some((Instant::now(), state.stored));
         state.readers.wake_all();
@@ -146,7 +143,7 @@ impl Fill {
 
     /// Leader: the file holds `stored` bytes now.
     pub fn advance(&self, stored: u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.stored = stored;
         if let Phase::Growing(answer) = &state.phase
             && state.unproven
@@ -159,7 +156,7 @@ impl Fill {
 
     /// Leader: the file holds the whole body.
     pub fn complete(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Phase::Growing(answer) = &state.phase {
             let answer = Arc::clone(answer);
             if state.unproven && !state.is_unstored && answer.length == Some(state.stored + 1) {
@@ -172,7 +169,7 @@ impl Fill {
 
     /// Leader: there will be no whole file. A fill that is whole already stays so.
     pub fn end(&self, how: NoFile) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if matches!(state.phase, Phase::Asking | Phase::Growing(_)) {
             state.phase = Phase::Ended(how);
             state.readers.wake_all();
@@ -181,7 +178,7 @@ impl Fill {
 
     /// Leader: gives the fill up if nobody follows it. Who comes from now on looks again.
     pub fn abandon(&self) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let deserted = state.followers.is_empty() && matches!(state.phase, Phase::Growing(_));
         if deserted {
             state.phase = Phase::Ended(NoFile::Again);
@@ -193,7 +190,7 @@ impl Fill {
     /// Leader: these bytes come next, and are on their way to a file that may be gone: who follows has them from memory.
     /// False where nobody may have them yet.
     pub fn show(&self, bytes: Arc<Vec<u8>>) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.unproven {
             return false;
         }
@@ -207,14 +204,14 @@ impl Fill {
 
     /// Leader: a disk error. Nobody comes to follow it any more.
     pub fn lose_file(&self) {
-        self.state().is_unstored = true;
+        self.state.lock().is_unstored = true;
     }
 
     /// Leader, after a disk error: hands over bytes that follow the file's, or those of the last
     /// piece, and waits until every follower has them. False when nobody is left to want them.
     pub async fn hand_over(&self, bytes: Vec<u8>, waiter: &Waiter) -> bool {
         let end = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             let stored = state.stored;
             state.is_unstored = true;
             state.pieces.push(stored, Arc::new(bytes));
@@ -222,7 +219,7 @@ impl Fill {
             state.pieces.end().unwrap_or(stored)
         };
         poll_fn(|context| {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if state.followers.is_empty() {
                 return Poll::Ready(false);
             }
@@ -238,7 +235,7 @@ impl Fill {
 
     /// The in-progress file, once there is one.
     pub fn file(&self) -> Option<Arc<Placed<Locked>>> {
-        match &self.state().phase {
+        match &self.state.lock().phase {
             Phase::Growing(answer) | Phase::Whole(answer) => Some(Arc::clone(&answer.file)),
             Phase::Asking | Phase::Ended(_) => None,
         }
@@ -246,7 +243,7 @@ impl Fill {
 
     /// The origin's date of the file, once the answer is known.
     pub fn modified(&self) -> Option<u64> {
-        match &self.state().phase {
+        match &self.state.lock().phase {
             Phase::Growing(answer) | Phase::Whole(answer) => answer.modified,
             Phase::Asking | Phase::Ended(_) => None,
         }
@@ -254,7 +251,7 @@ impl Fill {
 
     /// The head that the whole file gets.
     pub fn kept(&self) -> Option<NewHead> {
-        let state = self.state();
+        let state = self.state.lock();
         let (Phase::Growing(answer) | Phase::Whole(answer)) = &state.phase else { return None };
         let kept = answer.kept.clone()?;
         Some(if state.invalid { kept.invalidated() } else { kept })
@@ -262,27 +259,27 @@ impl Fill {
 
     /// An unsafe request has been there since it was begun: its answer is to be checked.
     pub fn invalidate(&self) {
-        self.state().invalid = true;
+        self.state.lock().invalid = true;
     }
 
     /// Whether [`Self::invalidate`] was called.
     pub fn is_invalid(&self) -> bool {
-        self.state().invalid
+        self.state.lock().invalid
     }
 
     /// The origin has another file of this name by now: this one is to get no name.
     pub(crate) fn supersede(&self) {
-        self.state().superseded = true;
+        self.state.lock().superseded = true;
     }
 
     /// Has the origin another file of this name by now?
     pub fn is_superseded(&self) -> bool {
-        self.state().superseded
+        self.state.lock().superseded
     }
 
     /// Bytes of the whole file, where the origin has said so.
     pub fn length(&self) -> Option<u64> {
-        match &self.state().phase {
+        match &self.state.lock().phase {
             Phase::Growing(answer) | Phase::Whole(answer) => answer.length,
             Phase::Asking | Phase::Ended(_) => None,
         }
@@ -290,17 +287,17 @@ impl Fill {
 
     /// Does the file hold the whole body?
     pub fn is_whole(&self) -> bool {
-        matches!(self.state().phase, Phase::Whole(_))
+        matches!(self.state.lock().phase, Phase::Whole(_))
     }
 
     /// Holds the descriptor of the file for as long as anybody may read it.
     pub(crate) fn hold(&self, file: Permit) {
-        self.state().held = Some(file);
+        self.state.lock().held = Some(file);
     }
 
     /// Its key is free: whoever comes now finds the file, or nothing.
     pub(crate) fn leave(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.left = true;
         // Who still follows it reads a file, and holds no place that a fill could have.
         state.held.iter_mut().for_each(is_only_read);
@@ -310,7 +307,7 @@ impl Fill {
     /// Waits until its key is free.
     pub async fn left(&self, waiter: &Waiter) {
         poll_fn(|context| {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if state.left {
                 return Poll::Ready(());
             }
@@ -322,13 +319,13 @@ impl Fill {
 
     /// Waits for the answer.
     pub async fn answer(&self, waiter: &Waiter) -> Result<Arc<Answer>, NoFile> {
-        poll_fn(|context| self.state().answer(waiter, context)).await
+        poll_fn(|context| self.state.lock().answer(waiter, context)).await
     }
 
     /// Follows the file from byte `first` on. The position counts from now, so that nothing passes
     /// by while the answer is waited for.
     pub fn follow(self: &Arc<Self>, first: u64) -> Result<Follower, NoFile> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.is_unstored {
             return Err(NoFile::Declined(BypassReason::Disk));
         }
@@ -383,7 +380,7 @@ impl Follower {
     /// Everything before `position` has been sent: waits for what comes there.
     pub async fn next(&self, position: u64, waiter: &Waiter) -> Progress {
         poll_fn(|context| {
-            let mut state = self.fill.state();
+            let mut state = self.fill.state.lock();
             if let Some(known) = state.followers.get_mut(self.id) {
                 *known = position;
             }
@@ -403,14 +400,14 @@ impl Follower {
 impl Follower {
     /// How the fill gets on.
     pub fn pace(&self) -> Pace {
-        let state = self.fill.state();
+        let state = self.fill.state.lock();
         let (begun, had) = state.begun.unwrap_or_else(|| (Instant::now(), state.stored));
         Pace { stored: state.stored, gained: state.stored.saturating_sub(had), took: begun.elapsed() }
     }
 
     /// Bytes of the whole file, once all of them are in it.
     pub fn size(&self) -> Option<u64> {
-        let state = self.fill.state();
+        let state = self.fill.state.lock();
         (matches!(state.phase, Phase::Whole(_)) && !state.is_unstored).then_some(state.stored)
     }
 
@@ -435,7 +432,7 @@ impl Drop for RangeBypass {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut state = self.fill.state();
+        let mut state = self.fill.state.lock();
         state.followers.try_remove(self.id);
         state.leader.wake_all();
     }

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fill::{Fill, NoFile};
 use super::place::Placed;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome::BypassReason;
+use crate::rt::lock::Lock;
 use crate::sys::file::Locked;
 
 /// Key to fill.
@@ -17,7 +18,7 @@ use crate::sys::file::Locked;
 pub struct Inflight {
     /// Fills at a time.
     most: usize,
-    fills: Mutex<HashMap<Key, Arc<Fill>>>,
+    fills: Lock<HashMap<Key, Arc<Fill>>>,
     /// Counts those that have left the table.
     endings: AtomicU64,
 }
@@ -50,12 +51,12 @@ impl Default for Inflight {
 impl Inflight {
     /// An empty table with room for `most` fills.
     pub fn new(most: usize) -> Self {
-        Self { most, fills: Mutex::default(), endings: AtomicU64::default() }
+        Self { most, fills: Lock::default(), endings: AtomicU64::default() }
     }
 
     /// Joins the fill of `key`, or starts it.
     pub fn enter(self: &Arc<Self>, key: &Key) -> Turn {
-        let mut fills = self.fills();
+        let mut fills = self.fills.lock();
         let is_full = fills.len() >= self.most;
         match fills.entry(key.clone()) {
             Entry::Occupied(entry) => Turn::Follow(Arc::clone(entry.get())),
@@ -70,13 +71,13 @@ impl Inflight {
 
     /// The fill of `key`, if there is one.
     pub fn get(&self, key: &Key) -> Option<Arc<Fill>> {
-        self.fills().get(key).cloned()
+        self.fills.lock().get(key).cloned()
     }
 
     /// Ends the fill of `key` for those who come from now on, if it is one that `is_other` knows to be of another file
     /// than the origin has by now: those who follow go on, and it gets no name. Whether there was such.
     pub fn supersede(&self, key: &Key, is_other: impl Fn(&Fill) -> bool) -> bool {
-        let mut fills = self.fills();
+        let mut fills = self.fills.lock();
         let Some(fill) = fills.get(key).filter(|fill| is_other(fill)).cloned() else { return false };
         fill.supersede();
         self.endings.fetch_add(1, Ordering::Release);
@@ -94,11 +95,7 @@ impl Inflight {
 
     /// The fills whose file has been begun: their keys and files.
     pub fn begun(&self) -> Vec<(Key, Arc<Placed<Locked>>)> {
-        self.fills().iter().filter_map(|(key, fill)| Some((key.clone(), fill.file()?))).collect()
-    }
-
-    fn fills(&self) -> MutexGuard<'_, HashMap<Key, Arc<Fill>>> {
-        self.fills.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fills.lock().iter().filter_map(|(key, fill)| Some((key.clone(), fill.file()?))).collect()
     }
 }
 
@@ -133,7 +130,7 @@ impl Permit {
 
     /// From now on requests start anew; those that follow go on.
     pub fn leave(&self) {
-        let mut fills = self.table.fills();
+        let mut fills = self.table.fills.lock();
         if fills.get(&self.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {
             // Before the key is free, so that its next leader sees it.
             self.table.endings.fetch_add(1, Ordering::Release);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::io;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use futures_lite::future::or;
@@ -15,6 +15,7 @@ use crate::http::caching::stored::StoredHead;
 use crate::http::fields::Fields;
 use crate::key::Key;
 use crate::rt::budget::{Budget, Permit, Share};
+use crate::rt::lock::Lock;
 
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ struct Bytes {
     bytes: Vec<u8>,
     _room: Option<Permit>,
     /// Where it lies on the disk, once a client that takes nothing has it from there.
-    aside: Mutex<Weak<Aside>>,
+    aside: Lock<Weak<Aside>>,
 }
 
 /// A body in the hands of somebody who reads it. When he has read it, those hear of it who wait for memory.
@@ -59,7 +60,7 @@ impl MemoryBody {
     /// Puts the bytes aside, unless somebody else has done so already. Blocks: for a thread of the pool.
     pub fn put_aside(self, shelf: &Arc<Shelf>) -> io::Result<Arc<Aside>> {
         let Some(bytes) = &self.bytes else { return Err(io::ErrorKind::NotFound.into()) };
-        let mut known = bytes.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = bytes.aside.lock();
         if let Some(aside) = known.upgrade() {
             return Ok(aside);
         }
@@ -138,7 +139,7 @@ pub struct Memory {
     most: usize,
     /// What is stored, what is being received, and what is being sent.
     budget: Arc<Budget>,
-    table: Mutex<Table>,
+    table: Lock<Table>,
 }
 
 #[derive(Debug, Default)]
@@ -158,11 +159,7 @@ impl Memory {
     /// Holds nothing yet, and at most `most` bytes.
     pub(crate) fn new(most: usize) -> Self {
         let budget = Budget::new(most, &[Share { least: 0, most }]);
-        Self { most, budget, table: Mutex::default() }
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { most, budget, table: Lock::default() }
     }
 
     /// Bytes of all that it may hold.
@@ -182,7 +179,7 @@ impl Memory {
 
     /// These bytes, which take this room, for who reads them.
     pub fn lend(self: &Arc<Self>, bytes: Vec<u8>, room: Permit) -> MemoryBody {
-        let bytes = Bytes { bytes, _room: Some(room), aside: Mutex::default() };
+        let bytes = Bytes { bytes, _room: Some(room), aside: Lock::default() };
         self.lent(Arc::new(bytes))
     }
 
@@ -236,7 +233,7 @@ impl Memory {
     fn make_room(&self, count: usize) {
         // Their room is free once the table is not locked any more: it wakes others.
         let mut dropped = Vec::new();
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let mut missing = count.saturating_sub(self.most.saturating_sub(self.used()));
         let mut gone = Vec::new();
         for (used, key) in &table.order {
@@ -257,7 +254,7 @@ impl Memory {
 
     /// The newest answer of this target that is for a request with these fields.
     pub fn find(self: &Arc<Self>, key: &Key, request: &Fields) -> Option<Held> {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let Table { targets, order, clock, .. } = &mut *table;
         let found =
             targets.get_mut(key)?.iter_mut().rev().find(|(_, held)| held.head.variant.matches(request))?;
@@ -283,7 +280,7 @@ impl Memory {
             StoredBody::Aside(aside) => Body::Aside { bytes: Arc::clone(aside), _room: room },
         };
         let held = MemoryResponse { head: Arc::clone(&held.head), body, checked: held.checked };
-        let mut table = self.table();
+        let mut table = self.table.lock();
         table.take(key, |known| known.head.variant == held.head.variant);
         table.clock += 1;
         let now = table.clock;
@@ -308,7 +305,7 @@ impl Memory {
 
     /// Gives an answer that is held as `old` another head.
     pub fn update(&self, key: &Key, old: &Arc<StoredHead>, head: Arc<StoredHead>, checked: Option<Instant>) {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         let Some(variants) = table.targets.get_mut(key) else { return };
         let Some((_, held)) = variants.iter_mut().find(|(_, held)| Arc::ptr_eq(&held.head, old)) else {
             return;
@@ -321,12 +318,12 @@ impl Memory {
 
     /// Drops what it holds of a target: a file is newer.
     pub fn forget(&self, key: &Key) {
-        self.table().take(key, |_| true);
+        self.table.lock().take(key, |_| true);
     }
 
     /// Marks what it holds of a target to be checked.
     pub fn invalidate(&self, key: &Key) {
-        for (_, held) in self.table().targets.get_mut(key).into_iter().flatten() {
+        for (_, held) in self.table.lock().targets.get_mut(key).into_iter().flatten() {
             held.head = Arc::new(held.head.invalidated());
         }
     }

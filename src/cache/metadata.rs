@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use super::memory::head_bytes;
@@ -16,6 +16,7 @@ use super::temporary::{self, Temporary};
 use crate::http::caching::record::{self, BodyId, Record};
 use crate::http::caching::stored::StoredHead;
 use crate::key::{Key, RESERVED};
+use crate::rt::lock::Lock;
 use crate::sys::file::{self, Info, Reach, Root};
 
 /// The attribute.
@@ -38,7 +39,7 @@ pub struct CachedMetadata {
 #[derive(Debug)]
 pub struct MetadataStore {
     root: Arc<Root>,
-    lately: Mutex<Lately>,
+    lately: Lock<Lately>,
 }
 
 /// What is known of files asked for lately.
@@ -73,16 +74,12 @@ impl MetadataStore {
     /// None known yet. Blocks; for start-up only.
     pub(crate) fn new(root: &Arc<Root>) -> Self {
         temporary::remove_left_overs(root, &directory());
-        Self { root: Arc::clone(root), lately: Mutex::default() }
-    }
-
-    fn lately(&self) -> MutexGuard<'_, Lately> {
-        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { root: Arc::clone(root), lately: Lock::default() }
     }
 
     /// The head of a file that is still what it was, if it is known from memory.
     pub fn known(&self, key: &Key, info: &Info) -> Option<CachedMetadata> {
-        self.lately().known.get(key).filter(|(of, _)| of == info).map(|(_, known)| known.clone())
+        self.lately.lock().known.get(key).filter(|(of, _)| of == info).map(|(_, known)| known.clone())
     }
 
     /// Reads the head of a file. May wait for the disk.
@@ -98,7 +95,7 @@ impl MetadataStore {
     fn note_read(&self, key: &Key, info: &Info, head: Option<StoredHead>) -> CachedMetadata {
         let known = CachedMetadata { head: head.map(Arc::new), checked: None };
         // What a check has told meanwhile says more than the disk does, and is newer.
-        let mut lately = self.lately();
+        let mut lately = self.lately.lock();
         match lately.known.get(key) {
             Some((of, told)) if of == info => return told.clone(),
             Some((_, told)) if told.checked.is_some() => {}
@@ -146,7 +143,7 @@ impl MetadataStore {
 
     /// Keeps in memory what is known of a file that is as `info` says.
     fn remember(&self, key: &Key, info: Info, known: CachedMetadata) {
-        self.lately().put(key, info, known);
+        self.lately.lock().put(key, info, known);
     }
 
     fn read_beside(&self, key: &Key) -> Option<Vec<u8>> {

@@ -28,12 +28,13 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::key::Key;
 use crate::outcome::BypassReason;
 use crate::rt::budget::Permit;
+use crate::rt::lock::Lock;
 use crate::sys::file::{self, Info, Kind, Missing, Reach, Root};
 use crate::sys::process;
 use aside::Shelf;
@@ -62,7 +63,7 @@ pub struct Store {
     /// The way from whole to named on this machine.
     pub committer: Arc<Committer>,
     /// The same on others, by their devices.
-    remote: Mutex<HashMap<u64, Arc<Committer>>>,
+    remote: Lock<HashMap<u64, Arc<Committer>>>,
     pending: usize,
     /// Whether the disk keeps up.
     pub pace: Arc<Pace>,
@@ -147,7 +148,7 @@ impl Store {
             path: normalised(path),
             inflight: Arc::new(Inflight::new(bounds.fills.unwrap_or(usize::MAX))),
             committer: Arc::new(Committer::new(bounds.pending, bounds.sync)),
-            remote: Mutex::default(),
+            remote: Lock::default(),
             pending: bounds.pending,
             pace: Arc::default(),
             parents: Parents::default(),
@@ -297,7 +298,7 @@ impl Store {
     /// The way to a name at this place: what hangs there holds up no others.
     pub fn committer(&self, place: &Place) -> Arc<Committer> {
         let Some(device) = place.device() else { return Arc::clone(&self.committer) };
-        let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remote = self.remote.lock();
         if let Some(committer) = remote.get(&device) {
             return Arc::clone(committer);
         }

@@ -1,8 +1,9 @@
 //! Does the disk keep up with what is written? Writes to files end in memory, until so much of it
 //! is waiting for the disk that the system makes the writers wait.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::rt::lock::Lock;
 
 /// A write of one piece that took longer has waited: from memory to memory it takes less than one.
 const WAITED: Duration = Duration::from_millis(10);
@@ -15,7 +16,7 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// What the writes of late have shown.
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<Option<Waits>>);
+pub struct Pace(Lock<Option<Waits>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Waits {
@@ -26,7 +27,7 @@ struct Waits {
 impl Pace {
     /// May a write have to wait? Then it is not for a worker's own thread.
     pub fn is_slow(&self) -> bool {
-        let waits = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = *self.0.lock();
         waits.is_some_and(|waits| waits.count >= OFTEN && waits.last.elapsed() < REMEMBERED)
     }
 
@@ -41,7 +42,7 @@ impl Pace {
     }
 
     fn note(&self, now: Instant) {
-        let mut waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waits = self.0.lock();
         let before = waits.filter(|waits| now.duration_since(waits.last) < REMEMBERED);
         *waits = Some(Waits { last: now, count: before.map_or(1, |waits| waits.count.saturating_add(1)) });
     }

@@ -2,23 +2,20 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::place::{Place, Placed, Way};
 use crate::key::IN_PROGRESS;
 use crate::outcome::BypassReason;
+use crate::rt::lock::Lock;
 use crate::sys::file::{Reach, Root};
 use crate::sys::is_exhausted;
 
 /// The directory that a file was last begun in, kept open: the next one often goes there too.
 #[derive(Debug, Default)]
-pub(crate) struct Parents(Mutex<Option<(String, Arc<Placed<OwnedFd>>)>>);
+pub(crate) struct Parents(Lock<Option<(String, Arc<Placed<OwnedFd>>)>>);
 
 impl Parents {
-    fn last(&self) -> MutexGuard<'_, Option<(String, Arc<Placed<OwnedFd>>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// It, or the one at this path within this reach.
     pub(crate) fn open(&self, root: &Root, path: &str, reach: Reach) -> io::Result<Arc<Placed<OwnedFd>>> {
         if let Some(known) = self.get(path) {
@@ -31,16 +28,16 @@ impl Parents {
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Arc<Placed<OwnedFd>>> {
-        self.last().as_ref().filter(|(known, _)| known == path).map(|(_, directory)| Arc::clone(directory))
+        self.0.lock().as_ref().filter(|(known, _)| known == path).map(|(_, directory)| Arc::clone(directory))
     }
 
     pub(crate) fn put(&self, path: &str, directory: &Arc<Placed<OwnedFd>>) {
-        *self.last() = Some((path.to_owned(), Arc::clone(directory)));
+        *self.0.lock() = Some((path.to_owned(), Arc::clone(directory)));
     }
 
     /// Its name may stand for another directory by now.
     pub(crate) fn forget(&self) {
-        *self.last() = None;
+        *self.0.lock() = None;
     }
 }
 

@@ -6,13 +6,14 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Line;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::key::RESERVED;
 use crate::outcome::BypassReason;
 use crate::rt::blocking::{self, MOUNT_THREADS, Pool};
+use crate::rt::lock::Lock;
 use crate::rt::{Runtime, timeout};
 use crate::sys::file::{self, Root};
 use crate::sys::handover::{HandedOver, Undertaker};
@@ -210,8 +211,8 @@ impl Way {
 
 /// The threads for a file system of this name. One that is dead keeps its own busy, and nobody else's.
 fn lane(name: &str) -> Arc<Lane> {
-    static LANES: Mutex<Vec<(Box<str>, Arc<Lane>)>> = Mutex::new(Vec::new());
-    let mut lanes = LANES.lock().unwrap_or_else(PoisonError::into_inner);
+    static LANES: Lock<Vec<(Box<str>, Arc<Lane>)>> = Lock::new(Vec::new());
+    let mut lanes = LANES.lock();
     if let Some((_, lane)) = lanes.iter().find(|(known, _)| **known == *name) {
         return Arc::clone(lane);
     }
@@ -227,26 +228,22 @@ fn lane(name: &str) -> Arc<Lane> {
 }
 
 /// Calls that are under way: no more of them than the lanes have threads.
-struct Hanging(Mutex<Vec<Arc<UnderWay>>>);
+struct Hanging(Lock<Vec<Arc<UnderWay>>>);
 
 struct UnderWay {
     way: Way,
     since: Instant,
 }
 
-static HANGING: Hanging = Hanging(Mutex::new(Vec::new()));
+static HANGING: Hanging = Hanging(Lock::new(Vec::new()));
 
 /// Ends it.
 struct Begun(Arc<UnderWay>);
 
 impl Hanging {
-    fn list(&self) -> MutexGuard<'_, Vec<Arc<UnderWay>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does one hang already that went the same way, or do so many that others need what threads are left?
     fn is_to_be_feared(&self, way: &Way) -> bool {
-        let list = self.list();
+        let list = self.0.lock();
         let beside =
             |call: &&Arc<UnderWay>| call.since.elapsed() > PATIENCE && Arc::ptr_eq(&call.way.lane, &way.lane);
         let mut hanging = list.iter().filter(beside).peekable();
@@ -256,14 +253,14 @@ impl Hanging {
 
     fn begin(&self, way: Way) -> Begun {
         let under_way = Arc::new(UnderWay { way, since: Instant::now() });
-        self.list().push(Arc::clone(&under_way));
+        self.0.lock().push(Arc::clone(&under_way));
         Begun(under_way)
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        HANGING.list().retain(|call| !Arc::ptr_eq(call, &self.0));
+        HANGING.0.lock().retain(|call| !Arc::ptr_eq(call, &self.0));
     }
 }
 
@@ -287,8 +284,8 @@ impl<T: AsFd + Send + 'static> AsFd for Placed<T> {
 /// Drops it on a thread that is there for one device, as long as there is anything to close. What waits there is open:
 /// the line is no longer than that of the descriptors.
 fn close(device: u64, value: Box<dyn Any + Send>) {
-    static LINES: Mutex<BTreeMap<u64, Vec<Box<dyn Any + Send>>>> = Mutex::new(BTreeMap::new());
-    let lines = || LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    static LINES: Lock<BTreeMap<u64, Vec<Box<dyn Any + Send>>>> = Lock::new(BTreeMap::new());
+    let lines = || LINES.lock();
     match lines().entry(device) {
         Line::Occupied(line) => return line.into_mut().push(value),
         Line::Vacant(place) => {

@@ -8,13 +8,14 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fingerprint::Fingerprint;
 use super::place::Placed;
 use crate::http::identity::Identity;
 use crate::http::is_text_byte;
+use crate::rt::lock::Lock;
 use crate::sys::file::{self, Locked};
 
 /// Bytes of the longest record: with more than that ext4 has no room for it in an attribute.
@@ -143,8 +144,9 @@ pub struct ResumeJournal {
     file: Arc<Placed<Locked>>,
     keeping: Arc<Durability>,
     /// Held while the attribute is changed, which may take for ever.
-    writing: Mutex<()>,
-    state: Mutex<State>,
+    writing: Lock<()>,
+    /// Never held while the disk is waited for: workers look at it.
+    state: Lock<State>,
 }
 
 #[derive(Debug)]
@@ -162,23 +164,14 @@ struct State {
 impl ResumeJournal {
     /// Nothing is known of the file yet.
     pub fn new(file: &Arc<Placed<Locked>>, keeping: &Arc<Durability>) -> Self {
-        let state = Mutex::new(State { record: None, written: false, due: false, synced: 0 });
-        Self { file: Arc::clone(file), keeping: Arc::clone(keeping), writing: Mutex::new(()), state }
-    }
-
-    /// Never held while the disk is waited for: workers look at it.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn writing(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = Lock::new(State { record: None, written: false, due: false, synced: 0 });
+        Self { file: Arc::clone(file), keeping: Arc::clone(keeping), writing: Lock::new(()), state }
     }
 
     /// What is to be said of the file, once it is worth it; `written` if it says something already.
     /// What is described already stays so.
     pub fn describe(&self, record: Record, written: bool) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.record.is_none() {
             let record = Record { boot: self.keeping.boot.clone(), ..record };
             *state = State { synced: record.synced, record: Some(record), written, due: true };
@@ -190,7 +183,7 @@ impl ResumeJournal {
         if stored < WORTH {
             return;
         }
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let long_since = self.keeping.sync && stored.saturating_sub(state.synced) >= SYNC_EVERY;
         if state.record.is_none() || !(state.due || long_since) {
             return;
@@ -215,15 +208,15 @@ impl ResumeJournal {
         if sync {
             self.keeping.syncing.store(false, Ordering::Release);
         }
-        if self.state().record.is_none() {
+        if self.state.lock().record.is_none() {
             return;
         }
         let mark = Fingerprint::of(&**self.file, stored);
-        let _writing = self.writing();
+        let _writing = self.writing.lock();
         let Some(value) = self.noted(stored, sync, synced, mark) else { return };
         let set = value.map(|value| file::set_attribute(&**self.file, NAME, &value));
         match set {
-            Some(Ok(())) => self.state().written = true,
+            Some(Ok(())) => self.state.lock().written = true,
             Some(Err(_)) | None => self.forget(),
         }
     }
@@ -236,7 +229,7 @@ impl ResumeJournal {
         synced: Option<io::Result<()>>,
         mark: io::Result<Fingerprint>,
     ) -> Option<Option<Vec<u8>>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let record = state.record.as_mut()?;
         match synced {
             Some(Ok(())) => record.synced = stored,
@@ -255,14 +248,14 @@ impl ResumeJournal {
 
     /// From now on the file says nothing of itself. May wait for the disk.
     pub fn close(&self) {
-        let _writing = self.writing();
+        let _writing = self.writing.lock();
         self.forget();
     }
 
     /// The same for who writes.
     fn forget(&self) {
         let was_written = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.record = None;
             std::mem::take(&mut state.written)
         };
@@ -278,15 +271,15 @@ impl ResumeJournal {
         if stored >= WORTH && !self.is_kept() {
             self.note(stored, false);
         }
-        let _writing = self.writing();
-        let mut state = self.state();
+        let _writing = self.writing.lock();
+        let mut state = self.state.lock();
         // The file is another fill's from now on: a job of the pool that comes late has nothing to say.
         state.record = None;
         state.written
     }
 
     fn is_kept(&self) -> bool {
-        self.state().written
+        self.state.lock().written
     }
 }
 

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Entry;
 use super::memory::StoredBody;
@@ -18,6 +18,7 @@ use super::temporary::{self, Temporary, directory};
 use crate::http::caching::stored::StoredHead;
 use crate::key::Key;
 use crate::rt::blocking;
+use crate::rt::lock::Lock;
 use crate::sys::file::{self, Kind, Reach, Root};
 
 /// Documents at a time.
@@ -41,7 +42,7 @@ pub struct Sidecars {
     /// They are on stable storage before they get their names.
     sync: bool,
     waiting: AtomicUsize,
-    table: Mutex<Table>,
+    table: Lock<Table>,
 }
 
 /// What is on the disk.
@@ -60,17 +61,13 @@ impl Sidecars {
     pub(crate) fn open(root: &Arc<Root>, metadata: &Arc<MetadataStore>, sync: bool) -> Self {
         let (root, metadata) = (Arc::clone(root), Arc::clone(metadata));
         // None are there, or none can be read: then there are none.
-        let table = Mutex::new(listed(&root).unwrap_or_default());
+        let table = Lock::new(listed(&root).unwrap_or_default());
         Self { root, metadata, sync, waiting: AtomicUsize::new(0), table }
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Is there one of this key? Takes no disk.
     pub fn has(&self, key: &Key) -> bool {
-        let table = self.table();
+        let table = self.table.lock();
         !table.names.is_empty() && name(key).is_some_and(|name| table.names.contains_key(&name))
     }
 
@@ -172,13 +169,13 @@ impl Sidecars {
             file::sync_many(&[new.file().as_fd()], false).into_iter().collect::<io::Result<()>>()?;
         }
         new.rename(name)?;
-        let gone = self.table().add(name.to_owned(), body.len() as u64);
+        let gone = self.table.lock().add(name.to_owned(), body.len() as u64);
         gone.iter().for_each(|name| drop(file::unlink(&directory, name)));
         Ok(())
     }
 
     fn remove(&self, name: &str) {
-        self.table().take(name);
+        self.table.lock().take(name);
         if let Ok(directory) = self.root.open_directory(&directory()) {
             drop(file::unlink(&directory, name));
         }

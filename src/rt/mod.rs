@@ -9,6 +9,7 @@ mod deadline;
 pub mod engine;
 pub mod fairness;
 pub mod gather;
+pub mod lock;
 pub mod notify;
 pub mod poll;
 pub mod remote_wake;

@@ -13,7 +13,7 @@ fn memory(most: usize) -> Arc<Memory> {
 fn put(memory: &Arc<Memory>, number: usize, size: usize, variant: &str) {
     let mut head = StoredHead::unknown(0, "x");
     head.variant = Variant(vec![("v".to_owned(), Some(variant.into()))]);
-    let bytes = Bytes { bytes: vec![0; size], _room: None, aside: Mutex::default() };
+    let bytes = Bytes { bytes: vec![0; size], _room: None, aside: Lock::default() };
     let body = StoredBody::Memory(memory.lent(Arc::new(bytes)));
     let held = Held { head: Arc::new(head), body, checked: Instant::now() };
     memory.put(&key(number), &held, None);
@@ -33,7 +33,7 @@ fn variants_stand_side_by_side_and_one_of_the_same_is_replaced() {
     assert_eq!((size("a"), size("b"), size("c")), (Some(3), Some(2), None));
     memory.forget(&key(1));
     assert_eq!(size("a"), None);
-    let table = memory.table();
+    let table = memory.table.lock();
     assert_eq!((table.bytes, table.order.len()), (0, 0));
 }
 
@@ -89,7 +89,7 @@ proptest! {
         let memory = memory(20_000);
         for (number, size, variant) in puts {
             put(&memory, number, size, &variant);
-            let table = memory.table();
+            let table = memory.table.lock();
             let counted: usize = table.targets.iter()
                 .flat_map(|(key, held)| held.iter().map(move |(_, held)| cost(key, held))).sum();
             let entries: usize = table.targets.values().map(Vec::len).sum();
