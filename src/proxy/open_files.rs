@@ -28,6 +28,8 @@ use crate::sys::{clock, file};
 const UNUSED: u32 = 10;
 /// Of so many files the one unused for longest goes when there is no room.
 const CANDIDATES: usize = 8;
+/// Bytes of a request's path by which a file is remembered. One that came by a longer path is looked up each time.
+const LONGEST_PATH: usize = 1024;
 /// Files asked for last that stay open although others want their descriptors.
 const DEAR: usize = 8;
 
@@ -217,7 +219,7 @@ struct Table {
     slots: Vec<Slot>,
     /// Where to look for the next file to go.
     hand: usize,
-    /// Bytes of all bodies kept.
+    /// Bytes of all bodies and paths kept.
     bytes: usize,
 }
 
@@ -275,7 +277,7 @@ impl ReadyFiles {
         let is_held = is_local && entry.info.size <= room as u64 && !entry.info.is_racy(SystemTime::now());
         let small = if is_held { self.limits.small_body } else { 0 };
         let file = Rc::new(Ready::new(key, entry, small, self.told));
-        if self.most > 0 && is_local {
+        if self.most > 0 && is_local && path.len() <= LONGEST_PATH {
             if let Some(place) = table.places.get(path).copied() {
                 table.remove(place);
             }
@@ -333,7 +335,7 @@ impl ReadyFiles {
 
 impl Table {
     fn add(&mut self, path: Rc<[u8]>, file: Rc<Ready>, now: u32) {
-        self.bytes += file.body_bytes();
+        self.bytes += path.len() + file.body_bytes();
         self.places.insert(Rc::clone(&path), self.slots.len());
         self.slots.push(Slot { path, file, used: now });
     }
@@ -344,7 +346,7 @@ impl Table {
             return;
         }
         let gone = self.slots.swap_remove(place);
-        self.bytes -= gone.file.body_bytes();
+        self.bytes -= gone.path.len() + gone.file.body_bytes();
         self.places.remove(&gone.path);
         if let Some(moved) = self.slots.get(place) {
             self.places.insert(Rc::clone(&moved.path), place);

@@ -17,6 +17,7 @@ on_both!(
     silent_passes_hold_little_memory,
     small_answers_are_stored_by_the_thousand,
     many_small_answers_take_no_more_memory_than_there_is,
+    one_file_by_many_long_paths_is_not_remembered_by_each,
 );
 
 /// Memory for answers, and the longest of them.
@@ -138,6 +139,20 @@ fn many_small_answers_take_no_more_memory_than_there_is(io: Io) {
         client.get(&format!("/x.idx?{n}")).expect(200, b"small");
     }
     has_grown_by_less_than(&server, before, MEMORY + SPARE);
+}
+
+fn one_file_by_many_long_paths_is_not_remembered_by_each(io: Io) {
+    let origin = Origin::start(|_, reply| reply.answer("404 Not Found", "", b""));
+    let server = launch(io, &origin).start();
+    server.put("h.tgz", b"hit");
+    let mut client = server.client();
+    client.get("/h.tgz").expect(200, b"hit");
+    let (before, long) = (server.resident_kib(), "a".repeat(15_000));
+    for n in 0..4000 {
+        client.get(&format!("/{long}{n}/../h.tgz")).expect(200, b"hit");
+    }
+    // All of the paths would be 60 MB.
+    has_grown_by_less_than(&server, before, 2 * SPARE);
 }
 
 /// An answer to a query: long ones for all but those that ask for a short one.
