@@ -17,8 +17,7 @@ Options: --quick (under a minute; a rough answer), --rounds N (5), --seconds S (
 print the whole command), --binary FILE and --load FILE (default: the release builds).
 """
 
-import argparse
-import ctypes
+import contextlib
 import json
 import os
 import shlex
@@ -30,9 +29,12 @@ import sys
 import tempfile
 import time
 import urllib.parse
-import urllib.request
 
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "try"))
+
+from trial import client, command, directory, server
+
 # The walk through DIR ends at either.
 WALK_FILES, WALK_SECONDS = 200_000, 10
 # What the sample may take: so much of the memory that is free, so that all of it stays in the page
@@ -51,7 +53,6 @@ WARM_UP = 0.3
 NAME_BYTES, NEVER_SERVED = 243, (".in-progress",)
 # A load average for each processor from which on the machine is not quiet.
 BUSY = 0.5
-TICKS = os.sysconf("SC_CLK_TCK")
 CORES = len(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else 1
 
 
@@ -117,93 +118,56 @@ def free_memory():
 # ------------------------------------------------------------------------ the server
 
 
-def die_with_parent():
-    """Even a SIGKILL of this script leaves no server behind: PR_SET_PDEATHSIG of prctl(2)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-class Server:
-    """The program with some flags, on a free port of loopback."""
+class Server(server.Program):
+    """The program with some flags, on files that it never writes to."""
 
     def __init__(self, options, flags):
-        self.errors = tempfile.TemporaryFile()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        command = [options.binary, "-c", options.dir, "-r", ".", "-U", f"http://127.0.0.1:{options.closed_port}"]
-        command += ["-H", "127.0.0.1", "-p", str(self.port), *flags]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("FS_CACHE_")}
-        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=self.errors, preexec_fn=die_with_parent)
+        super().__init__()
+        self.words = [options.binary, "-c", options.dir, "-r", ".", "-U", f"http://127.0.0.1:{options.closed_port}"]
+        self.words += ["-H", self.address[0], "-p", str(self.address[1]), *flags]
 
     def failure(self):
-        """Why it does not serve, or nothing."""
-        for _ in range(100):
-            if self.process.poll() is not None:
-                self.errors.seek(0)
-                return self.errors.read().decode(errors="replace").strip() or "it ended at once"
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 0.1).close()
-                return None
-            except OSError:
-                time.sleep(0.05)
-        return "it does not accept connections"
-
-    def cpu_seconds(self):
-        with open(f"/proc/{self.process.pid}/stat") as file:
-            fields = file.read().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def fetch(self, path):
-        url = f"http://127.0.0.1:{self.port}/{urllib.parse.quote(path)}"
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
-            return answer.read()
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
+        """Starts it; why it does not serve, or nothing."""
+        try:
+            self.start()
+        except command.Failed:
+            return self.said().strip() or "it ended at once, or does not accept connections"
+        return None
 
 
 def check(options, files):
     """Right bytes first. Also brings the sample into the page cache."""
-    server = Server(options, [])
-    try:
-        failure = server.failure()
-        if failure:
-            sys.exit(f"tune: the program does not serve {options.dir}: {failure}")
-        spread = {round(n * (len(files) - 1) / (CHECKED - 1)) for n in range(CHECKED)}
-        for number, (_, path) in enumerate(files):
-            with open(os.path.join(options.dir, path), "rb") as file:
-                if number in spread:
-                    if server.fetch(path) != file.read():
-                        sys.exit(f"tune: {path} is served with other bytes than it has")
-                else:
-                    while file.read(1 << 20):
-                        pass
-    finally:
-        server.stop()
+    program = Server(options, [])
+    if failure := program.failure():
+        sys.exit(f"tune: the program does not serve {options.dir}: {failure}")
+    spread = {round(n * (len(files) - 1) / (CHECKED - 1)) for n in range(CHECKED)}
+    for number, (_, path) in enumerate(files):
+        body = directory.read(options.dir, path)
+        if number in spread and client.get(program.address, "/" + urllib.parse.quote(path))[1] != body:
+            sys.exit(f"tune: {path} is served with other bytes than it has")
+    program.kill()
 
 
 # ------------------------------------------------------------------------ measuring
 
 
-def load(options, server, seconds):
+def load(options, program, seconds):
     """Requests (or GB) a second, and the server's CPU microseconds (or seconds) for each, over one run."""
     processes = max(1, CORES // 2)
-    command = [options.load, "get", "--connect", f"127.0.0.1:{server.port}", "--list", options.list, "--order", "random"]
+    words = [options.load, "get", "--connect", "%s:%d" % program.address, "--list", options.list, "--order", "random"]
     # A client that polls while it has nothing to do would take the processors from the server.
-    command += ["--warm", "0", "--block", "1", "--seconds", str(seconds), "--deadline", "10"]
-    command += ["--connections", str(max(1, options.connections // processes)), "--seed"]
-    before = server.cpu_seconds()
-    running = [subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                preexec_fn=die_with_parent) for seed in range(1, processes + 1)]
+    words += ["--warm", "0", "--block", "1", "--seconds", str(seconds), "--deadline", "10"]
+    words += ["--connections", str(max(1, options.connections // processes)), "--seed"]
+    before = program.cpu()
+    running = [subprocess.Popen([*words, str(seed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                preexec_fn=server.die_with_parent) for seed in range(1, processes + 1)]
     try:
         said = [process.communicate(timeout=seconds + 20) for process in running]
     finally:
         for process in running:
             process.kill()
             process.wait()
-    spent = server.cpu_seconds() - before
+    spent = program.cpu() - before
     told = [json.loads(out) if process.returncode == 0 else sys.exit(f"tune: the load generator failed: {errors.strip()}")
             for process, (out, errors) in zip(running, said)]
     if any(one["errors"] for one in told):
@@ -246,11 +210,11 @@ class Candidate:
 
 def measure(options, running):
     """Rounds of all, every other one in reverse, so that a drift of the machine hits all alike."""
-    for _, server in running:
-        load(options, server, WARM_UP)
+    for _, program in running:
+        load(options, program, WARM_UP)
     for number in range(options.rounds):
-        for candidate, server in running if number % 2 == 0 else reversed(running):
-            rate, cost = load(options, server, options.seconds)
+        for candidate, program in running if number % 2 == 0 else reversed(running):
+            rate, cost = load(options, program, options.seconds)
             candidate.rates.append(rate)
             candidate.costs.append(cost)
 
@@ -259,21 +223,18 @@ def contest(options, title, candidates):
     """The first candidate stays unless another beats it; of several that do, the best."""
     print(f"\n{title}")
     running = []
-    try:
+    with contextlib.ExitStack() as stack:
         for candidate in candidates:
-            running.append((candidate, Server(options, candidate.flags)))
-        for candidate, server in list(running):
-            failure = server.failure()
+            program = Server(options, candidate.flags)
+            stack.push(program)
+            failure = program.failure()
             if failure and candidate is candidates[0]:
                 sys.exit(f"tune: the program does not run with {shlex.join(candidate.flags)}: {failure}")
             if failure:
                 print(f"    {candidate.label}: left out, it does not run here: {failure}")
-                server.stop()
-                running.remove((candidate, server))
+            else:
+                running.append((candidate, program))
         measure(options, running)
-    finally:
-        for _, server in running:
-            server.stop()
     return winner_of([candidate for candidate, _ in running])
 
 
@@ -298,11 +259,11 @@ def winner_of(candidates):
 
 def refusal(options, flags):
     """Why the program does not run with these flags, or nothing."""
-    server = Server(options, flags)
-    try:
-        return server.failure()
-    finally:
-        server.stop()
+    program = Server(options, flags)
+    failure = program.failure()
+    if not failure:
+        program.kill()
+    return failure
 
 
 def tune_workers(options, flags):
@@ -358,7 +319,7 @@ def verdict(options, flags):
 
 
 def options_of_command():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("dir", metavar="DIR")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int)
@@ -366,8 +327,8 @@ def options_of_command():
     parser.add_argument("--files", type=int, default=256)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--url", default="URL")
-    parser.add_argument("--binary", default=os.path.join(HERE, "target/release/fs-caching-server"))
-    parser.add_argument("--load", default=os.path.join(HERE, "benches/load/target/release/load"))
+    parser.add_argument("--binary", default=os.path.join(command.HERE, "target/release/fs-caching-server"))
+    parser.add_argument("--load", default=os.path.join(command.HERE, "benches/load/target/release/load"))
     options = parser.parse_args()
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.seconds = options.seconds or (0.8 if options.quick else 2)
@@ -394,7 +355,7 @@ def main():
     lacking = list(missing(options))
     if lacking:
         sys.exit("\n".join(f"tune: missing: {what}" for what in lacking))
-    # `finally` then ends the servers.
+    # What is running then ends.
     for number in [signal.SIGTERM, signal.SIGHUP]:
         signal.signal(number, lambda *_: sys.exit("tune: stopped"))
     # Bound but not listening: as long as it is held, connections to it are refused.

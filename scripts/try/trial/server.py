@@ -27,6 +27,12 @@ def environment():
     return {name: value for name, value in os.environ.items() if not name.startswith(("FS_CACHE_", "LISTEN_", "NOTIFY_"))}
 
 
+def die_with_parent():
+    """Even a SIGKILL of a trial leaves no server behind: PR_SET_PDEATHSIG of prctl(2)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 class Program:
     """Any program that listens on a port of its own, started as often as it is ended.
 
@@ -50,9 +56,7 @@ class Program:
             self.stop()
 
     def prepare(self):
-        # Even a SIGKILL of a trial leaves no server behind: PR_SET_PDEATHSIG of prctl(2).
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        die_with_parent()
         if self.limit:
             resource.setrlimit(resource.RLIMIT_NOFILE, (self.limit, self.limit))
         if self.cpus:
