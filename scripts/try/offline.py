@@ -155,7 +155,7 @@ class Apt(Client):
 
     def forget(self):
         super().forget()
-        self.apt = apt.Client(self.state, self.repository, self.cache.url)
+        self.apt = apt.Client(self.state, self.repository.source(self.cache.url))
 
     def install(self):
         self.apt.update()

@@ -71,7 +71,7 @@ class Mirrors:
 def client(repository, work, cache, number):
     """The package as an apt that knows nothing downloads it; which state it is of."""
     state = empty(work, f"client-{number}")
-    fresh = apt.Client(state, repository, cache.url)
+    fresh = apt.Client(state, repository.source(cache.url))
     fresh.update()
     fresh.apt("download", "probe")
     got = {name: read(state, "got", name) for name in os.listdir(f"{state}/got")}

@@ -30,6 +30,9 @@ class Repository:
         self.keyring = os.path.join(work, "probe.gpg")
         self.gpg("--output", self.keyring, "--export")
 
+    def source(self, url):
+        return f"deb [signed-by={self.keyring}] {url}/debian stable main"
+
     def gpg(self, *words):
         run(["gpg", "--homedir", self.gpg_home, "--batch", "--yes", "--quiet", *words], self.work)
 
@@ -71,21 +74,21 @@ class Repository:
 
 
 class Client:
-    """An apt in a directory of its own; dpkg installs below its `root`."""
+    """An apt in a directory of its own, with one line of sources; dpkg installs below its `root`."""
 
-    def __init__(self, state, repository, url):
+    def __init__(self, state, source, own=()):
         self.state, self.root = state, os.path.join(state, "root")
         for place in ("lists/partial", "cache/archives/partial", "log", "got", "root/var/lib/dpkg/updates", "root/var/lib/dpkg/info"):
             os.makedirs(os.path.join(state, place))
         status = write("", self.root, "var/lib/dpkg/status")
-        sources = write(f"deb [signed-by={repository.keyring}] {url}/debian stable main\n", state, "sources.list")
+        sources = write(source + "\n", state, "sources.list")
         nothing = ("main", "parts", "sourceparts", "preferences", "preferencesparts", "trusted", "trustedparts")
         settings = {f"Dir::Etc::{name}": "/dev/null" for name in nothing} | {
             "Dir::Etc::sourcelist": sources, "Dir::State": state, "Dir::State::lists": f"{state}/lists", "Dir::State::status": status,
             "Dir::Cache": f"{state}/cache", "Dir::Log": f"{state}/log", "APT::Sandbox::User": pwd.getpwuid(os.getuid()).pw_name,
             "Acquire::Languages": "none", "Acquire::Retries": "0", "Acquire::http::Proxy": "DIRECT",
             "Acquire::Check-Valid-Until": "false", "Acquire::Check-Date": "false",
-        }
+        } | dict(own)
         words = (f"--root={self.root}", f"--log={state}/log/dpkg.log", "--force-not-root", "--force-bad-path", "--force-unsafe-io")
         # Read before all else, so that none of the machine's own settings and hooks apply.
         text = "".join(f'{name} "{value}";\n' for name, value in settings.items())
