@@ -16,11 +16,11 @@ Options: --io auto|uring|poll|both (both: uring, then poll), --binary COMMAND (o
 default: the release build), --restarts N (4), --rate N connections a second (300), --workers N (2).
 """
 
+import asyncio
 import collections
 import errno
 import os
 import re
-import selectors
 import socket
 import sys
 import threading
@@ -64,14 +64,18 @@ def pause(begun, due):
 
 
 class Life(server.Server):
-    """One life of the program on the socket handed over."""
+    """One life of the program on the socket handed over: sd_listen_fds(3) wants descriptor 3 and the process id."""
 
     def __init__(self, options, io, listener, cache, source, notices):
         super().__init__(options.binary, io, cache, source, ["-d", "--workers", options.workers])
-        self.words = [sys.executable, os.path.abspath(__file__), "--hand-over", str(listener.fileno()), *self.words]
-        self.more, self.fds, self.notices = {"NOTIFY_SOCKET": notices.getsockname()}, [listener.fileno()], notices
+        self.words = ["/bin/sh", "-c", 'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"', "sh", *self.words]
+        self.more, self.fds, self.listener, self.notices = {"NOTIFY_SOCKET": notices.getsockname()}, [3], listener, notices
         self.launch()
         self.wait_until_ready()
+
+    def prepare(self):
+        super().prepare()
+        os.dup2(self.listener.fileno(), 3)
 
     def engine(self):
         """The debug line that names it, which may come a moment after READY=1."""
@@ -90,100 +94,59 @@ class Life(server.Server):
             raise command.Failed("the server does not say that it is ready: " + self.said()) from None
 
 
-def hand_over(fd, words):
-    """Between fork and exec: sd_listen_fds(3) wants descriptor 3 and our process id."""
-    if fd != 3:
-        os.dup2(fd, 3)
-        os.close(fd)
-    os.set_inheritable(3, True)
-    os.environ["LISTEN_FDS"] = "1"
-    os.environ["LISTEN_PID"] = str(os.getpid())
-    os.execvp(words[0], words)
-
-
 class Load(threading.Thread):
-    """New connections at a constant rate."""
+    """New connections at a constant rate, whether or not earlier ones have been answered."""
 
     def __init__(self, address, rate):
         super().__init__()
         self.address, self.rate = address, rate
-        self.selector = selectors.DefaultSelector()
-        self.counts = collections.Counter()
+        self.counts, self.open, self.most_open = collections.Counter(), 0, 0
         self.first_faults, self.waits = [], []
-        self.most_open = 0
-        self.late = collections.deque()
         self.over = threading.Event()
+        self.start()
 
     def run(self):
-        begun, opened = time.monotonic(), 0
-        while True:
-            now = time.monotonic()
-            if not self.over.is_set():
-                while opened < (now - begun) * self.rate:
-                    opened += 1
-                    self.open(now, opened % LATE_ONE_IN == 0)
-            elif not self.selector.get_map():
-                return
-            self.most_open = max(self.most_open, len(self.selector.get_map()))
-            for key, _ in self.selector.select(0.002):
-                self.move(key.data)
-            while self.late and now - self.late[0]["connected"] > LATE:
-                state = self.late.popleft()
-                if state["socket"].fileno() >= 0:
-                    self.send(state)
-            if opened % 64 == 0:
-                for key in [k for k in self.selector.get_map().values() if now - k.data["begun"] > PATIENCE]:
-                    self.end(key.data, "timed out")
+        asyncio.run(self.come())
 
-    def open(self, now, late):
-        connection = socket.socket()
-        connection.setblocking(False)
-        state = {"socket": connection, "begun": now, "got": bytearray(), "late": late, "connected": None}
-        code = connection.connect_ex(self.address)
-        self.selector.register(connection, selectors.EVENT_WRITE, state)
-        if code not in (0, errno.EINPROGRESS):
-            self.fail(state, code)
+    async def come(self):
+        begun, clients = time.monotonic(), set()
+        while not self.over.is_set():
+            while len(clients) < (time.monotonic() - begun) * self.rate:
+                clients.add(asyncio.create_task(self.one(len(clients) % LATE_ONE_IN == 0)))
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*clients)
 
-    def move(self, state):
-        connection = state["socket"]
+    async def one(self, is_late):
+        begun = time.monotonic()
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
         try:
-            if state["connected"] is None:
-                if code := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    return self.fail(state, code)
-                state["connected"] = time.monotonic()
-                self.selector.modify(connection, selectors.EVENT_READ, state)
-                return self.late.append(state) if state["late"] else self.send(state)
-            data = connection.recv(65536)
-        except BlockingIOError:
-            return
+            how = await asyncio.wait_for(self.ask(is_late), PATIENCE)
+        except TimeoutError:
+            how = "timed out"
         except OSError as error:
-            return self.fail(state, error.errno)
-        if data:
-            state["got"] += data
-            return
-        head, _, body = bytes(state["got"]).partition(b"\r\n\r\n")
-        if head.startswith(b"HTTP/1.1 200 ") and body == SMALL:
-            self.waits.append(time.monotonic() - state["begun"])
-            self.end(state, "exact")
-        else:
-            self.end(state, "no answer" if not head else "cut short" if len(body) < len(SMALL) else "wrong")
-
-    def send(self, state):
-        try:
-            state["socket"].send(REQUEST)
-        except OSError as error:
-            self.fail(state, error.errno)
-
-    def fail(self, state, code):
-        self.end(state, ERRORS.get(code, f"failed: {os.strerror(code)}"))
-
-    def end(self, state, how):
+            how = ERRORS.get(error.errno, f"failed: {error.strerror}")
+        self.open -= 1
         self.counts[how] += 1
-        if how != "exact" and len(self.first_faults) < 5:
-            kind = "late client" if state["late"] else "client"
-            self.first_faults.append(f"{kind}: {how} after {time.monotonic() - state['begun']:.3f} s")
-        self.selector.unregister(state["socket"])
-        state["socket"].close()
+        took = time.monotonic() - begun
+        if how == "exact":
+            self.waits.append(took)
+        elif len(self.first_faults) < 5:
+            self.first_faults.append(f"{'late client' if is_late else 'client'}: {how} after {took:.3f} s")
+
+    async def ask(self, is_late):
+        """What came of one client."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        try:
+            if is_late:
+                await asyncio.sleep(LATE)
+            writer.write(REQUEST)
+            head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+        finally:
+            writer.close()
+        if head.startswith(b"HTTP/1.1 200 ") and body == SMALL:
+            return "exact"
+        return "no answer" if not head else "cut short" if len(body) < len(SMALL) else "wrong"
 
 
 class Download(threading.Thread):
@@ -259,7 +222,6 @@ def trial(options, io, directory):
     faults, exact, life = [], 0, start()
     print(f"--io {io}: {life.engine()}", flush=True)
     load = Load(listener.getsockname(), options.rate)
-    load.start()
     time.sleep(1)
     for turn in range(options.restarts):
         life, more = restart(turn, life, start, listener.getsockname(), faults)
@@ -284,7 +246,5 @@ def trial(options, io, directory):
     return faults
 
 
-if sys.argv[1:2] == ["--hand-over"]:
-    hand_over(int(sys.argv[2]), sys.argv[3:])
 command.most_descriptors()
 command.run(trial, command.options(__doc__, restarts=4, rate=300.0, workers=2), "restart")
