@@ -32,72 +32,37 @@ MOST_EXPOSED = 2.0
 TYPES = "count integer opaque host hostname net_address_v4 net_address_v6 time astring ustring boolean fmri uri"
 BOOLEAN = "true|false"
 GROUPINGS = "require_all|require_any|exclude_all|optional_all"
-# Element: (content, required attributes, optional attributes). The content is an expression over
-# the names of the children, each followed by a blank; None is text. An attribute's value is an
-# expression, or None for any text. Only what a service of this kind can need is here: an element
-# that is missing from the table is a fault.
+# Element: (content, attributes). The content is an expression over the names of the children, each followed by a
+# blank; None is text. An attribute's value is an expression, or None for any text; all are required. Only what our
+# manifest has is here, with what else the document type lets stand beside it: an element that is missing is a fault.
 RULES = {
-    "service_bundle": ("(service )*", {"type": "archive|manifest|profile", "name": None}, {}),
+    "service_bundle": ("(service )*", {"type": "archive|manifest|profile", "name": None}),
     "service": (
         "(create_default_instance )?(single_instance )?(restarter )?(dependency )*(dependent )*(method_context )?"
         "(exec_method )*(property_group )*(instance )*(stability )?(template )?",
         {"name": None, "version": r"\d+", "type": "service|restarter|milestone"},
-        {},
     ),
-    "instance": (
-        "(restarter )?(dependency )*(dependent )*(method_context )?(exec_method )*(property_group )*(template )?",
-        {"name": None, "enabled": BOOLEAN},
-        {},
-    ),
-    "create_default_instance": ("", {"enabled": BOOLEAN}, {}),
-    "single_instance": ("", {}, {}),
-    "restarter": ("service_fmri ", {}, {}),
+    "create_default_instance": ("", {"enabled": BOOLEAN}),
+    "single_instance": ("", {}),
     "dependency": (
         "(service_fmri )*(stability )?(propval |property )*",
         {"name": None, "grouping": GROUPINGS, "restart_on": "error|restart|refresh|none", "type": "service|path"},
-        {"delete": BOOLEAN},
     ),
-    "dependent": (
-        "service_fmri (stability )?(propval |property )*",
-        {"name": None, "grouping": GROUPINGS, "restart_on": "error|restart|refresh|none"},
-        {"delete": BOOLEAN, "override": BOOLEAN},
-    ),
-    "service_fmri": ("", {"value": r"(svc|file|lrc):.+"}, {}),
-    "method_context": (
-        "(method_profile |method_credential )?(method_environment )?",
-        {},
-        {"working_directory": r"/.*|:default|:home", "project": None, "resource_pool": None},
-    ),
-    "method_profile": ("", {"name": None}, {}),
-    "method_credential": (
-        "",
-        {"user": None},
-        {"group": None, "supp_groups": None, "privileges": None, "limit_privileges": None},
-    ),
-    "method_environment": ("(envvar )+", {}, {}),
-    "envvar": ("", {"name": r"[A-Za-z_]\w*", "value": None}, {}),
+    "service_fmri": ("", {"value": r"(svc|file|lrc):.+"}),
+    "method_context": ("(method_profile |method_credential )?(method_environment )?", {"working_directory": r"/.*|:default|:home"}),
+    "method_credential": ("", {"user": None, "group": None, "privileges": None, "limit_privileges": None}),
+    "method_environment": ("(envvar )+", {}),
+    "envvar": ("", {"name": r"[A-Za-z_]\w*", "value": None}),
     "exec_method": (
         "(method_context )?(stability )?(propval |property )*",
         {"type": "method|monitor", "name": None, "exec": r"(?s).+", "timeout_seconds": r"-1|\d+"},
-        {"delete": BOOLEAN},
     ),
-    "property_group": ("(stability )?(propval |property )*", {"name": None, "type": None}, {"delete": BOOLEAN}),
-    "propval": ("", {"name": None, "type": TYPES.replace(" ", "|"), "value": None}, {"override": BOOLEAN}),
-    "property": (
-        "((" + "|".join(f"{name}_list " for name in TYPES.split()) + "))?",
-        {"name": None, "type": TYPES.replace(" ", "|")},
-        {"override": BOOLEAN},
-    ),
-    **{f"{name}_list": ("(value_node )+", {}, {}) for name in TYPES.split()},
-    "value_node": ("", {"value": None}, {}),
-    "stability": ("", {"value": "Standard|Stable|Evolving|Unstable|External|Obsolete"}, {}),
-    "template": ("common_name (description )?(documentation )?", {}, {}),
-    "common_name": ("(loctext )+", {}, {}),
-    "description": ("(loctext )+", {}, {}),
-    "loctext": (None, {"xml:lang": None}, {}),
-    "documentation": ("(doc_link |manpage )*", {}, {}),
-    "doc_link": ("", {"name": None, "uri": None}, {}),
-    "manpage": ("", {"title": None, "section": None}, {"manpath": None}),
+    "property_group": ("(stability )?(propval |property )*", {"name": None, "type": None}),
+    "propval": ("", {"name": None, "type": TYPES.replace(" ", "|"), "value": None}),
+    "stability": ("", {"value": "Standard|Stable|Evolving|Unstable|External|Obsolete"}),
+    "template": ("common_name (description )?(documentation )?", {}),
+    "common_name": ("(loctext )+", {}),
+    "loctext": (None, {"xml:lang": None}),
 }
 XML_SPACE = "{http://www.w3.org/XML/1998/namespace}"
 SERVICE = "application/fs-caching-server"
@@ -113,16 +78,14 @@ def structure(element, path, faults):
     if element.tag not in RULES:
         faults.append(f"{path}: no such element")
         return
-    content, required, optional = RULES[element.tag]
+    content, known = RULES[element.tag]
     attributes = {name.replace(XML_SPACE, "xml:"): value for name, value in element.attrib.items()}
-    faults.extend(f"{path}: the attribute {name} is missing" for name in required if name not in attributes)
+    faults.extend(f"{path}: the attribute {name} is missing" for name in known if name not in attributes)
     for name, value in attributes.items():
-        if name not in required and name not in optional:
-            faults.append(f"{path}: no such attribute: {name}")
-            continue
-        wanted = {**required, **optional}[name]
-        if wanted is not None and not re.fullmatch(wanted, value):
-            faults.append(f"{path}: {name}={value!r} is not one of {wanted}")
+        if name not in known:
+            faults.append(f"{path}: no such attribute here: {name}")
+        elif known[name] is not None and not re.fullmatch(known[name], value):
+            faults.append(f"{path}: {name}={value!r} is not one of {known[name]}")
     children = "".join(child.tag + " " for child in element)
     if content is None:
         if children:
