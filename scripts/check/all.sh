@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything a change must pass: format, lints, syntax of the scripts, tests, the black-box suite in
+# Everything a change must pass: format, lints, subjects of commits, syntax of the scripts, tests, the black-box suite in
 # each configuration, documentation, the fuzz targets, the build without default features, the check for
 # illumos, the service files, licences and sources of the dependencies, advisories.
 #
@@ -43,58 +43,30 @@ allowed_licences() {
     sed -n '/^\[licenses\]/,/^\[sources\]/{/^allow = \[/,/^\]/s/^ *"\([^"]*\)",.*/\1/p;}' deny.toml
 }
 
-# Every package of the lock file that can be built on any target, with its licence expression,
-# is evaluated against that list. Needs nothing but cargo and awk.
+# Every package of the lock file that can be built on any target, with its licence expression (SPDX),
+# is evaluated against that list. Needs nothing but cargo.
 licences() {
-    local packages allowed
-    allowed=$(allowed_licences)
-    [ -n "$allowed" ] || { echo "deny.toml: no list of allowed licences found"; return 1; }
-    packages=$(cargo tree --locked --target all --all-features --edges normal,build,dev --prefix none \
-        --no-dedupe --format '{p}|{l}' | LC_ALL=C sort -u) || return 1
-    ALLOWED=$allowed awk -F '|' '
-        BEGIN {
-            n = split(ENVIRON["ALLOWED"], list, "\n")
-            for (i = 1; i <= n; i++) ok[list[i]] = 1
-        }
-        # The value, "1" or "0", of an SPDX expression: identifiers become 1 or 0, then
-        # brackets, AND and OR are worked out in that order.
-        function value(text,    words, count, i, id, out, before, pair) {
-            gsub(/\//, " OR ", text)
-            gsub(/[()]/, " & ", text)
-            count = split(text, words, /[ ]+/)
-            out = ""
-            for (i = 1; i <= count; i++) {
-                id = words[i]
-                if (id == "") continue
-                if (id == "(" || id == ")" || id == "AND" || id == "OR") { out = out " " id; continue }
-                if (words[i + 1] == "WITH") { id = id " WITH " words[i + 2]; i += 2 }
-                out = out " " ((id in ok) ? 1 : 0)
-            }
-            sub(/^ /, "", out)
-            do {
-                before = out
-                if (sub(/\( 1 \)/, "1", out) || sub(/\( 0 \)/, "0", out)) continue
-                if (sub(/1 AND 1/, "1", out) || sub(/[01] AND [01]/, "0", out)) continue
-                # OR binds last: not while an AND still waits for the bracket behind it.
-                if (match(out, /[01] OR [01]( \)| OR|$)/)) {
-                    pair = substr(out, RSTART, 6)
-                    out = substr(out, 1, RSTART - 1) (pair ~ /1/ ? 1 : 0) substr(out, RSTART + 6)
-                }
-            } while (out != before)
-            return out
-        }
-        {
-            sub(/ \(\*\)$/, "", $1)
-            # An empty line stands between the trees of two packages.
-            if ($0 == "" || $1 in seen) next
-            seen[$1] = 1; total++
-            if ($2 == "") { print "no licence named: " $1; bad++; next }
-            if (value($2) != "1") { print "not allowed: " $1 ": " $2; bad++ }
-        }
-        END {
-            printf "%d packages, %d with a licence that deny.toml does not allow\n", total, bad
-            exit (bad > 0 || total == 0)
-        }' <<<"$packages"
+    local licence package licences word value bad=0 total=0
+    local -A allowed
+    while IFS= read -r licence; do allowed[${licence// WITH /~}]=1; done < <(allowed_licences)
+    [ ${#allowed[@]} -gt 0 ] || { echo "deny.toml: no list of allowed licences found"; return 1; }
+    while IFS='|' read -r package licences; do
+        [ -n "$package" ] || continue
+        total=$((total + 1)) value=
+        # An identifier becomes 1 or 0, then arithmetic knows what binds first; a slash is an old OR.
+        for word in $(sed 's#/# OR #g; s/[()]/ & /g; s/ WITH /~/g' <<<"$licences"); do
+            case $word in
+            AND) value+='&&' ;;
+            OR) value+='||' ;;
+            "(" | ")") value+=$word ;;
+            *) value+=${allowed[$word]:-0} ;;
+            esac
+        done
+        ((${value:-0})) || { echo "not allowed: $package: ${licences:-no licence named}"; bad=$((bad + 1)); }
+    done < <(cargo tree --locked --target all --all-features --edges normal,build,dev --prefix none \
+        --no-dedupe --format '{p}|{l}' | sed 's/ (\*)|/|/' | LC_ALL=C sort -u)
+    printf '%d packages, %d with a licence that deny.toml does not allow\n' "$total" "$bad"
+    [ "$bad" -eq 0 ] && [ "$total" -gt 0 ]
 }
 
 # Every package comes from one registry: no git checkout, no second registry.
@@ -106,6 +78,12 @@ sources() {
         return 1
     fi
     echo "all packages come from one registry"
+}
+
+# Of the last commit, and of those that are on no remote branch yet.
+commit_subjects() {
+    { git log -1 --format=%s; git log --format=%s HEAD --not --remotes; } 2>/dev/null |
+        awk 'length > 72 { print "more than 72 columns: " $0; bad = 1 } END { exit bad }'
 }
 
 shell_syntax() {
@@ -183,6 +161,7 @@ if cargo clippy --version >/dev/null 2>&1; then
 else
     skip lints "cargo clippy is not installed"
 fi
+step "subjects of commits" commit_subjects
 step "syntax of shell scripts" shell_syntax
 if command -v python3 >/dev/null; then
     step "syntax of Python scripts" python_syntax
