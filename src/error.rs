@@ -3,83 +3,59 @@
 use std::fmt;
 use std::io;
 
-/// Who an error is to be blamed on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
-    /// The client left, stalled or broke the protocol.
-    Client,
-    /// The origin is unreachable, stalled or broke the protocol.
-    Origin,
-    /// The cache directory.
-    Disk,
-    /// This program or its host.
-    Proxy,
+labelled! {
+    /// Who an error is to be blamed on.
+    pub enum Side {
+        /// The client left, stalled or broke the protocol.
+        Client => "client",
+        /// The origin is unreachable, stalled or broke the protocol.
+        Origin => "origin",
+        /// The cache directory.
+        Disk => "disk",
+        /// This program or its host.
+        Proxy => "server",
+    }
 }
 
-/// What happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// The peer closed the connection or reset it.
-    Closed,
-    /// No progress within the limit.
-    Timeout,
-    /// The origin's name has no address.
-    Resolve,
-    /// No connection could be made.
-    Connect,
-    /// The TLS handshake or a TLS record failed.
-    Tls,
-    /// The peer's bytes are not HTTP as RFC 9112 wants it.
-    Protocol,
-    /// A body ended before its length or its last chunk.
-    Truncated,
-    /// Redirects that lead nowhere.
-    Redirects,
-    /// A system call failed.
-    Io,
-    /// A limit is reached.
-    Busy,
-    /// The task that should have done it ended early.
-    Abandoned,
-    /// The request has been here before.
-    Loop,
-    /// The origin answered that it cannot.
-    Unavailable,
-    /// We were told not to ask the origin.
-    Offline,
-    /// The index set that the client has begun to read is another by now.
-    Superseded,
-    /// It does not fit the other files of its index set.
-    Mismatch,
-    /// The client wants nothing from the origin, and the cache has nothing.
-    NotCached,
-    /// The request names another host than the origin's and ours.
-    Misdirected,
-}
-
-impl Kind {
-    /// The word for logs and the answer's text.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "connection closed",
-            Self::Timeout => "timed out",
-            Self::Resolve => "name not resolved",
-            Self::Connect => "connection failed",
-            Self::Tls => "TLS failed",
-            Self::Protocol => "bad HTTP",
-            Self::Truncated => "body cut short",
-            Self::Redirects => "too many redirects",
-            Self::Io => "input/output error",
-            Self::Busy => "too busy",
-            Self::Abandoned => "abandoned",
-            Self::Loop => "request loop",
-            Self::Unavailable => "unavailable",
-            Self::Offline => "not asked (--offline)",
-            Self::Superseded => "index files changed during this update: begin again",
-            Self::Mismatch => "does not fit the other index files",
-            Self::NotCached => "not in the cache",
-            Self::Misdirected => "request for another host",
-        }
+labelled! {
+    /// What happened.
+    pub enum Kind {
+        /// The peer closed the connection or reset it.
+        Closed => "connection closed",
+        /// No progress within the limit.
+        Timeout => "timed out",
+        /// The origin's name has no address.
+        Resolve => "name not resolved",
+        /// No connection could be made.
+        Connect => "connection failed",
+        /// The TLS handshake or a TLS record failed.
+        Tls => "TLS failed",
+        /// The peer's bytes are not HTTP as RFC 9112 wants it.
+        Protocol => "bad HTTP",
+        /// A body ended before its length or its last chunk.
+        Truncated => "body cut short",
+        /// Redirects that lead nowhere.
+        Redirects => "too many redirects",
+        /// A system call failed.
+        Io => "input/output error",
+        /// A limit is reached.
+        Busy => "too busy",
+        /// The task that should have done it ended early.
+        Abandoned => "abandoned",
+        /// The request has been here before.
+        Loop => "request loop",
+        /// The origin answered that it cannot.
+        Unavailable => "unavailable",
+        /// We were told not to ask the origin.
+        Offline => "not asked (--offline)",
+        /// The index set that the client has begun to read is another by now.
+        Superseded => "index files changed during this update: begin again",
+        /// It does not fit the other files of its index set.
+        Mismatch => "does not fit the other index files",
+        /// The client wants nothing from the origin, and the cache has nothing.
+        NotCached => "not in the cache",
+        /// The request names another host than the origin's and ours.
+        Misdirected => "request for another host",
     }
 }
 
@@ -171,13 +147,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = match self.side {
-            Side::Client => "client",
-            Side::Origin => "origin",
-            Side::Disk => "disk",
-            Side::Proxy => "server",
-        };
-        write!(f, "{side}: {}", self.kind.as_str())?;
+        write!(f, "{}: {}", self.side, self.kind)?;
         if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
     }
 }

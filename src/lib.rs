@@ -14,6 +14,9 @@
 //! beyond HTTP; [`http`] is pure; [`rt`] is the event loop, with two backends; [`sys`] holds every
 //! system call and all `unsafe` code.
 
+#[macro_use]
+mod labelled;
+
 pub mod cache;
 pub mod cli;
 pub mod config;

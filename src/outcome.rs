@@ -1,81 +1,82 @@
 //! How a request ends, in words shared by the log, the counters and the tests.
 
-/// Why a request was not answered from the cache or into it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum BypassReason {
-    /// Neither GET nor HEAD.
-    Method,
-    /// The path does not match the regex.
-    NoMatch,
-    /// The path names no file: a trailing slash, or a component too long for one.
-    NoName,
-    /// A name that ends in `.in-progress` is ours while it lives.
-    InProgressName,
-    /// HEAD fetches nothing into the cache.
-    HeadOnMiss,
-    /// A GET with a body is not the same request for everyone.
-    RequestBody,
-    /// The answer may be for this user only.
-    Authorization,
-    /// The origin refuses what is asked without the client's own fields.
-    Denied,
-    /// The origin has another variant for what the client says.
-    Variant,
-    /// The request has a query, and what has one is not to be stored.
-    Query,
-    /// A link leads out of the cache directory.
-    LeadsOutside,
-    /// A FIFO, a device or a socket has the name.
-    NotRegular,
-    /// Another process is filling this file.
-    HeldElsewhere,
-    /// Not a 200.
-    Status,
-    /// A content coding that the name does not explain.
-    Coding,
-    /// A content type that the name rules out, as a page under the name of a package.
-    ContentType,
-    /// `Vary: *`: the next answer may be another.
-    Vary,
-    /// The body ends with the connection, so nothing proves it whole.
-    NoEnd,
-    /// The cache directory refused.
-    Disk,
-    /// No descriptor is left to look into the cache directory.
-    Descriptors,
-    /// A file that is being fetched has the name of a directory above.
-    Below,
-    /// The file system that the path leads to does not answer.
-    DiskHangs,
-    /// Too many whole files wait for the disk to take them.
-    DiskBehind,
-    /// As many files are being fetched as may be.
-    FillsFull,
-    /// A redirect that we followed has led back to us.
-    Returned,
-    /// The directory that is no part of the served tree.
-    Reserved,
-    /// Whether the pattern matches would take too long to find out.
-    Pattern,
-    /// The request or the answer says `no-store`.
-    NoStore,
-    /// The answer says `private`.
-    Private,
-    /// The request wants to hear from the origin itself, later than others.
-    NoCache,
-    /// Nothing says that the answer may be used again.
-    NoUse,
-    /// More bytes than are kept in memory.
-    TooLong,
-    /// There is no room in memory: it is all being received, or sent to clients.
-    MemoryFull,
-    /// The origin refuses what is kept: that stays.
-    Refused,
-    /// What the origin has does not fit the other files of its index set.
-    Mismatch,
-    /// The client's form of the path, with `//` or an encoded slash in it, may be another resource: in that of the file
-    /// the origin has none.
-    OtherForm,
+labelled! {
+    /// Why a request was not answered from the cache or into it.
+    pub enum BypassReason {
+        /// Neither GET nor HEAD.
+        Method => "method",
+        /// The path does not match the regex.
+        NoMatch => "no match",
+        /// The path names no file: a trailing slash, or a component too long for one.
+        NoName => "names no file",
+        /// A name that ends in `.in-progress` is ours while it lives.
+        InProgressName => "in-progress name",
+        /// HEAD fetches nothing into the cache.
+        HeadOnMiss => "HEAD on a miss",
+        /// A GET with a body is not the same request for everyone.
+        RequestBody => "request has a body",
+        /// The answer may be for this user only.
+        Authorization => "request has Authorization",
+        /// The origin refuses what is asked without the client's own fields.
+        Denied => "refused without the client's own fields",
+        /// The origin has another variant for what the client says.
+        Variant => "another variant",
+        /// The request has a query, and what has one is not to be stored.
+        Query => "request has a query",
+        /// A link leads out of the cache directory.
+        LeadsOutside => "link leads out of the cache directory",
+        /// A FIFO, a device or a socket has the name.
+        NotRegular => "not a regular file",
+        /// Another process is filling this file.
+        HeldElsewhere => "being filled by another process",
+        /// Not a 200.
+        Status => "status",
+        /// A content coding that the name does not explain.
+        Coding => "content coding",
+        /// A content type that the name rules out, as a page under the name of a package.
+        ContentType => "content type contradicts the name",
+        /// `Vary: *`: the next answer may be another.
+        Vary => "Vary: *",
+        /// The body ends with the connection, so nothing proves it whole.
+        NoEnd => "body without a length",
+        /// The cache directory refused.
+        Disk => "disk error",
+        /// No descriptor is left to look into the cache directory.
+        Descriptors => "out of descriptors",
+        /// A file that is being fetched has the name of a directory above.
+        Below => "below a file that is being fetched",
+        /// The file system that the path leads to does not answer.
+        DiskHangs => "file system does not answer",
+        /// Too many whole files wait for the disk to take them.
+        DiskBehind => "disk is behind",
+        /// As many files are being fetched as may be.
+        FillsFull => "too many fills",
+        /// A redirect that we followed has led back to us.
+        Returned => "came back by a redirect",
+        /// The directory that is no part of the served tree.
+        Reserved => "reserved directory",
+        /// Whether the pattern matches would take too long to find out.
+        Pattern => "regex takes too long",
+        /// The request or the answer says `no-store`.
+        NoStore => "no-store",
+        /// The answer says `private`.
+        Private => "private",
+        /// The request wants to hear from the origin itself, later than others.
+        NoCache => "request says no-cache",
+        /// Nothing says that the answer may be used again.
+        NoUse => "no use later",
+        /// More bytes than are kept in memory.
+        TooLong => "too long for memory",
+        /// There is no room in memory: it is all being received, or sent to clients.
+        MemoryFull => "memory is full",
+        /// The origin refuses what is kept: that stays.
+        Refused => "refused by the origin - the stored response stays",
+        /// What the origin has does not fit the other files of its index set.
+        Mismatch => "does not fit the other index files",
+        /// The client's form of the path, with `//` or an encoded slash in it, may be another resource: in that of the file
+        /// the origin has none.
+        OtherForm => "no file in the plain form of the path",
+    }
 }
 
 /// How a request to the class that is checked with the origin was answered from what is kept.
@@ -109,48 +110,6 @@ impl CacheUse {
 }
 
 impl BypassReason {
-    /// The word for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::NoMatch => "no match",
-            Self::NoName => "names no file",
-            Self::InProgressName => "in-progress name",
-            Self::HeadOnMiss => "HEAD on a miss",
-            Self::RequestBody => "request has a body",
-            Self::Authorization => "request has Authorization",
-            Self::Denied => "refused without the client's own fields",
-            Self::Variant => "another variant",
-            Self::Query => "request has a query",
-            Self::LeadsOutside => "link leads out of the cache directory",
-            Self::NotRegular => "not a regular file",
-            Self::HeldElsewhere => "being filled by another process",
-            Self::Below => "below a file that is being fetched",
-            Self::Status => "status",
-            Self::Coding => "content coding",
-            Self::ContentType => "content type contradicts the name",
-            Self::Vary => "Vary: *",
-            Self::NoEnd => "body without a length",
-            Self::Disk => "disk error",
-            Self::Descriptors => "out of descriptors",
-            Self::DiskHangs => "file system does not answer",
-            Self::DiskBehind => "disk is behind",
-            Self::FillsFull => "too many fills",
-            Self::Returned => "came back by a redirect",
-            Self::Reserved => "reserved directory",
-            Self::Pattern => "regex takes too long",
-            Self::NoStore => "no-store",
-            Self::Private => "private",
-            Self::NoCache => "request says no-cache",
-            Self::NoUse => "no use later",
-            Self::TooLong => "too long for memory",
-            Self::MemoryFull => "memory is full",
-            Self::Refused => "refused by the origin - the stored response stays",
-            Self::Mismatch => "does not fit the other index files",
-            Self::OtherForm => "no file in the plain form of the path",
-        }
-    }
-
     /// Why the request was forwarded, in the words of RFC 9211 section 2.2.
     fn forward(self) -> &'static str {
         match self {
@@ -201,35 +160,22 @@ impl BypassReason {
     }
 }
 
-/// Why a stale answer was given.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Stale {
-    /// The client takes it (`max-stale`).
-    Accepted,
-    /// The origin is asked meanwhile (`stale-while-revalidate`).
-    WhileRevalidate,
-    /// The origin is down or could not be reached.
-    Unreachable,
-    /// The origin answered with a 5xx.
-    ServerError,
-    /// The origin fails or could not be reached, and the operator's word goes before the response's, which forbids
-    /// stale use.
-    Forced,
-    /// We were told not to ask.
-    Offline,
-}
-
-impl Stale {
-    /// The word for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::WhileRevalidate => "being revalidated",
-            Self::Unreachable => "origin cannot be reached",
-            Self::ServerError => "origin fails",
-            Self::Forced => "origin fails, response forbids stale",
-            Self::Offline => "offline",
-        }
+labelled! {
+    /// Why a stale answer was given.
+    pub enum Stale {
+        /// The client takes it (`max-stale`).
+        Accepted => "accepted",
+        /// The origin is asked meanwhile (`stale-while-revalidate`).
+        WhileRevalidate => "being revalidated",
+        /// The origin is down or could not be reached.
+        Unreachable => "origin cannot be reached",
+        /// The origin answered with a 5xx.
+        ServerError => "origin fails",
+        /// The origin fails or could not be reached, and the operator's word goes before the response's, which forbids
+        /// stale use.
+        Forced => "origin fails, response forbids stale",
+        /// We were told not to ask.
+        Offline => "offline",
     }
 }
 

@@ -149,6 +149,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pattern", &[]),
     ("http", &["error"]),
     ("error", &[]),
+    ("labelled", &[]),
     ("rt", &["sys"]),
     ("sys", &[]),
 ];

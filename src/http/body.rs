@@ -1,6 +1,7 @@
 //! Taking the framing off a message body, and knowing when it has ended (RFC 9112 section 6).
 
-use super::chunked::{BadChunk, ChunkDecoder, Step};
+use super::BadMessage;
+use super::chunked::{ChunkDecoder, Step};
 use super::request::RequestBody;
 use super::response::ResponseBody;
 
@@ -64,7 +65,7 @@ impl Incoming {
     }
 
     /// Moves what there is of the payload from the front of `input` to the end of `piece`.
-    pub fn take(&mut self, input: &mut Vec<u8>, piece: &mut Vec<u8>) -> Result<(), BadChunk> {
+    pub fn take(&mut self, input: &mut Vec<u8>, piece: &mut Vec<u8>) -> Result<(), BadMessage> {
         match self {
             Self::Length(left) => {
                 let count = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
@@ -90,7 +91,7 @@ fn take_chunks(
     decoder: &mut ChunkDecoder,
     input: &[u8],
     piece: &mut Vec<u8>,
-) -> Result<(usize, bool), BadChunk> {
+) -> Result<(usize, bool), BadMessage> {
     let mut used = 0;
     loop {
         match decoder.step(&input[used..])? {

@@ -1,8 +1,8 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), read as it arrives and written piece by piece.
 
+use super::BadMessage;
 use super::head::is_text_byte;
 use super::message::{MOST_BYTES, is_token_byte};
-use std::fmt;
 
 /// Ends the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
@@ -69,39 +69,6 @@ pub enum Step {
     },
 }
 
-/// Why a body is not in the chunked coding. Where it ends is unknown then, and the connection spent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BadChunk {
-    /// A size that is empty, not hexadecimal or one that no file can have.
-    Size,
-    /// A control character in an extension, or more than 4 KiB of them.
-    Extension,
-    /// A line or a chunk that does not end in CRLF.
-    LineEnd,
-    /// Trailers that are no field lines, or more than 16 KiB of them.
-    Trailer,
-}
-
-impl BadChunk {
-    /// A word for the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Size => "bad-chunk-size",
-            Self::Extension => "bad-chunk-extension",
-            Self::LineEnd => "bad-chunk-end",
-            Self::Trailer => "bad-trailer",
-        }
-    }
-}
-
-impl fmt::Display for BadChunk {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.as_str())
-    }
-}
-
-impl std::error::Error for BadChunk {}
-
 /// Takes the chunked coding off a body, however the input is cut, and holds none of it back.
 ///
 /// Extensions and trailers are checked and dropped.
@@ -144,7 +111,7 @@ impl ChunkDecoder {
     /// # Errors
     /// What RFC 9112 section 7.1 does not allow, and extensions or trailers beyond their limits. There is no
     /// going on after an error.
-    pub fn step(&mut self, input: &[u8]) -> Result<Step, BadChunk> {
+    pub fn step(&mut self, input: &[u8]) -> Result<Step, BadMessage> {
         for (at, &byte) in input.iter().enumerate() {
             if self.state == State::Data {
                 return Ok(self.data(at, input.len() - at));
@@ -168,19 +135,19 @@ impl ChunkDecoder {
     }
 
     /// The state after the framing byte `byte`.
-    fn framing(&mut self, byte: u8) -> Result<State, BadChunk> {
+    fn framing(&mut self, byte: u8) -> Result<State, BadMessage> {
         let next = match (self.state, byte) {
             (State::Size, _) => return self.size(byte),
             (State::Blank, b' ' | b'\t') => {
-                self.counted(State::Blank, EXTENSION_LIMIT, BadChunk::Extension)?
+                self.counted(State::Blank, EXTENSION_LIMIT, BadMessage::ChunkExtension)?
             }
             (State::Blank, b';') => State::Extension,
-            (State::Blank, _) => return Err(BadChunk::Size),
+            (State::Blank, _) => return Err(BadMessage::ChunkSize),
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, _) if is_text_byte(byte) => {
-                self.counted(State::Extension, EXTENSION_LIMIT, BadChunk::Extension)?
+                self.counted(State::Extension, EXTENSION_LIMIT, BadMessage::ChunkExtension)?
             }
-            (State::Extension, _) => return Err(BadChunk::Extension),
+            (State::Extension, _) => return Err(BadMessage::ChunkExtension),
             (State::SizeLf, b'\n') => self.after_size(),
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size,
@@ -188,37 +155,37 @@ impl ChunkDecoder {
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::TrailerStart, b'\r') => State::LastLf,
             (State::TrailerName, b':') => {
-                self.counted(State::TrailerValue, TRAILER_LIMIT, BadChunk::Trailer)?
+                self.counted(State::TrailerValue, TRAILER_LIMIT, BadMessage::Trailer)?
             }
             (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
-                self.counted(State::TrailerName, TRAILER_LIMIT, BadChunk::Trailer)?
+                self.counted(State::TrailerName, TRAILER_LIMIT, BadMessage::Trailer)?
             }
             (State::TrailerValue, b'\r') => State::TrailerLf,
             (State::TrailerValue, _) if is_text_byte(byte) => {
-                self.counted(State::TrailerValue, TRAILER_LIMIT, BadChunk::Trailer)?
+                self.counted(State::TrailerValue, TRAILER_LIMIT, BadMessage::Trailer)?
             }
             (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => {
-                return Err(BadChunk::Trailer);
+                return Err(BadMessage::Trailer);
             }
-            _ => return Err(BadChunk::LineEnd),
+            _ => return Err(BadMessage::ChunkEnd),
         };
         Ok(next)
     }
 
-    fn size(&mut self, byte: u8) -> Result<State, BadChunk> {
+    fn size(&mut self, byte: u8) -> Result<State, BadMessage> {
         if let Some(digit) = char::from(byte).to_digit(16) {
             self.left = (self.left << 4) | u64::from(digit);
-            return self.counted(State::Size, SIZE_DIGITS, BadChunk::Size);
+            return self.counted(State::Size, SIZE_DIGITS, BadMessage::ChunkSize);
         }
         if self.count == 0 || self.left > MOST_BYTES {
-            return Err(BadChunk::Size);
+            return Err(BadMessage::ChunkSize);
         }
         self.count = 0;
         match byte {
             b'\r' => Ok(State::SizeLf),
             b';' => Ok(State::Extension),
             b' ' | b'\t' => Ok(State::Blank),
-            _ => Err(BadChunk::Size),
+            _ => Err(BadMessage::ChunkSize),
         }
     }
 
@@ -228,7 +195,7 @@ impl ChunkDecoder {
         if self.left == 0 { State::TrailerStart } else { State::Data }
     }
 
-    fn counted(&mut self, next: State, most: usize, fault: BadChunk) -> Result<State, BadChunk> {
+    fn counted(&mut self, next: State, most: usize, fault: BadMessage) -> Result<State, BadMessage> {
         self.count += 1;
         if self.count > most { Err(fault) } else { Ok(next) }
     }
@@ -240,7 +207,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Decodes `wire` handed over in pieces of the given sizes; the payload and the bytes used, once it ends.
-    fn decode(wire: &[u8], pieces: &[usize]) -> Result<Option<(Vec<u8>, usize)>, BadChunk> {
+    fn decode(wire: &[u8], pieces: &[usize]) -> Result<Option<(Vec<u8>, usize)>, BadMessage> {
         let mut decoder = ChunkDecoder::new();
         let mut payload = Vec::new();
         let (mut from, mut to) = (0, 0);
@@ -289,31 +256,31 @@ mod tests {
     #[test]
     fn rfc9112_7_1_what_is_refused() {
         for (wire, fault) in [
-            (&b"\r\n"[..], BadChunk::Size),
-            (b"3\r\nabc\r\n\r\n\r\n", BadChunk::Size),
-            (b"-3\r\nabc\r\n", BadChunk::Size),
-            (b"+3\r\nabc\r\n", BadChunk::Size),
-            (b"0x3\r\nabc\r\n", BadChunk::Size),
-            (b" 3\r\nabc\r\n", BadChunk::Size),
-            (b"3 \r\nabc\r\n", BadChunk::Size),
-            (b"3 3\r\nabc\r\n", BadChunk::Size),
-            (b";x\r\n", BadChunk::Size),
-            (b"g\r\n", BadChunk::Size),
-            (b"00000000000000003\r\nabc\r\n", BadChunk::Size),
-            (b"10000000000000000\r\n", BadChunk::Size),
-            (b"3\nabc\r\n", BadChunk::Size),
-            (b"3;x\nabc\r\n", BadChunk::Extension),
-            (b"3;\0\r\nabc\r\n", BadChunk::Extension),
-            (b"3\rabc\r\n", BadChunk::LineEnd),
-            (b"3\r\nabcd\r\n", BadChunk::LineEnd),
-            (b"3\r\nabc0\r\n", BadChunk::LineEnd),
-            (b"3\r\nabc\n0\r\n\r\n", BadChunk::LineEnd),
-            (b"0\r\n\n", BadChunk::Trailer),
-            (b"0\r\nGET / HTTP/1.1\r\n\r\n", BadChunk::Trailer),
-            (b"0\r\nA: b\n\r\n", BadChunk::Trailer),
-            (b"0\r\n: b\r\n\r\n", BadChunk::Trailer),
-            (b"0\r\nA: b\r\n c\r\n\r\n", BadChunk::Trailer),
-            (b"0\r\n\rX", BadChunk::LineEnd),
+            (&b"\r\n"[..], BadMessage::ChunkSize),
+            (b"3\r\nabc\r\n\r\n\r\n", BadMessage::ChunkSize),
+            (b"-3\r\nabc\r\n", BadMessage::ChunkSize),
+            (b"+3\r\nabc\r\n", BadMessage::ChunkSize),
+            (b"0x3\r\nabc\r\n", BadMessage::ChunkSize),
+            (b" 3\r\nabc\r\n", BadMessage::ChunkSize),
+            (b"3 \r\nabc\r\n", BadMessage::ChunkSize),
+            (b"3 3\r\nabc\r\n", BadMessage::ChunkSize),
+            (b";x\r\n", BadMessage::ChunkSize),
+            (b"g\r\n", BadMessage::ChunkSize),
+            (b"00000000000000003\r\nabc\r\n", BadMessage::ChunkSize),
+            (b"10000000000000000\r\n", BadMessage::ChunkSize),
+            (b"3\nabc\r\n", BadMessage::ChunkSize),
+            (b"3;x\nabc\r\n", BadMessage::ChunkExtension),
+            (b"3;\0\r\nabc\r\n", BadMessage::ChunkExtension),
+            (b"3\rabc\r\n", BadMessage::ChunkEnd),
+            (b"3\r\nabcd\r\n", BadMessage::ChunkEnd),
+            (b"3\r\nabc0\r\n", BadMessage::ChunkEnd),
+            (b"3\r\nabc\n0\r\n\r\n", BadMessage::ChunkEnd),
+            (b"0\r\n\n", BadMessage::Trailer),
+            (b"0\r\nGET / HTTP/1.1\r\n\r\n", BadMessage::Trailer),
+            (b"0\r\nA: b\n\r\n", BadMessage::Trailer),
+            (b"0\r\n: b\r\n\r\n", BadMessage::Trailer),
+            (b"0\r\nA: b\r\n c\r\n\r\n", BadMessage::Trailer),
+            (b"0\r\n\rX", BadMessage::ChunkEnd),
         ] {
             for piece in [1, 100] {
                 assert_eq!(decode(wire, &[piece]), Err(fault), "{}", wire.escape_ascii());
@@ -325,10 +292,10 @@ mod tests {
     fn extensions_and_trailers_are_bounded() {
         let extension = |len: usize| format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(len)).into_bytes();
         assert!(decode(&extension(4096), &[999]).unwrap().is_some());
-        assert_eq!(decode(&extension(4097), &[999]), Err(BadChunk::Extension));
+        assert_eq!(decode(&extension(4097), &[999]), Err(BadMessage::ChunkExtension));
         let trailers = |count: usize| format!("0\r\n{}\r\n", "A:234567\r\n".repeat(count)).into_bytes();
         assert!(decode(&trailers(2048), &[999]).unwrap().is_some());
-        assert_eq!(decode(&trailers(2049), &[999]), Err(BadChunk::Trailer));
+        assert_eq!(decode(&trailers(2049), &[999]), Err(BadMessage::Trailer));
     }
 
     #[test]
@@ -337,7 +304,7 @@ mod tests {
         assert_eq!(decoder.step(b"7fffffffffffffff\r\nab"), Ok(Step::Data { skip: 18, len: 2 }));
         assert_eq!(decoder.step(b""), Ok(Step::NeedMore { consumed: 0 }));
         assert_eq!(decoder.step(b"cde"), Ok(Step::Data { skip: 0, len: 3 }));
-        assert_eq!(ChunkDecoder::new().step(b"8000000000000000\r\nab"), Err(BadChunk::Size));
+        assert_eq!(ChunkDecoder::new().step(b"8000000000000000\r\nab"), Err(BadMessage::ChunkSize));
     }
 
     #[test]

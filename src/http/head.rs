@@ -1,39 +1,9 @@
 //! What request heads and response heads have in common: where they end, their field lines, their framing.
 
+use super::BadMessage;
 use super::fields::Fields;
-use super::message::Version;
+use super::message::{MOST_BYTES, Version};
 use memchr::{memchr, memchr_iter, memchr3};
-
-/// What is wrong with a head of either kind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// A line feed without its carriage return.
-    BareLineFeed,
-    /// A head beyond its limit.
-    HeadTooLarge,
-    /// More fields than the limit.
-    TooManyFields,
-    /// A field name that is no token, or a blank between it and its colon.
-    BadFieldName,
-    /// A field that goes on on the next line.
-    FoldedField,
-    /// A control character in a field value.
-    BadFieldValue,
-}
-
-impl Fault {
-    /// A word for the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BareLineFeed => "bare-line-feed",
-            Self::HeadTooLarge => "head-too-large",
-            Self::TooManyFields => "too-many-fields",
-            Self::BadFieldName => "bad-field-name",
-            Self::FoldedField => "folded-field",
-            Self::BadFieldValue => "bad-field-value",
-        }
-    }
-}
 
 /// Where the head that begins at `start` ends, its empty line included; `None` when it is not all there.
 ///
@@ -44,16 +14,16 @@ pub(super) fn find_end(
     start: usize,
     most: usize,
     scanned: &mut usize,
-) -> Result<Option<usize>, Fault> {
+) -> Result<Option<usize>, BadMessage> {
     let from = (*scanned).max(start).min(buf.len());
     for at in memchr_iter(b'\n', &buf[from..]) {
         let end = from + at + 1;
         let head = &buf[start..end];
         if !head.ends_with(b"\r\n") {
-            return Err(Fault::BareLineFeed);
+            return Err(BadMessage::BareLineFeed);
         }
         if head.len() > most {
-            return Err(Fault::HeadTooLarge);
+            return Err(BadMessage::HeadTooLarge);
         }
         if head.ends_with(b"\r\n\r\n") {
             *scanned = 0;
@@ -61,7 +31,7 @@ pub(super) fn find_end(
         }
     }
     *scanned = buf.len();
-    if buf.len() - start > most { Err(Fault::HeadTooLarge) } else { Ok(None) }
+    if buf.len() - start > most { Err(BadMessage::HeadTooLarge) } else { Ok(None) }
 }
 
 /// A complete head's first line without its CRLF, and the field lines after it.
@@ -72,7 +42,7 @@ pub(super) fn split_first_line(head: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Reads the field lines `block`, at most `most` of them, up to and with the empty line that ends them.
-pub(super) fn parse_fields(block: &[u8], most: usize) -> Result<Fields, Fault> {
+pub(super) fn parse_fields(block: &[u8], most: usize) -> Result<Fields, BadMessage> {
     // Nearly every head fits the small array; only a larger one pays for the allocation.
     let mut few = [httparse::EMPTY_HEADER; 32];
     let room = few.len().min(most);
@@ -87,17 +57,17 @@ pub(super) fn parse_fields(block: &[u8], most: usize) -> Result<Fields, Fault> {
 
 type Read<'h, 'b> = httparse::Result<(usize, &'h [httparse::Header<'b>])>;
 
-fn collect(block: &[u8], read: Read<'_, '_>) -> Result<Fields, Fault> {
+fn collect(block: &[u8], read: Read<'_, '_>) -> Result<Fields, BadMessage> {
     match read {
         Ok(httparse::Status::Complete((_, headers))) => {
             let mut fields = Fields::with_capacity(headers.len(), block.len());
             headers.iter().for_each(|header| fields.push(header.name.as_bytes(), header.value));
             Ok(fields)
         }
-        Err(httparse::Error::TooManyHeaders) => Err(Fault::TooManyFields),
-        _ if is_folded(block) => Err(Fault::FoldedField),
-        Err(httparse::Error::HeaderName) => Err(Fault::BadFieldName),
-        Err(_) | Ok(httparse::Status::Partial) => Err(Fault::BadFieldValue),
+        Err(httparse::Error::TooManyHeaders) => Err(BadMessage::TooManyFields),
+        _ if is_folded(block) => Err(BadMessage::FoldedField),
+        Err(httparse::Error::HeaderName) => Err(BadMessage::BadFieldName),
+        Err(_) | Ok(httparse::Status::Partial) => Err(BadMessage::BadFieldValue),
     }
 }
 
@@ -136,6 +106,20 @@ pub(super) fn transfer_coding(fields: &Fields) -> Coding {
         }
         _ => Coding::Malformed,
     }
+}
+
+/// The length, repeated or not, as long as it is always the same (RFC 9112 section 6.3).
+pub(super) fn content_length(fields: &Fields) -> Result<Option<u64>, BadMessage> {
+    let mut length = None;
+    for value in fields.all("content-length").flat_map(|line| line.split(|&byte| byte == b',')) {
+        let number = digits(value.trim_ascii()).and_then(|number| number.parse().ok());
+        let number = number.filter(|number| *number <= MOST_BYTES).ok_or(BadMessage::BadLength)?;
+        if length.is_some_and(|length| length != number) {
+            return Err(BadMessage::AmbiguousLength);
+        }
+        length = Some(number);
+    }
+    Ok(length)
 }
 
 /// May the connection serve another message after this one (RFC 9112 section 9.3)?
@@ -201,11 +185,11 @@ mod tests {
     #[test]
     fn bare_line_feeds_and_long_heads_are_faults() {
         for bare in [&b"\n"[..], b"A\n", b"A: b\r\n\n", b"A: b\n\n", b"A\r\n\r \n"] {
-            assert_eq!(find_end(bare, 0, 100, &mut 0), Err(Fault::BareLineFeed), "{bare:?}");
+            assert_eq!(find_end(bare, 0, 100, &mut 0), Err(BadMessage::BareLineFeed), "{bare:?}");
         }
-        assert_eq!(find_end(b"A: b\r\n\r\n", 0, 7, &mut 0), Err(Fault::HeadTooLarge));
+        assert_eq!(find_end(b"A: b\r\n\r\n", 0, 7, &mut 0), Err(BadMessage::HeadTooLarge));
         assert_eq!(find_end(b"A: b\r\n\r\n", 0, 8, &mut 0), Ok(Some(8)));
-        assert_eq!(find_end(b"AAAA", 0, 3, &mut 0), Err(Fault::HeadTooLarge));
+        assert_eq!(find_end(b"AAAA", 0, 3, &mut 0), Err(BadMessage::HeadTooLarge));
     }
 
     #[test]
@@ -214,26 +198,26 @@ mod tests {
         for count in [0, 1, 32, 33, 128] {
             assert_eq!(parse_fields(&block(count), 128).unwrap().len(), count);
         }
-        assert_eq!(parse_fields(&block(129), 128).unwrap_err(), Fault::TooManyFields);
-        assert_eq!(parse_fields(&block(5), 4).unwrap_err(), Fault::TooManyFields);
+        assert_eq!(parse_fields(&block(129), 128).unwrap_err(), BadMessage::TooManyFields);
+        assert_eq!(parse_fields(&block(5), 4).unwrap_err(), BadMessage::TooManyFields);
     }
 
     #[test]
     fn bad_field_lines() {
         for (line, fault) in [
-            (&b"A : b"[..], Fault::BadFieldName),
-            (b"A\t: b", Fault::BadFieldName),
-            (b": b", Fault::BadFieldName),
-            (b"A", Fault::BadFieldName),
-            (b"A(: b", Fault::BadFieldName),
-            (b"\x80: b", Fault::BadFieldName),
-            (b" A: b", Fault::FoldedField),
-            (b"A: b\r\n c", Fault::FoldedField),
-            (b"A: b\r\n\tc", Fault::FoldedField),
-            (b"A: b\0", Fault::BadFieldValue),
-            (b"A: \x0bb", Fault::BadFieldValue),
-            (b"A: b\x7f", Fault::BadFieldValue),
-            (b"A: b\rc", Fault::BadFieldValue),
+            (&b"A : b"[..], BadMessage::BadFieldName),
+            (b"A\t: b", BadMessage::BadFieldName),
+            (b": b", BadMessage::BadFieldName),
+            (b"A", BadMessage::BadFieldName),
+            (b"A(: b", BadMessage::BadFieldName),
+            (b"\x80: b", BadMessage::BadFieldName),
+            (b" A: b", BadMessage::FoldedField),
+            (b"A: b\r\n c", BadMessage::FoldedField),
+            (b"A: b\r\n\tc", BadMessage::FoldedField),
+            (b"A: b\0", BadMessage::BadFieldValue),
+            (b"A: \x0bb", BadMessage::BadFieldValue),
+            (b"A: b\x7f", BadMessage::BadFieldValue),
+            (b"A: b\rc", BadMessage::BadFieldValue),
         ] {
             let block = [line, b"\r\n\r\n"].concat();
             assert_eq!(parse_fields(&block, 9).unwrap_err(), fault, "{}", line.escape_ascii());

@@ -8,6 +8,7 @@
 //! section. [`conditional`], [`range`], [`multipart`], [`date`], [`etag`] and [`mime`] answer what a hit needs to know,
 //! [`identity`] and [`retry_after`] what a broken fill does; [`url`] resolves what a Location says; [`percent`] decodes.
 
+mod bad_message;
 pub mod body;
 pub mod caching;
 pub mod chunked;
@@ -22,11 +23,11 @@ pub mod mime;
 pub mod multipart;
 pub mod percent;
 pub mod range;
-mod refusal;
 pub mod request;
 pub mod response;
 pub mod retry_after;
 mod target;
 pub mod url;
 
+pub use bad_message::BadMessage;
 pub(crate) use head::is_text_byte;

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use super::fields::Fields;
-use super::head::{self, Coding, Fault, digits};
-use super::message::{METHOD_LIMIT, MOST_BYTES, is_token_byte};
+use super::head::{self, Coding, content_length, digits};
+use super::message::{METHOD_LIMIT, is_token_byte};
 use super::target::{is_authority, is_target, split_absolute};
 use memchr::{memchr, memchr2, memrchr};
 
+pub use super::bad_message::BadMessage;
 pub use super::message::{HeadLimits, Method, Version};
-pub use super::refusal::Refusal;
 
 /// Bytes of empty lines before a request that are skipped (RFC 9112 section 2.2).
 const BLANK_LIMIT: usize = 16;
@@ -114,13 +114,13 @@ impl RequestHead {
 /// `scanned` starts at zero and is this function's memory across the calls for one head.
 ///
 /// # Errors
-/// Anything that some other program might read differently; see [`Refusal`]. What can be refused before the
+/// Anything that some other program might read differently; see [`BadMessage`]. What can be refused before the
 /// head is complete is refused at once.
 pub fn parse(
     buf: &[u8],
     limits: &HeadLimits,
     scanned: &mut usize,
-) -> Result<Option<(RequestHead, usize)>, Refusal> {
+) -> Result<Option<(RequestHead, usize)>, BadMessage> {
     let start = skip_blank_lines(buf)?;
     refuse_early(&buf[start..], limits)?;
     let Some(end) = head::find_end(buf, start, limits.bytes, scanned)? else {
@@ -131,7 +131,7 @@ pub fn parse(
     let fields = head::parse_fields(block, limits.fields)?;
     check_host(version, &fields)?;
     if fields.tokens("expect").any(|token| !token.eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Refusal::UnknownExpectation);
+        return Err(BadMessage::UnknownExpectation);
     }
     let body = framing(version, &fields)?;
     Ok(Some((RequestHead { method, target: target.into(), version, fields, body }, end)))
@@ -166,31 +166,31 @@ pub fn request_head(method: &str, target: &[u8], fields: &Fields) -> Vec<u8> {
 }
 
 /// Bytes of empty lines at the front of `buf` (RFC 9112 section 2.2).
-fn skip_blank_lines(buf: &[u8]) -> Result<usize, Refusal> {
+fn skip_blank_lines(buf: &[u8]) -> Result<usize, BadMessage> {
     let mut start = 0;
     while buf[start..].starts_with(b"\r\n") {
         start += 2;
         if start > BLANK_LIMIT {
-            return Err(Refusal::BadSyntax);
+            return Err(BadMessage::BadSyntax);
         }
     }
     Ok(start)
 }
 
 /// Refuses what cannot become a request whatever comes next, so that nobody waits for the end of it.
-fn refuse_early(rest: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
+fn refuse_early(rest: &[u8], limits: &HeadLimits) -> Result<(), BadMessage> {
     match rest {
         [] | [b'\r'] => return Ok(()),
-        [b'\n', ..] => return Err(Refusal::Head(Fault::BareLineFeed)),
-        [first, ..] if !is_token_byte(*first) => return Err(Refusal::BadSyntax),
+        [b'\n', ..] => return Err(BadMessage::BareLineFeed),
+        [first, ..] if !is_token_byte(*first) => return Err(BadMessage::BadSyntax),
         _ => {}
     }
     let Some(space) = memchr(b' ', &rest[..rest.len().min(METHOD_LIMIT + 1)]) else {
-        return if rest.len() > METHOD_LIMIT { Err(Refusal::BadSyntax) } else { Ok(()) };
+        return if rest.len() > METHOD_LIMIT { Err(BadMessage::BadSyntax) } else { Ok(()) };
     };
     let target = &rest[space + 1..];
     match target.get(..=limits.target) {
-        Some(long) if memchr2(b' ', b'\r', long).is_none() => Err(Refusal::TargetTooLong),
+        Some(long) if memchr2(b' ', b'\r', long).is_none() => Err(BadMessage::TargetTooLong),
         _ => Ok(()),
     }
 }
@@ -201,56 +201,52 @@ fn split_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (first < last).then(|| (&line[..first], &line[first + 1..last], &line[last + 1..]))
 }
 
-fn request_line<'a>(line: &'a [u8], limits: &HeadLimits) -> Result<(Method, &'a [u8], Version), Refusal> {
-    let (method, target, version) = split_line(line).ok_or(Refusal::BadSyntax)?;
+fn request_line<'a>(line: &'a [u8], limits: &HeadLimits) -> Result<(Method, &'a [u8], Version), BadMessage> {
+    let (method, target, version) = split_line(line).ok_or(BadMessage::BadSyntax)?;
     let version = match Version::read(version) {
         Some(version) => version,
-        None if Version::is_other(version) => return Err(Refusal::UnsupportedVersion),
-        None => return Err(Refusal::BadSyntax),
+        None if Version::is_other(version) => return Err(BadMessage::UnsupportedVersion),
+        None => return Err(BadMessage::BadSyntax),
     };
-    let method = Method::read(method).ok_or(Refusal::BadSyntax)?;
+    let method = Method::read(method).ok_or(BadMessage::BadSyntax)?;
     if method.as_str() == "CONNECT" {
-        return Err(Refusal::Connect);
+        return Err(BadMessage::Connect);
     }
     if target.len() > limits.target {
-        return Err(Refusal::TargetTooLong);
+        return Err(BadMessage::TargetTooLong);
     }
     if !is_target(&method, target) {
-        return Err(Refusal::BadTarget);
+        return Err(BadMessage::BadTarget);
     }
     Ok((method, target, version))
 }
 
 /// Host is there once and makes sense (RFC 9112 section 3.2); HTTP/1.0 may do without, and it may be empty.
-fn check_host(version: Version, fields: &Fields) -> Result<(), Refusal> {
+fn check_host(version: Version, fields: &Fields) -> Result<(), BadMessage> {
     match (fields.only("host"), fields.contains("host")) {
         (Some(host), _) if host.is_empty() || is_authority(host) => Ok(()),
         (None, false) if version == Version::Http10 => Ok(()),
-        (None, false) => Err(Refusal::MissingHost),
-        _ => Err(Refusal::BadHost),
+        (None, false) => Err(BadMessage::MissingHost),
+        _ => Err(BadMessage::BadHost),
     }
 }
 
 /// How the end of the body is found, if there is only one way to find it (RFC 9112 section 6.3).
-fn framing(version: Version, fields: &Fields) -> Result<RequestBody, Refusal> {
+fn framing(version: Version, fields: &Fields) -> Result<RequestBody, BadMessage> {
     let lengths = fields.all("content-length").count();
     match head::transfer_coding(fields) {
         Coding::Absent => {}
-        _ if lengths > 0 => return Err(Refusal::LengthAndCoding),
+        _ if lengths > 0 => return Err(BadMessage::LengthAndCoding),
         Coding::Chunked if version == Version::Http11 => return Ok(RequestBody::Chunked),
-        Coding::Unknown if version == Version::Http11 => return Err(Refusal::UnknownCoding),
+        Coding::Unknown if version == Version::Http11 => return Err(BadMessage::UnknownCoding),
         Coding::Chunked | Coding::Unknown | Coding::Malformed => {
-            return Err(Refusal::TransferCoding);
+            return Err(BadMessage::TransferCoding);
         }
     }
-    let Some(value) = fields.get("content-length") else {
-        return Ok(RequestBody::None);
-    };
-    if lengths > 1 || value.contains(&b',') {
-        return Err(Refusal::AmbiguousLength);
+    if lengths > 1 || fields.get("content-length").is_some_and(|value| value.contains(&b',')) {
+        return Err(BadMessage::AmbiguousLength);
     }
-    let length = digits(value).and_then(|number| number.parse().ok());
-    length.filter(|length| *length <= MOST_BYTES).map(RequestBody::Length).ok_or(Refusal::BadLength)
+    Ok(content_length(fields)?.map_or(RequestBody::None, RequestBody::Length))
 }
 
 #[cfg(test)]

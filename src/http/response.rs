@@ -1,10 +1,9 @@
 //! Response heads (RFC 9112 section 4): read from the origin, and written for the client.
 
+use super::BadMessage;
 use super::fields::Fields;
-use super::head::{self, Coding, Fault, digits, is_text_byte};
-use super::message::MOST_BYTES;
+use super::head::{self, Coding, content_length, digits, is_text_byte};
 use super::request::{HeadLimits, Method, Version};
-use std::fmt;
 
 pub use super::request::request_head;
 
@@ -42,21 +41,21 @@ impl ResponseHead {
     /// # Errors
     /// Several unequal lengths, a length that is no number, and any Transfer-Encoding but a single `chunked`
     /// in HTTP/1.1 without a length; these even where there is no body, since the fields are passed on.
-    pub fn body(&self, request: &Method) -> Result<ResponseBody, BadHead> {
+    pub fn body(&self, request: &Method) -> Result<ResponseBody, BadMessage> {
         let length = content_length(&self.fields)?;
         let coding = head::transfer_coding(&self.fields);
         if *request == Method::Head || matches!(self.status, 100..=199 | 204 | 304) {
             return match (coding, length) {
                 (Coding::Absent, _) | (_, None) => Ok(ResponseBody::None),
-                _ => Err(BadHead::LengthAndCoding),
+                _ => Err(BadMessage::LengthAndCoding),
             };
         }
         match (coding, length) {
             (Coding::Absent, Some(length)) => Ok(ResponseBody::Length(length)),
             (Coding::Absent, None) => Ok(ResponseBody::UntilClose),
-            (_, Some(_)) => Err(BadHead::LengthAndCoding),
+            (_, Some(_)) => Err(BadMessage::LengthAndCoding),
             (Coding::Chunked, None) if self.version == Version::Http11 => Ok(ResponseBody::Chunked),
-            _ => Err(BadHead::TransferCoding),
+            _ => Err(BadMessage::TransferCoding),
         }
     }
 
@@ -86,57 +85,6 @@ impl ResponseHead {
     }
 }
 
-/// Why a response head cannot be relied on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BadHead {
-    /// What is wrong with a head of either kind.
-    Head(Fault),
-    /// A status line that is none.
-    BadStatusLine,
-    /// A version other than 1.0 and 1.1.
-    UnsupportedVersion,
-    /// 101, for which nobody asked.
-    SwitchingProtocols,
-    /// A length that is no number, or one that no file can have.
-    BadLength,
-    /// Several lengths that differ.
-    AmbiguousLength,
-    /// A transfer coding other than `chunked`, or any in HTTP/1.0.
-    TransferCoding,
-    /// Content-Length and Transfer-Encoding together.
-    LengthAndCoding,
-}
-
-impl BadHead {
-    /// A word for the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Head(fault) => fault.as_str(),
-            Self::BadStatusLine => "bad-status-line",
-            Self::UnsupportedVersion => "unsupported-version",
-            Self::SwitchingProtocols => "switching-protocols",
-            Self::BadLength => "bad-length",
-            Self::AmbiguousLength => "ambiguous-length",
-            Self::TransferCoding => "transfer-coding",
-            Self::LengthAndCoding => "length-and-coding",
-        }
-    }
-}
-
-impl fmt::Display for BadHead {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.as_str())
-    }
-}
-
-impl std::error::Error for BadHead {}
-
-impl From<Fault> for BadHead {
-    fn from(fault: Fault) -> Self {
-        Self::Head(fault)
-    }
-}
-
 /// Reads a response head from the front of `buf`: the head and how many bytes it took. `None` while it is
 /// not all there; call again with the grown buffer then.
 ///
@@ -144,15 +92,15 @@ impl From<Fault> for BadHead {
 /// target's is not used.
 ///
 /// # Errors
-/// See [`BadHead`]. What comes after such a head cannot be trusted: the connection is to be closed.
+/// See [`BadMessage`]. What comes after such a head cannot be trusted: the connection is to be closed.
 pub fn parse(
     buf: &[u8],
     limits: &HeadLimits,
     scanned: &mut usize,
-) -> Result<Option<(ResponseHead, usize)>, BadHead> {
+) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
     let known = buf.len().min(b"HTTP/".len());
     if buf[..known] != b"HTTP/"[..known] {
-        return Err(BadHead::BadStatusLine);
+        return Err(BadMessage::BadStatusLine);
     }
     let Some(end) = head::find_end(buf, 0, limits.bytes, scanned)? else {
         return Ok(None);
@@ -165,37 +113,23 @@ pub fn parse(
 }
 
 /// The space before the reason is asked of senders even where there is none, but many leave it out.
-fn status_line(line: &[u8]) -> Result<(Version, u16, &[u8]), BadHead> {
-    let (version, rest) = line.split_at_checked(b"HTTP/1.1".len()).ok_or(BadHead::BadStatusLine)?;
+fn status_line(line: &[u8]) -> Result<(Version, u16, &[u8]), BadMessage> {
+    let (version, rest) = line.split_at_checked(b"HTTP/1.1".len()).ok_or(BadMessage::BadStatusLine)?;
     let Some(version) = Version::read(version) else {
         let other = Version::is_other(version.trim_ascii());
-        return Err(if other { BadHead::UnsupportedVersion } else { BadHead::BadStatusLine });
+        return Err(if other { BadMessage::UnsupportedVersion } else { BadMessage::BadStatusLine });
     };
-    let rest = rest.strip_prefix(b" ").ok_or(BadHead::BadStatusLine)?;
-    let (number, reason) = rest.split_at_checked(3).ok_or(BadHead::BadStatusLine)?;
+    let rest = rest.strip_prefix(b" ").ok_or(BadMessage::BadStatusLine)?;
+    let (number, reason) = rest.split_at_checked(3).ok_or(BadMessage::BadStatusLine)?;
     let status = digits(number).and_then(|number| number.parse().ok()).unwrap_or(0);
     let reason_fits = reason.is_empty() || reason.starts_with(b" ");
     if status < 100 || !reason_fits || !reason.iter().copied().all(is_text_byte) {
-        return Err(BadHead::BadStatusLine);
+        return Err(BadMessage::BadStatusLine);
     }
     if status == 101 {
-        return Err(BadHead::SwitchingProtocols);
+        return Err(BadMessage::SwitchingProtocols);
     }
     Ok((version, status, reason.strip_prefix(b" ").unwrap_or(reason)))
-}
-
-/// The length, repeated or not, as long as it is always the same (RFC 9112 section 6.3).
-fn content_length(fields: &Fields) -> Result<Option<u64>, BadHead> {
-    let mut length = None;
-    for value in fields.all("content-length").flat_map(|line| line.split(|&byte| byte == b',')) {
-        let number = digits(value.trim_ascii()).and_then(|number| number.parse().ok());
-        let number = number.filter(|number| *number <= MOST_BYTES).ok_or(BadHead::BadLength)?;
-        if length.is_some_and(|length| length != number) {
-            return Err(BadHead::AmbiguousLength);
-        }
-        length = Some(number);
-    }
-    Ok(length)
 }
 
 /// Leaves one Content-Length of several equal ones, so that they are not passed on. Others are left for

@@ -20,25 +20,15 @@ pub struct Url {
     pub fragment: Option<String>,
 }
 
-/// Why a reference cannot be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BadReference {
-    /// Nothing, or a control character in it.
-    Malformed,
-    /// A scheme other than http and https.
-    Scheme,
-    /// No host, one that is none, or a user name before it (RFC 9110 section 4.2.4).
-    Authority,
-}
-
-impl BadReference {
-    /// The words for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Scheme => "neither http nor https",
-            Self::Authority => "no usable host",
-        }
+labelled! {
+    /// Why a reference cannot be used.
+    pub enum BadReference {
+        /// Nothing, or a control character in it.
+        Malformed => "malformed",
+        /// A scheme other than http and https.
+        Scheme => "neither http nor https",
+        /// No host, one that is none, or a user name before it (RFC 9110 section 4.2.4).
+        Authority => "no usable host",
     }
 }
 

@@ -5,7 +5,6 @@
 //! resolved even there, since what the origin makes of them is not in our hands.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use memchr::{memchr, memmem};
 
@@ -21,31 +20,15 @@ pub struct UrlPath {
     pub key: Option<Key>,
 }
 
-/// Why a path cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadPath {
-    /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
-    Encoding,
-    /// A NUL byte, which no file name can hold.
-    Nul,
-    /// It leads above the root, or would at some origins.
-    Climbs,
-}
-
-impl BadPath {
-    /// The reason in the words of the debug log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Encoding => "URI malformed",
-            Self::Nul => "NUL in path",
-            Self::Climbs => "path climbs above the root",
-        }
-    }
-}
-
-impl fmt::Display for BadPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+labelled! {
+    /// Why a path cannot be used.
+    pub enum BadPath {
+        /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
+        Encoding => "URI malformed",
+        /// A NUL byte, which no file name can hold.
+        Nul => "NUL in path",
+        /// It leads above the root, or would at some origins.
+        Climbs => "path climbs above the root",
     }
 }
 

@@ -14,7 +14,7 @@ use crate::downstream::client::Client;
 use crate::downstream::rate::Rate;
 use crate::downstream::reply::Reply;
 use crate::error::{Error, Kind, Side};
-use crate::http::request::{self, HeadLimits, Refusal, RequestHead};
+use crate::http::request::{self, BadMessage, HeadLimits, RequestHead};
 use crate::observe::access_log::{self, Entry};
 use crate::observe::log::RequestLog;
 use crate::proxy::exchange::{Context, Exchange};
@@ -45,7 +45,7 @@ enum NoRequest {
     /// The client has gone, or has been silent for too long.
     Gone,
     /// What it sent is refused.
-    Refused(Refusal),
+    Refused(BadMessage),
     /// The head did not come in time.
     Late,
     /// Heads that are not complete take all the memory they may.

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn read(text: &[u8]) -> Result<Option<(RequestHead, usize)>, Refusal> {
+fn read(text: &[u8]) -> Result<Option<(RequestHead, usize)>, BadMessage> {
     parse(text, &HeadLimits::default(), &mut 0)
 }
 
@@ -12,7 +12,7 @@ fn head(text: &str) -> RequestHead {
 }
 
 /// A request with `lines` after its Host.
-fn with(lines: &str) -> Result<Option<(RequestHead, usize)>, Refusal> {
+fn with(lines: &str) -> Result<Option<(RequestHead, usize)>, BadMessage> {
     read(format!("POST /x HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n").as_bytes())
 }
 
@@ -44,38 +44,38 @@ fn rfc9112_6_3_where_the_body_ends() {
 #[test]
 fn rfc9112_6_3_what_could_end_in_two_places_is_refused() {
     for (lines, refusal) in [
-        ("Content-Length: 3\r\nTransfer-Encoding: chunked", Refusal::LengthAndCoding),
-        ("Transfer-Encoding: gzip\r\nContent-Length: 3", Refusal::LengthAndCoding),
-        ("Content-Length: 3\r\nContent-Length: 5", Refusal::AmbiguousLength),
-        ("Content-Length: 3\r\nContent-Length: 3", Refusal::AmbiguousLength),
-        ("Content-Length: 3, 3", Refusal::AmbiguousLength),
-        ("Content-Length: 3,", Refusal::AmbiguousLength),
-        ("Content-Length:", Refusal::BadLength),
-        ("Content-Length: +3", Refusal::BadLength),
-        ("Content-Length: -3", Refusal::BadLength),
-        ("Content-Length: 0x3", Refusal::BadLength),
-        ("Content-Length: 3 3", Refusal::BadLength),
-        ("Content-Length: 9223372036854775808", Refusal::BadLength),
-        ("Content-Length: 18446744073709551615", Refusal::BadLength),
-        ("Content-Length: 18446744073709551616", Refusal::BadLength),
-        ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", Refusal::TransferCoding),
-        ("Transfer-Encoding: gzip, chunked", Refusal::UnknownCoding),
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Refusal::TransferCoding),
-        ("Transfer-Encoding: gzip, chunked, chunked", Refusal::TransferCoding),
-        ("Transfer-Encoding: chunked, gzip", Refusal::TransferCoding),
-        ("Transfer-Encoding: chunked,", Refusal::TransferCoding),
-        ("Transfer-Encoding: chunked;q=1", Refusal::TransferCoding),
-        ("Transfer-Encoding: \"chunked\"", Refusal::TransferCoding),
-        ("Transfer-Encoding: xchunked", Refusal::TransferCoding),
-        ("Transfer-Encoding: identity", Refusal::TransferCoding),
-        ("Transfer-Encoding:", Refusal::TransferCoding),
-        ("Transfer-Encoding: \x0bchunked", Refusal::Head(Fault::BadFieldValue)),
-        ("Transfer-Encoding : chunked", Refusal::Head(Fault::BadFieldName)),
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked", BadMessage::LengthAndCoding),
+        ("Transfer-Encoding: gzip\r\nContent-Length: 3", BadMessage::LengthAndCoding),
+        ("Content-Length: 3\r\nContent-Length: 5", BadMessage::AmbiguousLength),
+        ("Content-Length: 3\r\nContent-Length: 3", BadMessage::AmbiguousLength),
+        ("Content-Length: 3, 3", BadMessage::AmbiguousLength),
+        ("Content-Length: 3,", BadMessage::AmbiguousLength),
+        ("Content-Length:", BadMessage::BadLength),
+        ("Content-Length: +3", BadMessage::BadLength),
+        ("Content-Length: -3", BadMessage::BadLength),
+        ("Content-Length: 0x3", BadMessage::BadLength),
+        ("Content-Length: 3 3", BadMessage::BadLength),
+        ("Content-Length: 9223372036854775808", BadMessage::BadLength),
+        ("Content-Length: 18446744073709551615", BadMessage::BadLength),
+        ("Content-Length: 18446744073709551616", BadMessage::BadLength),
+        ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", BadMessage::TransferCoding),
+        ("Transfer-Encoding: gzip, chunked", BadMessage::UnknownCoding),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", BadMessage::TransferCoding),
+        ("Transfer-Encoding: gzip, chunked, chunked", BadMessage::TransferCoding),
+        ("Transfer-Encoding: chunked, gzip", BadMessage::TransferCoding),
+        ("Transfer-Encoding: chunked,", BadMessage::TransferCoding),
+        ("Transfer-Encoding: chunked;q=1", BadMessage::TransferCoding),
+        ("Transfer-Encoding: \"chunked\"", BadMessage::TransferCoding),
+        ("Transfer-Encoding: xchunked", BadMessage::TransferCoding),
+        ("Transfer-Encoding: identity", BadMessage::TransferCoding),
+        ("Transfer-Encoding:", BadMessage::TransferCoding),
+        ("Transfer-Encoding: \x0bchunked", BadMessage::BadFieldValue),
+        ("Transfer-Encoding : chunked", BadMessage::BadFieldName),
     ] {
         assert_eq!(with(lines).unwrap_err(), refusal, "{lines:?}");
     }
     let old = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(read(old).unwrap_err(), Refusal::TransferCoding);
+    assert_eq!(read(old).unwrap_err(), BadMessage::TransferCoding);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn rfc9112_2_2_line_ends_are_crlf() {
         "GET / HTTP/1.1\r\nHost: h\r\n\n",
         "GET / HTTP/1.1\r\nHost: h\n\r\n",
     ] {
-        assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::Head(Fault::BareLineFeed), "{text:?}");
+        assert_eq!(read(text.as_bytes()).unwrap_err(), BadMessage::BareLineFeed, "{text:?}");
     }
     for text in ["GET / HTTP/1.1\rHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n"] {
         assert_eq!(read(text.as_bytes()).unwrap_err().status(), 400, "{text:?}");
@@ -98,49 +98,49 @@ fn rfc9112_2_2_empty_lines_before_a_request_are_skipped() {
     let text = b"\r\n\r\nGET / HTTP/1.0\r\n\r\n";
     assert_eq!(read(text).unwrap().unwrap().1, text.len());
     assert_eq!(read(b"\r\n\r").map(|none| none.is_none()), Ok(true));
-    assert_eq!(read(&b"\r\n".repeat(9)).unwrap_err(), Refusal::BadSyntax);
+    assert_eq!(read(&b"\r\n".repeat(9)).unwrap_err(), BadMessage::BadSyntax);
 }
 
 #[test]
 fn rfc9112_3_request_lines() {
     for (line, refusal) in [
-        ("GET /", Refusal::BadSyntax),
-        ("GET", Refusal::BadSyntax),
-        (" GET / HTTP/1.1", Refusal::BadSyntax),
-        ("G(T / HTTP/1.1", Refusal::BadSyntax),
-        ("GET\t/ HTTP/1.1", Refusal::BadSyntax),
-        ("GET / HTTP/1.1 ", Refusal::BadSyntax),
-        ("GET / http/1.1", Refusal::BadSyntax),
-        ("GET / HTTP/1.1x", Refusal::BadSyntax),
-        ("GET / HTTP/", Refusal::BadSyntax),
-        ("GET  / HTTP/1.1", Refusal::BadTarget),
-        ("GET /  HTTP/1.1", Refusal::BadTarget),
-        ("GET /a b HTTP/1.1", Refusal::BadTarget),
-        ("GET * HTTP/1.1", Refusal::BadTarget),
-        ("GET /#x HTTP/1.1", Refusal::BadTarget),
-        ("GET / HTTP/0.9", Refusal::UnsupportedVersion),
-        ("GET / HTTP/1.2", Refusal::UnsupportedVersion),
-        ("GET / HTTP/11.1", Refusal::UnsupportedVersion),
-        ("PRI * HTTP/2.0", Refusal::UnsupportedVersion),
-        ("CONNECT h:443 HTTP/1.1", Refusal::Connect),
-        ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1", Refusal::BadSyntax),
+        ("GET /", BadMessage::BadSyntax),
+        ("GET", BadMessage::BadSyntax),
+        (" GET / HTTP/1.1", BadMessage::BadSyntax),
+        ("G(T / HTTP/1.1", BadMessage::BadSyntax),
+        ("GET\t/ HTTP/1.1", BadMessage::BadSyntax),
+        ("GET / HTTP/1.1 ", BadMessage::BadSyntax),
+        ("GET / http/1.1", BadMessage::BadSyntax),
+        ("GET / HTTP/1.1x", BadMessage::BadSyntax),
+        ("GET / HTTP/", BadMessage::BadSyntax),
+        ("GET  / HTTP/1.1", BadMessage::BadTarget),
+        ("GET /  HTTP/1.1", BadMessage::BadTarget),
+        ("GET /a b HTTP/1.1", BadMessage::BadTarget),
+        ("GET * HTTP/1.1", BadMessage::BadTarget),
+        ("GET /#x HTTP/1.1", BadMessage::BadTarget),
+        ("GET / HTTP/0.9", BadMessage::UnsupportedVersion),
+        ("GET / HTTP/1.2", BadMessage::UnsupportedVersion),
+        ("GET / HTTP/11.1", BadMessage::UnsupportedVersion),
+        ("PRI * HTTP/2.0", BadMessage::UnsupportedVersion),
+        ("CONNECT h:443 HTTP/1.1", BadMessage::Connect),
+        ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1", BadMessage::BadSyntax),
     ] {
         let text = format!("{line}\r\nHost: h\r\n\r\n");
         assert_eq!(read(text.as_bytes()).unwrap_err(), refusal, "{line}");
     }
-    assert_eq!(read(b"\x16\x03\x01\x02").unwrap_err(), Refusal::BadSyntax);
+    assert_eq!(read(b"\x16\x03\x01\x02").unwrap_err(), BadMessage::BadSyntax);
 }
 
 #[test]
 fn rfc9112_3_2_one_host_that_makes_sense() {
     for (version, hosts, refusal) in [
-        ("1.1", "", Some(Refusal::MissingHost)),
-        ("1.1", "Host: a\r\nHost: a\r\n", Some(Refusal::BadHost)),
-        ("1.0", "Host: a\r\nHost: b\r\n", Some(Refusal::BadHost)),
-        ("1.1", "Host: a b\r\n", Some(Refusal::BadHost)),
-        ("1.1", "Host: a/b\r\n", Some(Refusal::BadHost)),
-        ("1.1", "Host: user@a\r\n", Some(Refusal::BadHost)),
-        ("1.0", "Host: a:b\r\n", Some(Refusal::BadHost)),
+        ("1.1", "", Some(BadMessage::MissingHost)),
+        ("1.1", "Host: a\r\nHost: a\r\n", Some(BadMessage::BadHost)),
+        ("1.0", "Host: a\r\nHost: b\r\n", Some(BadMessage::BadHost)),
+        ("1.1", "Host: a b\r\n", Some(BadMessage::BadHost)),
+        ("1.1", "Host: a/b\r\n", Some(BadMessage::BadHost)),
+        ("1.1", "Host: user@a\r\n", Some(BadMessage::BadHost)),
+        ("1.0", "Host: a:b\r\n", Some(BadMessage::BadHost)),
         ("1.1", "Host: a:80\r\n", None),
         ("1.1", "Host:\r\n", None),
         ("1.0", "", None),
@@ -153,12 +153,12 @@ fn rfc9112_3_2_one_host_that_makes_sense() {
 #[test]
 fn rfc9112_5_field_lines() {
     for (lines, refusal) in [
-        ("A : b", Refusal::Head(Fault::BadFieldName)),
-        (": b", Refusal::Head(Fault::BadFieldName)),
-        ("A", Refusal::Head(Fault::BadFieldName)),
-        ("A: b\r\n c", Refusal::Head(Fault::FoldedField)),
-        ("A: b\0c", Refusal::Head(Fault::BadFieldValue)),
-        ("A: b\x08", Refusal::Head(Fault::BadFieldValue)),
+        ("A : b", BadMessage::BadFieldName),
+        (": b", BadMessage::BadFieldName),
+        ("A", BadMessage::BadFieldName),
+        ("A: b\r\n c", BadMessage::FoldedField),
+        ("A: b\0c", BadMessage::BadFieldValue),
+        ("A: b\x08", BadMessage::BadFieldValue),
     ] {
         assert_eq!(with(lines).unwrap_err(), refusal, "{lines:?}");
     }
@@ -168,17 +168,17 @@ fn rfc9112_5_field_lines() {
 fn limits_hold_before_the_head_is_complete() {
     let long = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(bytes - 1));
     assert!(read(long(16 * 1024).as_bytes()).unwrap().is_some());
-    assert_eq!(read(long(16 * 1024 + 1).as_bytes()).unwrap_err(), Refusal::TargetTooLong);
-    assert_eq!(read(&long(99_999).as_bytes()[..17_000]).unwrap_err(), Refusal::TargetTooLong);
+    assert_eq!(read(long(16 * 1024 + 1).as_bytes()).unwrap_err(), BadMessage::TargetTooLong);
+    assert_eq!(read(&long(99_999).as_bytes()[..17_000]).unwrap_err(), BadMessage::TargetTooLong);
 
     let field = format!("X: {}", "a".repeat(32 * 1024));
     assert!(with(&field).unwrap().is_some());
     let text = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "a".repeat(64 * 1024));
-    assert_eq!(read(text.as_bytes()).unwrap_err(), Refusal::Head(Fault::HeadTooLarge));
+    assert_eq!(read(text.as_bytes()).unwrap_err(), BadMessage::HeadTooLarge);
 
     let lines = |count: usize| vec!["A: b"; count].join("\r\n");
     assert_eq!(with(&lines(255)).unwrap().unwrap().0.fields.len(), 256);
-    assert_eq!(with(&lines(256)).unwrap_err(), Refusal::Head(Fault::TooManyFields));
+    assert_eq!(with(&lines(256)).unwrap_err(), BadMessage::TooManyFields);
 }
 
 #[test]
@@ -188,8 +188,8 @@ fn rfc9110_10_1_1_expectations() {
     assert!(!expects("Expect: 100-continue"));
     assert!(!expects("Content-Length: 3"));
     assert!(!expects("Content-Length: 3\r\nExpect:"));
-    assert_eq!(with("Expect: 200-ok").unwrap_err(), Refusal::UnknownExpectation);
-    assert_eq!(with("Expect: 100-continue, x").unwrap_err(), Refusal::UnknownExpectation);
+    assert_eq!(with("Expect: 200-ok").unwrap_err(), BadMessage::UnknownExpectation);
+    assert_eq!(with("Expect: 100-continue, x").unwrap_err(), BadMessage::UnknownExpectation);
     assert!(!head("PUT / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n").expects_continue());
 }
 
@@ -267,7 +267,7 @@ fn heads_for_the_origin_cannot_be_split() {
 }
 
 /// Reads `text` as it grows by the given steps.
-fn read_growing(text: &[u8], steps: &[usize]) -> Result<Option<(RequestHead, usize)>, Refusal> {
+fn read_growing(text: &[u8], steps: &[usize]) -> Result<Option<(RequestHead, usize)>, BadMessage> {
     let limits = HeadLimits { bytes: 120, fields: 4, target: 20 };
     let mut scanned = 0;
     let mut len = 0;

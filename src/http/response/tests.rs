@@ -1,15 +1,14 @@
 //! Which heads are answers, and how their bodies end (RFC 9112 sections 4 to 7).
 
-use super::super::head::Fault;
 use super::*;
 use proptest::prelude::*;
 
-fn read(text: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadHead> {
+fn read(text: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
     parse(text, &HeadLimits::default(), &mut 0)
 }
 
 /// How the body ends of a response with this status line and these fields.
-fn body(method: &str, line: &str, lines: &str) -> Result<ResponseBody, BadHead> {
+fn body(method: &str, line: &str, lines: &str) -> Result<ResponseBody, BadMessage> {
     let method = match method {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
@@ -42,23 +41,23 @@ fn rfc9112_4_status_lines() {
         assert_eq!((head.status, &head.reason[..]), (status, phrase.as_bytes()), "{line}");
     }
     for (line, fault) in [
-        ("HTTP/1.1", BadHead::BadStatusLine),
-        ("HTTP/1.1 ", BadHead::BadStatusLine),
-        ("HTTP/1.1 20", BadHead::BadStatusLine),
-        ("HTTP/1.1 2000 OK", BadHead::BadStatusLine),
-        ("HTTP/1.1 200OK", BadHead::BadStatusLine),
-        ("HTTP/1.1  200 OK", BadHead::BadStatusLine),
-        ("HTTP/1.1 099 x", BadHead::BadStatusLine),
-        ("HTTP/1.1 +20 x", BadHead::BadStatusLine),
-        ("HTTP/1.1 200 O\0K", BadHead::BadStatusLine),
-        ("HTTP/1.1 200 O\rK", BadHead::BadStatusLine),
-        ("HTTP/1.1x200 OK", BadHead::BadStatusLine),
-        ("http/1.1 200 OK", BadHead::BadStatusLine),
-        ("ICY 200 OK", BadHead::BadStatusLine),
-        ("", BadHead::BadStatusLine),
-        ("HTTP/2.0 200 OK", BadHead::UnsupportedVersion),
-        ("HTTP/2 200 OK", BadHead::BadStatusLine),
-        ("HTTP/1.1 101 Switching Protocols", BadHead::SwitchingProtocols),
+        ("HTTP/1.1", BadMessage::BadStatusLine),
+        ("HTTP/1.1 ", BadMessage::BadStatusLine),
+        ("HTTP/1.1 20", BadMessage::BadStatusLine),
+        ("HTTP/1.1 2000 OK", BadMessage::BadStatusLine),
+        ("HTTP/1.1 200OK", BadMessage::BadStatusLine),
+        ("HTTP/1.1  200 OK", BadMessage::BadStatusLine),
+        ("HTTP/1.1 099 x", BadMessage::BadStatusLine),
+        ("HTTP/1.1 +20 x", BadMessage::BadStatusLine),
+        ("HTTP/1.1 200 O\0K", BadMessage::BadStatusLine),
+        ("HTTP/1.1 200 O\rK", BadMessage::BadStatusLine),
+        ("HTTP/1.1x200 OK", BadMessage::BadStatusLine),
+        ("http/1.1 200 OK", BadMessage::BadStatusLine),
+        ("ICY 200 OK", BadMessage::BadStatusLine),
+        ("", BadMessage::BadStatusLine),
+        ("HTTP/2.0 200 OK", BadMessage::UnsupportedVersion),
+        ("HTTP/2 200 OK", BadMessage::BadStatusLine),
+        ("HTTP/1.1 101 Switching Protocols", BadMessage::SwitchingProtocols),
     ] {
         assert_eq!(read(format!("{line}\r\n\r\n").as_bytes()).unwrap_err(), fault, "{line:?}");
     }
@@ -89,16 +88,24 @@ fn rfc9112_6_3_where_the_body_ends() {
 #[test]
 fn rfc9112_6_3_what_could_end_in_two_places_is_refused() {
     for (line, lines, fault) in [
-        ("HTTP/1.1 200 OK", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", BadHead::LengthAndCoding),
-        ("HTTP/1.1 304 OK", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", BadHead::LengthAndCoding),
-        ("HTTP/1.1 200 OK", "Content-Length: 3\r\nContent-Length: 5\r\n", BadHead::AmbiguousLength),
-        ("HTTP/1.1 200 OK", "Content-Length: 3, 5\r\n", BadHead::AmbiguousLength),
-        ("HTTP/1.1 200 OK", "Content-Length: 3,\r\n", BadHead::BadLength),
-        ("HTTP/1.1 200 OK", "Content-Length: x\r\n", BadHead::BadLength),
-        ("HTTP/1.1 200 OK", "Content-Length:\r\n", BadHead::BadLength),
-        ("HTTP/1.1 200 OK", "Transfer-Encoding: gzip, chunked\r\n", BadHead::TransferCoding),
-        ("HTTP/1.1 200 OK", "Transfer-Encoding: identity\r\n", BadHead::TransferCoding),
-        ("HTTP/1.0 200 OK", "Transfer-Encoding: chunked\r\n", BadHead::TransferCoding),
+        (
+            "HTTP/1.1 200 OK",
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            BadMessage::LengthAndCoding,
+        ),
+        (
+            "HTTP/1.1 304 OK",
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            BadMessage::LengthAndCoding,
+        ),
+        ("HTTP/1.1 200 OK", "Content-Length: 3\r\nContent-Length: 5\r\n", BadMessage::AmbiguousLength),
+        ("HTTP/1.1 200 OK", "Content-Length: 3, 5\r\n", BadMessage::AmbiguousLength),
+        ("HTTP/1.1 200 OK", "Content-Length: 3,\r\n", BadMessage::BadLength),
+        ("HTTP/1.1 200 OK", "Content-Length: x\r\n", BadMessage::BadLength),
+        ("HTTP/1.1 200 OK", "Content-Length:\r\n", BadMessage::BadLength),
+        ("HTTP/1.1 200 OK", "Transfer-Encoding: gzip, chunked\r\n", BadMessage::TransferCoding),
+        ("HTTP/1.1 200 OK", "Transfer-Encoding: identity\r\n", BadMessage::TransferCoding),
+        ("HTTP/1.0 200 OK", "Transfer-Encoding: chunked\r\n", BadMessage::TransferCoding),
     ] {
         assert_eq!(body("GET", line, lines), Err(fault), "{line} {lines}");
     }
@@ -107,20 +114,17 @@ fn rfc9112_6_3_what_could_end_in_two_places_is_refused() {
 #[test]
 fn field_lines_that_could_split_a_response_are_refused() {
     for (lines, fault) in [
-        ("A: b\nEvil: c\r\n", BadHead::Head(Fault::BareLineFeed)),
-        ("A: b\rEvil: c\r\n", BadHead::Head(Fault::BadFieldValue)),
-        ("A: b\0\r\n", BadHead::Head(Fault::BadFieldValue)),
-        ("A : b\r\n", BadHead::Head(Fault::BadFieldName)),
-        ("A: b\r\n c\r\n", BadHead::Head(Fault::FoldedField)),
+        ("A: b\nEvil: c\r\n", BadMessage::BareLineFeed),
+        ("A: b\rEvil: c\r\n", BadMessage::BadFieldValue),
+        ("A: b\0\r\n", BadMessage::BadFieldValue),
+        ("A : b\r\n", BadMessage::BadFieldName),
+        ("A: b\r\n c\r\n", BadMessage::FoldedField),
     ] {
         assert_eq!(body("GET", "HTTP/1.1 200 OK", lines), Err(fault), "{lines:?}");
     }
-    assert_eq!(
-        body("GET", "HTTP/1.1 200 OK", &"A: b\r\n".repeat(257)),
-        Err(BadHead::Head(Fault::TooManyFields))
-    );
+    assert_eq!(body("GET", "HTTP/1.1 200 OK", &"A: b\r\n".repeat(257)), Err(BadMessage::TooManyFields));
     let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(64 * 1024));
-    assert_eq!(read(endless.as_bytes()).unwrap_err(), BadHead::Head(Fault::HeadTooLarge));
+    assert_eq!(read(endless.as_bytes()).unwrap_err(), BadMessage::HeadTooLarge);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The chunked coding: one payload and one end however the bytes are cut, as a plain reading of the grammar has it.
 
+use fs_caching_server::http::BadMessage;
 use fs_caching_server::http::body::Incoming;
-use fs_caching_server::http::chunked::{BadChunk, CHUNK_END, ChunkDecoder, LAST_CHUNK, Step, chunk_head};
+use fs_caching_server::http::chunked::{CHUNK_END, ChunkDecoder, LAST_CHUNK, Step, chunk_head};
 use fs_caching_server::http::request::RequestBody;
 
 use super::dice::Dice;
@@ -63,7 +64,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
 }
 
 /// The payload, and where the body ended if it did; or why it is none.
-type Decoded = Result<(Vec<u8>, Option<usize>), BadChunk>;
+type Decoded = Result<(Vec<u8>, Option<usize>), BadMessage>;
 
 fn decoded(data: &[u8], steps: &[usize]) -> Decoded {
     let mut decoder = ChunkDecoder::new();

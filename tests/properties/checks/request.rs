@@ -4,9 +4,10 @@ use fs_caching_server::proxy::fetch::request::{fill_request, pass_request};
 use std::sync::LazyLock;
 
 use fs_caching_server::config::{FillQuery, Origin};
+use fs_caching_server::http::BadMessage;
 use fs_caching_server::http::fields::{Fields, end_to_end, is_one_of};
 use fs_caching_server::http::request::{
-    HeadLimits, Method, Refusal, RequestBody, RequestHead, Version, parse, request_head, sketch,
+    HeadLimits, Method, RequestBody, RequestHead, Version, parse, request_head, sketch,
 };
 use fs_caching_server::key::{Forms, decode};
 
@@ -109,7 +110,7 @@ pub(crate) fn fingerprint(head: &RequestHead) -> impl PartialEq + std::fmt::Debu
 }
 
 /// The one reading that all cuttings come to; which refusal it is may depend on what came first.
-fn one_reading(data: &[u8], limits: &HeadLimits) -> Result<Option<(RequestHead, usize)>, Refusal> {
+fn one_reading(data: &[u8], limits: &HeadLimits) -> Result<Option<(RequestHead, usize)>, BadMessage> {
     let whole = parse(data, limits, &mut 0);
     for steps in cuttings(data) {
         match (&whole, grown(data, &steps, |buf, scanned| parse(buf, limits, scanned))) {

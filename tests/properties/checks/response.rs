@@ -1,8 +1,9 @@
 //! Response heads: read the same however they arrive, by us as by others, and by the client they are sent to.
 
 use fs_caching_server::downstream::head::answer_fields;
+use fs_caching_server::http::BadMessage;
 use fs_caching_server::http::request::{HeadLimits, Method, Version};
-use fs_caching_server::http::response::{BadHead, HeadWriter, ResponseBody, ResponseHead, parse};
+use fs_caching_server::http::response::{HeadWriter, ResponseBody, ResponseHead, parse};
 
 use super::dice::Dice;
 use super::{WIDE, cuttings, grown, is_subsequence, listed, words};
@@ -81,7 +82,7 @@ pub(crate) fn fingerprint(head: &ResponseHead) -> impl PartialEq + std::fmt::Deb
     (head.status, head.reason.clone(), head.version, fields)
 }
 
-fn one_reading(data: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadHead> {
+fn one_reading(data: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
     let narrow = HeadLimits { bytes: 150, fields: 4, target: 0 };
     for limits in [narrow, HeadLimits::default()] {
         let whole = parse(data, &limits, &mut 0);
