@@ -110,6 +110,19 @@ impl Site {
         self.expect_second(&server, &origin);
         let line = format!("dropped {}", server.path(self.packages[0].trim_start_matches('/')).display());
         server.err.wait_for(&line);
+        self.check_size_alone(io);
+    }
+
+    /// A package on the disk whose size differs from that in the first index that the program reads.
+    fn check_size_alone(&self, io: Io) {
+        let (origin, _) = self.origin();
+        let server = self.launch(io, &origin).start();
+        for path in self.packages {
+            server.put(path.trim_start_matches('/'), b"of another size");
+        }
+        server.get(self.packages[0]).expect(200, b"of another size");
+        server.get(self.index[0]).expect(200, &self.index(0));
+        wait_until("the listed package is fetched", || server.get(self.packages[0]).body == BUILDS[0]);
     }
 }
 
@@ -518,8 +531,9 @@ fn a_client_with_the_new_index_never_gets_the_old_package(io: Io) {
         server.get(site.packages[0]).expect(200, BUILDS[0]);
         state.store(1, Ordering::SeqCst);
         // On one connection and on two.
-        let mut client = server.client();
-        client.get(site.index[1]).expect(200, &site.index(1));
+        let (mut client, index) = (server.client(), site.index(1));
+        // On a busy machine the old one is served after a wait.
+        wait_until("it has the new index", || client.get(site.index[1]).body == index);
         let mut others: Vec<_> = (0..3).map(|_| server.client()).collect();
         client.get(site.packages[0]).expect(200, BUILDS[1]);
         for other in &mut others {
@@ -541,7 +555,7 @@ fn a_kill_while_packages_are_compared_loses_no_comparison(io: Io) {
             let cache = first.cache_dir().to_owned();
             state.store(1, Ordering::SeqCst);
             let index = site.index(1);
-            first.get(site.index[1]).expect(200, &index);
+            wait_until("a client has the new index", || first.get(site.index[1]).body == index);
             let path = first.path(&site.index[1][1..]);
             if is_named {
                 wait_until("it has its name", || std::fs::read(&path).is_ok_and(|body| body == index));
@@ -549,7 +563,7 @@ fn a_kill_while_packages_are_compared_loses_no_comparison(io: Io) {
             first.signal(libc::SIGKILL);
             first.wait();
             let second = site.launch(io, &origin).cache(&cache).start();
-            second.get(site.index[1]).expect(200, &index);
+            wait_until("a client has the new index", || second.get(site.index[1]).body == index);
             second.get(site.packages[0]).expect(200, BUILDS[1]);
             second.get(site.packages[1]).expect(200, STABLE);
         }
