@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Everything a change must pass: format, lints, subjects of commits, syntax of the scripts, tests, the black-box suite in
-# each configuration, documentation, the fuzz targets, the build without default features, the check for
-# illumos, the service files, licences and sources of the dependencies, advisories.
+# Everything a change must pass: format, lints, subjects of commits, syntax of the scripts, tests, the
+# black-box suite in each configuration, documentation, the fuzz targets, the build without default features,
+# the check for illumos, the service files, licences and sources of the dependencies, advisories.
 #
 #   scripts/check/all.sh              all of it
-#   scripts/check/all.sh --quick      format, lints, syntax of the scripts, and tests
+#   scripts/check/all.sh --quick      format, lints, subjects, syntax of the scripts, and tests
 #   scripts/check/all.sh --no-tests   all but the tests (for a run that has just made them)
 #
 # A tool that is not installed is named and left out; it does not make the check fail. The check for
@@ -82,7 +82,7 @@ sources() {
 
 # Of the last commit, and of those that are on no remote branch yet.
 commit_subjects() {
-    { git log -1 --format=%s; git log --format=%s HEAD --not --remotes; } 2>/dev/null |
+    { git log -1 --format=%s; git log --format=%s HEAD --not --remotes; } 2>/dev/null | sort -u |
         awk 'length > 72 { print "more than 72 columns: " $0; bad = 1 } END { exit bad }'
 }
 
