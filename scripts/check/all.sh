@@ -38,6 +38,13 @@ skip() {
     skipped+=("$1 ($2)")
 }
 
+# with TOOL NAME COMMAND...: the step, or that it is left out for want of the tool.
+with() {
+    local tool=$1
+    shift
+    if $tool --version >/dev/null 2>&1; then step "$@"; else skip "$1" "$tool is not installed"; fi
+}
+
 # The licences that deny.toml allows, one a line.
 allowed_licences() {
     sed -n '/^\[licenses\]/,/^\[sources\]/{/^allow = \[/,/^\]/s/^ *"\([^"]*\)",.*/\1/p;}' deny.toml
@@ -149,53 +156,25 @@ advisories() {
     fi
 }
 
-if cargo fmt --version >/dev/null 2>&1; then
-    step format cargo fmt --all --check
-else
-    skip format "cargo fmt is not installed"
-fi
-if cargo clippy --version >/dev/null 2>&1; then
-    step lints cargo clippy --locked --quiet --all-targets -- -D warnings
-    $quick || step "lints with the substitutes of other systems" \
-        cargo clippy --locked --quiet --all-targets --features portable -- -D warnings
-else
-    skip lints "cargo clippy is not installed"
-fi
+with "cargo fmt" format cargo fmt --all --check
+with "cargo clippy" lints cargo clippy --locked --quiet --all-targets -- -D warnings
+$quick || with "cargo clippy" "lints with the substitutes of other systems" \
+    cargo clippy --locked --quiet --all-targets --features portable -- -D warnings
 step "subjects of commits" commit_subjects
 step "syntax of shell scripts" shell_syntax
-if command -v python3 >/dev/null; then
-    step "syntax of Python scripts" python_syntax
-    step "what the documents name" scripts/check/links.py
-else
-    skip "syntax of Python scripts, and what the documents name" "python3 is not installed"
-fi
-if command -v shellcheck >/dev/null; then
-    step "lints of shell scripts" shell_lints
-else
-    skip "lints of shell scripts" "shellcheck is not installed"
-fi
-if command -v ruff >/dev/null; then
-    step "lints of Python scripts" python_lints
-else
-    skip "lints of Python scripts" "ruff is not installed"
-fi
+with python3 "syntax of Python scripts" python_syntax
+with python3 "what the documents name" scripts/check/links.py
+with shellcheck "lints of shell scripts" shell_lints
+with ruff "lints of Python scripts" python_lints
 $tests && step tests cargo test --locked
 if ! $quick; then
     $tests && step "black-box suite in each configuration" scripts/check/matrix.sh
     step documentation documentation
     step "the benchmark's tools" bench_tools
-    if command -v c++ >/dev/null; then
-        step "the fuzz targets" fuzz_targets
-    else
-        skip "the fuzz targets" "there is no C++ compiler"
-    fi
+    with c++ "the fuzz targets" fuzz_targets
     step "build without default features" cargo build --locked --quiet --no-default-features
     step illumos scripts/check/illumos.sh
-    if command -v python3 >/dev/null; then
-        step "service files" service_files
-    else
-        skip "service files" "python3 is not installed"
-    fi
+    with python3 "service files" service_files
     step licences licences
     step sources sources
     advisories

@@ -12,9 +12,7 @@ if the 99th beside the whole crowd is more than twice what it is alone, or if an
 The server has one worker on the first core, everything else is on the others, and who measures goes
 first there. Times are of use only on a machine that does nothing else meanwhile.
 
-Options: --io auto|uring|poll|both (both: uring, then poll), --binary COMMAND (or FS_CACHE_BINARY;
-default: the release build), --idle N (10000), --slow N (1000), --rounds N (7), --looks N (5, at each
-state in a round), --seconds N (2, of each look), --pace N (2000 requests a second).
+--looks are at each state in a round, --seconds those of each look, --pace is in requests a second.
 """
 
 import contextlib

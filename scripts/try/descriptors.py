@@ -12,9 +12,7 @@ answered with anything but 200.
 
 As root the page cache is dropped before; else the files are of holes, which nothing has read.
 
-Options: --io auto|uring|poll|both (both: uring, then poll), --binary COMMAND (or FS_CACHE_BINARY;
-default: the release build), --descriptors N (1024), --index N (900), --slow N (400), --passes N (60),
---seconds N (15, of probing), --size BYTES (4194304, of a cold file).
+--seconds are those of probing, --size is that of a cold file, in bytes.
 """
 
 import contextlib

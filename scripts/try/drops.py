@@ -7,8 +7,6 @@
 
 The origin resumes where it is asked to. Every client must get the exact bytes, or a transfer that it can see
 is broken; and so must a second one a moment later, who gets the exact bytes. Exits with 1 otherwise.
-
---binary (or FS_CACHE_BINARY) names the program; the release build is the default.
 """
 
 import concurrent.futures

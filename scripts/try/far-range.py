@@ -10,9 +10,6 @@ end, and one that starts the download must each have their first byte and 64 KiB
 second, while a client that follows the download goes on reading exact bytes. Then the server is
 stopped. A file of 12 MiB at ten times the rate shows the end of a download with a far range beside
 it: what is stored must be exact. The debug lines must count the bytes that were fetched twice.
-
-Options: --io auto|uring|poll|both (both), --binary COMMAND (or FS_CACHE_BINARY; default: the
-release build), --size MIB, --rate BYTES, --seconds N.
 """
 
 import hashlib

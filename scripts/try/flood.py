@@ -11,8 +11,6 @@ server uses (user and system, from /proc) over some seconds of waiting; the floo
 is work, and is shown only. During the first, and after each, a hit, a miss and a pass must be served;
 during the others it is shown how long a hit waits. Connections are dropped at the end of each flood.
 
-Options: --io auto|uring|poll|both (both: uring, then poll), --binary COMMAND (or FS_CACHE_BINARY;
-default: the release build; nothing here depends on its speed), --descriptors N (256), --connections N (1000), --seconds N (5).
 Ten thousand connections beside room for as many: --descriptors 20000 --connections 10000.
 """
 

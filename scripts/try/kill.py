@@ -7,8 +7,6 @@
 After each kill every path that was under way is asked for once more: it must come whole. Every finished
 file must be exact, each time. Prints how many bytes the origin did not have to send again. Exits with 1 if
 a file or an answer was wrong, or a path was stuck.
-
---binary (or FS_CACHE_BINARY) names the program; the release build is the default.
 """
 
 import os

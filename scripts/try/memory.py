@@ -11,9 +11,8 @@ seen, its bound (--revalidate-memory, and 256 KiB for each silent client, and a 
 worst answer, and how many of its second questions were answered without the origin. Exits non-zero if
 memory exceeded the bound, or if a probe failed, took a second or more, or was not kept.
 
-Options: --io auto|uring|poll|both (both: uring, then poll), --binary COMMAND (or FS_CACHE_BINARY;
-default: the release build), --compare COMMAND (another build, whose figures are printed too and count for
-nothing), --clients N (1000), --body BYTES (3000000), --memory BYTES (67108864), --seconds N (20, of sampling).
+--compare COMMAND is another build, whose figures are printed too and count for nothing; --body and --memory
+are in bytes, --seconds are those of sampling.
 """
 
 import multiprocessing

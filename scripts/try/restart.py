@@ -12,8 +12,7 @@ away does. In turn the next server starts when the last has ended, and as soon a
 was told to end. At each stop three slow downloads are under way, two of files in the cache and one
 of a file that the origin sends slowly. All must arrive exact, and every server must exit with 0.
 
-Options: --io auto|uring|poll|both (both: uring, then poll), --binary COMMAND (or FS_CACHE_BINARY;
-default: the release build), --restarts N (4), --rate N connections a second (300), --workers N (2).
+--rate is in connections a second.
 """
 
 import asyncio

@@ -13,10 +13,8 @@ as a whole (ext4, xfs, btrfs) one flush does for many.
 Clients ask for files of their own over connections that stay, as fast as they are answered. Each answer is held
 against what the origin sends. Memory and descriptors are looked at all the while.
 
-Options: --io auto|uring|poll|both (both: uring, then poll), --binary COMMAND (or FS_CACHE_BINARY; default: the
-release build), --files N (10000), --size BYTES (16384), --connections N (64), --delay MS (50), --serial,
---apart (each file in a new directory), --descriptors N (1024), --most-memory MiB (128, beyond what it has at
-the start), --directory DIR (a temporary one is made in it), --seconds N (300: then it has failed).
+--size is in bytes, --delay in milliseconds, --most-memory in MiB beyond what it has at the start; --apart:
+each file in a new directory; in --directory a temporary one is made; after --seconds it has failed.
 """
 
 import collections

@@ -12,8 +12,7 @@ transfer broke or stood still without a reason, or if memory or descriptors grew
 quarter are held against those over the second. "Broken visibly" are transfers that the origin broke off (or
 a kill), and that each client could see were not whole.
 
---paths N files (400), --processes N (2) of --threads N clients (12) each. --binary (or FS_CACHE_BINARY) names
-the program; the release build is the default.
+There are --paths files, and --processes of --threads clients each.
 """
 
 import os

@@ -43,8 +43,8 @@ def parser(text):
 def options(text, io="both", **usual):
     """--io, --binary, and an option for each name with its usual value: False is a flag, a type has no usual value."""
     read = parser(text)
-    read.add_argument("--io", default=io, choices=["auto", *ENGINES, "both"])
-    read.add_argument("--binary", help="or FS_CACHE_BINARY; default: the release build")
+    read.add_argument("--io", default=io, choices=["auto", *ENGINES, "both"], help="both: uring, then poll")
+    read.add_argument("--binary", metavar="COMMAND", help="or FS_CACHE_BINARY; default: the release build")
     for name, value in usual.items():
         flag = "--" + name.replace("_", "-")
         if value is False:
@@ -52,7 +52,7 @@ def options(text, io="both", **usual):
         elif isinstance(value, type):
             read.add_argument(flag, type=value)
         else:
-            read.add_argument(flag, type=type(value), default=value)
+            read.add_argument(flag, type=type(value), default=value, metavar="N", help=f"default: {value}")
     found = read.parse_args()
     found.binary = program(found.binary)
     found.engines = ENGINES if found.io == "both" else (found.io,)

@@ -37,8 +37,8 @@ CHUNKED = ("chunk", "dropc", "oncec")
 class Origin(origin.Origin):
     """A process. `stall` is how long it stops for, in seconds; with `tls` a pair of files, it speaks that."""
 
-    def __init__(self, seed, stall, tls=None, pace=1.0):
-        self.seed, self.stall, self.tls, self.pace = seed, stall, tls, pace
+    def __init__(self, seed, stall, tls=None):
+        self.seed, self.stall = seed, stall
         self.requests = multiprocessing.Value("q")
         self.dropped = multiprocessing.Value("q")
         self.resumed = multiprocessing.Value("q")
@@ -92,7 +92,7 @@ class Answers(wire.Wire):
         if kind in ("error", "move"):
             return self.refuse(request.method, kind, request.path)
         if kind == "late":
-            time.sleep(self.dice.random() * 0.5 * self.origin.pace)
+            time.sleep(self.dice.random() * 0.5)
         return self.file(kind, request)
 
     def upload(self, fields):
@@ -157,7 +157,7 @@ class Answers(wire.Wire):
     def body(self, kind, path, first, end, chunked):
         pause = 0.0
         if kind == "slow":
-            pause = self.dice.uniform(0.3, 1.5) * self.origin.pace * wire.PIECE / max(end - first, wire.PIECE)
+            pause = self.dice.uniform(0.3, 1.5) * wire.PIECE / max(end - first, wire.PIECE)
         at = first
         while at < end:
             most = self.dice.randrange(1, wire.PIECE) if chunked else wire.PIECE

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-from . import client, content, faulty
+from . import client, content, faulty, wire
 
 # What is counted, by every process in a row of its own.
 FIGURES = ("requests", "bytes", "wrong", "broken", "excused", "unexplained", "left", "not_modified", "ranges", "hung")
@@ -82,10 +82,9 @@ def run(world, row):
             world.figures[row * len(FIGURES) + FIGURES.index(name)] += amount
 
     def live(number):
-        dice = random.Random(f"{world.seed} {row} {number}")
-        tags = {}
+        dice, tags = random.Random(f"{world.seed} {row} {number}"), {}
         while not world.over.is_set():
-            one(world, dice, count, tags)
+            Visit(world, dice, count, tags).live()
 
     threads = [threading.Thread(target=live, args=(number,), daemon=True) for number in range(world.threads)]
     for thread in threads:
@@ -94,148 +93,139 @@ def run(world, row):
         thread.join()
 
 
-def one(world, dice, count, tags):
-    """One client from its connection to its end."""
-    kills, path = world.kills.value, dice.choice(world.names)
-    was_down = world.down.value
-    connection = None
-    begun = time.monotonic()
-    try:
-        connection = client.Connection(world.address, 16 * 1024 if dice.random() < 0.1 else None)
-        dice.choice(WAYS)(connection, world, dice, count, tags, path)
-    except client.Wrong as wrong:
-        count("wrong")
-        world.fault(f"wrong: {wrong}")
-    except client.Broken as broken:
-        count("broken")
-        # A pipeline names its breaking path itself.
-        path = getattr(broken, "path", path)
-        killed = was_down or world.down.value or world.kills.value != kills
+class Visit:
+    """One client from its connection to its end. `path` is what it asks for at the time, `tags` are those it has seen."""
+
+    def __init__(self, world, dice, count, tags):
+        self.world, self.dice, self.count, self.tags = world, dice, count, tags
+        self.path, self.connection = dice.choice(world.names), None
+
+    def live(self):
+        kills, was_down, begun = self.world.kills.value, self.world.down.value, time.monotonic()
+        try:
+            self.connection = client.Connection(self.world.address, 16 * 1024 if self.dice.random() < 0.1 else None)
+            getattr(self, self.dice.choice(WAYS))()
+        except client.Wrong as wrong:
+            self.count("wrong")
+            self.world.fault(f"wrong: {wrong}")
+        except client.Broken as broken:
+            killed = was_down or self.world.down.value or self.world.kills.value != kills
+            self.broke(broken, killed, time.monotonic() - begun)
+        finally:
+            if self.connection:
+                self.count("bytes", self.connection.verified)
+                self.connection.close(reset=self.dice.random() < 0.2)
+
+    def broke(self, broken, killed, after):
+        self.count("broken")
         if killed:
-            count("excused")
-        elif content.kind_of(path) not in faulty.BREAKING:
-            count("unexplained")
-            world.fault(f"broken without a reason: {path}: {broken} after {time.monotonic() - begun:.1f} s")
-        if "imeout" in str(broken) and not killed:
-            count("hung")
-            world.fault(f"no end in sight: {path}: {broken}")
-        if killed:
+            self.count("excused")
             time.sleep(0.05)
-    finally:
-        if connection:
-            count("bytes", connection.verified)
-            connection.close(reset=dice.random() < 0.2)
-
-
-def whole(connection, world, dice, count, tags, path):
-    """Several files over one connection."""
-    for turn in range(dice.randrange(1, 8)):
-        if turn:
-            path = dice.choice(world.names)
-        try:
-            count("requests")
-            connection.ask("GET", path)
-            answer = connection.head()
-            connection.check(path, answer)
-        except client.Broken as broken:
-            broken.path = path
-            raise
-        if "etag" in answer.fields and answer.status == 200:
-            tags[path] = answer.fields["etag"]
-        if not connection.open:
             return
+        if content.kind_of(self.path) not in faulty.BREAKING:
+            self.count("unexplained")
+            self.world.fault(f"broken without a reason: {self.path}: {broken} after {after:.1f} s")
+        if "imeout" in str(broken):
+            self.count("hung")
+            self.world.fault(f"no end in sight: {self.path}: {broken}")
 
+    def get(self, extra="", method="GET", **due):
+        """Asks, and holds the answer against what is due."""
+        self.count("requests")
+        self.connection.ask(method, self.path, extra)
+        answer = self.connection.head()
+        self.connection.check(self.path, answer, method, **due)
+        return answer
 
-def part(connection, world, dice, count, tags, path):
-    size = content.size_of(path)
-    first = dice.randrange(size + 2)
-    last = first + dice.choice((0, 10, 5000, size))
-    count("requests")
-    count("ranges")
-    connection.ask("GET", path, f"Range: bytes={first}-{last}\r\n")
-    connection.check(path, connection.head(), wanted=(first, last))
+    def whole(self):
+        """Several files over one connection."""
+        for turn in range(self.dice.randrange(1, 8)):
+            if turn:
+                self.path = self.dice.choice(self.world.names)
+            answer = self.get()
+            if "etag" in answer.fields and answer.status == 200:
+                self.tags[self.path] = answer.fields["etag"]
+            if not self.connection.open:
+                return
 
+    def part(self):
+        size = content.size_of(self.path)
+        first = self.dice.randrange(size + 2)
+        last = first + self.dice.choice((0, 10, 5000, size))
+        self.count("ranges")
+        self.get(f"Range: bytes={first}-{last}\r\n", wanted=(first, last))
 
-def resumed(connection, world, dice, count, tags, path):
-    """A part on condition that it is still the same file."""
-    if path not in tags:
-        return whole(connection, world, dice, count, tags, path)
-    first = dice.randrange(content.size_of(path) + 1)
-    count("requests")
-    count("ranges")
-    connection.ask("GET", path, f"Range: bytes={first}-\r\nIf-Range: {tags[path]}\r\n")
-    connection.check(path, connection.head(), wanted=(first, 1 << 40))
+    def resumed(self):
+        """A part on condition that it is still the same file."""
+        if self.path not in self.tags:
+            return self.whole()
+        first = self.dice.randrange(content.size_of(self.path) + 1)
+        self.count("ranges")
+        self.get(f"Range: bytes={first}-\r\nIf-Range: {self.tags[self.path]}\r\n", wanted=(first, 1 << 40))
 
+    def head(self):
+        self.get(method="HEAD")
+        # What follows on the connection is the next answer, not a body.
+        if self.connection.open:
+            self.whole()
 
-def head(connection, world, dice, count, tags, path):
-    count("requests")
-    connection.ask("HEAD", path)
-    connection.check(path, connection.head(), method="HEAD")
-    # What follows on the connection is the next answer, not a body.
-    if connection.open:
-        whole(connection, world, dice, count, tags, path)
+    def conditional(self):
+        if self.path not in self.tags:
+            return self.whole()
+        tag = self.tags[self.path]
+        if self.get(f"If-None-Match: {tag}\r\n", validators=(tag,)).status == 304:
+            self.count("not_modified")
 
+    def early(self):
+        """Leaves in the middle; what came until then is checked."""
+        self.count("left")
+        if self.dice.random() < 0.2:
+            self.count("requests")
+            self.connection.ask("GET", self.path)
+        else:
+            self.get(leave_at=self.dice.randrange(1, content.size_of(self.path) + 2))
 
-def conditional(connection, world, dice, count, tags, path):
-    if path not in tags:
-        return whole(connection, world, dice, count, tags, path)
-    count("requests")
-    connection.ask("GET", path, f"If-None-Match: {tags[path]}\r\n")
-    answer = connection.head()
-    if answer.status == 304:
-        count("not_modified")
-    connection.check(path, answer, validators=(tags[path],))
+    def slow(self):
+        self.connection.pause = lambda: time.sleep(0.002 * self.dice.random())
+        self.whole()
 
+    def pipelined(self):
+        """Asks for three at once; once one breaks, the others do not come."""
+        paths = [self.path, self.dice.choice(self.world.names), self.dice.choice(self.world.names)]
+        self.connection.send(b"".join(b"GET %s HTTP/1.1\r\nHost: trial\r\n\r\n" % each.encode() for each in paths))
+        for self.path in paths:
+            self.count("requests")
+            self.connection.check(self.path, self.connection.head())
+            if not self.connection.open:
+                return
 
-def early(connection, world, dice, count, tags, path):
-    """Leaves in the middle; what came until then is checked."""
-    count("requests")
-    count("left")
-    connection.ask("GET", path)
-    if dice.random() < 0.2:
-        return
-    answer = connection.head()
-    connection.check(path, answer, leave_at=dice.randrange(1, content.size_of(path) + 2))
+    def upload(self):
+        self.path, body = "/up/1-1.txt", self.dice.randbytes(self.dice.choice((0, 10, 70_000, 500_000)))
+        self.count("requests")
+        if self.dice.random() < 0.5:
+            self.connection.ask("PUT", self.path, f"Content-Length: {len(body)}\r\n", body)
+        else:
+            middle = len(body) // 2
+            chunks = b"".join(wire.chunk(half) for half in (body[:middle], body[middle:]) if half)
+            self.connection.ask("PUT", self.path, "Transfer-Encoding: chunked\r\n", chunks + wire.chunk(b""))
+        answer = self.connection.head()
+        got = b"".join(self.connection.pieces(answer, "PUT"))
+        if answer.status != 200 or got != hashlib.sha256(body).hexdigest().encode():
+            raise client.Wrong(f"an upload of {len(body)} bytes: status {answer.status}, {got[:80]!r}")
 
-
-def slow(connection, world, dice, count, tags, path):
-    connection.pause = lambda: time.sleep(0.002 * dice.random())
-    whole(connection, world, dice, count, tags, path)
-
-
-def pipelined(connection, world, dice, count, tags, path):
-    """Asks for three at once; once one breaks, the others do not come."""
-    paths = [path, dice.choice(world.names), dice.choice(world.names)]
-    connection.send(b"".join(b"GET %s HTTP/1.1\r\nHost: trial\r\n\r\n" % each.encode() for each in paths))
-    for each in paths:
-        count("requests")
+    def nonsense(self):
+        """Must be answered with an error or cut off, and soon."""
+        self.count("requests")
         try:
-            connection.check(each, connection.head())
-        except client.Broken as broken:
-            broken.path = each
-            raise
-        if not connection.open:
+            self.connection.send(garbage(self.dice))
+            self.connection.socket.shutdown(1)
+            answer = self.connection.head()
+        except (client.Broken, client.Wrong, OSError) as error:
+            if "imeout" in str(error):
+                raise
             return
-
-
-def upload(connection, world, dice, count, tags, path):
-    body = dice.randbytes(dice.choice((0, 10, 70_000, 500_000)))
-    count("requests")
-    if dice.random() < 0.5:
-        connection.ask("PUT", "/up/1-1.txt", f"Content-Length: {len(body)}\r\n", body)
-    else:
-        middle = len(body) // 2
-        halves = [half for half in (body[:middle], body[middle:]) if half]
-        chunks = b"".join(b"%x\r\n%s\r\n" % (len(half), half) for half in halves)
-        connection.ask("PUT", "/up/1-1.txt", "Transfer-Encoding: chunked\r\n", chunks + b"0\r\n\r\n")
-    try:
-        answer = connection.head()
-        got = b"".join(connection.pieces(answer, "PUT"))
-    except client.Broken as broken:
-        broken.path = "/up/1-1.txt"
-        raise
-    if answer.status != 200 or got != hashlib.sha256(body).hexdigest().encode():
-        raise client.Wrong(f"an upload of {len(body)} bytes: status {answer.status}, {got[:80]!r}")
+        if answer.status < 400 and answer.status != 200:
+            raise client.Wrong(f"status {answer.status} for nonsense")
 
 
 def garbage(dice):
@@ -254,19 +244,5 @@ def garbage(dice):
     )
 
 
-def nonsense(connection, world, dice, count, tags, path):
-    """Must be answered with an error or cut off, and soon."""
-    count("requests")
-    try:
-        connection.send(garbage(dice))
-        connection.socket.shutdown(1)
-        answer = connection.head()
-    except (client.Broken, client.Wrong, OSError) as error:
-        if "imeout" in str(error):
-            raise
-        return
-    if answer.status < 400 and answer.status != 200:
-        raise client.Wrong(f"status {answer.status} for nonsense")
-
-
-WAYS = (whole, whole, whole, whole, part, part, resumed, head, conditional, early, early, slow, pipelined, upload, nonsense)
+# What a client does, some of it more often.
+WAYS = ("whole", "whole", "whole", "part", "part", "resumed", "head", "conditional", "early", "early", "slow", "pipelined", "upload", "nonsense")
