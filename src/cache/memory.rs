@@ -1,7 +1,6 @@
 //! Answers that no plain file can stand for: of targets with a query, of one of several variants,
 //! with another status than 200, coded. Bounded; what was asked for least lately goes first.
 
-use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::io;
 use std::ops::Deref;
@@ -11,6 +10,7 @@ use std::time::Instant;
 use futures_lite::future::or;
 
 use super::aside::{Aside, Shelf};
+use super::recency::{MEMORY, Recency, Weighed, Weight};
 use crate::http::caching::stored::StoredHead;
 use crate::http::fields::Fields;
 use crate::key::Key;
@@ -139,27 +139,16 @@ pub struct Memory {
     most: usize,
     /// What is stored, what is being received, and what is being sent.
     budget: Arc<Budget>,
-    table: Lock<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    /// Those of one target, the newest last, each with the time of its last use.
-    targets: HashMap<Key, Vec<(u64, MemoryResponse)>>,
-    /// By last use.
-    order: BTreeMap<u64, Key>,
-    bytes: usize,
-    /// Bytes on the disk.
-    aside: u64,
-    /// Counts uses.
-    clock: u64,
+    /// Those of one target are its variants, the newest last.
+    table: Lock<Recency<Key, MemoryResponse>>,
 }
 
 impl Memory {
     /// Holds nothing yet, and at most `most` bytes.
     pub(crate) fn new(most: usize) -> Self {
         let budget = Budget::new(most, &[Share { least: 0, most }]);
-        Self { most, budget, table: Lock::default() }
+        let table = Lock::new(Recency::new([u64::MAX, most as u64, MOST_ASIDE]));
+        Self { most, budget, table }
     }
 
     /// Bytes of all that it may hold.
@@ -231,43 +220,37 @@ impl Memory {
 
     /// Drops what nobody reads, if so many bytes are free then; what was asked for least lately goes first.
     fn make_room(&self, count: usize) {
-        // Their room is free once the table is not locked any more: it wakes others.
-        let mut dropped = Vec::new();
         let mut table = self.table.lock();
-        let mut missing = count.saturating_sub(self.most.saturating_sub(self.used()));
-        let mut gone = Vec::new();
-        for (used, key) in &table.order {
+        let mut missing = count.saturating_sub(self.most.saturating_sub(self.used())) as u64;
+        let mut idle = Vec::new();
+        for (number, key, held) in table.iter() {
             if missing == 0 {
                 break;
             }
-            let held = table.targets.get(key).and_then(|held| held.iter().find(|(time, _)| time == used));
-            if let Some((_, held)) = held.filter(|(_, held)| held.is_idle()) {
-                missing = missing.saturating_sub(cost(key, held));
-                gone.push(*used);
+            if held.is_idle() {
+                missing = missing.saturating_sub(held.weight(key)[MEMORY]);
+                idle.push(number);
             }
         }
-        if missing == 0 {
-            dropped.extend(gone.into_iter().filter_map(|used| table.remove(used)));
-        }
+        idle.retain(|_| missing == 0);
+        let dropped: Vec<_> = idle.into_iter().map(|number| table.remove(number)).collect();
+        // Their room is free once the table is not locked any more: it wakes others.
         drop(table);
+        drop(dropped);
     }
 
     /// The newest answer of this target that is for a request with these fields.
     pub fn find(self: &Arc<Self>, key: &Key, request: &Fields) -> Option<Held> {
         let mut table = self.table.lock();
-        let Table { targets, order, clock, .. } = &mut *table;
-        let found =
-            targets.get_mut(key)?.iter_mut().rev().find(|(_, held)| held.head.variant.matches(request))?;
-        order.remove(&found.0);
-        *clock += 1;
-        found.0 = *clock;
-        order.insert(*clock, key.clone());
-        let MemoryResponse { head, body, checked } = &found.1;
+        let (number, MemoryResponse { head, body, checked }) =
+            table.of(key).rev().find(|(_, held)| held.head.variant.matches(request))?;
         let body = match body {
             Body::Memory(bytes) => StoredBody::Memory(self.lent(Arc::clone(bytes))),
             Body::Aside { bytes, .. } => StoredBody::Aside(Arc::clone(bytes)),
         };
-        Some(Held { head: Arc::clone(head), body, checked: *checked })
+        let held = Held { head: Arc::clone(head), body, checked: *checked };
+        table.touch(number);
+        Some(held)
     }
 
     /// Holds an answer in the place of one of the same variant. The `room` is for what it takes beside its body, where
@@ -282,38 +265,20 @@ impl Memory {
         let held = MemoryResponse { head: Arc::clone(&held.head), body, checked: held.checked };
         let mut table = self.table.lock();
         table.take(key, |known| known.head.variant == held.head.variant);
-        table.clock += 1;
-        let now = table.clock;
-        table.bytes += cost(key, &held);
-        table.aside += held.aside();
-        table.order.insert(now, key.clone());
-        let variants = table.targets.entry(key.clone()).or_default();
-        variants.push((now, held));
-        let oldest = (variants.len() > VARIANTS).then(|| variants[0].0);
-        if let Some(oldest) = oldest {
-            table.remove(oldest);
-        }
-        while table.bytes > self.most {
-            let Some((&used, _)) = table.order.first_key_value() else { return };
-            table.remove(used);
-        }
-        while table.aside > MOST_ASIDE {
-            let Some(used) = table.first_aside() else { return };
-            table.remove(used);
-        }
+        let oldest = table.of(key).nth_back(VARIANTS - 1).map(|(number, _)| number);
+        oldest.map(|number| table.remove(number));
+        table.add(key.clone(), held);
     }
 
     /// Gives an answer that is held as `old` another head.
     pub fn update(&self, key: &Key, old: &Arc<StoredHead>, head: Arc<StoredHead>, checked: Option<Instant>) {
         let mut table = self.table.lock();
-        let Some(variants) = table.targets.get_mut(key) else { return };
-        let Some((_, held)) = variants.iter_mut().find(|(_, held)| Arc::ptr_eq(&held.head, old)) else {
-            return;
-        };
-        let (before, after) = (head_bytes(&held.head), head_bytes(&head));
-        held.head = head;
-        held.checked = checked.unwrap_or(held.checked);
-        table.bytes = (table.bytes + after).saturating_sub(before);
+        let found = table.of(key).find(|(_, held)| Arc::ptr_eq(&held.head, old)).map(|(number, _)| number);
+        let Some(number) = found else { return };
+        table.change(number, |held| {
+            held.head = head;
+            held.checked = checked.unwrap_or(held.checked);
+        });
     }
 
     /// Drops what it holds of a target: a file is newer.
@@ -323,41 +288,11 @@ impl Memory {
 
     /// Marks what it holds of a target to be checked.
     pub fn invalidate(&self, key: &Key) {
-        for (_, held) in self.table.lock().targets.get_mut(key).into_iter().flatten() {
-            held.head = Arc::new(held.head.invalidated());
+        let mut table = self.table.lock();
+        let numbers: Vec<u64> = table.of(key).map(|(number, _)| number).collect();
+        for number in numbers {
+            table.change(number, |held| held.head = Arc::new(held.head.invalidated()));
         }
-    }
-}
-
-impl Table {
-    fn take(&mut self, key: &Key, mut which: impl FnMut(&MemoryResponse) -> bool) {
-        let Some(variants) = self.targets.get(key) else { return };
-        let gone: Vec<u64> = variants.iter().filter(|(_, held)| which(held)).map(|(used, _)| *used).collect();
-        gone.into_iter().for_each(|used| drop(self.remove(used)));
-    }
-
-    /// The one on the disk that was asked for least lately.
-    fn first_aside(&self) -> Option<u64> {
-        let is_aside = |(used, key): &(&u64, &Key)| {
-            let of_key = self.targets.get(*key).into_iter().flatten();
-            of_key.into_iter().any(|(time, held)| time == *used && held.aside() > 0)
-        };
-        self.order.iter().find(is_aside).map(|(used, _)| *used)
-    }
-
-    fn remove(&mut self, used: u64) -> Option<MemoryResponse> {
-        let key = self.order.remove(&used)?;
-        let variants = self.targets.get_mut(&key)?;
-        let at = variants.iter().position(|(time, _)| *time == used);
-        let held = at.map(|at| variants.remove(at).1);
-        if variants.is_empty() {
-            self.targets.remove(&key);
-        }
-        if let Some(held) = &held {
-            self.bytes = self.bytes.saturating_sub(cost(&key, held));
-            self.aside = self.aside.saturating_sub(held.aside());
-        }
-        held
     }
 }
 
@@ -369,22 +304,16 @@ impl MemoryResponse {
             Body::Aside { .. } => true,
         }
     }
-
-    /// Its bytes on the disk.
-    fn aside(&self) -> u64 {
-        match &self.body {
-            Body::Memory(_) => 0,
-            Body::Aside { bytes, .. } => bytes.count(),
-        }
-    }
 }
 
-fn cost(key: &Key, held: &MemoryResponse) -> usize {
-    let bytes = match &held.body {
-        Body::Memory(bytes) => bytes.bytes.len(),
-        Body::Aside { .. } => 0,
-    };
-    Memory::overhead(key, &held.head) + bytes
+impl Weighed<Key> for MemoryResponse {
+    fn weight(&self, key: &Key) -> Weight {
+        let (bytes, aside) = match &self.body {
+            Body::Memory(bytes) => (bytes.bytes.len(), 0),
+            Body::Aside { bytes, .. } => (0, bytes.count()),
+        };
+        [1, (Memory::overhead(key, &self.head) + bytes) as u64, aside]
+    }
 }
 
 /// Bytes that a head takes.

@@ -4,7 +4,6 @@
 //! A head names the body that it belongs to and counts only for that one, so a file that somebody
 //! else has written is a file without a head. Those asked for lately are kept in memory.
 
-use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use super::memory::head_bytes;
+use super::recency::{Recency, Weighed, Weight};
 use super::temporary::{self, Temporary};
 use crate::http::caching::record::{self, BodyId, Record};
 use crate::http::caching::stored::StoredHead;
@@ -21,10 +21,10 @@ use crate::sys::file::{self, Info, Reach, Root};
 
 /// The attribute.
 const ATTRIBUTE: &CStr = c"user.fs-caching-server.head";
-/// Heads kept in memory; with one more all are forgotten.
-const MOST: usize = 4096;
+/// Heads kept in memory.
+const MOST: u64 = 4096;
 /// Bytes of all of them: each as usual would be a quarter of it.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What is known of a file's head.
 #[derive(Clone, Debug)]
@@ -43,43 +43,25 @@ pub struct MetadataStore {
 }
 
 /// What is known of files asked for lately.
-#[derive(Debug, Default)]
-struct Lately {
-    known: HashMap<Key, (Info, CachedMetadata)>,
-    bytes: usize,
-}
+type Lately = Recency<Key, (Info, CachedMetadata)>;
 
-impl Lately {
-    fn put(&mut self, key: &Key, info: Info, known: CachedMetadata) {
-        let bytes = cost(key, &known);
-        let before = self.known.get(key).map_or(0, |(_, known)| cost(key, known));
-        let is_new = before == 0;
-        self.bytes = self.bytes.saturating_sub(before);
-        if (is_new && self.known.len() >= MOST) || self.bytes + bytes > MOST_BYTES {
-            *self = Self::default();
-        }
-        self.bytes += bytes;
-        self.known.insert(key.clone(), (info, known));
+impl Weighed<Key> for (Info, CachedMetadata) {
+    fn weight(&self, key: &Key) -> Weight {
+        let head = self.1.head.as_ref().map_or(0, |head| head_bytes(head));
+        [1, (head + key.as_str().len() + size_of::<(Key, Self)>()) as u64, 0]
     }
-}
-
-/// Bytes that it takes to know this, at the least one.
-fn cost(key: &Key, known: &CachedMetadata) -> usize {
-    known.head.as_ref().map_or(0, |head| head_bytes(head))
-        + key.as_str().len()
-        + size_of::<(Key, Info, CachedMetadata)>()
 }
 
 impl MetadataStore {
     /// None known yet. Blocks; for start-up only.
     pub(crate) fn new(root: &Arc<Root>) -> Self {
         temporary::remove_left_overs(root, &directory());
-        Self { root: Arc::clone(root), lately: Lock::default() }
+        Self { root: Arc::clone(root), lately: Lock::new(Recency::new([MOST, MOST_BYTES, u64::MAX])) }
     }
 
     /// The head of a file that is still what it was, if it is known from memory.
     pub fn known(&self, key: &Key, info: &Info) -> Option<CachedMetadata> {
-        self.lately.lock().known.get(key).filter(|(of, _)| of == info).map(|(_, known)| known.clone())
+        self.lately.lock().of(key).find(|(_, (of, _))| of == info).map(|(_, (_, known))| known.clone())
     }
 
     /// Reads the head of a file. May wait for the disk.
@@ -96,11 +78,12 @@ impl MetadataStore {
         let known = CachedMetadata { head: head.map(Arc::new), checked: None };
         // What a check has told meanwhile says more than the disk does, and is newer.
         let mut lately = self.lately.lock();
-        match lately.known.get(key) {
+        match lately.of(key).next().map(|(_, told)| told) {
             Some((of, told)) if of == info => return told.clone(),
-            Some((_, told)) if told.checked.is_some() => {}
-            Some(_) | None => lately.put(key, *info, known.clone()),
+            Some((_, told)) if told.checked.is_some() => return known,
+            Some(_) | None => {}
         }
+        lately.put(key.clone(), (*info, known.clone()));
         known
     }
 
@@ -143,7 +126,7 @@ impl MetadataStore {
 
     /// Keeps in memory what is known of a file that is as `info` says.
     fn remember(&self, key: &Key, info: Info, known: CachedMetadata) {
-        self.lately.lock().put(key, info, known);
+        self.lately.lock().put(key.clone(), (info, known));
     }
 
     fn read_beside(&self, key: &Key) -> Option<Vec<u8>> {

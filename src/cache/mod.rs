@@ -14,6 +14,7 @@ mod parents;
 pub mod partial;
 mod pieces;
 pub mod place;
+mod recency;
 pub mod resume_record;
 pub mod room;
 pub mod sidecars;

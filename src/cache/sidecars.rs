@@ -4,7 +4,6 @@
 //! Each is a file in the reserved directory, named after its path, and its head is kept as that of any other file
 //! ([`super::metadata`]). The one that was written longest ago goes first.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use super::Entry;
 use super::memory::StoredBody;
 use super::metadata::{CachedMetadata, MetadataStore};
 use super::place::Place;
+use super::recency::{Recency, Weighed, Weight};
 use super::temporary::{self, Temporary, directory};
 use crate::http::caching::stored::StoredHead;
 use crate::key::Key;
@@ -22,7 +22,7 @@ use crate::rt::lock::Lock;
 use crate::sys::file::{self, Kind, Reach, Root};
 
 /// Documents at a time.
-const MOST: usize = 4096;
+const MOST: u64 = 4096;
 /// Bytes of all of them.
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
 /// Bytes of one.
@@ -45,15 +45,21 @@ pub struct Sidecars {
     table: Lock<Table>,
 }
 
-/// What is on the disk.
-#[derive(Debug, Default)]
-struct Table {
-    /// When each was written, as `clock` counts.
-    names: HashMap<String, u64>,
-    /// Names and bytes, the oldest first.
-    order: BTreeMap<u64, (String, u64)>,
-    bytes: u64,
-    clock: u64,
+/// Names and bytes of what is on the disk, by when each was written.
+type Table = Recency<String, FileSize>;
+
+/// Bytes of a file.
+#[derive(Debug)]
+struct FileSize(u64);
+
+impl Weighed<String> for FileSize {
+    fn weight(&self, _: &String) -> Weight {
+        [1, 0, self.0]
+    }
+}
+
+fn table() -> Table {
+    Recency::new([MOST, u64::MAX, MOST_BYTES])
 }
 
 impl Sidecars {
@@ -61,14 +67,14 @@ impl Sidecars {
     pub(crate) fn open(root: &Arc<Root>, metadata: &Arc<MetadataStore>, sync: bool) -> Self {
         let (root, metadata) = (Arc::clone(root), Arc::clone(metadata));
         // None are there, or none can be read: then there are none.
-        let table = Lock::new(listed(&root).unwrap_or_default());
+        let table = Lock::new(listed(&root).unwrap_or_else(|_| table()));
         Self { root, metadata, sync, waiting: AtomicUsize::new(0), table }
     }
 
     /// Is there one of this key? Takes no disk.
     pub fn has(&self, key: &Key) -> bool {
         let table = self.table.lock();
-        !table.names.is_empty() && name(key).is_some_and(|name| table.names.contains_key(&name))
+        !table.is_empty() && name(key).is_some_and(|name| table.of(&name).next().is_some())
     }
 
     /// The one of this key, with its head. May wait for the disk.
@@ -169,39 +175,15 @@ impl Sidecars {
             file::sync_many(&[new.file().as_fd()], false).into_iter().collect::<io::Result<()>>()?;
         }
         new.rename(name)?;
-        let gone = self.table.lock().add(name.to_owned(), body.len() as u64);
-        gone.iter().for_each(|name| drop(file::unlink(&directory, name)));
+        let gone = self.table.lock().put(name.to_owned(), FileSize(body.len() as u64));
+        gone.iter().for_each(|(name, _)| drop(file::unlink(&directory, name)));
         Ok(())
     }
 
     fn remove(&self, name: &str) {
-        self.table.lock().take(name);
+        self.table.lock().take(&name.to_owned(), |_| true);
         if let Ok(directory) = self.root.open_directory(&directory()) {
             drop(file::unlink(&directory, name));
-        }
-    }
-}
-
-impl Table {
-    /// Adds one that has just been written: the names of those that there is no room for any more.
-    fn add(&mut self, name: String, bytes: u64) -> Vec<String> {
-        self.take(&name);
-        self.clock += 1;
-        self.bytes += bytes;
-        self.names.insert(name.clone(), self.clock);
-        self.order.insert(self.clock, (name, bytes));
-        let mut gone = Vec::new();
-        while self.order.len() > MOST || self.bytes > MOST_BYTES {
-            let Some((_, (name, _))) = self.order.first_key_value() else { break };
-            gone.push(name.clone());
-            self.take(&name.clone());
-        }
-        gone
-    }
-
-    fn take(&mut self, name: &str) {
-        if let Some((_, bytes)) = self.names.remove(name).and_then(|at| self.order.remove(&at)) {
-            self.bytes = self.bytes.saturating_sub(bytes);
         }
     }
 }
@@ -220,9 +202,9 @@ fn listed(root: &Root) -> io::Result<Table> {
         true
     })?;
     whole.sort();
-    let mut table = Table::default();
-    let gone = whole.into_iter().flat_map(|(_, name, size)| table.add(name, size));
-    gone.for_each(|name| drop(file::unlink(&directory, &name)));
+    let mut table = table();
+    let gone = whole.into_iter().flat_map(|(_, name, size)| table.put(name, FileSize(size)));
+    gone.for_each(|(name, _)| drop(file::unlink(&directory, &name)));
     Ok(table)
 }
 
@@ -308,18 +290,5 @@ mod tests {
         let long = "x".repeat(NAME_BYTES);
         assert_eq!(named(&long), None);
         assert!(named(&long[1..]).is_some());
-    }
-
-    #[test]
-    fn the_oldest_make_room() {
-        let mut table = Table::default();
-        for number in 0..MOST {
-            assert!(table.add(number.to_string(), 1).is_empty());
-        }
-        assert!(table.add("0".to_owned(), 1).is_empty());
-        assert_eq!(table.add("new".to_owned(), 1), ["1"]);
-        let gone = table.add("long".to_owned(), MOST_BYTES - 2);
-        assert_eq!(gone.len(), MOST - 2);
-        assert_eq!((table.order.len(), table.bytes, table.names.len()), (3, MOST_BYTES, 3));
     }
 }

@@ -34,7 +34,7 @@ fn variants_stand_side_by_side_and_one_of_the_same_is_replaced() {
     memory.forget(&key(1));
     assert_eq!(size("a"), None);
     let table = memory.table.lock();
-    assert_eq!((table.bytes, table.order.len()), (0, 0));
+    assert_eq!((table.held(), table.iter().count()), ([0; 3], 0));
 }
 
 #[test]
@@ -90,12 +90,9 @@ proptest! {
         for (number, size, variant) in puts {
             put(&memory, number, size, &variant);
             let table = memory.table.lock();
-            let counted: usize = table.targets.iter()
-                .flat_map(|(key, held)| held.iter().map(move |(_, held)| cost(key, held))).sum();
-            let entries: usize = table.targets.values().map(Vec::len).sum();
-            prop_assert_eq!(table.bytes, counted);
-            prop_assert_eq!(table.order.len(), entries);
-            prop_assert!(table.bytes <= 20_000);
+            let counted: u64 = table.iter().map(|(_, key, held)| held.weight(key)[MEMORY]).sum();
+            prop_assert_eq!(table.held(), [table.iter().count() as u64, counted, 0]);
+            prop_assert!(counted <= 20_000);
         }
     }
 }
