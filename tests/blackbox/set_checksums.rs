@@ -34,6 +34,7 @@ on_both!(
     a_file_that_was_left_out_of_an_update_is_not_served_offline_with_the_others,
     files_that_are_copied_in_are_served_offline_as_soon_as_they_fit,
     files_that_are_copied_in_while_the_origin_is_down_are_served_as_soon_as_they_fit,
+    a_public_response_to_one_user_takes_the_place_of_no_file_of_a_set,
 );
 
 /// A set: the file that lists the others, then these.
@@ -630,4 +631,31 @@ fn copied_in(server: &Server, layout: &Layout) {
         std::fs::rename(server.path(&new), server.path(&path[1..])).unwrap();
     }
     assert_eq!(update(server, layout, &[0, 1, 2]), all(1, 3), "{}", layout.preset);
+}
+
+fn a_public_response_to_one_user_takes_the_place_of_no_file_of_a_set(io: Io) {
+    for which in [0, 1] {
+        for control in ["public, max-age=600", "s-maxage=600", "max-age=0, must-revalidate"] {
+            let states = States::default();
+            let theirs = Arc::clone(&states);
+            let origin = Origin::start(move |request, reply| {
+                let now = [0, 1, 2].map(|which| theirs[which].load(Ordering::SeqCst));
+                if request.field("Authorization").is_some() {
+                    let fields = format!("Cache-Control: {control}\r\nETag: \"user\"\r\n");
+                    return reply.answer("200 OK", &fields, &body(&APT, which, 1, Sum::Sha256));
+                }
+                serve(&APT, Sum::Sha256, now, request, reply);
+            });
+            let server = launch(io, &origin, &APT);
+            assert_eq!(update(&server, &APT, &[0, 1, 2]), all(0, 3));
+            // The origin is half-way.
+            let mut half = [0; 3];
+            half[which] = 1;
+            say(&states, half);
+            let user = server.ask("GET", APT.members[which], "Authorization: Basic eDp5\r\n");
+            assert_eq!(state(&user), "1");
+            assert_eq!(update(&server, &APT, &[0, 1, 2]), all(0, 3), "{which} {control}");
+            server.expect_cached(&APT.members[which][1..], &body(&APT, which, 0, Sum::Sha256));
+        }
+    }
 }

@@ -89,6 +89,13 @@ pub async fn step<R: Runtime>(
         Ok(wanted) => wanted,
         Err(why) => return Next::Pass(why),
     };
+    let rules = &exchange.context.shared.config.rules;
+    if exchange.request.fields.contains("authorization")
+        && rules.place(&format!("/{}", key.as_str())).is_some()
+    {
+        // What one user may see neither joins the set nor takes the place of its files.
+        return Next::Pass(BypassReason::Authorization);
+    }
     let next = if wanted.directives.no_store {
         go_on(&wanted, client).await
     } else if loops::has_looped(exchange.request) || exchange.has_returned() {
@@ -152,9 +159,7 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
     fn new(wanted: &'a CacheRequest<'b, 'c, R>, client: &Client<R>) -> Option<Self> {
         let (exchange, shared) = (wanted.exchange, &wanted.exchange.context.shared);
         let rules = &shared.config.rules;
-        // What one user may see is nobody else's.
-        let apart = exchange.request.fields.contains("authorization");
-        if rules.is_empty() || apart || !wanted.key.names_a_file() {
+        if rules.is_empty() || !wanted.key.names_a_file() {
             return None;
         }
         let path = format!("/{}", wanted.key.as_str());
