@@ -18,6 +18,10 @@ on_both!(
     a_head_of_an_index_that_may_not_be_kept_any_more_has_no_body,
     a_head_of_an_index_on_its_way_is_of_the_same_state,
     a_head_of_an_index_that_nobody_has_is_passed,
+    a_head_does_not_move_its_client_to_the_next_state,
+    a_head_before_each_get_gives_its_client_no_mix,
+    a_head_of_an_index_is_no_get_of_it,
+    a_client_that_only_asks_for_heads_hears_of_each_change,
 );
 
 const IN_RELEASE: &str = "/debian/dists/sid/InRelease";
@@ -334,4 +338,90 @@ fn a_head_of_an_index_that_nobody_has_is_passed(io: Io) {
     let asked: Vec<_> = origin.requests().into_iter().filter(|request| request.target == PACKAGES).collect();
     assert_eq!(asked.iter().map(|request| &*request.method).collect::<Vec<_>>(), ["HEAD"; 4]);
     server.expect_tree(&[&IN_RELEASE[1..]]);
+}
+
+/// The members of a set of each kind.
+const SETS: [(&str, [&str; 3]); 3] = [
+    ("pkgsrc", ["/All/pkg_summary.gz", "/All/pkg_summary.bz2", "/All/pkg_summary.xz"]),
+    ("apt", [IN_RELEASE, PACKAGES, "/debian/dists/sid/main/source/Sources.xz"]),
+    ("rpm", ["/f/repodata/repomd.xml", "/f/repodata/primary.xml.gz", "/f/repodata/other.xml.gz"]),
+];
+
+/// A server that has all files of a set.
+fn seeded(io: Io, states: &States, preset: &str, set: [&str; 3]) -> (Origin, Server) {
+    let origin = states.origin("");
+    let server = launch(io, &origin, preset, &[]);
+    for target in set {
+        seed(&server, &origin, target, &States::body(target, 0));
+    }
+    (origin, server)
+}
+
+fn a_head_does_not_move_its_client_to_the_next_state(io: Io) {
+    for (preset, set) in SETS {
+        for (seen, fields) in [(1, ""), (0, ""), (1, "If-None-Match: \"0\"\r\n"), (1, "Range: bytes=0-1\r\n")]
+        {
+            let states = States::default();
+            let (_origin, server) = seeded(io, &states, preset, set);
+            let mut client = client_from(&server, 3);
+            for target in &set[..2] {
+                client.get(target).expect(200, &States::body(target, 0));
+            }
+            states.next();
+            // What a GET would get, which would be the second of this file.
+            expect_state(&head(&mut client, set[seen], fields), set[seen], 1);
+            expect_state(&head(&mut client_from(&server, 3), set[seen], fields), set[seen], 1);
+            client.get(set[2]).expect(200, &States::body(set[2], 0));
+            client.get(set[0]).expect(200, &States::body(set[0], 1));
+            client_from(&server, 3).get(set[1]).expect(200, &States::body(set[1], 1));
+        }
+    }
+}
+
+fn a_head_before_each_get_gives_its_client_no_mix(io: Io) {
+    for (preset, set) in SETS {
+        let states = States::default();
+        let (_origin, server) = seeded(io, &states, preset, set);
+        let mut client = client_from(&server, 3);
+        client.get(set[0]).expect(200, &States::body(set[0], 0));
+        states.next();
+        for target in &set[1..] {
+            for _ in 0..2 {
+                expect_state(&head(&mut client, target, ""), target, 0);
+            }
+            client.get(target).expect(200, &States::body(target, 0));
+        }
+    }
+}
+
+fn a_head_of_an_index_is_no_get_of_it(io: Io) {
+    for (preset, set) in SETS {
+        let states = States::default();
+        let (_origin, server) = seeded(io, &states, preset, set);
+        let mut client = client_from(&server, 3);
+        expect_state(&head(&mut client, set[0], ""), set[0], 0);
+        client.get(set[1]).expect(200, &States::body(set[1], 0));
+        states.next();
+        // Neither has been read before.
+        for target in [set[0], set[2]] {
+            client.get(target).expect(200, &States::body(target, 0));
+        }
+    }
+}
+
+fn a_client_that_only_asks_for_heads_hears_of_each_change(io: Io) {
+    for (preset, set) in SETS {
+        let states = States::default();
+        let (_origin, server) = seeded(io, &states, preset, set);
+        let mut client = client_from(&server, 3);
+        for state in 0..3 {
+            for target in [set[0], set[1], set[0]] {
+                expect_state(&head(&mut client, target, ""), target, state);
+            }
+            states.next();
+        }
+        // It goes on with what it heard last.
+        client.get(set[1]).expect(200, &States::body(set[1], 2));
+        client.get(set[0]).expect(200, &States::body(set[0], 2));
+    }
 }

@@ -7,7 +7,7 @@ use super::fits::has_unproven;
 use super::member::{Member, MemberState, is_same};
 use super::refresh::RefreshedMember;
 use super::serve::{PATIENCE, SnapshotRequest, SnapshotStep};
-use super::table::{Generation, RefreshTurn};
+use super::table::{Access, Generation, RefreshTurn};
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::outcome;
@@ -34,8 +34,12 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
                 return superseded;
             }
         }
-        shared.sets.carry(self.who, &self.id, from, &to);
-        SnapshotStep::Again
+        if self.access() == Access::Read {
+            shared.sets.carry(self.who, &self.id, from, &to);
+            return SnapshotStep::Again;
+        }
+        let Some(member) = to.get(self.key()) else { return SnapshotStep::Apart };
+        SnapshotStep::Member { generation: to, member, begins: false, how: outcome::CacheUse::Hit }
     }
 
     /// A member that the current generation has not got.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::member::{self, Member, MemberState, StoredMember};
 use super::refresh::Refresh;
-use super::table::{Generation, RefreshTurn, SetId, Who};
+use super::table::{Access, Generation, RefreshTurn, SetId, Who};
 use crate::cache::fill::NoFile;
 use crate::cache::inflight;
 use crate::downstream::client::Client;
@@ -110,7 +110,7 @@ pub async fn step<R: Runtime>(
 /// Visits the set. `None`: it is none, or has nothing to do with the request.
 async fn visit<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, client: &Client<R>) -> Option<Next<R>> {
     let visit = SnapshotRequest::new(wanted, client)?;
-    let is_head = wanted.exchange.request.method == Method::Head;
+    let is_head = visit.access() == Access::Head;
     let mut misfits = MISFITS.iter();
     for _ in 0..LOOKS + MISFITS.len() {
         // HEAD fetches nothing into the cache.
@@ -209,8 +209,12 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
             &self.id,
             self.key(),
             (&self.refresh.set, generation),
-            begins,
+            (begins, self.access()),
         );
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        if self.wanted.exchange.request.method == Method::Head { Access::Head } else { Access::Read }
     }
 
     /// Is it in the generation of this client, or in the current one?

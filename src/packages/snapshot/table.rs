@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::key::Key;
 use crate::rt::remote_wake::{Waiter, Waiters};
-pub use pins::Who;
+pub use pins::{Access, Who};
 use pins::{Pin, Pins};
 
 /// Sets that nobody is pinned to, at a time.
@@ -149,23 +149,29 @@ impl<M: Clone> Sets<M> {
     }
 
     /// The client gets `key` from this generation of the set. If it `begins`, what it has had before does not count any
-    /// more. Where there is no room, nothing is remembered.
+    /// more; but a head never takes a client from the generation of which it has read a file. Where there is no room,
+    /// nothing is remembered.
     pub fn pin(
         &self,
         who: Who,
         id: &SetId,
         key: &Key,
         (set, generation): (&Arc<Set<M>>, &Arc<Generation<M>>),
-        begins: bool,
+        (begins, access): (bool, Access),
     ) {
         let (mut table, now) = (self.table(), Instant::now());
         generation.note_use(now);
         table.note_use(id, set, now);
-        let goes_on = |pin: &&Pin<M>| !begins && Arc::ptr_eq(&pin.generation, generation);
-        let known = table.pins.get(who, id, now).filter(goes_on);
-        let mut seen = known.map(|pin| pin.seen.clone()).unwrap_or_default();
-        seen.insert(key.clone());
-        table.pins.put(who, id, (set, generation), &seen, now);
+        let new = Pin::new((set, generation), key, access, now);
+        let pin = match table.pins.get(who, id, now) {
+            Some(known) if Arc::ptr_eq(&known.generation, generation) && begins => {
+                Pin { has_read: known.has_read || new.has_read, ..new }
+            }
+            Some(known) if Arc::ptr_eq(&known.generation, generation) => known.and(key, access, now),
+            Some(known) if known.has_read && access == Access::Head => Pin { used: now, ..known.clone() },
+            Some(_) | None => new,
+        };
+        table.pins.put(who, id, &pin, now);
     }
 
     /// The client, pinned to one generation, goes on with another in which all that it has had is the same.

@@ -63,10 +63,54 @@ impl Name {
 pub(crate) struct Pin<M> {
     pub(crate) generation: Arc<Generation<M>>,
     /// It is there as long as somebody goes on with it.
-    _set: Arc<Set<M>>,
-    /// Members that the client has had of it.
+    pub(crate) set: Arc<Set<M>>,
+    /// Members that the client has had of it, or only the heads of.
     pub(crate) seen: HashSet<Key>,
-    used: Instant,
+    /// It has had one of them by GET.
+    pub(crate) has_read: bool,
+    pub(crate) used: Instant,
+}
+
+/// What a request wants of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The file, by GET.
+    Read,
+    /// Its head.
+    Head,
+}
+
+impl<M> Pin<M> {
+    /// Of a client that has asked for one member of this generation.
+    pub(crate) fn new(
+        (set, generation): (&Arc<Set<M>>, &Arc<Generation<M>>),
+        key: &Key,
+        access: Access,
+        now: Instant,
+    ) -> Self {
+        let (generation, set, seen) = (Arc::clone(generation), Arc::clone(set), HashSet::from([key.clone()]));
+        Self { generation, set, seen, has_read: access == Access::Read, used: now }
+    }
+
+    /// The same of a client that asks for one more of the same generation. Before it reads the first, nothing that it
+    /// has asked for counts as read.
+    pub(crate) fn and(&self, key: &Key, access: Access, now: Instant) -> Self {
+        let mut pin = Self { used: now, ..self.clone() };
+        match access {
+            Access::Head if self.has_read => {}
+            Access::Read if !self.has_read => (pin.seen, pin.has_read) = (HashSet::from([key.clone()]), true),
+            Access::Head | Access::Read => drop(pin.seen.insert(key.clone())),
+        }
+        pin
+    }
+}
+
+impl<M> Clone for Pin<M> {
+    fn clone(&self) -> Self {
+        let (generation, set, seen) =
+            (Arc::clone(&self.generation), Arc::clone(&self.set), self.seen.clone());
+        Self { generation, set, seen, ..*self }
+    }
 }
 
 /// All pins.
@@ -99,22 +143,10 @@ impl<M> Pins<M> {
     }
 
     /// Pins this client, unless there is no room.
-    pub(crate) fn put(
-        &mut self,
-        who: Who,
-        id: &SetId,
-        (set, generation): (&Arc<Set<M>>, &Arc<Generation<M>>),
-        seen: &HashSet<Key>,
-        now: Instant,
-    ) {
+    pub(crate) fn put(&mut self, who: Who, id: &SetId, new: &Pin<M>, now: Instant) {
         self.purge_at_times(now);
         for name in who.names() {
-            let pin = || Pin {
-                generation: Arc::clone(generation),
-                _set: Arc::clone(set),
-                seen: seen.clone(),
-                used: now,
-            };
+            let pin = || new.clone();
             let (at, full) = ((name, id.clone()), self.all.len() >= PINS);
             if let Some(known) = self.all.get_mut(&at) {
                 *known = pin();

@@ -28,7 +28,7 @@ fn generation(members: &[(&str, u8)]) -> Arc<Generation<u8>> {
 /// A client begins with a set.
 fn begin(sets: &Sets<u8>, who: Who, root: &str) -> (Arc<Set<u8>>, Arc<Generation<u8>>) {
     let (set, generation) = (sets.get(&id(root)), generation(&[("a", 1)]));
-    sets.pin(who, &id(root), &key("a"), (&set, &generation), true);
+    sets.pin(who, &id(root), &key("a"), (&set, &generation), (true, Access::Read));
     (set, generation)
 }
 
@@ -44,12 +44,39 @@ fn a_client_stays_with_its_generation_until_it_asks_for_a_member_again() {
     let pinned = |port, name: &str| sets.pinned(who(port), &id("x"), &key(name));
     assert!(Arc::ptr_eq(&pinned(1, "b").unwrap(), &old));
     assert!(pinned(1, "a").is_none());
-    sets.pin(who(1), &id("x"), &key("b"), (&set, &old), false);
+    sets.pin(who(1), &id("x"), &key("b"), (&set, &old), (false, Access::Read));
     assert!(pinned(1, "a").is_none() && pinned(1, "b").is_none() && pinned(1, "c").is_some());
     // Anew: what was had before counts no more.
-    sets.pin(who(1), &id("x"), &key("a"), (&set, &old), true);
+    sets.pin(who(1), &id("x"), &key("a"), (&set, &old), (true, Access::Read));
     assert!(pinned(1, "b").is_some());
     assert!(sets.pinned(who(1), &id("y"), &key("b")).is_none());
+}
+
+#[test]
+fn a_head_moves_only_a_client_that_has_read_nothing() {
+    let sets = Sets::default();
+    let (set, [old, new]) = (sets.get(&id("x")), [1, 2].map(|value| generation(&[("a", value)])));
+    let pin = |generation, name: &str, how| sets.pin(who(1), &id("x"), &key(name), (&set, generation), how);
+    let is = |name: &str, generation| {
+        sets.pinned(who(1), &id("x"), &key(name)).is_some_and(|pinned| Arc::ptr_eq(&pinned, generation))
+    };
+    pin(&old, "a", (true, Access::Head));
+    assert!(is("b", &old) && !is("a", &old));
+    pin(&new, "a", (true, Access::Head));
+    assert!(is("b", &new));
+    // Read nothing yet: `a` counts no more.
+    pin(&new, "b", (false, Access::Read));
+    assert!(is("a", &new) && !is("b", &new));
+    for begins in [false, true] {
+        pin(&old, "b", (begins, Access::Head));
+        pin(&new, "c", (false, Access::Head));
+        assert!(is("a", &new) && is("c", &new) && !is("b", &new));
+    }
+    pin(&new, "b", (true, Access::Head));
+    pin(&old, "b", (true, Access::Head));
+    assert!(is("a", &new));
+    pin(&old, "b", (true, Access::Read));
+    assert!(is("a", &old));
 }
 
 #[test]
