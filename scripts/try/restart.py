@@ -17,6 +17,7 @@ of a file that the origin sends slowly. All must arrive exact, and every server 
 
 import asyncio
 import collections
+import concurrent.futures
 import errno
 import os
 import re
@@ -148,44 +149,34 @@ class Load(threading.Thread):
         return "no answer" if not head else "cut short" if len(body) < len(SMALL) else "wrong"
 
 
-class Download(threading.Thread):
-    """One slow download; `result` is "exact", or what was wrong with it."""
-
-    def __init__(self, address, name, number):
-        super().__init__()
-        self.address, self.path, self.number = address, f"/{name}{number}.tgz", number
-        self.under_way = threading.Event()
-        self.result = "not begun"
-        self.start()
-
-    def run(self):
-        try:
-            self.result = self.fetch()
-        except (wire.Broken, wire.Wrong) as error:
-            self.result = f"{self.path}: {error}"
-        self.under_way.set()
-
-    def fetch(self):
-        want, got = content(self.number), bytearray()
+def download(address, path, number, under_way):
+    """A slow download: "exact", or what was wrong with it."""
+    got = bytearray()
+    try:
         # So that most of the file is still on the server's side while we dawdle.
-        with client.Connection(self.address, 128 * 1024, 30) as connection:
-            connection.ask("GET", self.path, "Connection: close\r\n")
+        with client.Connection(address, 128 * 1024, 30) as connection:
+            connection.ask("GET", path, "Connection: close\r\n")
             answer, begun = connection.head(), time.monotonic()
             if answer.status != 200:
-                return f"{self.path}: no 200"
-            self.under_way.set()
+                return f"{path}: no 200"
+            under_way.release()
             for piece in connection.pieces(answer):
                 got += piece
                 pause(begun, len(got) / LARGE * SECONDS)
-        return "exact" if got == want else f"{self.path}: {len(got)} of {LARGE} bytes" + (", wrong ones" if len(got) >= LARGE else "")
+    except (wire.Broken, wire.Wrong) as error:
+        return f"{path}: {error}, {len(got)} of {LARGE} bytes"
+    finally:
+        under_way.release()
+    return "exact" if got == content(number) else f"{path}: {len(got)} of {LARGE} bytes, not the right ones"
 
 
 def restart(turn, last, start, address, faults):
     """The next life after the last, or beside it; how many downloads came through exact."""
-    overlap = turn % 2 == 1
-    downloads = [Download(address, "hit", 1), Download(address, "hit", 2), Download(address, "miss", 10 + turn)]
-    for download in downloads:
-        download.under_way.wait(20)
+    overlap, under_way, pool = turn % 2 == 1, threading.Semaphore(0), concurrent.futures.ThreadPoolExecutor(3)
+    wanted = (("/hit1.tgz", 1), ("/hit2.tgz", 2), (f"/miss{10 + turn}.tgz", 10 + turn))
+    downloads = [pool.submit(download, address, *one, under_way) for one in wanted]
+    for _ in downloads:
+        under_way.acquire(timeout=20)
     # New ones were answered before: those that wait while nobody accepts are seen by their waits.
     told = time.monotonic()
     last.process.terminate()
@@ -195,14 +186,13 @@ def restart(turn, last, start, address, faults):
     ready = time.monotonic()
     if overlap:
         code, ended = last.wait(), time.monotonic()
-    for download in downloads:
-        download.join()
-    faults += [f"restart {turn + 1}: {download.result}" for download in downloads if download.result != "exact"]
+    results = [each.result() for each in downloads]
+    faults += [f"restart {turn + 1}: {result}" for result in results if result != "exact"]
     if code != 0:
         faults.append(f"restart {turn + 1}: exit code {code}: {last.said()[-500:]}")
     order = "next at once" if overlap else "next after"
     print(f"  restart {turn + 1} ({order}): ended after {ended - told:.2f} s, next ready after {ready - told:.2f} s", flush=True)
-    return following, sum(download.result == "exact" for download in downloads)
+    return following, results.count("exact")
 
 
 def trial(options, io, directory):

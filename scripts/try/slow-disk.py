@@ -19,6 +19,7 @@ each file in a new directory; in --directory a temporary one is made; after --se
 
 import collections
 import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -72,33 +73,18 @@ def body(path, size):
     return (path.encode() * (size // len(path) + 1))[:size]
 
 
-class Clients:
-    """Some connections that share the paths."""
-
-    def __init__(self, program, paths, options):
-        self.program, self.size = program, options.size
-        self.paths, self.lock = iter(paths), threading.Lock()
-        self.wrong, self.times = [], []
-        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(options.connections)]
-        for thread in self.threads:
-            thread.start()
-
-    def run(self):
-        try:
-            with self.program.connect(patience=PATIENCE) as connection:
-                while True:
-                    with self.lock:
-                        path = next(self.paths, None)
-                    if path is None:
-                        return
-                    begun = time.monotonic()
-                    answer, got = connection.get(path)
-                    if answer.status != 200 or got != body(path, self.size):
-                        self.wrong.append(f"{path}: {answer.status}")
-                        return
-                    self.times.append(time.monotonic() - begun)
-        except (wire.Broken, wire.Wrong) as error:
-            self.wrong.append(str(error))
+def ask(program, paths, size, times, wrong):
+    """One of some connections that share the paths."""
+    try:
+        with program.connect(patience=PATIENCE) as connection:
+            while path := paths.get():
+                begun = time.monotonic()
+                answer, got = connection.get(path)
+                if answer.status != 200 or got != body(path, size):
+                    return wrong.append(f"{path}: {answer.status}")
+                times.append(time.monotonic() - begun)
+    except (wire.Broken, wire.Wrong) as error:
+        wrong.append(str(error))
 
 
 def slow(options):
@@ -132,8 +118,14 @@ def burst(options, engine, directory):
         descriptors.append(program.descriptors())
         time.sleep(LOOK)
 
-    clients = Clients(program, paths, options)
-    while any(thread.is_alive() for thread in clients.threads) and time.monotonic() < deadline:
+    waiting, times, wrong = queue.SimpleQueue(), [], []
+    for path in [*paths, *[None] * options.connections]:
+        waiting.put(path)
+    sharing = (program, waiting, options.size, times, wrong)
+    clients = [threading.Thread(target=ask, args=sharing, daemon=True) for _ in range(options.connections)]
+    for client in clients:
+        client.start()
+    while any(client.is_alive() for client in clients) and time.monotonic() < deadline:
         look()
     answered = time.monotonic() - begun
 
@@ -155,16 +147,16 @@ def burst(options, engine, directory):
     program.stop(PATIENCE)
     again = sum(count - 1 for count in asked.values())
     grown, most = (max(resident) - resident[0]) / (1 << 20), max(descriptors)
-    times = sorted(clients.times) or [0]
+    took = sorted(times) or [0]
     print(
-        f"{engine}: {len(clients.times)} of {options.files} answered in {answered:.1f} s"
-        f" (median {times[len(times) // 2] * 1000:.0f} ms, worst {times[-1] * 1000:.0f} ms),"
+        f"{engine}: {len(times)} of {options.files} answered in {answered:.1f} s"
+        f" (median {took[len(took) // 2] * 1000:.0f} ms, worst {took[-1] * 1000:.0f} ms),"
         f" {len(missing)} not stored after {stored:.1f} s, {again} asked again,"
         f" {most} descriptors, {grown:.0f} MiB more"
     )
-    for wrong in clients.wrong[:5]:
-        print(f"  {wrong}")
-    bad = clients.wrong or len(clients.times) < options.files or missing or again
+    for fault in wrong[:5]:
+        print(f"  {fault}")
+    bad = wrong or len(times) < options.files or missing or again
     return not bad and grown <= options.most_memory and most <= options.descriptors
 
 
