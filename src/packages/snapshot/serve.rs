@@ -157,7 +157,7 @@ async fn go_on<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, client: &Client<R>)
 
 impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
     fn new(wanted: &'a CacheRequest<'b, 'c, R>, client: &Client<R>) -> Option<Self> {
-        let (exchange, shared) = (wanted.exchange, &wanted.exchange.context.shared);
+        let shared = &wanted.exchange.context.shared;
         let rules = &shared.config.rules;
         if rules.is_empty() || !wanted.key.names_a_file() {
             return None;
