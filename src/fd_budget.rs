@@ -7,8 +7,10 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Limits, Workers};
+use crate::rt::Runtime;
 use crate::rt::budget::{Budget, Holder, Permit, Share};
 use crate::sys::process;
 
@@ -33,6 +35,8 @@ pub const NAMING: usize = 2;
 pub const PIPE: usize = 2;
 /// Shared ones for each worker, at the least: a client, its file, a fill, and a request passed on.
 const LEAST: u64 = 2 + (FILL + PASS) as u64;
+/// The time after which the system is asked again that had no descriptor left.
+const EXHAUSTED: Duration = Duration::from_millis(20);
 /// A worker's files kept open: more than are asked for within a few seconds need not be.
 const MOST_FILES: usize = 16 * 1024;
 /// Of so many places at the origin, where the operator has limited them, one is kept for each errand.
@@ -201,6 +205,13 @@ impl Descriptors {
     /// The way to give back what is held only for speed, for whoever holds such things.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
+    }
+
+    /// The system has no descriptor left: all that is open only for speed is to be closed, by every worker. Waits for
+    /// that.
+    pub async fn exhausted<R: Runtime>(&self) {
+        self.budget.alarm();
+        R::sleep(EXHAUSTED).await;
     }
 }
 

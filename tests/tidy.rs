@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "cache::Bounds",
             "cache::Store",
+            "cache::lookup",
             "config",
             "downstream",
             "error",
@@ -159,8 +160,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const BACK: &[&str] = &[
     "proxy::exchange",
     "proxy::fetch",
-    "proxy::lent",
-    "proxy::lookup",
     "proxy::loops",
     "proxy::next",
     "proxy::passing",

@@ -1,12 +1,14 @@
 //! The cache directory: finished files, and files in progress. Knows no sockets.
 
 pub mod aside;
+pub mod claim;
 pub mod commit;
 
 pub mod fill;
 
 pub mod fingerprint;
 pub mod inflight;
+pub mod lookup;
 pub mod memory;
 pub mod metadata;
 pub mod pace;
@@ -15,6 +17,8 @@ pub mod partial;
 mod pieces;
 pub mod place;
 mod recency;
+pub mod response;
+pub mod responses;
 pub mod resume_record;
 pub mod room;
 pub mod sidecars;
@@ -22,6 +26,7 @@ pub mod sidecars;
 #[cfg(test)]
 mod simulation;
 pub mod spare;
+pub mod stored_file;
 mod sweep;
 mod temporary;
 

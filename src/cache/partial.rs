@@ -18,6 +18,7 @@ use super::resume_record::{Durability, Record, ResumeJournal};
 use crate::http::identity::Identity;
 use crate::key::Key;
 use crate::outcome::BypassReason;
+use crate::rt::Runtime;
 use crate::rt::budget::Permit;
 use crate::sys::file::{self, Kind, Locked, Reach, Root};
 use crate::sys::is_exhausted;
@@ -297,6 +298,12 @@ pub fn expect_size(file: &Locked, size: u64) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other("the in-progress file was changed by somebody else"))
+}
+
+/// Leaves the file with its `stored` bytes for a later fill, by a thread of a pool. What cannot be left goes.
+pub async fn leave<R: Runtime>(mut partial: Partial, stored: u64) {
+    let place = partial.place().clone();
+    place.work::<R, _>(move || partial.leave(stored)).await.unwrap_or_default();
 }
 
 /// Writes behind the `stored` bytes of the file, if it has just these. May wait for the disk.

@@ -29,21 +29,9 @@ pub const PIECE: usize = 128 * 1024;
 /// What the file has of so many bytes, at least one.
 pub fn piece(from: &impl AsFd, at: u64, most: usize) -> io::Result<Vec<u8>> {
     let mut piece = vec![0; most];
-    let count = fill(from, &mut piece, at)?;
+    let count = file::fill_from(from, &mut piece, at)?;
     piece.truncate(count);
     if count == 0 { Err(io::Error::other("the file became shorter")) } else { Ok(piece) }
-}
-
-/// Fills the buffer from this offset of the file on, as far as there is enough.
-pub fn fill(from: &impl AsFd, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match file::read_at(from, &mut buffer[read..], at + read as u64)? {
-            0 => break,
-            more => read += more,
-        }
-    }
-    Ok(read)
 }
 
 /// What the caller knows of a span's bytes.

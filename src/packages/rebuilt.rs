@@ -26,7 +26,6 @@ use crate::key::Key;
 use crate::observe::log::RequestLog;
 use crate::preset::Form;
 use crate::proxy::exchange::{Exchange, Shared};
-use crate::proxy::lookup;
 use crate::route::{self, Route};
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, blocking, timeout};
@@ -188,7 +187,7 @@ pub async fn wait<R: Runtime>(exchange: &Exchange<'_, R>) {
     if !shared.comparisons.concern(key.as_str()) || is_index(shared, &key) {
         return;
     }
-    if !matches!(lookup::find::<R>(shared, key.as_str()).await, Found::File(_)) {
+    if !matches!(shared.cache.look_up_path::<R>(key.as_str()).await, Found::File(_)) {
         return;
     }
     let Ok(waiter) = Waiter::new() else { return };

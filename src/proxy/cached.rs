@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::claim::{Claim, claim};
 use super::exchange::Exchange;
 use super::fetch::fill;
 use super::fetch::storable::may_fill;
-use super::lookup::look_up;
 use super::loops;
 use super::next::Next;
+use crate::cache::claim::{Claim, claim};
 use crate::cache::fill::Fill;
 use crate::cache::{Entry, Found};
 use crate::downstream::client::Client;
@@ -29,8 +28,9 @@ pub(crate) async fn step<R: Runtime>(
     client: &mut Client<R>,
     key: &Key,
 ) -> Next<R> {
-    let inflight = &exchange.context.shared.store.inflight;
-    let find = async || match look_up(exchange, key).await {
+    let cache = &exchange.context.shared.cache;
+    let inflight = &cache.store.inflight;
+    let find = async || match cache.look_up::<R>(key).await {
         Found::File(entry) => Ok(Some(Named::File(entry))),
         Found::Directory => Ok(Some(Named::Directory)),
         Found::Absent => Ok(None),

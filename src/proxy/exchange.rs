@@ -6,14 +6,14 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::fetch::splice::Pipes;
-use super::lent::Lender;
 use super::loops::Name;
 use super::open_files::ReadyFiles;
 use super::recent_checks::Revalidated;
 use crate::cache::Store;
+use crate::cache::lookup::Cache;
 use crate::config::Config;
 use crate::downstream::buffers::Buffers;
 use crate::downstream::client::Client;
@@ -43,7 +43,9 @@ pub struct Shared {
     /// The settings.
     pub config: Config,
     /// The cache directory and the fills in progress.
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// The same as requests see it: files and stored responses.
+    pub cache: Arc<Cache>,
     /// Index sets, and what their clients have seen of them.
     pub sets: Sets<Member>,
     /// Files that clients have had checked.
@@ -84,20 +86,6 @@ pub struct Context<R: Runtime> {
     pub buffers: Buffers,
     /// Where access lines go.
     pub lines: Lane,
-}
-
-impl Lender for Shared {
-    fn store(&self) -> &Store {
-        &self.store
-    }
-
-    fn descriptors(&self) -> &Descriptors {
-        &self.descriptors
-    }
-
-    fn stall_time(&self) -> Duration {
-        self.config.limits.stall_time
-    }
 }
 
 /// One request on its way: what every step needs.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::deliver::{Body, Representation, deliver};
 use super::exchange::Exchange;
-use super::lent::{self, LentFile, SMALL, Shelf};
 use super::open_files::{Freshness, Ready};
 use crate::cache::Entry;
+use crate::cache::lookup::SMALL;
+use crate::cache::stored_file::{LentFile, Location, StoredFile};
 use crate::downstream::client::Client;
 use crate::downstream::readahead::Heat;
 use crate::downstream::reply::Reply;
@@ -99,13 +100,14 @@ async fn send_lent<R: Runtime>(
         let file = Rc::new(Ready::new(key, entry, 0, told));
         return serve(exchange, client, file).await;
     }
-    let (size, lent) = (entry.info.size, LentFile::new(&exchange.context.shared, &key, Shelf::Tree, &entry));
+    let (size, cache) = (entry.info.size, &exchange.context.shared.cache);
+    let lent = LentFile::new(cache, &key, Location::Tree, &entry);
     drop(entry);
-    let made = lent.with::<R, _>(size, move |entry| {
+    let read = move |entry| {
         let ready = Ready::read(key, entry, told);
         Ok(ready.has_body().then(|| ready.with_message(<[u8]>::to_vec)))
-    });
-    match made.await {
+    };
+    match lent.with::<R, _>(size, read).await {
         Ok(Some(message)) => Reply::ended(200, Some(size), true, client.out().send(&message).await),
         Ok(None) | Err(_) => client.send_empty(500, false).await,
     }
@@ -156,13 +158,11 @@ pub async fn serve<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>, f
     let (etag, last_modified, fields) = (file.etag.clone(), Some(file.modified), file.fields());
     let (etags, now) = ([Some(etag.as_bytes()), None], clock::unix_secs());
     let validators = Validators { etags, last_modified, since: last_modified, now };
-    let (body, file) = match lent::lent(&exchange.context.shared, &file.key, Shelf::Tree, &file.entry) {
-        Some(lent) => {
-            drop(file);
-            (Body::LentFile(Arc::new(lent)), None)
-        }
-        None => (Body::File(Arc::clone(&file.entry.file), file.entry.info.size), Some(file)),
-    };
+    let cache = &exchange.context.shared.cache;
+    let stored = StoredFile::new(cache, &file.key, Location::Tree, Arc::clone(&file.entry));
+    // One without a descriptor of its own does not stay open.
+    let file = file.entry.held.is_some().then_some(file);
+    let body = Body::File(stored);
     let (status, reason) = (200, reason(200).as_bytes());
     let reply = deliver(exchange, client, Representation { status, reason, fields, validators, body }).await;
     if reply.status == 200 && reply.end.is_ok() && exchange.request.method == Method::Get {

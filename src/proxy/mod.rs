@@ -2,13 +2,10 @@
 
 pub mod authority;
 pub mod cached;
-pub mod claim;
 pub mod deliver;
 pub mod exchange;
 pub mod fetch;
 pub mod hit;
-pub mod lent;
-pub mod lookup;
 pub mod loops;
 pub mod next;
 pub mod no_cache;
@@ -75,7 +72,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
             Route::Cache(key) if is_check => Box::pin(no_cache::step(exchange, key)).await,
             Route::Cache(key) => cached::step(exchange, client, key).await,
             Route::Pass(why) => Next::Pass(*why),
-            Route::Directory(path) => match lookup::find::<R>(&exchange.context.shared, path).await {
+            Route::Directory(path) => match exchange.context.shared.cache.look_up_path::<R>(path).await {
                 Found::Directory => cached::directory(exchange, path),
                 Found::File(_) | Found::Absent | Found::Unusable(_) => Next::Pass(BypassReason::NoName),
             },

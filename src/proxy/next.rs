@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::passing::Passing;
-use super::revalidated::stored::StoredResponse;
 use crate::cache::Entry;
 use crate::cache::fill::{Fill, Follower, NoFile};
+use crate::cache::response::StoredResponse;
 use crate::downstream::reply::Reply;
 use crate::error::Error;
 use crate::http::fields::Fields;

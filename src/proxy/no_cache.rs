@@ -9,20 +9,17 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::claim::{Claim, claim};
 use super::exchange::Exchange;
-use super::fetch::begin::begin;
 use super::fetch::origin::{self, Follow};
 use super::fetch::progress::Start;
 use super::fetch::storable::{may_fill, storable};
 use super::fetch::{backpressure, fill};
-use super::lookup::look_up;
 use super::loops;
 use super::next::Next;
-use super::revalidated::responses;
-
+use crate::cache::claim::{Claim, claim};
 use crate::cache::fill::Fill;
 use crate::cache::inflight::Permit;
+use crate::cache::stored_file::{Location, StoredFile};
 use crate::cache::{Entry, Found};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::directives::RequestDirectives;
@@ -111,7 +108,7 @@ pub(crate) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> N
             None => Next::AsItIs,
         };
     }
-    let find = async || match look_up(exchange, key).await {
+    let find = async || match shared.cache.look_up::<R>(key).await {
         Found::File(entry) => Ok(Some(entry)),
         // What is not there is fetched anyway.
         Found::Directory | Found::Absent | Found::Unusable(_) => Err(BypassReason::NoName),
@@ -173,7 +170,10 @@ async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, permit: Permit, entry: Ent
 /// What is known of the file: its date is the origin's, and it may have a head of the origin's.
 async fn known<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, entry: Entry) -> Known {
     let info = entry.info;
-    let head = responses::head::<R>(&exchange.context.shared, key, entry).await;
+    let cache = &exchange.context.shared.cache;
+    let file = StoredFile::new(cache, key, Location::Tree, entry);
+    // A disk that hangs has none.
+    let head = cache.metadata::<R>(key, &file).await.ok().and_then(|known| known.head);
     let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let modified = head.as_ref().and_then(|head| head.modified()).unwrap_or(since);
     let tag = exchange.context.shared.revalidated.tag(key, info.id);
@@ -225,7 +225,7 @@ async fn take<R: Runtime>(
         Ok(end) => {
             let room = backpressure::room(exchange).await.ok_or(BypassReason::DiskBehind);
             match room {
-                Ok(room) => begin(exchange.context, permit.key()).await.map(|partial| (partial, room, end)),
+                Ok(room) => shared.cache.begin::<R>(permit.key()).await.map(|partial| (partial, room, end)),
                 Err(why) => Err(why),
             }
         }

@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::cache::{Entry, Found, Store};
@@ -38,7 +39,7 @@ pub struct Ready {
     /// Its place in the cache.
     pub key: Key,
     /// The open file.
-    pub entry: Entry,
+    pub entry: Arc<Entry>,
     /// Its tag.
     pub etag: String,
     /// Its date, seconds since 1970.
@@ -100,7 +101,7 @@ impl Ready {
         let message = RefCell::new(Message { bytes, date_at, date: 0 });
         Self {
             key,
-            entry,
+            entry: Arc::new(entry),
             etag,
             modified,
             warm: Cell::new((Duration::ZERO, 0)),

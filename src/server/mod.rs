@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
+use crate::cache::lookup::Cache;
 use crate::cache::{Bounds, Store};
 use crate::config::{Config, Pinning};
 use crate::fd_budget::Descriptors;
@@ -60,10 +61,14 @@ pub fn run(config: Config) -> Result<(), String> {
     let Landed { store, cpus, mut listening, said } = landed?;
     store.start().map_err(|error| format!("cannot start a thread: {error}"))?;
     store.aside.draw_on(&descriptors);
+    let store = Arc::new(store);
+    let (stall_time, theirs) = (config.limits.stall_time, descriptors.clone());
+    let cache = Arc::new(Cache { store: Arc::clone(&store), descriptors: theirs, stall_time });
     let redirects = config.follow_redirects.then(Name::unique);
     let shared = Arc::new(Shared {
         config,
         store,
+        cache,
         sets: Sets::default(),
         revalidated: Revalidated::default(),
         comparisons: Arc::default(),

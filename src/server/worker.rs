@@ -284,6 +284,9 @@ async fn give_way<R: Runtime>(worker: Rc<Worker<R>>) {
     loop {
         let alarms = descriptors.budget().wanted(heard, &waiter).await;
         let missing = if alarms == heard { descriptors.budget().missing() } else { usize::MAX };
+        if alarms != heard {
+            context.shared.sets.close_idle();
+        }
         heard = alarms;
         context.upstream.clear();
         context.pipes.clear();

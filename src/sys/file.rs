@@ -209,6 +209,18 @@ pub fn read_at(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<u
     retry(|| nix::sys::uio::pread(file, buffer, at))
 }
 
+/// Fills the buffer from this offset of the file on, as far as there is enough. May wait for the disk.
+pub fn fill_from(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut count = 0;
+    while count < buffer.len() {
+        match read_at(file, &mut buffer[count..], offset + count as u64)? {
+            0 => break,
+            more => count += more,
+        }
+    }
+    Ok(count)
+}
+
 /// Sets the modification time, in seconds since 1970. May wait for the disk.
 pub fn set_modified(file: &impl AsFd, unix_secs: u64) -> io::Result<()> {
     let time = TimeSpec::new(i64::try_from(unix_secs).unwrap_or(i64::MAX), 0);

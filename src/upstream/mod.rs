@@ -31,8 +31,6 @@ const MAX_INTERIM: usize = 16;
 const FILL_WAIT: Duration = Duration::from_secs(30);
 /// Bytes read from the origin at a time while its head is incomplete: a head and a small body.
 const HEAD_READ: usize = 72 * 1024;
-/// The time after which the system is asked again that had no descriptor left.
-pub const EXHAUSTED: Duration = Duration::from_millis(20);
 
 /// Without TLS there is nothing to trust.
 #[cfg(not(feature = "tls"))]
@@ -226,8 +224,7 @@ impl<R: Runtime> Upstream<R> {
         let mut connected = connect().await;
         if matches!(&connected, Err(error) if error.side == Side::Proxy && error.kind == Kind::Io) {
             // The system has no descriptor left: once more without what is open for speed only.
-            self.descriptors.budget().alarm();
-            R::sleep(EXHAUSTED).await;
+            self.descriptors.exhausted::<R>().await;
             connected = connect().await;
         }
         let (transport, to) = (Rc::new(connected?), Arc::clone(to));

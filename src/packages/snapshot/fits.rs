@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::member::{Member, MemberState};
 use super::refresh::Refresh;
 use super::table::Generation;
+use crate::cache::response::StoredResponse;
 use crate::key::Key;
 use crate::packages::index::{Package, Version, listing};
 use crate::proxy::exchange::Exchange;
-use crate::proxy::revalidated::stored::StoredResponse;
 use crate::rt::Runtime;
 
 /// A file that is listed, its size, and the checksum that proves it.

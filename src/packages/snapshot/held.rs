@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use super::member::{Member, MemberState, is_same_file};
 use super::table::Generation;
+use crate::cache::response::{Body, StoredResponse};
+use crate::cache::stored_file::{Location, StoredFile};
 use crate::cache::{Entry, Found};
 use crate::fd_budget::Purpose;
 use crate::key::Key;
 use crate::packages::index::{Proof, Version, listing};
 use crate::proxy::exchange::{Exchange, Shared};
-use crate::proxy::lent::{self, Shelf};
-use crate::proxy::lookup::look_up;
-use crate::proxy::revalidated::responses;
-use crate::proxy::revalidated::stored::{Body, StoredResponse};
 use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
 
@@ -29,17 +27,16 @@ impl Member {
             MemberState::Coming(fill) => {
                 StoredResponse::of_fill::<R>(fill, &Waiter::new().ok()?).await.map(Arc::new)
             }
-            MemberState::StoredMember(named) => match look_up(exchange, named.place(key)).await {
-                Found::File(entry) => {
-                    let body =
-                        match lent::lent(&exchange.context.shared, named.place(key), Shelf::Tree, &entry) {
-                            Some(lent) => Body::LentFile(Shelf::Tree, Arc::new(lent)),
-                            None => Body::File(Arc::new(entry)),
-                        };
-                    named.open(&body).map(Arc::new)
+            MemberState::StoredMember(named) => {
+                let (cache, place) = (&exchange.context.shared.cache, named.place(key));
+                match cache.look_up::<R>(place).await {
+                    Found::File(entry) => {
+                        let file = StoredFile::new(cache, place, Location::Tree, entry);
+                        named.open(&Body::File(Location::Tree, file)).map(Arc::new)
+                    }
+                    Found::Absent | Found::Directory | Found::Unusable(_) => None,
                 }
-                Found::Absent | Found::Directory | Found::Unusable(_) => None,
-            },
+            }
         }
     }
 
@@ -100,11 +97,14 @@ pub(crate) async fn hold<R: Runtime>(
     });
     let held = Some(held?);
     let own = match &kept.body {
-        Body::LentFile(_, lent) => Entry { held, ..lent.with::<R, _>(0, Ok).await.ok()? },
-        Body::File(entry) => Entry { file: Arc::clone(&entry.file), info: entry.info, held },
-        Body::Document(_) | Body::StoredBody(_) => return None,
+        Body::File(Location::Tree, StoredFile::Open(entry)) => {
+            Entry { file: Arc::clone(&entry.file), info: entry.info, held }
+        }
+        Body::File(_, StoredFile::Lent(lent)) => Entry { held, ..lent.with::<R, _>(0, Ok).await.ok()? },
+        Body::File(Location::Sidecars, StoredFile::Open(_)) | Body::Memory(_) => return None,
     };
-    let open = Arc::new(StoredResponse { body: Body::File(Arc::new(own)), ..(*kept).clone() });
+    let body = Body::File(Location::Tree, StoredFile::Open(Arc::new(own)));
+    let open = Arc::new(StoredResponse { body, ..(*kept).clone() });
     generation.put(key, Member { target: member.target, what: MemberState::Open(open) });
     Some(())
 }
@@ -123,5 +123,5 @@ pub(crate) async fn learn<R: Runtime>(
     } else {
         (old.clone(), head.unwrap_or_else(|| (*new.head).clone()))
     };
-    Some(responses::update::<R>(shared, key, kept, head, new.checked).await)
+    Some(shared.cache.update::<R>(key, kept, head, new.checked).await)
 }

@@ -11,11 +11,10 @@ use super::serve::SnapshotRequest;
 use super::table::{Generation, RefreshTurn};
 use crate::cache::Found;
 use crate::cache::place::Place;
+use crate::cache::response::StoredResponse;
 use crate::key::Key;
 use crate::outcome::BypassReason;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::revalidated::responses;
-use crate::proxy::revalidated::stored::StoredResponse;
 use crate::rt::{Runtime, timeout};
 
 /// Members taken up. Below what a generation holds: those that nobody has asked for yet need room too.
@@ -105,8 +104,8 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
 
     /// A member that is a file on the disk, and the place that it lies in.
     async fn left_member(&self, key: &Key) -> Result<Option<(Member, Place)>, BypassReason> {
-        let exchange = Exchange::new(&self.refresh.context, &self.refresh.request, &self.refresh.log);
-        let Some(kept) = responses::find(&exchange, key).await? else { return Ok(None) };
+        let cache = &self.refresh.context.shared.cache;
+        let Some(kept) = cache.find::<R>(&self.refresh.request, key).await? else { return Ok(None) };
         let Some(target) = self.target_of(key) else { return Ok(None) };
         let place = kept.body.place();
         let what = StoredMember::left(&StoredResponse { checked: None, ..kept });

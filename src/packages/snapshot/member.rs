@@ -12,14 +12,13 @@ use std::time::{Instant, SystemTime};
 use crate::cache::Entry;
 use crate::cache::fill::{Fill, NoFile};
 use crate::cache::place::Place;
+use crate::cache::response::{Body, StoredResponse};
 use crate::cache::spare::Spare;
-use crate::downstream::readahead;
+use crate::cache::stored_file::{Location, StoredFile};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::stored::StoredHead;
 use crate::key::Key;
 use crate::packages::index::Version;
-use crate::proxy::lent::Shelf;
-use crate::proxy::revalidated::stored::{Body, StoredResponse};
 use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
 use crate::sys::file::{self, Info};
@@ -253,11 +252,7 @@ impl StoredResponse {
 
     /// Fills the buffer from this offset of the file on, as far as there is enough.
     pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        match &self.body {
-            Body::File(entry) => readahead::fill(&*entry.file, buffer, at),
-            Body::LentFile(Shelf::Tree, lent) => lent.read_at(buffer, at),
-            Body::LentFile(Shelf::Sidecars, _) | Body::Document(_) | Body::StoredBody(_) => Ok(0),
-        }
+        self.body.in_tree().map_or(Ok(0), |file| file.read_at(buffer, at))
     }
 
     /// What a fill that is whole has brought.
@@ -275,7 +270,7 @@ impl StoredResponse {
         };
         let opened = if place.is_remote() { place.read::<R, _>(open).await.ok()? } else { open() };
         let (info, file) = opened.ok()?;
-        let body = Body::File(Arc::new(Entry::new(file, info, place)));
+        let body = Body::File(Location::Tree, StoredFile::Open(Arc::new(Entry::new(file, info, place))));
         Some(Self { head: Arc::clone(&kept.head), body, checked: Some(kept.checked) })
     }
 }

@@ -7,11 +7,11 @@ use super::fits::is_as_left;
 use super::member::{Member, StoredMember};
 use super::serve::{SnapshotRequest, SnapshotStep};
 use super::table::{Generation, RefreshTurn};
+use crate::cache::response::StoredResponse;
 use crate::error::{Error, Kind};
 use crate::outcome::{self, Stale};
 use crate::proxy::next::Next;
 use crate::proxy::revalidated::answer;
-use crate::proxy::revalidated::stored::StoredResponse;
 use crate::proxy::revalidated::wanted::{may_use, why_stale};
 use crate::rt::Runtime;
 

@@ -21,6 +21,7 @@ use super::held;
 use super::member::{self, Member, MemberState, StoredMember, is_same};
 use super::table::{Generation, RefreshTurn, Set};
 use crate::cache::inflight;
+use crate::cache::response::StoredResponse;
 use crate::cache::spare::Spare;
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::directives::RequestDirectives;
@@ -35,8 +36,6 @@ use crate::preset::{Lists, Place};
 use crate::proxy::exchange::{Context, Exchange, LOOKS};
 use crate::proxy::fetch::storable::contradicts_name;
 use crate::proxy::revalidated::ask::{self, FetchOutcome};
-use crate::proxy::revalidated::responses;
-use crate::proxy::revalidated::stored::StoredResponse;
 use crate::proxy::revalidated::wanted::CacheRequest;
 use crate::rt::gather::gather;
 use crate::rt::remote_wake::Waiter;
@@ -174,7 +173,7 @@ impl<R: Runtime> Refresh<R> {
                 inflight::Turn::Full => break,
             };
             let before = known.open(&exchange, key).await;
-            let found = responses::find(&exchange, key).await;
+            let found = self.context.shared.cache.find::<R>(&request, key).await;
             let kept = match (known.spare().and(before.as_ref()), found) {
                 (Some(spare), _) => Some((**spare).clone()),
                 (None, Ok(kept)) => kept,

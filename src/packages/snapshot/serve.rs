@@ -12,6 +12,7 @@ use super::refresh::Refresh;
 use super::table::{Access, Generation, RefreshTurn, SetId, Who};
 use crate::cache::fill::NoFile;
 use crate::cache::inflight;
+use crate::cache::response::StoredResponse;
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::reuse::{self, Reuse};
@@ -25,10 +26,9 @@ use crate::proxy::fetch::origin;
 use crate::proxy::loops;
 use crate::proxy::next::Next;
 use crate::proxy::passing::Passing;
+use crate::proxy::revalidated::answer;
 use crate::proxy::revalidated::ask::{self, FetchOutcome};
-use crate::proxy::revalidated::stored::StoredResponse;
 use crate::proxy::revalidated::wanted::CacheRequest;
-use crate::proxy::revalidated::{answer, responses};
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
 use crate::sys::{clock, socket};
@@ -199,6 +199,11 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
         self.wanted.key
     }
 
+    async fn stored(&self) -> Result<Option<StoredResponse>, BypassReason> {
+        let exchange = self.wanted.exchange;
+        exchange.context.shared.cache.find::<R>(exchange.request, self.key()).await
+    }
+
     pub(crate) fn pinned(&self) -> Option<Arc<Generation<Member>>> {
         self.refresh.context.shared.sets.pinned(self.who, &self.id, self.key())
     }
@@ -307,7 +312,7 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
             return SnapshotStep::Again;
         }
         if let Some(error) = self.refresh.set.failed_since(self.wanted.arrived, self.key()) {
-            let kept = responses::find(self.wanted.exchange, self.key()).await.ok().flatten();
+            let kept = self.stored().await.ok().flatten();
             return self.without_origin(&turn, error, current, had, kept).await;
         }
         if self.wanted.directives.only_if_cached {
@@ -336,7 +341,7 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
             }
             inflight::Turn::Full => return SnapshotStep::Apart,
         };
-        let Ok(kept) = responses::find(exchange, self.key()).await else { return SnapshotStep::Apart };
+        let Ok(kept) = self.stored().await else { return SnapshotStep::Apart };
         let before = match &had {
             Some(had) => had.open(exchange, self.key()).await,
             None => None,

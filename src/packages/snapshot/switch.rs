@@ -14,7 +14,6 @@ use crate::cache::place::Place;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::lookup;
 use crate::rt::Runtime;
 
 impl<R: Runtime> Refresh<R> {
@@ -52,7 +51,7 @@ impl<R: Runtime> Refresh<R> {
         let Some((first, ..)) = waiting.first() else { return Ok(()) };
         let shared = Arc::clone(&self.context.shared);
         // All of a set lie in one place.
-        let place = match lookup::find::<R>(&shared, first.place.as_str()).await {
+        let place = match shared.cache.look_up_path::<R>(first.place.as_str()).await {
             Found::File(entry) => entry.place().clone(),
             Found::Absent | Found::Directory => Place::Local,
             Found::Unusable(why) => return Err(Error::with(Side::Disk, Kind::Io, why.as_str())),

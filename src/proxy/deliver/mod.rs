@@ -3,18 +3,17 @@
 
 pub mod follow;
 pub mod growing;
+pub mod lent;
 pub mod relay;
 pub mod silent;
 
 use crate::downstream::head;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::exchange::Exchange;
-use super::lent::LentFile;
 use crate::cache::aside::Shelf;
 use crate::cache::memory::StoredBody;
-use crate::cache::place::Placed;
+use crate::cache::stored_file::StoredFile;
 use crate::downstream::client::{Client, Out};
 use crate::downstream::readahead::Heat;
 use crate::downstream::reply::Reply;
@@ -44,10 +43,8 @@ pub struct Representation<'a> {
 
 /// Where the bytes of a body are.
 pub enum Body<'a> {
-    /// In an open file of so many bytes.
-    File(Arc<Placed<OwnedFd>>, u64),
-    /// In a file that is opened for each piece.
-    LentFile(Arc<LentFile>),
+    /// In a file.
+    File(StoredFile),
     /// In memory, or put aside.
     StoredBody(StoredBody),
     /// In a file that still grows.
@@ -176,7 +173,7 @@ async fn endless<R: Runtime>(
         out.send(&bytes).await?;
         match body {
             Body::Growing(growing) if !is_head => growing.send_all(&out, chunked).await,
-            Body::File(..) | Body::LentFile(_) | Body::StoredBody(_) | Body::Growing(_) => Ok(()),
+            Body::File(_) | Body::StoredBody(_) | Body::Growing(_) => Ok(()),
         }
     };
     Reply::ended(200, None, keep, out.until_close(!chunked, sent).await)
@@ -191,8 +188,7 @@ impl Body<'_> {
     /// Its bytes, as far as anybody knows.
     fn size(&self) -> Option<u64> {
         match self {
-            Self::File(_, size) => Some(*size),
-            Self::LentFile(lent) => Some(lent.info.size),
+            Self::File(file) => Some(file.info().size),
             Self::StoredBody(stock) => Some(stock.count()),
             Self::Growing(growing) => growing.length(),
         }
@@ -224,13 +220,14 @@ impl Body<'_> {
     ) -> Result<(), Error> {
         match self {
             _ if span.first == span.end => out.send(head).await,
-            Self::File(file, _) => {
+            Self::File(file) => {
                 out.send_more(head).await?;
-                out.send_file(file, span.first, span.end, Heat::Unknown).await
-            }
-            Self::LentFile(lent) => {
-                out.send_more(head).await?;
-                lent.send(out, span.first, span.end).await
+                match file {
+                    StoredFile::Open(entry) => {
+                        out.send_file(&entry.file, span.first, span.end, Heat::Unknown).await
+                    }
+                    StoredFile::Lent(file) => lent::send(file, out, span).await,
+                }
             }
             Self::StoredBody(stock) => silent::send(stock, shelf, out, head, span.first, span.end).await,
             Self::Growing(growing) => growing.send(out, head, span).await,

@@ -8,7 +8,6 @@ use std::sync::{Arc, mpsc};
 
 use futures_lite::future::or;
 
-use super::begin::{self, leave};
 use super::finish::{self, Ended};
 use super::progress::{Progress, Start, Stop};
 use super::resume::{self, NoRest, Opened, Rest};
@@ -18,7 +17,7 @@ use super::{backpressure, form, origin, splice};
 use crate::cache::commit::Whole;
 use crate::cache::fill::Answer;
 use crate::cache::inflight::Permit;
-use crate::cache::partial::{Partial, append};
+use crate::cache::partial::{self, Partial, append};
 use crate::cache::place::Placed;
 use crate::cache::room::Room;
 use crate::downstream::client::Client;
@@ -102,7 +101,7 @@ async fn fetch<R: Runtime>(
     }
     let begun = match left {
         Some(left) => Ok(left),
-        None => begin::anew(context, permit.key(), &answer).await,
+        None => anew(context, permit.key(), &answer).await,
     };
     let (partial, start) = match begun {
         Ok(begun) => begun,
@@ -116,6 +115,17 @@ async fn fetch<R: Runtime>(
     };
     exchange.outcome.set(Some(Outcome::Miss));
     take(exchange, permit, Taken { asked, answer, body, partial, room: Some(room), start })
+}
+
+/// Begins to store a response of which nothing is there yet.
+async fn anew<R: Runtime>(
+    context: &Context<R>,
+    key: &Key,
+    answer: &ResponseHead,
+) -> Result<(Partial, Start), BypassReason> {
+    let end = storable(answer, key, &context.shared.config)?;
+    let partial = context.shared.cache.begin::<R>(key).await?;
+    Ok((partial, Start { end, ..Start::default() }))
 }
 
 /// A response that is to be stored.
@@ -297,7 +307,7 @@ fn progress<'a, R: Runtime>(
 async fn desert<R: Runtime>(fetch: Fetch<R>) {
     let Fetch { permit, partial, start, log, .. } = fetch;
     log.debug(format_args!("download of {} abandoned - all clients have left", permit.key().as_str()));
-    leave::<R>(partial, start.stored).await;
+    partial::leave::<R>(partial, start.stored).await;
     permit.withdraw();
 }
 
@@ -305,7 +315,7 @@ async fn desert<R: Runtime>(fetch: Fetch<R>) {
 async fn give_up<R: Runtime>(fetch: Fetch<R>, why: NoRest, had: u64) {
     let Fetch { permit, partial, start, log, .. } = fetch;
     if why.keeps(had, start.stored) {
-        leave::<R>(partial, start.stored).await;
+        partial::leave::<R>(partial, start.stored).await;
     } else {
         drop(partial);
     }

@@ -1,7 +1,6 @@
 //! From the origin into the cache: fills, what they ask the origin for, and how they go on where one was cut.
 
 pub mod backpressure;
-pub mod begin;
 pub mod fill;
 pub mod finish;
 pub mod form;

@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 
-use super::begin::leave;
 use super::origin::{self, Answered, Follow};
 use super::progress::Start;
-use crate::cache::partial::{LeftOver, Partial};
-use crate::cache::place::{PATIENCE, Place};
+use crate::cache::partial::{self, LeftOver, Partial};
 use crate::cache::resume_record::WORTH;
 use crate::error::{Error, Kind, Side};
 use crate::http::fields::Fields;
@@ -201,17 +199,7 @@ async fn left_over<R: Runtime>(
     if shared.config.fills.resume_attempts == 0 {
         return None;
     }
-    let has = shared.store.has_left_over(key);
-    if has == Some(false) {
-        return None;
-    }
-    let (theirs, key, url) = (shared.clone(), key.clone(), exchange.origin_url(asked).into_bytes());
-    let way = shared.store.way(key.as_str());
-    let take = move || theirs.store.left_over(&key, &url);
-    match has {
-        Some(_) => Place::Local.work::<R, _>(take).await.ok().flatten(),
-        None => way.run::<R, _>(PATIENCE, take).await.ok().flatten(),
-    }
+    shared.cache.left_over::<R>(key, exchange.origin_url(asked).into_bytes()).await
 }
 
 /// Goes on with what was left, or removes it and says `None`: then the whole is to be asked for.
@@ -225,7 +213,7 @@ async fn go_on<R: Runtime>(
     let (answer, body, continuation) = match ask_behind(exchange, stored, identity, asked).await {
         Ok(answered) => answered,
         Err(error) => {
-            leave::<R>(partial, stored).await;
+            partial::leave::<R>(partial, stored).await;
             return Err(error);
         }
     };
@@ -238,7 +226,7 @@ async fn go_on<R: Runtime>(
         return Ok(Some(Opened { answer, body, left: Some((partial, start)) }));
     }
     if continuation == Continuation::Later {
-        leave::<R>(partial, stored).await;
+        partial::leave::<R>(partial, stored).await;
         return Ok(Some(Opened { answer, body, left: None }));
     }
     exchange.log.debug(format_args!("the partial file is not of the origin's current version"));

@@ -3,8 +3,8 @@
 use crate::downstream::head;
 use std::sync::Arc;
 
-use super::stored::StoredResponse;
 use super::wanted::{CacheRequest, may_use, why_stale};
+use crate::cache::response::{self, StoredResponse};
 use crate::downstream::client::Client;
 use crate::downstream::reply::Reply;
 use crate::error::Error;
@@ -53,13 +53,9 @@ pub async fn send<R: Runtime>(
     let (last_modified, etags) = (stored.modified(), [stored.etag(), None]);
     let since = last_modified.or(stored.date()).or(Some(stored.times.came));
     let validators = Validators { etags, last_modified, since, now };
-    // A file stays open, and is counted, until it has been sent.
-    let (body, _held) = match kept.body {
-        super::stored::Body::File(entry) | super::stored::Body::Document(entry) => {
-            (Body::File(Arc::clone(&entry.file), entry.info.size), Some(entry))
-        }
-        super::stored::Body::LentFile(_, lent) => (Body::LentFile(lent), None),
-        super::stored::Body::StoredBody(stock) => (Body::StoredBody(stock), None),
+    let body = match kept.body {
+        response::Body::File(_, file) => Body::File(file),
+        response::Body::Memory(stock) => Body::StoredBody(stock),
     };
     let (status, reason) = (stored.status, &*stored.reason);
     deliver(exchange, client, Representation { status, reason, fields, validators, body }).await

@@ -7,14 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::responses;
-use super::stored::{Body, StoredResponse};
 use super::wanted::{CacheRequest, may_use};
 use crate::cache::fill::{Answer, Fill, Follower, NoFile};
 use crate::cache::inflight::Permit;
 use crate::cache::memory::{Held, Memory, StoredBody};
-use crate::cache::metadata::NewHead;
 use crate::cache::partial::Partial;
+use crate::cache::response::{Body, StoredResponse};
 use crate::cache::room::Room;
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::storable::{NotKept, is_useful, may_keep, may_update};
@@ -28,7 +26,6 @@ use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::outcome::{self, BypassReason, Outcome};
 use crate::packages::rebuilt;
 use crate::proxy::fetch::backpressure;
-use crate::proxy::fetch::begin;
 use crate::proxy::fetch::fill::{self, Fetch};
 use crate::proxy::fetch::origin::{self, Follow};
 use crate::proxy::fetch::progress::Start;
@@ -76,7 +73,7 @@ pub(crate) async fn ask<R: Runtime>(
 ) -> FetchOutcome<R> {
     let mut conditional = true;
     loop {
-        let condition = kept.as_ref().filter(|kept| conditional && kept.can_be_vouched_for());
+        let condition = kept.as_ref().filter(|kept| conditional && kept.can_be_validated());
         let came = match exchange_with_origin(wanted, condition).await {
             Ok(came) => came,
             Err(error) => {
@@ -176,8 +173,7 @@ async fn vouched<R: Runtime>(
     let head = kept.head.updated(&came.answer.fields, came.times, &wanted.policy);
     if may_update(kept.head.status, &came.answer, &wanted.exchange.request.fields, wanted.policy.targeted) {
         return FetchOutcome::Stored(
-            responses::update::<R>(&wanted.exchange.context.shared, wanted.key, kept, head, Some(came.at))
-                .await,
+            wanted.cache().update::<R>(wanted.key, kept, head, Some(came.at)).await,
             outcome::CacheUse::Revalidated,
         );
     }
@@ -223,7 +219,7 @@ async fn keep<R: Runtime>(
         && coding_is_in_name(&came.answer, wanted.key.file_name());
     let room = if plain { backpressure::room(wanted.exchange).await } else { None };
     if let Some(room) = room
-        && let Ok(partial) = begin::begin(wanted.exchange.context, wanted.key).await
+        && let Ok(partial) = wanted.cache().begin::<R>(wanted.key).await
     {
         let length = match framing {
             ResponseBody::Length(length) => Some(length),
@@ -245,7 +241,7 @@ async fn refused<R: Runtime>(
 ) -> FetchOutcome<R> {
     if matches!(came.answer.status, 404 | 410) && !kept.head.invalid {
         let head = kept.head.invalidated();
-        responses::update::<R>(&wanted.exchange.context.shared, wanted.key, kept, head, None).await;
+        wanted.cache().update::<R>(wanted.key, kept, head, None).await;
     }
     decline(wanted, permit, came, BypassReason::Refused)
 }
@@ -303,7 +299,6 @@ fn to_file<R: Runtime>(
     full.fields.remove("content-encoding");
     let answer = ResponseHead { fields: head::kept_fields(&full, None), ..came.answer };
     let modified = answer.fields.get("last-modified").and_then(date::parse);
-    let kept = NewHead { head: Arc::new(head), checked: came.at, metadata: Arc::clone(&store.metadata) };
     let fill = Arc::clone(permit.fill());
     if let Some(place) = &wanted.place {
         partial.name_as(place);
@@ -312,7 +307,7 @@ fn to_file<R: Runtime>(
         fill.keep_back();
     }
     partial.hold(came.body.take_naming(), &fill);
-    responses::forget(store, wanted.key);
+    let kept = wanted.cache().replace_by(wanted.key, head, came.at);
     fill.announce(Answer {
         head: answer,
         length,
@@ -361,14 +356,14 @@ async fn to_stock<R: Runtime>(
     };
     let (head, checked) = (Arc::new(head), came.at);
     let held = Held { head: Arc::clone(&head), body: body.clone(), checked };
-    responses::put(store, wanted.key, &held, room, permit.fill());
+    wanted.cache().put(wanted.key, &held, room, permit.fill());
     permit.withdraw();
     if !head.variant.matches(&wanted.exchange.request.fields) {
         return FetchOutcome::Bypass(BypassReason::Variant);
     }
     // This client is the one that may have every field.
     let full = Arc::new(StoredHead::received(&came.answer, came.times, head.variant.clone()));
-    let kept = StoredResponse { head: full, body: Body::StoredBody(body), checked: Some(checked) };
+    let kept = StoredResponse { head: full, body: Body::Memory(body), checked: Some(checked) };
     FetchOutcome::Stored(kept, outcome::CacheUse::Fetched)
 }
 

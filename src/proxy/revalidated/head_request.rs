@@ -2,9 +2,8 @@
 //! what is kept (RFC 9111 section 4.3.5).
 
 use super::answer::failed;
-use super::responses;
-use super::stored::StoredResponse;
 use super::wanted::{CacheRequest, may_use};
+use crate::cache::response::StoredResponse;
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::OriginUse;
@@ -82,7 +81,7 @@ pub async fn step<R: Runtime>(
         } else {
             (kept.head.invalidated(), None)
         };
-        responses::update::<R>(&exchange.context.shared, wanted.key, kept, news, checked).await;
+        exchange.context.shared.cache.update::<R>(wanted.key, kept, news, checked).await;
     }
     Next::Relay(Box::new((answer, body)))
 }

@@ -3,7 +3,6 @@
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use super::responses;
 use crate::http::caching::invalidate::{is_success, targets};
 use crate::http::request::Method;
 use crate::http::response::ResponseHead;
@@ -28,7 +27,7 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
         (get.method, get.target) = (Method::Get, target.into());
         let Route::Check(key) = route::decide(&get, &context.classes) else { continue };
         exchange.log.debug(format_args!("{} is stale - {}", key.as_str(), request.method.as_str()));
-        responses::invalidate::<R>(&context.shared, &key).await;
+        context.shared.cache.invalidate::<R>(&key).await;
     }
 }
 

@@ -8,8 +8,6 @@ pub mod answer;
 pub mod ask;
 pub mod head_request;
 pub mod invalidate;
-pub mod responses;
-pub mod stored;
 pub mod wanted;
 
 use std::rc::Rc;
@@ -17,12 +15,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::cached::unusable;
-use super::claim::{Claim, claim};
 use super::exchange::Exchange;
 use super::loops;
 use super::next::{Next, Role};
+use crate::cache::claim::{Claim, claim};
 use crate::cache::fill::{Fill, NoFile};
 use crate::cache::inflight::{Permit, Turn};
+use crate::cache::response::StoredResponse;
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::reuse::{self, Reuse};
 use crate::http::request::Method;
@@ -33,7 +32,6 @@ use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, spawn_guarded};
 use crate::sys::clock;
 use ask::FetchOutcome;
-use stored::StoredResponse;
 use wanted::CacheRequest;
 
 /// The next step of a GET or HEAD that came at this moment.
@@ -45,7 +43,7 @@ pub(crate) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, arri
     if wanted.directives.no_store {
         return Next::Pass(BypassReason::NoStore);
     }
-    let request = exchange.request;
+    let (request, cache) = (exchange.request, &exchange.context.shared.cache);
     let refused = async |kept: Option<StoredResponse>| match &request.method {
         _ if wanted.directives.only_if_cached => Err(Next::Fail(Error::new(Side::Origin, Kind::NotCached))),
         // Not to wait for an exchange that waits for this very request: what is at hand has to do.
@@ -54,9 +52,9 @@ pub(crate) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key, arri
         Method::Head => Err(Next::Head(key.clone(), kept.map(Box::new))),
         Method::Get | Method::Other(_) => Ok(kept),
     };
-    let find = async || responses::find(exchange, key).await;
+    let find = async || cache.find::<R>(request, key).await;
     let fresh = |kept: &StoredResponse| usable_at_once(&wanted, kept);
-    match claim(&exchange.context.shared.store.inflight, key, find, fresh, refused).await {
+    match claim(&cache.store.inflight, key, find, fresh, refused).await {
         Ok(Claim::Fresh(kept, how)) => {
             if how == outcome::CacheUse::Stale(Stale::WhileRevalidate) {
                 check_behind(&wanted);
@@ -169,7 +167,7 @@ fn check_behind<R: Runtime>(wanted: &CacheRequest<'_, '_, R>) {
         };
         let Some(permit) = after_the_last(&wanted, first).await else { return };
         // A copy of its own: the one at hand is for the client.
-        let Ok(kept) = responses::find(&exchange, &key).await else { return permit.withdraw() };
+        let Ok(kept) = context.shared.cache.find::<R>(&request, &key).await else { return permit.withdraw() };
         // Every wait in it has its limit. A fill goes on as a task of its own.
         drop(ask::ask(&wanted, permit, kept).await);
     });

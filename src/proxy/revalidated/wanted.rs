@@ -4,7 +4,8 @@ use crate::proxy::fetch::request;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::stored::StoredResponse;
+use crate::cache::lookup::Cache;
+use crate::cache::response::StoredResponse;
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::Policy;
 use crate::http::caching::directives::RequestDirectives;
@@ -62,6 +63,11 @@ impl<'a, 'b, R: Runtime> CacheRequest<'a, 'b, R> {
         let further = self.exchange.context.shared.config.revalidate.iter().flat_map(|class| &class.fields);
         let own = further.map(String::as_str).chain(["authorization"]);
         own.chain(self.told_apart().iter().copied()).collect()
+    }
+
+    /// The cache.
+    pub(crate) fn cache(&self) -> &'a Arc<Cache> {
+        &self.exchange.context.shared.cache
     }
 
     pub(crate) fn debug(&self, what: &str) {

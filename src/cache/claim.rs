@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::cache::fill::Fill;
-use crate::cache::inflight::{Inflight, Permit, Turn};
+use super::fill::Fill;
+use super::inflight::{Inflight, Permit, Turn};
 use crate::key::Key;
 use crate::outcome::BypassReason;
 
