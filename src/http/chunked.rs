@@ -23,27 +23,7 @@ const SIZE_DIGITS: usize = 16;
 ///
 /// `len` must not be zero, which would end the body.
 pub fn chunk_head(len: usize) -> impl AsRef<[u8]> {
-    let mut head = ChunkHead { bytes: *b"0000000000000000\r\n", start: SIZE_DIGITS };
-    let mut rest = len;
-    loop {
-        head.start -= 1;
-        head.bytes[head.start] = b"0123456789abcdef"[rest & 15];
-        rest >>= 4;
-        if rest == 0 {
-            return head;
-        }
-    }
-}
-
-struct ChunkHead {
-    bytes: [u8; SIZE_DIGITS + 2],
-    start: usize,
-}
-
-impl AsRef<[u8]> for ChunkHead {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
+    format!("{len:x}\r\n").into_bytes()
 }
 
 /// What the front of the input is.

@@ -1,6 +1,7 @@
 //! Conditional requests (RFC 9110 section 13).
 
 use super::date;
+use super::etag::{opaque, strongly_equal, weakly_equal};
 use super::fields::Fields;
 use super::request::Method;
 
@@ -139,21 +140,9 @@ fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The entity tag at the front of `text`, and what follows it.
 fn first_tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let quoted = text.strip_prefix(b"W/").unwrap_or(text).strip_prefix(b"\"")?;
+    let quoted = opaque(text).strip_prefix(b"\"")?;
     let end = text.len() - quoted.len() + quoted.iter().position(|&byte| byte == b'"')? + 1;
     Some(text.split_at(end))
-}
-
-fn opaque(tag: &[u8]) -> &[u8] {
-    tag.strip_prefix(b"W/").unwrap_or(tag)
-}
-
-fn weakly_equal(one: &[u8], other: &[u8]) -> bool {
-    opaque(one) == opaque(other)
-}
-
-fn strongly_equal(one: &[u8], other: &[u8]) -> bool {
-    one == other && !one.starts_with(b"W/")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The tags of files, as the original made them: of size and date.
+//! Entity tags (RFC 9110 section 8.8.3): those of files, as the first version made them, and how tags compare.
 
 use std::time::SystemTime;
 
@@ -19,4 +19,24 @@ pub fn unix_millis(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let millis = since.as_secs() as f64 * 1000.0 + f64::from(since.subsec_nanos()) / 1_000_000.0;
     (millis + 0.5).floor() as u64
+}
+
+/// The tag without the mark of a weak one.
+pub(super) fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// The weak comparison (RFC 9110 section 8.8.3.2).
+pub(super) fn weakly_equal(one: &[u8], other: &[u8]) -> bool {
+    opaque(one) == opaque(other)
+}
+
+/// The strong comparison.
+pub(super) fn strongly_equal(one: &[u8], other: &[u8]) -> bool {
+    one == other && !is_weak(one)
+}
+
+/// Is it marked as a weak one?
+pub(super) fn is_weak(tag: &[u8]) -> bool {
+    tag.starts_with(b"W/")
 }

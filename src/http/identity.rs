@@ -8,9 +8,8 @@
 
 use super::date;
 use super::fields::Fields;
-use super::head::digits;
-use super::message::MOST_BYTES;
 use super::multipart;
+use super::range::Span;
 use super::request::Method;
 use super::response::{ResponseBody, ResponseHead, is_origin_failure};
 
@@ -52,25 +51,23 @@ pub enum Continuation {
 
 impl Identity {
     /// That of a 200. `now` (seconds since 1970) counts as its Date where it has none. `None` if nothing
-    /// in it would prove another answer to be about the same bytes.
+    /// in it would prove another response to be about the same bytes.
     pub fn of(answer: &ResponseHead, now: u64) -> Option<Self> {
         let fields = &answer.fields;
         if fields.all("etag").count() > 1 {
             return None;
         }
-        let etag = fields.get("etag").map(<[u8]>::to_vec);
         let modified = fields.only("last-modified").filter(|date| !date.is_empty());
-        let length = match answer.body(&Method::Get) {
-            Ok(ResponseBody::Length(length)) => Some(length),
-            Ok(ResponseBody::Chunked) => None,
-            Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => return None,
-        };
         let date = fields.get("date").and_then(date::parse).unwrap_or(now);
         let settled =
             modified.and_then(date::parse).is_some_and(|changed| changed.saturating_add(SETTLED) <= date);
-        let modified = modified.map(<[u8]>::to_vec);
-        let source = answer.source.as_ref().map(|source| source.as_bytes().to_vec());
-        let found = Self { etag, modified, length, coding: coding(fields), source };
+        let found = Self {
+            etag: fields.get("etag").map(<[u8]>::to_vec),
+            modified: modified.map(<[u8]>::to_vec),
+            length: framed_length(answer)?,
+            coding: coding(fields),
+            source: source(answer).map(<[u8]>::to_vec),
+        };
         (found.strong_tag().is_some() || (settled && found.is_proof())).then_some(found)
     }
 
@@ -98,43 +95,30 @@ impl Identity {
         }
     }
 
-    /// What the answer to a request for the bytes from `asked` on is.
+    /// What the response to a request for the bytes from `asked` on is.
     ///
     /// A 206 must give exactly these, to the end of a whole of the same length. A 200 is of an origin that
     /// knows no ranges; its body is the same from the beginning if its validator is.
     pub fn continues(&self, answer: &ResponseHead, asked: u64) -> Continuation {
-        let body = answer.body(&Method::Get);
-        let told = match body {
-            Ok(ResponseBody::Length(length)) => Some(length),
-            Ok(ResponseBody::Chunked) => None,
-            Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => return Self::without_body(answer),
+        let (Some(length), 200 | 206) = (framed_length(answer), answer.status) else {
+            let fails = is_origin_failure(answer.status);
+            return if fails { Continuation::Later } else { Continuation::Other };
         };
-        let continuation = match answer.status {
-            206 if multipart::is_one(&answer.fields) => None,
-            206 => answer.fields.only("content-range").and_then(to_the_end).and_then(|(first, total)| {
-                let fits = first == asked && told.is_none_or(|told| told == total - first);
-                fits.then_some(Continuation::From { first, total: Some(total) })
-            }),
-            200 => {
-                let total = told.or(self.length);
-                Some(Continuation::From { first: 0, total })
-                    .filter(|_| self.strong_tag().is_some() || told.is_some())
-            }
-            _ => return Self::without_body(answer),
-        };
-        let Some(Continuation::From { first, total }) = continuation else { return Continuation::Other };
-        let same_length = self.length.is_none() || total == self.length;
-        let same_source = self.source.as_deref() == answer.source.as_ref().map(|source| source.as_bytes());
-        if same_length && same_source && self.is_same(&answer.fields) {
-            Continuation::From { first, total }
+        let begins = if answer.status == 206 {
+            rest_of(&answer.fields)
+                .filter(|(span, _)| span.first == asked && length.is_none_or(|length| length == span.count()))
+                .map(|(span, total)| (span.first, Some(total)))
         } else {
-            Continuation::Other
-        }
-    }
-
-    fn without_body(answer: &ResponseHead) -> Continuation {
-        match answer.status {
-            status if is_origin_failure(status) => Continuation::Later,
+            (self.strong_tag().is_some() || length.is_some()).then_some((0, length.or(self.length)))
+        };
+        match begins {
+            Some((first, total))
+                if (self.length.is_none() || total == self.length)
+                    && self.source.as_deref() == source(answer)
+                    && self.is_same(&answer.fields) =>
+            {
+                Continuation::From { first, total }
+            }
             _ => Continuation::Other,
         }
     }
@@ -149,6 +133,25 @@ impl Identity {
             && (self.strong_tag().is_some() || same_date())
             && coding(fields).eq_ignore_ascii_case(&self.coding)
     }
+}
+
+/// The length of a body whose end is certain; `Some(None)` for one in chunks.
+fn framed_length(answer: &ResponseHead) -> Option<Option<u64>> {
+    match answer.body(&Method::Get) {
+        Ok(ResponseBody::Length(length)) => Some(Some(length)),
+        Ok(ResponseBody::Chunked) => Some(None),
+        Ok(ResponseBody::None | ResponseBody::UntilClose) | Err(_) => None,
+    }
+}
+
+fn source(answer: &ResponseHead) -> Option<&[u8]> {
+    answer.source.as_ref().map(|source| source.as_bytes())
+}
+
+/// The bytes of a 206 that has one part, to the end of the whole, and the length of the whole.
+fn rest_of(fields: &Fields) -> Option<(Span, u64)> {
+    let range = fields.only("content-range").filter(|_| !multipart::is_one(fields))?;
+    multipart::read_content_range(range).filter(|(span, size)| span.end == *size)
 }
 
 /// A quoted tag without the mark of a weak one (RFC 9110 section 8.8.3).
@@ -183,21 +186,6 @@ pub fn drop_no_codings(fields: &mut Fields) {
     if !coding.is_empty() {
         fields.push(b"Content-Encoding", &coding);
     }
-}
-
-/// The first byte and the length of the whole, of a Content-Range that goes to the end. A length that no file can have is
-/// none.
-fn to_the_end(value: &[u8]) -> Option<(u64, u64)> {
-    let (unit, rest) = value.split_at_checked(b"bytes ".len())?;
-    let dash = rest.iter().position(|&byte| byte == b'-')?;
-    let slash = rest.iter().position(|&byte| byte == b'/')?;
-    let number = |text: Option<&[u8]>| digits(text?)?.parse::<u64>().ok();
-    let first = number(rest.get(..dash))?;
-    let last = number(rest.get(dash + 1..slash))?;
-    let total = number(rest.get(slash + 1..))?;
-    let ends = last.checked_add(1) == Some(total) && total <= MOST_BYTES;
-    let fits = unit.eq_ignore_ascii_case(b"bytes ") && first <= last && ends;
-    fits.then_some((first, total))
 }
 
 #[cfg(test)]

@@ -156,20 +156,20 @@ impl Url {
         }
     }
 
-    /// A reference to it for somebody who reaches its server's `prefix` as a root: a path with
-    /// query and fragment. `None` if it is not below `prefix`.
-    pub fn below(&self, prefix: &str) -> Option<String> {
-        let path = self.path.strip_prefix(prefix)?;
-        if !matches!(path.as_bytes(), [] | [b'/', ..]) {
-            return None;
-        }
-        // With two slashes at its start it would name another host (RFC 3986 section 4.2).
-        let start = match path.as_bytes() {
-            [] => "/",
-            [b'/', b'/', ..] => "/.",
-            _ => "",
+    /// The same resource for clients that reach `prefix` on its server as the root. `None` if it is not below `prefix`.
+    pub fn below(&self, prefix: &str) -> Option<Self> {
+        let path = match self.path.strip_prefix(prefix)? {
+            "" => "/",
+            path => Some(path).filter(|path| path.starts_with('/'))?,
         };
-        Some(format!("{start}{path}{}", self.rest()))
+        Some(Self { path: path.to_owned(), ..self.clone() })
+    }
+
+    /// A reference to it on its own server: a path with query and fragment.
+    pub fn reference(&self) -> String {
+        // Two slashes at its start would name another host (RFC 3986 section 4.2).
+        let start = if self.path.starts_with("//") { "/." } else { "" };
+        format!("{start}{}{}", self.path, self.rest())
     }
 
     /// Query and fragment.
@@ -205,7 +205,7 @@ fn encoded(text: &[u8]) -> String {
 }
 
 /// Removes `.` and `..` (RFC 3986 section 5.2.4); an empty path becomes `/`.
-pub(super) fn without_dots(path: &str) -> String {
+fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -364,7 +364,7 @@ mod tests {
             ("http://h/p//evil/x", "/p", Some("/.//evil/x")),
         ] {
             let url = Url::parse(url.as_bytes()).unwrap();
-            assert_eq!(url.below(prefix).as_deref(), reference, "{url} {prefix}");
+            assert_eq!(url.below(prefix).map(|url| url.reference()).as_deref(), reference, "{url} {prefix}");
             if let Some(reference) = reference {
                 let back = Url::parse(b"http://cache/").unwrap().join(reference.as_bytes()).unwrap();
                 assert_eq!((back.server().as_str(), back.query), ("http://cache", url.query), "{reference}");

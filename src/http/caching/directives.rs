@@ -20,21 +20,6 @@ pub enum Listed {
 }
 
 impl Listed {
-    fn add(&mut self, value: Option<&[u8]>) {
-        let names: Vec<String> = value
-            .unwrap_or_default()
-            .split(|&byte| byte == b',')
-            .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
-            .filter(|name| !name.is_empty())
-            .collect();
-        match self {
-            Self::All => {}
-            _ if names.is_empty() => *self = Self::All,
-            Self::No => *self = Self::Fields(names),
-            Self::Fields(known) => known.extend(names),
-        }
-    }
-
     /// The names, if it names any.
     pub fn names(&self) -> &[String] {
         match self {
@@ -75,58 +60,26 @@ impl ResponseDirectives {
     /// Reads Cache-Control, or CDN-Cache-Control in its place where that is `targeted` and valid:
     /// then the other one, and Expires, do not count (RFC 9213 section 2.1).
     pub fn of(fields: &Fields, targeted: bool) -> Self {
-        targeted
-            .then(|| Self::targeted(fields))
-            .flatten()
-            .unwrap_or_else(|| Self::read(&members(fields, "cache-control")))
-    }
-
-    /// Does CDN-Cache-Control rule?
-    pub fn is_targeted(fields: &Fields) -> bool {
-        Self::targeted(fields).is_some()
-    }
-
-    fn read(members: &[Member]) -> Self {
-        let mut found = Self::default();
-        for Member { name, value } in members {
-            let value = value.as_deref();
-            match name.as_str() {
-                "no-store" => found.no_store = true,
-                "no-cache" => found.no_cache.add(value),
-                "private" => found.private.add(value),
-                "public" => found.public = true,
-                "must-revalidate" => found.must_revalidate = true,
-                "proxy-revalidate" => found.proxy_revalidate = true,
-                "must-understand" => found.must_understand = true,
-                "max-age" => first(&mut found.max_age, value),
-                "s-maxage" => first(&mut found.s_maxage, value),
-                "stale-while-revalidate" => first(&mut found.stale_while_revalidate, value),
-                "stale-if-error" => first(&mut found.stale_if_error, value),
-                _ => {}
-            }
+        let members = targeted.then(|| targeted_members(fields)).flatten();
+        let members = members.unwrap_or_else(|| Members::of(fields, "cache-control"));
+        Self {
+            no_store: members.has("no-store"),
+            no_cache: members.listed("no-cache"),
+            private: members.listed("private"),
+            public: members.has("public"),
+            must_revalidate: members.has("must-revalidate"),
+            proxy_revalidate: members.has("proxy-revalidate"),
+            must_understand: members.has("must-understand"),
+            max_age: members.seconds("max-age"),
+            s_maxage: members.seconds("s-maxage"),
+            stale_while_revalidate: members.seconds("stale-while-revalidate"),
+            stale_if_error: members.seconds("stale-if-error"),
         }
-        found
     }
 
-    /// A dictionary of structured fields (RFC 8941 section 3.2) whose seconds are integers.
-    fn targeted(fields: &Fields) -> Option<Self> {
-        let members = members(fields, "cdn-cache-control");
-        let is_key = |name: &str| {
-            name.starts_with(|c: char| c.is_ascii_lowercase() || c == '*')
-                && name.bytes().all(|b| {
-                    b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.' | b'*')
-                })
-        };
-        let seconds = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"];
-        let valid = |member: &Member| {
-            is_key(&member.name)
-                && (!seconds.contains(&member.name.as_str())
-                    || member.value.as_deref().is_some_and(|value| digits(value).is_some()))
-        };
-        let raw_lower = fields.all("cdn-cache-control").all(|line| !line.iter().any(u8::is_ascii_uppercase));
-        let quoted = fields.all("cdn-cache-control").any(|line| line.contains(&b'"'));
-        (!members.is_empty() && raw_lower && !quoted && members.iter().all(valid))
-            .then(|| Self::read(&members))
+    /// Does CDN-Cache-Control take the place of Cache-Control?
+    pub fn is_targeted(fields: &Fields) -> bool {
+        targeted_members(fields).is_some()
     }
 }
 
@@ -150,30 +103,20 @@ pub struct RequestDirectives {
 impl RequestDirectives {
     /// Reads Cache-Control, and Pragma where that is not there (RFC 9111 section 5.4).
     pub fn of(fields: &Fields) -> Self {
-        let mut found = Self::default();
-        for Member { name, value } in members(fields, "cache-control") {
-            let value = value.as_deref();
-            match name.as_str() {
-                "no-store" => found.no_store = true,
-                "no-cache" => found.no_cache = true,
-                "only-if-cached" => found.only_if_cached = true,
-                "max-age" => first(&mut found.max_age, value),
-                "min-fresh" => first(&mut found.min_fresh, value),
-                "max-stale" if value.is_none() => found.max_stale = Some(MOST_SECONDS),
-                "max-stale" => first(&mut found.max_stale, value),
-                _ => {}
-            }
-        }
+        let members = Members::of(fields, "cache-control");
         let pragma = || fields.tokens("pragma").any(|token| token.eq_ignore_ascii_case(b"no-cache"));
-        found.no_cache |= !fields.contains("cache-control") && pragma();
-        found
-    }
-}
-
-/// Of several the first counts; one that cannot be read is zero: stale (RFC 9111 section 4.2.1).
-fn first(known: &mut Option<u64>, value: Option<&[u8]>) {
-    if known.is_none() {
-        *known = Some(value.and_then(seconds).unwrap_or(0));
+        let max_stale = match members.values("max-stale").next() {
+            Some(None) => Some(MOST_SECONDS),
+            _ => members.seconds("max-stale"),
+        };
+        Self {
+            no_store: members.has("no-store"),
+            no_cache: members.has("no-cache") || !fields.contains("cache-control") && pragma(),
+            only_if_cached: members.has("only-if-cached"),
+            max_age: members.seconds("max-age"),
+            min_fresh: members.seconds("min-fresh"),
+            max_stale,
+        }
     }
 }
 
@@ -182,43 +125,86 @@ pub fn seconds(text: &[u8]) -> Option<u64> {
     digits(text).map(|number| number.parse().unwrap_or(u64::MAX).min(MOST_SECONDS))
 }
 
-/// One member of the list.
-struct Member {
-    /// In small letters.
-    name: String,
-    /// Without its quotes.
-    value: Option<Vec<u8>>,
+/// The directives of a field over all its lines: names in lower case, values without their quotes.
+struct Members(Vec<(String, Option<Vec<u8>>)>);
+
+impl Members {
+    fn of(fields: &Fields, name: &str) -> Self {
+        Self(fields.all(name).flat_map(split).map(member).collect())
+    }
+
+    /// The values of all directives with this name.
+    fn values(&self, name: &str) -> impl Iterator<Item = Option<&[u8]>> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_deref())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.values(name).next().is_some()
+    }
+
+    /// Of several the first counts; one that cannot be read is zero: stale (RFC 9111 section 4.2.1).
+    fn seconds(&self, name: &str) -> Option<u64> {
+        self.values(name).next().map(|value| value.and_then(seconds).unwrap_or(0))
+    }
+
+    /// The fields that all directives with this name list; one that lists none is about the whole response.
+    fn listed(&self, name: &str) -> Listed {
+        let mut names = Vec::new();
+        for value in self.values(name) {
+            let before = names.len();
+            let listed = value.unwrap_or_default().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+            names.extend(listed.filter(|name| !name.is_empty()).map(lower));
+            if names.len() == before {
+                return Listed::All;
+            }
+        }
+        if names.is_empty() { Listed::No } else { Listed::Fields(names) }
+    }
 }
 
-fn members(fields: &Fields, name: &str) -> Vec<Member> {
-    fields.all(name).flat_map(split).map(member).collect()
-}
-
-fn member(text: &[u8]) -> Member {
-    let (name, value) = match text.iter().position(|&byte| byte == b'=') {
-        Some(at) => (&text[..at], Some(unquoted(&text[at + 1..]))),
-        None => (text, None),
+/// CDN-Cache-Control where it is valid: a dictionary of structured fields (RFC 8941 section 3.2) whose seconds are
+/// integers.
+fn targeted_members(fields: &Fields) -> Option<Members> {
+    const SECONDS: [&str; 4] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"];
+    let mut lines = fields.all("cdn-cache-control");
+    let is_plain = lines.all(|line| !line.iter().any(|&byte| byte.is_ascii_uppercase() || byte == b'"'));
+    let is_key = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_lowercase() || c == '*')
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.*".contains(&b))
     };
-    Member { name: String::from_utf8_lossy(name).to_ascii_lowercase(), value }
+    let is_valid = |(name, value): &(String, Option<Vec<u8>>)| {
+        is_key(name)
+            && (!SECONDS.contains(&name.as_str())
+                || value.as_deref().is_some_and(|value| digits(value).is_some()))
+    };
+    let members = Members::of(fields, "cdn-cache-control");
+    (is_plain && !members.0.is_empty() && members.0.iter().all(is_valid)).then_some(members)
 }
 
-/// Cuts a list at the commas that are in no quoted string; blanks around the members go.
-fn split(line: &[u8]) -> Vec<&[u8]> {
-    let (mut found, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, &byte) in line.iter().enumerate() {
+fn member(text: &[u8]) -> (String, Option<Vec<u8>>) {
+    match text.iter().position(|&byte| byte == b'=') {
+        Some(at) => (lower(&text[..at]), Some(unquoted(&text[at + 1..]))),
+        None => (lower(text), None),
+    }
+}
+
+fn lower(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).to_ascii_lowercase()
+}
+
+/// Splits a list at the commas outside quoted strings; blanks around the members are dropped, and empty members.
+fn split(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    let members = line.split(move |&byte| {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            b',' if !quoted => {
-                found.push(&line[start..at]);
-                start = at + 1;
-            }
-            _ => {}
+            _ => return byte == b',' && !quoted,
         }
-    }
-    found.push(&line[start..]);
-    found.into_iter().map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).collect()
+        false
+    });
+    members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
 fn unquoted(text: &[u8]) -> Vec<u8> {

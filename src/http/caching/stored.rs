@@ -4,6 +4,7 @@ use super::Policy;
 use super::directives::{Listed, ResponseDirectives};
 use super::vary::Variant;
 use crate::http::date;
+use crate::http::etag::{is_weak, weakly_equal};
 use crate::http::fields::{Fields, end_to_end, is_one_of};
 use crate::http::identity;
 use crate::http::response::ResponseHead;
@@ -51,31 +52,20 @@ pub struct StoredHead {
 }
 
 impl StoredHead {
-    /// The head to keep of an answer that came now: without the fields that it names as private, or
-    /// as not to be used without a check (RFC 9111 sections 5.2.2.4 and 5.2.2.7), or that are one user's.
+    /// The head to store of a response received now: without the fields that it names as private, or as not to be used
+    /// without validation (RFC 9111 sections 5.2.2.4 and 5.2.2.7), or that are one user's.
     pub fn new(answer: &ResponseHead, times: Times, variant: Variant, policy: &Policy) -> Self {
         let mut head = Self::received(answer, times, variant);
-        let directives = ResponseDirectives::of(&answer.fields, policy.targeted);
-        policy.stored_anyway.left_out().for_each(|name| head.fields.remove(name));
-        for listed in [&directives.no_cache, &directives.private] {
-            listed.names().iter().for_each(|name| head.fields.remove(name));
-        }
+        drop_private(&mut head.fields, &answer.fields, policy);
         head
     }
 
     /// The head as the client gets it whose request it answers.
     pub fn received(answer: &ResponseHead, times: Times, variant: Variant) -> Self {
-        let mut fields = end_to_end(&answer.fields, &NOT_KEPT);
-        identity::drop_no_codings(&mut fields);
-        // A recipient with a clock adds the date of arrival (RFC 9110 section 6.6.1).
-        if fields.only("date").and_then(date::parse).is_none() {
-            fields.remove("date");
-            fields.push(b"Date", &date::format(times.came));
-        }
         Self {
             status: answer.status,
             reason: answer.reason.clone(),
-            fields,
+            fields: received_fields(&answer.fields, times),
             times,
             variant,
             invalid: false,
@@ -83,7 +73,7 @@ impl StoredHead {
         }
     }
 
-    /// What can be said of a file of which nothing is known but its date: always to be checked.
+    /// The head of a file of which only the modification time is known: always to be validated.
     pub fn unknown(modified: u64, content_type: &str) -> Self {
         let mut fields = Fields::new();
         fields.push(b"Last-Modified", &date::format(modified));
@@ -107,6 +97,11 @@ impl StoredHead {
     /// Its entity tag.
     pub fn etag(&self) -> Option<&[u8]> {
         self.fields.get("etag")
+    }
+
+    /// The entity tags of the same bytes, its own first.
+    fn all_tags(&self) -> impl Iterator<Item = &[u8]> {
+        self.etag().into_iter().chain(self.other_tags.iter().map(|tag| &**tag))
     }
 
     /// Its Last-Modified, in seconds since 1970.
@@ -135,9 +130,8 @@ impl StoredHead {
         let other_date = not_modified.contains("last-modified") && self.modified().is_some() && !same_date;
         match (not_modified.get("etag"), self.etag()) {
             // A weak tag is the same for what the origin takes as equal, so the date counts as well.
-            (Some(told), Some(own)) => {
-                let mut known = [own].into_iter().chain(self.other_tags.iter().map(|tag| &**tag));
-                let kept = known.find(|tag| opaque(told) == opaque(tag));
+            (Some(told), Some(_)) => {
+                let kept = self.all_tags().find(|tag| weakly_equal(told, tag));
                 kept.is_some_and(|kept| !other_date || !is_weak(told) && !is_weak(kept))
             }
             (Some(_), None) => false,
@@ -165,34 +159,18 @@ impl StoredHead {
     /// same name (RFC 9111 section 3.2). Its own tag stays: another form of it is not known to be that of these bytes.
     #[must_use]
     pub fn updated(&self, by: &Fields, times: Times, policy: &Policy) -> Self {
-        let news = Self::new(
-            &ResponseHead {
-                status: self.status,
-                reason: self.reason.clone(),
-                version: crate::http::request::Version::Http11,
-                fields: by.clone(),
-                source: None,
-            },
-            times,
-            self.variant.clone(),
-            policy,
-        );
-        let has_tag = self.etag().is_some_and(|own| by.get("etag").map(opaque) == Some(opaque(own)));
+        let mut news = received_fields(by, times);
+        drop_private(&mut news, by, policy);
+        let has_tag = self.etag().is_some_and(|own| by.get("etag").is_some_and(|new| weakly_equal(own, new)));
         let is_of_body =
             |name: &[u8]| is_one_of(name, &OF_THE_BODY) || has_tag && name.eq_ignore_ascii_case(b"etag");
-        let mut fields = Fields::new();
-        for (name, value) in self.fields.iter() {
-            // An age belongs to the exchange that told it.
-            let replaced = !is_of_body(name)
-                && (name.eq_ignore_ascii_case(b"age")
-                    || news.fields.iter().any(|(new, _)| new.eq_ignore_ascii_case(name)));
-            if !replaced {
-                fields.push(name, value);
-            }
-        }
-        for (name, value) in news.fields.iter().filter(|(name, _)| !is_of_body(name)) {
-            fields.push(name, value);
-        }
+        // An age belongs to the exchange that brought it.
+        let is_replaced = |name: &[u8]| {
+            let is_new = || news.iter().any(|(new, _)| new.eq_ignore_ascii_case(name));
+            !is_of_body(name) && (name.eq_ignore_ascii_case(b"age") || is_new())
+        };
+        let kept = self.fields.iter().filter(|(name, _)| !is_replaced(name));
+        let fields = kept.chain(news.iter().filter(|(name, _)| !is_of_body(name))).collect();
         let updated = Self { fields, times, invalid: false, ..self.clone() };
         updated.with_tags_of(self).unwrap_or(updated)
     }
@@ -202,9 +180,8 @@ impl StoredHead {
     pub fn with_tags_of(&self, other: &Self) -> Option<Self> {
         let own = self.etag()?;
         let mut tags: Vec<Box<[u8]>> = Vec::new();
-        let theirs = other.etag().into_iter().chain(other.other_tags.iter().map(|tag| &**tag));
-        for tag in theirs.chain(self.other_tags.iter().map(|tag| &**tag)) {
-            if opaque(tag) != opaque(own) && tags.iter().all(|known| opaque(known) != opaque(tag)) {
+        for tag in other.all_tags().chain(self.all_tags()) {
+            if !weakly_equal(tag, own) && !tags.iter().any(|known| weakly_equal(known, tag)) {
                 tags.push(tag.into());
             }
         }
@@ -214,12 +191,8 @@ impl StoredHead {
 
     /// The tags that the origin may vouch for it by, for If-None-Match (RFC 9110 section 13.1.2).
     pub fn tags(&self) -> Option<Vec<u8>> {
-        let mut tags = self.etag()?.to_vec();
-        for tag in &self.other_tags {
-            tags.extend_from_slice(b", ");
-            tags.extend_from_slice(tag);
-        }
-        Some(tags)
+        self.etag()?;
+        Some(self.all_tags().collect::<Vec<_>>().join(&b", "[..]))
     }
 
     /// The same, to be checked before it is used.
@@ -234,12 +207,26 @@ impl StoredHead {
     }
 }
 
-fn is_weak(tag: &[u8]) -> bool {
-    tag.starts_with(b"W/")
+/// The end-to-end fields of a response received now.
+fn received_fields(from: &Fields, times: Times) -> Fields {
+    let mut fields = end_to_end(from, &NOT_KEPT);
+    identity::drop_no_codings(&mut fields);
+    // A recipient with a clock adds the date of arrival (RFC 9110 section 6.6.1).
+    if fields.only("date").and_then(date::parse).is_none() {
+        fields.remove("date");
+        fields.push(b"Date", &date::format(times.came));
+    }
+    fields
 }
 
-fn opaque(tag: &[u8]) -> &[u8] {
-    tag.strip_prefix(b"W/").unwrap_or(tag)
+/// Removes the fields that are one user's, or that `from`, the response as it was received, does not let a shared cache
+/// store.
+fn drop_private(fields: &mut Fields, from: &Fields, policy: &Policy) {
+    let directives = ResponseDirectives::of(from, policy.targeted);
+    policy.stored_anyway.left_out().for_each(|name| fields.remove(name));
+    for listed in [&directives.no_cache, &directives.private] {
+        listed.names().iter().for_each(|name| fields.remove(name));
+    }
 }
 
 #[cfg(test)]

@@ -285,7 +285,7 @@ fn rewrite(fields: &mut Fields, at: &Url, origin: &Origin) {
     for name in REFERENCES {
         replace(fields, name, |value| {
             let url = at.join(value).ok().filter(|url| url.is_same_server(&root))?;
-            Some(url.below(&origin.prefix).unwrap_or_else(|| url.to_string()))
+            Some(url.below(&origin.prefix).map_or_else(|| url.to_string(), |url| url.reference()))
         });
     }
 }

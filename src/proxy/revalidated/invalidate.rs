@@ -22,7 +22,7 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
     }
     let origin = &context.upstream.origin;
     let sites = [origin.host_field.as_bytes(), request.fields.get("host").unwrap_or_default()];
-    for target in targets(&form::own(request), &answer.fields, &sites, origin.prefix.as_bytes()) {
+    for target in targets(&form::own(request), &answer.fields, &sites, &origin.prefix) {
         let mut get = request.clone();
         (get.method, get.target) = (Method::Get, target.into());
         let Route::Check(key) = route::decide(&get, &context.classes) else { continue };
