@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "observe",
             "outcome",
+            "packages::contradicted",
             "packages::snapshot",
             "route::Classes",
             "rt",

@@ -155,9 +155,19 @@ impl Index {
             return;
         }
         let (is_rebuilt, size) = (before.has_another(package), package.size);
-        let is_another = |had: u64| is_rebuilt || size.is_some_and(|size| size != had);
+        let note = |is_another: bool| {
+            // Before it is dropped: a request that finds no file fetches it at once.
+            if is_another {
+                shared.contradicted.note(key.clone(), package.clone());
+            }
+            is_another
+        };
+        let is_another = |had: u64| note(is_rebuilt || size.is_some_and(|size| size != had));
         // What is on its way first: once it has its name it is what is looked at next.
-        let is_coming = |fill: &Fill| is_rebuilt || fill.length().is_some_and(is_another);
+        let is_coming = |fill: &Fill| match fill.length() {
+            Some(length) => is_another(length),
+            None => note(is_rebuilt),
+        };
         let path = || shared.store.display(&key);
         if shared.store.inflight.supersede(&key, is_coming) {
             self.log.debug(format_args!("{} is not stored - the index has another one", path()));

@@ -25,6 +25,7 @@ use crate::http::response::HeadWriter;
 use crate::observe::log::{Lane, Log, RequestLog};
 use crate::outcome::Outcome;
 use crate::packages::comparisons::Comparisons;
+use crate::packages::contradicted::Contradicted;
 use crate::packages::snapshot::member::Member;
 use crate::packages::snapshot::table::Sets;
 use crate::route::Classes;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub revalidated: Revalidated,
     /// New package indexes that are being compared with what there is.
     pub comparisons: Arc<Comparisons>,
+    /// Packages that the newest index contradicts.
+    pub contradicted: Contradicted,
     /// When the origin last had no nar of a name that it was asked for.
     pub missing_nar: Mutex<Option<Instant>>,
     /// The way to stdout and stderr.

@@ -22,6 +22,7 @@ use crate::cache::{Bounds, Store};
 use crate::config::{Config, Pinning};
 use crate::fd_budget::Descriptors;
 use crate::observe::log::Log;
+use crate::packages::contradicted::Contradicted;
 use crate::packages::snapshot::table::Sets;
 use crate::proxy::exchange::Shared;
 use crate::proxy::loops::Name;
@@ -72,6 +73,7 @@ pub fn run(config: Config) -> Result<(), String> {
         sets: Sets::default(),
         revalidated: Revalidated::default(),
         comparisons: Arc::default(),
+        contradicted: Contradicted::default(),
         missing_nar: Mutex::default(),
         log: Arc::clone(&log),
         descriptors,

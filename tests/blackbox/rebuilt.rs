@@ -28,6 +28,7 @@ on_both!(
     an_index_of_two_generations_reaches_nothing_beyond_its_repository,
     a_client_with_the_new_index_never_gets_the_old_package,
     a_kill_while_packages_are_compared_loses_no_comparison,
+    a_mirror_with_its_index_before_its_packages_has_no_old_package_stored,
 );
 
 /// A repository: two packages, of which the first is another one in the second state, as long as before.
@@ -49,10 +50,10 @@ const SIZE: usize = STABLE.len();
 
 /// The checksum of the first package in each state, and that of the other.
 const SUMS: [&str; 2] = [
-    "1111111111111111111111111111111111111111111111111111111111111111",
-    "2222222222222222222222222222222222222222222222222222222222222222",
+    "5fddb9545db6e7a5d11471e66b874985c65d63e7292279c5db9eb2917bae2711",
+    "e45688ace7983a0b303d1c20bf8426ef0207abba479ea6dd1739816258df89d4",
 ];
-const STABLE_SUM: &str = "3333333333333333333333333333333333333333333333333333333333333333";
+const STABLE_SUM: &str = "aaa8d3c8d74ad3e8f6b1772aa9c7e0eaa528cb42fc93599ce2f125b00d4c424c";
 
 impl Site {
     fn index(&self, state: usize) -> Vec<u8> {
@@ -567,5 +568,32 @@ fn a_kill_while_packages_are_compared_loses_no_comparison(io: Io) {
             second.get(site.packages[0]).expect(200, BUILDS[1]);
             second.get(site.packages[1]).expect(200, STABLE);
         }
+    }
+}
+
+fn a_mirror_with_its_index_before_its_packages_has_no_old_package_stored(io: Io) {
+    for site in [RPM, APT] {
+        let (index, packages) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (theirs, states) = (site.clone(), [Arc::clone(&index), Arc::clone(&packages)]);
+        let origin = Origin::start(move |request, reply| {
+            let which = usize::from(theirs.packages.contains(&request.target.as_str()));
+            theirs.serve(states[which].load(Ordering::SeqCst), request, reply);
+        });
+        let server = site.launch(io, &origin).start();
+        site.fetch_first(&server);
+        index.store(1, Ordering::SeqCst);
+        wait_until("a client has the new index", || server.get(site.index[1]).body == site.index(1));
+        let (target, path) = (site.packages[0], server.path(&site.packages[0][1..]));
+        wait_until("the old package is dropped", || !path.exists());
+        for _ in 0..2 {
+            server.get(target).expect(200, BUILDS[0]);
+            server.err.wait_for("the origin has another one by now");
+            assert!(!path.exists());
+        }
+        packages.store(1, Ordering::SeqCst);
+        wait_until("the new package is there", || server.get(target).body == BUILDS[1]);
+        server.expect_cached(&target[1..], BUILDS[1]);
+        server.get(site.packages[1]).expect(200, STABLE);
+        server.expect_cached(&site.packages[1][1..], STABLE);
     }
 }

@@ -22,13 +22,24 @@ pub(crate) struct Ended {
     pub(crate) end: mpsc::Receiver<()>,
 }
 
-/// Puts the whole file in line for its name, if it is what it must be.
+/// Puts the whole file in line for its name, if it is what it must be: what `proof` says, or else what a new index says
+/// of a package that the cache had otherwise. Clients get such a package in any case.
 pub(crate) fn commit(ended: Ended, proof: Option<Arc<Package>>, log: RequestLog) {
-    let Some(proof) = proof else { return ended.name() };
-    // Nobody waits for it here: those who want the file do.
+    let key = ended.whole.permit.key();
+    let listed = if proof.is_none() { ended.shared.contradicted.of(key) } else { None };
+    let Some(expected) = proof.as_ref().or(listed.as_ref()).map(Arc::clone) else { return ended.name() };
+    // The loop does not wait for it: requests for the file do.
     let place = ended.whole.partial.place().clone();
-    place.start_reading(move || {
-        if is_right(&proof, &ended.whole) { ended.name() } else { refuse(ended.whole, &log) }
+    place.start_reading(move || match (is_right(&expected, &ended.whole), proof) {
+        (false, Some(_)) => refuse(ended.whole, &log),
+        (false, None) => {
+            ended.whole.permit.fill().supersede();
+            ended.name();
+        }
+        (true, _) => {
+            ended.shared.contradicted.settle(ended.whole.permit.key());
+            ended.name();
+        }
     });
 }
 
