@@ -27,6 +27,7 @@ use crate::sys::file::Locked;
 use super::metadata::NewHead;
 use super::pieces::Pieces;
 use super::place::Placed;
+use proof::Verdict;
 
 /// Requests that may go around one fill at a time. Each is one more for the origin.
 const MOST_DETOURS: usize = 8;
@@ -96,8 +97,8 @@ struct State {
     leader: Waiters,
     /// Its key is free again.
     left: bool,
-    /// Whether the whole is right is not known yet: its last byte is kept back.
-    unproven: bool,
+    /// Whether the whole file is the right one.
+    verdict: Verdict,
     /// The answer is to be checked before it is used by later requests.
     invalid: bool,
     /// The origin has another file of this name by now.
@@ -146,7 +147,7 @@ impl Fill {
         let mut state = self.state.lock();
         state.stored = stored;
         if let Phase::Growing(answer) = &state.phase
-            && state.unproven
+            && state.verdict.keeps_back()
             && answer.length == Some(stored)
         {
             state.stored = stored.saturating_sub(1);
@@ -156,15 +157,7 @@ impl Fill {
 
     /// Leader: the file holds the whole body.
     pub fn complete(&self) {
-        let mut state = self.state.lock();
-        if let Phase::Growing(answer) = &state.phase {
-            let answer = Arc::clone(answer);
-            if state.unproven && !state.is_unstored && answer.length == Some(state.stored + 1) {
-                state.stored += 1;
-            }
-            state.phase = Phase::Whole(answer);
-        }
-        state.readers.wake_all();
+        self.state.lock().complete();
     }
 
     /// Leader: there will be no whole file. A fill that is whole already stays so.
@@ -191,7 +184,7 @@ impl Fill {
     /// False where nobody may have them yet.
     pub fn show(&self, bytes: Arc<Vec<u8>>) -> bool {
         let mut state = self.state.lock();
-        if state.unproven {
+        if state.verdict.keeps_back() {
             return false;
         }
         let stored = state.stored;
@@ -336,6 +329,17 @@ impl Fill {
 }
 
 impl State {
+    fn complete(&mut self) {
+        if let Phase::Growing(answer) = &self.phase {
+            let answer = Arc::clone(answer);
+            if self.verdict.keeps_back() && !self.is_unstored && answer.length == Some(self.stored + 1) {
+                self.stored += 1;
+            }
+            self.phase = Phase::Whole(answer);
+        }
+        self.readers.wake_all();
+    }
+
     fn answer(&mut self, waiter: &Waiter, context: &Context<'_>) -> Poll<Result<Arc<Answer>, NoFile>> {
         match &self.phase {
             Phase::Asking => {

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 use crate::support::origin::Request;
-use crate::support::{Gate, Io, Launch, Origin, Reply, Server, on_both, wait_until};
+use crate::support::{Gate, Io, Launch, Origin, Reply, Response, Server, on_both, wait_until};
 
 on_both!(
     a_file_of_the_same_length_that_the_release_file_does_not_list_is_not_mixed_with_it,
@@ -18,6 +18,8 @@ on_both!(
     machines_in_different_states_with_files_of_one_length_are_never_mixed,
     the_last_byte_of_a_large_file_with_another_checksum_does_not_come,
     nothing_of_a_large_file_with_another_checksum_comes_as_a_whole_answer,
+    a_slow_file_that_does_not_fit_comes_as_the_origin_has_it_where_nothing_else_is_there,
+    a_client_does_not_wait_for_each_attempt_at_a_file_that_does_not_fit,
     a_range_of_a_large_file_comes_once_its_checksum_is_right,
     any_checksum_of_the_release_file_is_compared,
     a_file_that_the_release_file_contradicts_for_good_costs_only_itself,
@@ -187,7 +189,7 @@ fn update(server: &Server, layout: &Layout, which: &[usize]) -> Vec<String> {
 }
 
 /// The state that a body tells, or the status.
-fn state(response: &crate::support::Response) -> String {
+fn state(response: &Response) -> String {
     if response.status != 200 {
         return response.status.to_string();
     }
@@ -252,18 +254,7 @@ fn machines_in_different_states_with_files_of_one_length_are_never_mixed(io: Io)
 }
 
 fn the_last_byte_of_a_large_file_with_another_checksum_does_not_come(io: Io) {
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let origin = Origin::start(move |request, reply| {
-        if request.target != APT.members[1] {
-            return serve(&APT, Sum::Sha256, [1; 3], request, reply);
-        }
-        let old = body(&APT, 1, 0, Sum::Sha256);
-        reply.head(old.len(), "ETag: \"0\"\r\n");
-        reply.write(&old[..5]);
-        opened.wait();
-        reply.write(&old[5..]);
-    });
+    let (origin, gate) = slow(0, 2);
     let server = launch(io, &origin, &APT);
     let mut client = server.client();
     assert_eq!(state(&client.get(APT.members[0])), "1");
@@ -276,21 +267,56 @@ fn the_last_byte_of_a_large_file_with_another_checksum_does_not_come(io: Io) {
     assert!(!server.path(APT.members[1].trim_start_matches('/')).exists());
 }
 
-/// The list is of state 1; the second file is of this state, and has its end only when the gate is open.
-fn slow(state: usize) -> (Origin, Gate) {
-    let gate = Gate::default();
+/// The list is of state 1 when it is asked for first, and of the `later` state after that; the second file is of this
+/// state, and has its end only when the gate is open.
+fn slow(state: usize, later: usize) -> (Origin, Gate) {
+    let (gate, is_read) = (Gate::default(), AtomicBool::new(false));
     let opened = gate.clone();
     let origin = Origin::start(move |request, reply| {
         if request.target != APT.members[1] {
-            return serve(&APT, Sum::Sha256, [1; 3], request, reply);
+            let now = if is_read.swap(true, Ordering::SeqCst) { later } else { 1 };
+            return serve(&APT, Sum::Sha256, [now; 3], request, reply);
         }
         let body = body(&APT, 1, state, Sum::Sha256);
         reply.head(body.len(), &format!("ETag: \"{state}\"\r\n"));
+        if request.method == "HEAD" {
+            return;
+        }
         reply.write(&body[..8]);
         opened.wait();
         reply.write(&body[8..]);
     });
     (origin, gate)
+}
+
+/// So long that the client would have the beginning of the whole.
+const SLOW: Duration = Duration::from_millis(1500);
+
+/// What a client that has read the list gets of a slow file, however it asks for it.
+fn slow_answer(io: Io, later: usize, method: &str, fields: &str) -> Option<Response> {
+    let (origin, gate) = slow(0, later);
+    let server = launch(io, &origin, &APT);
+    let response = thread::scope(|scope| {
+        let mut client = server.client();
+        assert_eq!(state(&client.get(APT.members[0])), "1");
+        if method == "HEAD" || fields.contains("no-store") {
+            // Such a request begins no download: it meets one that has begun.
+            let mut first = server.client();
+            first.ask("GET", APT.members[1], "");
+            first.head("GET");
+        }
+        client.ask(method, APT.members[1], fields);
+        let opened = gate.clone();
+        scope.spawn(move || {
+            thread::sleep(SLOW);
+            opened.open();
+        });
+        let mut response = client.try_head(method)?;
+        client.finish(&mut response);
+        Some(response)
+    });
+    assert!(!server.path(&APT.members[1][1..]).exists());
+    response
 }
 
 fn nothing_of_a_large_file_with_another_checksum_comes_as_a_whole_answer(io: Io) {
@@ -302,35 +328,46 @@ fn nothing_of_a_large_file_with_another_checksum_comes_as_a_whole_answer(io: Io)
         ("GET", "If-None-Match: \"0\"\r\n"),
         ("HEAD", ""),
     ] {
-        let (origin, gate) = slow(0);
-        let server = launch(io, &origin, &APT);
-        thread::scope(|scope| {
-            let mut client = server.client();
-            assert_eq!(state(&client.get(APT.members[0])), "1");
-            if method == "HEAD" || fields.contains("no-store") {
-                // Such a request begins no download: it meets one that has begun.
-                let mut first = server.client();
-                assert_eq!(state(&first.get(APT.members[0])), "1");
-                first.ask("GET", APT.members[1], "");
-                first.head("GET");
+        let Some(response) = slow_answer(io, 2, method, fields) else { continue };
+        let is_none = response.status >= 500 || !response.whole;
+        assert!(is_none, "{method} {fields:?} {}", response.status);
+    }
+}
+
+fn a_slow_file_that_does_not_fit_comes_as_the_origin_has_it_where_nothing_else_is_there(io: Io) {
+    let whole = body(&APT, 1, 0, Sum::Sha256);
+    for (method, fields, status, due) in [
+        ("GET", "", 200, &*whole),
+        ("GET", "Range: bytes=0-4\r\n", 206, b"state"),
+        ("GET", "Range: bytes=0-4\r\nCache-Control: no-store\r\n", 206, b"state"),
+        ("GET", "If-None-Match: \"0\"\r\n", 304, b""),
+        ("HEAD", "", 200, b""),
+    ] {
+        let response = slow_answer(io, 1, method, fields).expect("an answer");
+        assert!(response.whole, "{method} {fields:?}");
+        assert_eq!((response.status, &*response.body), (status, due), "{method} {fields:?}");
+    }
+}
+
+fn a_client_does_not_wait_for_each_attempt_at_a_file_that_does_not_fit(io: Io) {
+    for (pause, most) in [(0, 7), (800, 6)] {
+        let origin = Origin::start(move |request, reply| {
+            if request.target == APT.members[1] {
+                thread::sleep(Duration::from_millis(pause));
             }
-            client.ask(method, APT.members[1], fields);
-            let opened = gate.clone();
-            scope.spawn(move || {
-                // So long that the client would have the beginning of the whole.
-                thread::sleep(Duration::from_millis(1500));
-                opened.open();
-            });
-            let Some(mut response) = client.try_head(method) else { return };
-            client.finish(&mut response);
-            let is_none = response.status >= 500 || !response.whole;
-            assert!(is_none, "{method} {fields:?} {}", response.status);
+            serve(&APT, Sum::Sha256, [1, 0, 0], request, reply);
         });
+        let server = launch(io, &origin, &APT);
+        let mut client = server.client();
+        assert_eq!(state(&client.get(APT.members[0])), "1");
+        assert_eq!(state(&client.get(APT.members[1])), "0");
+        let asked = origin.requests().iter().filter(|request| request.target == APT.members[1]).count();
+        assert!((1..=most).contains(&asked), "{asked} requests, {pause} ms each");
     }
 }
 
 fn a_range_of_a_large_file_comes_once_its_checksum_is_right(io: Io) {
-    let (origin, gate) = slow(1);
+    let (origin, gate) = slow(1, 1);
     let server = launch(io, &origin, &APT);
     let mut client = server.client();
     assert_eq!(state(&client.get(APT.members[0])), "1");

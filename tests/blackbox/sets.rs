@@ -42,6 +42,8 @@ on_both!(
     many_index_files_leave_descriptors_for_others,
     a_member_that_somebody_has_replaced_on_the_disk_is_asked_for_again,
     a_set_without_anchors_is_checked_several_files_at_a_time,
+    a_file_that_joins_a_large_set_without_checksums_costs_a_bounded_number_of_requests,
+    a_change_of_a_large_set_without_checksums_is_seen_when_another_file_joins,
 );
 
 /// What an origin serves: all its index files are of one state, which changes at once.
@@ -848,4 +850,41 @@ fn a_set_without_anchors_is_checked_several_files_at_a_time(io: Io) {
     assert_eq!(state(&client.get(&paths[39])), 0);
     let most = most.load(Ordering::SeqCst);
     assert!((4..=16).contains(&most), "{most} at a time");
+}
+
+/// Files of one set that no list names.
+fn unlisted(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("/debian/dists/sid/main/i18n/Translation-x{number}.xz")).collect()
+}
+
+fn a_file_that_joins_a_large_set_without_checksums_costs_a_bounded_number_of_requests(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    let mut client = server.client();
+    let paths = unlisted(80);
+    for path in &paths {
+        assert_eq!(state(&client.get(path)), 0);
+    }
+    assert!(origin.count() <= 12 * paths.len(), "{} requests", origin.count());
+}
+
+fn a_change_of_a_large_set_without_checksums_is_seen_when_another_file_joins(io: Io) {
+    let states = States::default();
+    let origin = states.origin();
+    let server = launch(io, &origin, "apt");
+    let paths = unlisted(40);
+    for path in &paths[..30] {
+        assert_eq!(state(&server.client_from(2).get(path)), 0);
+    }
+    let mut client = server.client_from(3);
+    assert_eq!(state(&client.get(&paths[0])), 0);
+    states.next();
+    for path in &paths[30..] {
+        let response = client.get(path);
+        assert!(response.status == 503 || state(&response) == 0, "{path}");
+    }
+    // Its own are no more than it has read; the new state is there for it once it begins again.
+    assert_eq!(state(&client.get(&paths[0])), 1);
+    assert_eq!(state(&client.get(&paths[35])), 1);
 }

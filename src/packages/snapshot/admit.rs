@@ -154,6 +154,16 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
         }
     }
 
+    /// Whether the origin still has the list of this generation, as far as it says so in time.
+    pub(crate) async fn is_still_listed(&self, generation: &Arc<Generation<Member>>) -> bool {
+        let members = generation.all();
+        let telling = self.refresh.telling(&members);
+        match timeout::<R, _>(PATIENCE, self.renewed_of(generation, members, vec![telling])).await {
+            Ok(Ok(changed)) => changed.is_none() || self.refresh.set.rests(),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
     /// Asks about these members, one group after the other until something has changed; all members then, if so. What
     /// fails says nothing, unless nothing else is said.
     async fn renewed_of(
@@ -193,11 +203,10 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
         how: outcome::CacheUse,
     ) -> SnapshotStep<R> {
         let mut members = generation.all();
-        let all = has_unproven(&generation).then(|| members.keys().cloned().collect());
-        let all: Vec<Key> = all.unwrap_or_else(|| self.refresh.telling(&members));
+        let asked = self.refresh.checked_for_another(&members);
         // One is asked about again: of two machines that answer in turn, the other one's word counts too.
-        let again = all.first().cloned().into_iter().collect();
-        let changed = match self.renewed_of(&generation, members.clone(), vec![all, again]).await {
+        let again = asked.first().cloned().into_iter().collect();
+        let changed = match self.renewed_of(&generation, members.clone(), vec![asked, again]).await {
             Ok(changed) => changed,
             Err(error) => return SnapshotStep::Failed(error, None),
         };

@@ -115,7 +115,12 @@ pub(crate) fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
 
 /// Has it members that an earlier process has left, of which nothing says that they belong to the others?
 pub(crate) fn has_unproven(generation: &Arc<Generation<Member>>) -> bool {
-    generation.all().values().any(|member| is_left(member) && !member.is_proven())
+    generation.all().values().any(is_unproven)
+}
+
+/// Whether an earlier process has left it, and nothing says that it belongs to the others.
+pub(crate) fn is_unproven(member: &Member) -> bool {
+    is_left(member) && !member.is_proven()
 }
 
 fn is_left(member: &Member) -> bool {

@@ -257,7 +257,7 @@ impl StoredResponse {
 
     /// What a fill that is whole has brought.
     pub(crate) async fn of_fill<R: Runtime>(fill: &Fill, waiter: &Waiter) -> Option<Self> {
-        if !fill.is_whole() {
+        if !fill.is_whole() || fill.is_unfit() {
             return None;
         }
         let answer = fill.answer(waiter).await.ok()?;

@@ -37,8 +37,10 @@ use crate::sys::{clock, socket};
 /// managers.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a client waits each time that the origin has not what its generation lists, before it gets what there is.
-/// Together below `PATIENCE`.
+/// How long a client waits in all while the origin has not what its generation lists, before it gets what the origin
+/// has.
+const MISFIT_WAIT: Duration = Duration::from_secs(2);
+/// How long before each further attempt.
 const MISFITS: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
@@ -112,6 +114,7 @@ async fn visit<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, client: &Client<R>)
     let visit = SnapshotRequest::new(wanted, client)?;
     let is_head = visit.access() == Access::Head;
     let mut misfits = MISFITS.iter();
+    let mut misfit_since = None;
     for _ in 0..LOOKS + MISFITS.len() {
         // HEAD fetches nothing into the cache.
         if is_head && !visit.is_there() {
@@ -120,11 +123,11 @@ async fn visit<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, client: &Client<R>)
         return Some(match visit.step().await {
             SnapshotStep::Again => continue,
             SnapshotStep::Misfit => match misfits.next() {
-                Some(wait) => {
+                Some(wait) if misfit_since.get_or_insert_with(Instant::now).elapsed() < MISFIT_WAIT => {
                     R::sleep(*wait).await;
                     continue;
                 }
-                None => Next::Pass(BypassReason::Mismatch),
+                Some(_) | None => Next::Pass(BypassReason::Mismatch),
             },
             SnapshotStep::Apart => return None,
             SnapshotStep::Member { generation, member, begins, how } => {
@@ -260,7 +263,7 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
         let generation = self.refresh.set.current()?;
         let member = generation.get(self.key())?;
         let how = match (&member.what, member.told()) {
-            (MemberState::Coming(fill), _) if fill.is_whole() => {
+            (MemberState::Coming(fill), _) if fill.is_whole() && !fill.is_unfit() => {
                 // It may wait for its name for a while.
                 let kept = fill.kept()?;
                 self.how_good(&kept.head, Some(kept.checked))?
@@ -379,7 +382,11 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
                 let Some((_, generation)) = wanted.proof.as_ref().zip(current.clone()) else {
                     return self.first(turn, current, member, begins, how).await;
                 };
-                timeout::<R, _>(PROOF_WAIT, fill.left(waiter)).await.unwrap_or_default();
+                let ended = timeout::<R, _>(PROOF_WAIT, fill.left(waiter)).await;
+                // A client that has the beginning gets the end as well, if the origin has nothing better.
+                if ended.is_err() && self.is_still_listed(&generation).await {
+                    fill.give_anyway();
+                }
                 drop(follower);
                 match fill.answer(waiter).await {
                     Err(NoFile::Failed(error)) if error.kind == Kind::Mismatch => {

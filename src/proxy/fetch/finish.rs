@@ -5,7 +5,6 @@ use std::io::Read;
 use std::sync::{Arc, mpsc};
 
 use crate::cache::commit::Whole;
-use crate::cache::fill::NoFile;
 use crate::error::{Error, Kind, Side};
 use crate::observe::log::RequestLog;
 use crate::packages::index::{Package, listing};
@@ -75,6 +74,6 @@ fn refuse(Whole { permit, partial, .. }: Whole, log: &RequestLog) {
     log.debug(format_args!("{} is not stored - {error}", permit.key().as_str()));
     drop(partial);
     // Before its key is free: who waits for that asks why.
-    permit.fill().end(NoFile::Failed(error.clone()));
+    permit.fill().end_unfit(error.clone());
     permit.fail(error);
 }
