@@ -37,6 +37,7 @@ on_both!(
     files_that_are_copied_in_are_served_offline_as_soon_as_they_fit,
     files_that_are_copied_in_while_the_origin_is_down_are_served_as_soon_as_they_fit,
     a_public_response_to_one_user_takes_the_place_of_no_file_of_a_set,
+    a_file_that_varies_with_what_clients_send_stays_in_its_set,
 );
 
 /// A set: the file that lists the others, then these.
@@ -693,6 +694,33 @@ fn a_public_response_to_one_user_takes_the_place_of_no_file_of_a_set(io: Io) {
             assert_eq!(state(&user), "1");
             assert_eq!(update(&server, &APT, &[0, 1, 2]), all(0, 3), "{which} {control}");
             server.expect_cached(&APT.members[which][1..], &body(&APT, which, 0, Sum::Sha256));
+        }
+    }
+}
+
+fn a_file_that_varies_with_what_clients_send_stays_in_its_set(io: Io) {
+    for layout in [&APT, &PLAIN] {
+        for vary in ["Origin", "Accept-Encoding, User-Agent", "Accept"] {
+            let states = States::default();
+            let theirs = Arc::clone(&states);
+            let origin = Origin::start(move |request, reply| {
+                let Some(which) = layout.members.iter().position(|member| *member == request.target) else {
+                    return reply.answer("404 Not Found", "", b"");
+                };
+                let state = theirs[which].load(Ordering::SeqCst);
+                let fields = format!("Vary: {vary}\r\nETag: \"{state}\"\r\n");
+                reply.answer("200 OK", &fields, &body(layout, which, state, Sum::Sha256));
+            });
+            let server = launch(io, &origin, layout);
+            assert_eq!(update(&server, layout, &[0, 1, 2]), all(0, 3));
+            let mut begun = server.client();
+            assert_eq!(state(&begun.get(layout.members[0])), "0");
+            say(&states, [1, 1, 1]);
+            wait_until("others have the new state", || update(&server, layout, &[0, 1, 2]) == all(1, 3));
+            for which in [1, 2] {
+                assert_eq!(state(&begun.get(layout.members[which])), "0", "{} {vary}", layout.preset);
+            }
+            server.expect_cached(&layout.members[0][1..], &body(layout, 0, 1, Sum::Sha256));
         }
     }
 }

@@ -67,6 +67,20 @@ pub(crate) fn has_contradicting_type(answer: &ResponseHead, key: &Key, config: &
         && preset::contradicts(&config.rules, key.as_str(), content_type)
 }
 
+/// A file of an index set is requested in one way for everybody, so it has one response: fields that clients send, and
+/// the origin never gets, select none. Its Vary says otherwise, and goes.
+pub(crate) fn unify(answer: &mut ResponseHead, key: &Key, config: &Config) {
+    let fields = &mut answer.fields;
+    let is_chosen = |name: &[u8]| {
+        let mut chosen = config.revalidate.iter().flat_map(|class| &class.fields);
+        name == b"*" || chosen.any(|field| name.eq_ignore_ascii_case(field.as_bytes()))
+    };
+    let is_member = || key.names_a_file() && config.rules.place(&format!("/{}", key.as_str())).is_some();
+    if fields.contains("vary") && !fields.tokens("vary").any(is_chosen) && is_member() {
+        fields.remove("vary");
+    }
+}
+
 /// Codings that a file name's own extension explains: old servers label archives so.
 const CODINGS: &[(&[u8], &[&str])] = &[
     (b"gzip", &["gz", "tgz"]),

@@ -31,7 +31,7 @@ use crate::proxy::fetch::origin::{self, Follow};
 use crate::proxy::fetch::progress::Start;
 use crate::proxy::fetch::receive::{self, Received};
 use crate::proxy::fetch::resume::Rest;
-use crate::proxy::fetch::storable::{coding_is_in_name, contradicts_name, has_contradicting_type};
+use crate::proxy::fetch::storable::{coding_is_in_name, contradicts_name, has_contradicting_type, unify};
 use crate::proxy::passing::Passing;
 use crate::rt::Runtime;
 use crate::sys::clock;
@@ -136,7 +136,8 @@ async fn exchange_with_origin<R: Runtime>(
     let asked = request::check_request(origin, exchange.request, wanted.key, &told, conditions);
     exchange.log.debug(format_args!("{how} {}", exchange.origin_url(&asked)));
     let begun = clock::unix_secs();
-    let (answer, body) = origin::ask(exchange, pending(), &asked, Follow::Maybe).await?;
+    let (mut answer, body) = origin::ask(exchange, pending(), &asked, Follow::Maybe).await?;
+    unify(&mut answer, wanted.key, &exchange.context.shared.config);
     let times = Times { asked: begun, came: clock::unix_secs() };
     Ok(OriginResponse { asked, told, answer, body, times, at: Instant::now() })
 }

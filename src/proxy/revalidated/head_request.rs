@@ -19,7 +19,7 @@ use crate::outcome::{BypassReason, Outcome};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::origin::{self, Follow};
 use crate::proxy::fetch::request::{self, OriginRequest};
-use crate::proxy::fetch::storable::contradicts_name;
+use crate::proxy::fetch::storable::{contradicts_name, unify};
 use crate::proxy::next::Next;
 use crate::rt::Runtime;
 use crate::sys::clock;
@@ -51,10 +51,11 @@ pub async fn step<R: Runtime>(
     };
     exchange.log.debug(format_args!("proxying HEAD to {}", exchange.origin_url(&asked)));
     let begun = clock::unix_secs();
-    let (answer, body) = match origin::ask(exchange, client.gone(), &asked, Follow::Maybe).await {
+    let (mut answer, body) = match origin::ask(exchange, client.gone(), &asked, Follow::Maybe).await {
         Ok(answered) => answered,
         Err(error) => return failed(wanted, error, kept),
     };
+    unify(&mut answer, wanted.key, &exchange.context.shared.config);
     if is_origin_failure(answer.status) {
         let error = Error::with(Side::Origin, Kind::Unavailable, answer.status);
         if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
