@@ -12,6 +12,10 @@ use crate::packages::index::{Package, Version, listing};
 use crate::proxy::exchange::Exchange;
 use crate::rt::Runtime;
 
+/// Members of a set without such as tell of every change that are validated when another joins: all members of most
+/// sets. A bound, so that n members cost a number of requests that grows with n, not with its square.
+const SAMPLE: usize = 8;
+
 /// A file that is listed, its size, and the checksum that proves it.
 pub(crate) type Proven = (Key, Option<u64>, Version);
 
@@ -37,6 +41,24 @@ impl List {
 }
 
 impl<R: Runtime> Refresh<R> {
+    /// The members that are validated when another joins: those that tell of every change, or else the `SAMPLE` that
+    /// were validated longest ago; and those of which the origin has said nothing yet.
+    pub(crate) fn checked_for_another(&self, members: &BTreeMap<Key, Member>) -> Vec<Key> {
+        let (mut asked, rest): (Vec<_>, Vec<_>) = members.iter().partition(|(_, member)| is_unproven(member));
+        let (mut sample, mut others): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|(key, _)| self.is_anchor(key));
+        if sample.is_empty() {
+            // One that is on its way was asked for last.
+            others.sort_by_key(|(_, member)| {
+                member.told().map_or((true, None), |(_, checked)| (false, checked))
+            });
+            others.truncate(SAMPLE);
+            sample = others;
+        }
+        asked.extend(sample);
+        asked.into_iter().map(|(key, _)| key.clone()).collect()
+    }
+
     fn lists_others(&self, key: &Key) -> bool {
         self.place(key).is_some_and(|place| place.lists.is_some())
     }

@@ -17,7 +17,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fits::is_unproven;
 use super::held;
 use super::member::{self, Member, MemberState, StoredMember, is_same};
 use super::table::{Generation, RefreshTurn, Set};
@@ -44,9 +43,6 @@ use crate::rt::{Runtime, spawn_guarded};
 
 /// Members asked about at a time, each with a place of the worker's at the origin.
 const AT_ONCE: usize = 16;
-/// Members of a set without such as tell of every change that are validated when another joins: all members of most
-/// sets. A bound, so that n members cost a number of requests that grows with n, not with its square.
-const SAMPLE: usize = 8;
 /// Rounds after which an origin that changes all the time is left alone.
 const ROUNDS: u32 = 8;
 /// Rounds that find what does not fit together.
@@ -137,24 +133,6 @@ impl<R: Runtime> Refresh<R> {
     pub(crate) fn telling(&self, members: &BTreeMap<Key, Member>) -> Vec<Key> {
         let anchors: Vec<Key> = members.keys().filter(|key| self.is_anchor(key)).cloned().collect();
         if anchors.is_empty() { members.keys().cloned().collect() } else { anchors }
-    }
-
-    /// The members that are validated when another joins: those that tell of every change, or else the `SAMPLE` that
-    /// were validated longest ago; and those of which the origin has said nothing yet.
-    pub(crate) fn checked_for_another(&self, members: &BTreeMap<Key, Member>) -> Vec<Key> {
-        let (mut asked, rest): (Vec<_>, Vec<_>) = members.iter().partition(|(_, member)| is_unproven(member));
-        let (mut sample, mut others): (Vec<_>, Vec<_>) =
-            rest.into_iter().partition(|(key, _)| self.is_anchor(key));
-        if sample.is_empty() {
-            // One that is on its way was asked for last.
-            others.sort_by_key(|(_, member)| {
-                member.told().map_or((true, None), |(_, checked)| (false, checked))
-            });
-            others.truncate(SAMPLE);
-            sample = others;
-        }
-        asked.extend(sample);
-        asked.into_iter().map(|(key, _)| key.clone()).collect()
     }
 
     pub(crate) fn place(&self, key: &Key) -> Option<MemberRole> {
