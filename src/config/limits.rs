@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::http::request::HeadLimits;
+
 /// Every limit in one place. None ends a transfer that makes progress, however long it takes.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -75,6 +77,13 @@ impl Default for FileLimits {
             open_files: None,
             look_up_time: Duration::from_secs(1),
         }
+    }
+}
+
+impl Limits {
+    /// Those of a head.
+    pub fn head(&self) -> HeadLimits {
+        HeadLimits { bytes: self.head_bytes, fields: self.head_fields, target: self.target_bytes }
     }
 }
 

@@ -1,71 +1,67 @@
-//! Clients' connections, counted over all workers and, if need be, for each client's address.
+//! The limits of client connections: of all workers together, and of each client address.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::rt::budget::Holder;
+use crate::rt::lock::Lock;
 
-/// How many there are.
+/// The connections that are open, and how many may be.
 #[derive(Debug)]
 pub struct ConnectionLimits {
     count: AtomicUsize,
     most: usize,
-    /// Connections that each address may have.
+    /// Limit of each address.
     each: Option<usize>,
-    by_address: Mutex<HashMap<Holder, usize>>,
+    by_address: Lock<HashMap<Holder, usize>>,
 }
 
 impl ConnectionLimits {
-    /// Room for `most` at a time, and for `each` address so many of them. Each worker waits for one
-    /// that it has room for, so there may be as many more as there are other workers.
+    /// At most `most` at once, and `each` of one address. Workers look before they accept, so each of them may
+    /// exceed `most` by one.
     pub fn new(most: usize, each: Option<usize>) -> Self {
-        Self { count: AtomicUsize::new(0), most, each, by_address: Mutex::default() }
+        Self { count: AtomicUsize::new(0), most, each, by_address: Lock::default() }
     }
 
-    /// Is there no room for another?
+    /// Whether `most` are open.
     pub fn is_full(&self) -> bool {
         self.count.load(Ordering::Relaxed) >= self.most
     }
 
     /// Counts a connection from this address.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> ConnectionGuard {
+    pub fn admit(self: &Arc<Self>, peer: IpAddr) -> ConnectionGuard {
         self.count.fetch_add(1, Ordering::Relaxed);
-        let client = self.each.map(|_| address.into());
-        let had = client.map_or(0, |client| {
-            let mut by_address = self.by_address();
-            let count = by_address.entry(client).or_default();
+        let over_limit = self.each.is_some_and(|each| {
+            let mut by_address = self.by_address.lock();
+            let count = by_address.entry(peer.into()).or_default();
             *count += 1;
-            *count - 1
+            *count > each
         });
-        ConnectionGuard {
-            guests: Arc::clone(self),
-            client,
-            over_limit: self.each.is_some_and(|each| had >= each),
-        }
-    }
-
-    fn by_address(&self) -> MutexGuard<'_, HashMap<Holder, usize>> {
-        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+        ConnectionGuard { limits: Arc::clone(self), peer, over_limit }
     }
 }
 
 /// One connection; no longer counted when dropped.
 #[derive(Debug)]
 pub struct ConnectionGuard {
-    guests: Arc<ConnectionLimits>,
-    client: Option<Holder>,
-    /// Its client had all it may have.
+    limits: Arc<ConnectionLimits>,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// Its client has more than it may have.
     pub over_limit: bool,
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.guests.count.fetch_sub(1, Ordering::Relaxed);
-        let Some(client) = self.client else { return };
-        if let Entry::Occupied(mut count) = self.guests.by_address().entry(client) {
+        self.limits.count.fetch_sub(1, Ordering::Relaxed);
+        if self.limits.each.is_none() {
+            return;
+        }
+        let mut by_address = self.limits.by_address.lock();
+        if let Entry::Occupied(mut count) = by_address.entry(self.peer.into()) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -79,26 +75,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_client_has_its_own_count() {
-        let guests = Arc::new(ConnectionLimits::new(4, Some(2)));
-        let admit = |address: &str| guests.admit(address.parse().unwrap());
+    fn connections_are_counted_by_address_and_by_ipv6_network() {
+        let limits = Arc::new(ConnectionLimits::new(4, Some(2)));
+        let admit = |address: &str| limits.admit(address.parse().unwrap());
         let first = [admit("10.0.0.1"), admit("::ffff:10.0.0.1")];
-        assert!(first.iter().all(|guest| !guest.over_limit));
+        assert!(first.iter().all(|guard| !guard.over_limit));
         let third = admit("10.0.0.1");
-        assert!(third.over_limit && !admit("10.0.0.2").over_limit && !guests.is_full());
+        assert!(third.over_limit && !admit("10.0.0.2").over_limit && !limits.is_full());
         let network = [admit("2001:db8::1"), admit("2001:db8::2:0:0:1")];
-        assert!(!network[1].over_limit && guests.is_full());
+        assert!(!network[1].over_limit && limits.is_full());
         assert!(admit("2001:db8::3").over_limit && !admit("2001:db8:0:1::1").over_limit);
         drop((first, third, network));
         assert!(!admit("10.0.0.1").over_limit);
-        assert_eq!((guests.count.load(Ordering::Relaxed), guests.by_address().len()), (0, 0));
+        assert_eq!((limits.count.load(Ordering::Relaxed), limits.by_address.lock().len()), (0, 0));
     }
 
     #[test]
-    fn without_a_limit_nobody_is_told_apart() {
-        let guests = Arc::new(ConnectionLimits::new(2, None));
-        let all = [(); 3].map(|()| guests.admit("::1".parse().unwrap()));
-        assert!(guests.is_full() && all.iter().all(|guest| !guest.over_limit));
-        assert!(guests.by_address().is_empty());
+    fn without_a_limit_addresses_are_not_counted() {
+        let limits = Arc::new(ConnectionLimits::new(2, None));
+        let all = [(); 3].map(|()| limits.admit("::1".parse().unwrap()));
+        assert!(limits.is_full() && all.iter().all(|guard| !guard.over_limit));
+        assert!(limits.by_address.lock().is_empty());
     }
 }

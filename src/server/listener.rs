@@ -1,4 +1,4 @@
-//! The listening sockets: one a worker, all on one address.
+//! The listening sockets: one for each worker, all on one address.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -7,40 +7,36 @@ use std::time::Duration;
 
 use crate::sys::{process, socket};
 
-/// Times a port in use is tried, and the pause in between.
+/// Attempts to take a port that is in use, and the pause between them.
 const ATTEMPTS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Sockets that listen, one a worker.
+/// Sockets that listen.
 #[derive(Debug)]
 pub struct Listening {
-    /// Where.
+    /// Their address.
     pub address: SocketAddr,
     /// One for each worker.
     pub sockets: Vec<OwnedFd>,
-    /// They belong to the service manager: whoever comes after us goes on with them.
+    /// They belong to the service manager, and the next process accepts from them.
     pub inherited: bool,
 }
 
-/// The sockets that a service manager has opened for us, or else our own on `host:port`.
+/// The sockets that a service manager has opened for this process, or else its own on `host:port`.
 pub fn open(host: &str, port: u16, count: usize) -> Result<Listening, String> {
-    if let Some(listening) =
-        inherited(count).map_err(|e| format!("cannot use the socket handed over: {e}"))?
-    {
-        return Ok(listening);
+    match inherited(count) {
+        Ok(Some(listening)) => Ok(listening),
+        Ok(None) => open_own(host, port, count),
+        Err(error) => Err(format!("cannot use the socket handed over: {error}")),
     }
-    let (address, sockets) = open_own(host, port, count)?;
-    Ok(Listening { address, sockets, inherited: false })
 }
 
 /// sd_listen_fds(3).
 #[cfg(target_os = "linux")]
 fn inherited(count: usize) -> io::Result<Option<Listening>> {
     let mut handed = listenfd::ListenFd::from_env();
-    let mut all: Vec<OwnedFd> = Vec::new();
-    for index in 0..handed.len() {
-        all.extend(handed.take_tcp_listener(index)?.map(OwnedFd::from));
-    }
+    let taken = (0..handed.len()).filter_map(|index| handed.take_tcp_listener(index).transpose());
+    let all: Vec<OwnedFd> = taken.map(|listener| Ok(listener?.into())).collect::<io::Result<_>>()?;
     let Some(first) = all.first() else { return Ok(None) };
     let address = socket::local_address(first)?;
     for listener in &all {
@@ -61,7 +57,7 @@ fn inherited(_: usize) -> io::Result<Option<Listening>> {
 
 /// Opens `count` listening sockets on `host:port`. An address that another program listens on is
 /// refused; one whose last connections are still in TIME_WAIT is not.
-fn open_own(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<OwnedFd>), String> {
+fn open_own(host: &str, port: u16, count: usize) -> Result<Listening, String> {
     let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let refused = |error: io::Error| {
         let said = format!("cannot listen on {place} (--host or FS_CACHE_HOST, --port or FS_CACHE_PORT)");
@@ -72,16 +68,16 @@ fn open_own(host: &str, port: u16, count: usize) -> Result<(SocketAddr, Vec<Owne
     };
     let mut addresses = (host, port).to_socket_addrs().map_err(refused)?;
     let address = addresses.next().ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
-    // The first takes the port for itself alone, which fails if anybody else listens there, and
-    // shares it afterwards: at no time can another instance come in.
+    // The first takes the port for itself alone, which fails if another program listens there, and
+    // shares it afterwards: at no time can another instance listen too.
     let first = listen_alone(address).map_err(refused)?;
     let address = socket::local_address(&first).map_err(refused)?;
-    let listeners = share(first, address, count).map_err(refused)?;
-    Ok((address, listeners))
+    let sockets = share(first, address, count).map_err(refused)?;
+    Ok(Listening { address, sockets, inherited: false })
 }
 
 /// Takes the port. Sockets of a process that was just killed may take the system a moment to
-/// close, so a port in use is tried again before it counts as somebody else's.
+/// close, so a port in use is tried again before it counts as another program's.
 fn listen_alone(address: SocketAddr) -> io::Result<OwnedFd> {
     for _ in 1..ATTEMPTS {
         match socket::listen(address, false) {

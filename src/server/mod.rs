@@ -2,7 +2,7 @@
 
 pub mod connection;
 pub mod connection_limit;
-mod idlers;
+mod evictable;
 pub mod listener;
 mod parking;
 pub mod rights;
@@ -32,40 +32,43 @@ use crate::sys::process::{self, Signals, Told};
 use crate::upstream::Trust;
 use connection_limit::ConnectionLimits;
 use listener::Listening;
-use worker::{Plan, WorkerListener};
+use startup_barrier::Readiness;
+use worker::{Plan, Start};
 
-/// The log's last lines get this long to be written.
+/// Time for the last log lines to be written.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
-/// So long unfinished files may take to be removed at the end.
+/// Time for unfinished files to be removed at the end.
 const ABANDON_TIME: Duration = Duration::from_secs(5);
-/// How often workers are looked after.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often the workers and the cache directory are looked at.
+const WATCH_TICK: Duration = Duration::from_millis(200);
 /// How often the end of the last transfers is looked for.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
 type Worker = JoinHandle<Result<(), String>>;
 
-/// Runs the server until it is told to stop. An error is one line for stderr.
+/// Runs the server until a signal stops it. An error is one line for stderr.
 pub fn run(config: Config) -> Result<(), String> {
+    let no_thread = |error: io::Error| format!("cannot start a thread: {error}");
     let signals = Signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     process::keep_memory();
     let (descriptors, count) = Descriptors::of_process(config.workers, &config.limits)?;
-    // Rights are given up before the first thread, which would keep them. What goes wrong with it is
-    // told in its turn.
-    let landed = land(&config, count, descriptors.commits);
+    // Privileges are dropped before the first thread, which would keep them. An error is reported below, in the
+    // order of the log lines.
+    let prepared = prepare(&config, count, descriptors.commits);
     let signals = signals.watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let log = Log::start(config.debug).map_err(|error| format!("cannot start the log: {error}"))?;
     log.debug(format_args!("starting server"));
     let engine = Engine::choose(config.io)?;
     log.debug(format_args!("engine: {}", engine.describe()));
     let trust = load_trust(&config, &log)?;
-    let Landed { store, cpus, mut listening, said } = landed?;
-    store.start().map_err(|error| format!("cannot start a thread: {error}"))?;
+    let Prepared { store, cpus, mut listening, notices } = prepared?;
+    store.start().map_err(no_thread)?;
     store.aside.draw_on(&descriptors);
     let store = Arc::new(store);
     let (stall_time, theirs) = (config.limits.stall_time, descriptors.clone());
     let cache = Arc::new(Cache { store: Arc::clone(&store), descriptors: theirs, stall_time });
     let redirects = config.follow_redirects.then(Name::unique);
+    let limits = ConnectionLimits::new(descriptors.clients, config.limits.client_connections);
     let shared = Arc::new(Shared {
         config,
         store,
@@ -80,54 +83,51 @@ pub fn run(config: Config) -> Result<(), String> {
         stop: Arc::default(),
         redirects,
     });
-    let (arrival, opening) = startup_barrier::of(listening.sockets.len());
+    let sockets = mem::take(&mut listening.sockets);
+    let (readiness, reports) = Readiness::new();
     let plan = Plan {
         shared: Arc::clone(&shared),
         engine,
         trust,
-        guests: Arc::new(ConnectionLimits::new(
-            shared.descriptors.clients,
-            shared.config.limits.client_connections,
-        )),
-        arrival,
+        limits: Arc::new(limits),
+        readiness,
+        inherited: listening.inherited,
     };
-    let reload = || reload(plan.trust.as_ref(), &log);
-    let doors = mem::take(&mut listening.sockets);
-    let workers = start(doors, listening.inherited, &cpus, &plan)?;
-    opening.wait()?;
+    let workers = start(sockets, &cpus, &plan)?;
+    startup_barrier::wait(&reports, workers.len())?;
     announce(&shared.config, &listening, &log);
-    for line in said {
-        log.debug(format_args!("{line}"));
+    for notice in notices {
+        log.debug(format_args!("{notice}"));
     }
-    opening.open();
+    plan.readiness.open();
     service_manager::ready();
     start_sweeping(&shared);
-    let looking = start_looking_after(&shared).map_err(|error| format!("cannot start a thread: {error}"))?;
-    let result = wait(&signals, workers, &shared, &reload);
-    drop(looking);
+    let (watching, abandoned) = watch_directory(&shared).map_err(no_thread)?;
+    let result = wait(&signals, workers, &shared, || reload(plan.trust.as_ref(), &log));
+    drop(watching);
     log.end(FLUSH_TIME);
-    abandon_all(&shared);
+    abandoned.recv_timeout(ABANDON_TIME).unwrap_or_default();
     result
 }
 
-/// What took the rights we started with.
-struct Landed {
+/// What needs the privileges that the process was started with.
+struct Prepared {
     store: Store,
     cpus: Vec<usize>,
     listening: Listening,
-    /// What there is to say of the rights given up.
-    said: Vec<String>,
+    /// Log lines about the privileges dropped.
+    notices: Vec<String>,
 }
 
-/// Opens the cache directory, listens, and gives up the rights that took.
-fn land(config: &Config, workers: usize, pending: usize) -> Result<Landed, String> {
+/// Opens the cache directory, listens, and drops privileges.
+fn prepare(config: &Config, workers: usize, pending: usize) -> Result<Prepared, String> {
     let memory = config.revalidate.as_ref().map_or(0, |class| class.memory);
     let bounds = Bounds { pending, fills: config.limits.fills, memory, sync: config.fills.sync };
     let store = Store::open(&config.cache_dir, bounds)
         .map_err(|e| format!("cannot use cache directory {:?} (--cache-dir): {e}", config.cache_dir))?;
     let cpus = cpus(&config.pin)?;
     let listening = listener::open(&config.host, config.port, workers)?;
-    Ok(Landed { store, cpus, listening, said: rights::give_up(config)? })
+    Ok(Prepared { store, cpus, listening, notices: rights::drop_privileges(config)? })
 }
 
 fn announce(config: &Config, listening: &Listening, log: &Log) {
@@ -141,73 +141,61 @@ fn announce(config: &Config, listening: &Listening, log: &Log) {
     log.debug(format_args!("caching to {}", config.cache_dir.display()));
 }
 
-#[cfg(feature = "tls")]
+/// The certificate authorities, if a server with https may be asked.
 fn load_trust(config: &Config, log: &Log) -> Result<Option<Trust>, String> {
-    if !config.origin.https && !config.follow_redirects {
+    let may_be_redirected = config.follow_redirects && cfg!(feature = "tls");
+    if !config.origin.https && !may_be_redirected {
         return Ok(None);
     }
-    let (trust, complaints) = Trust::load().map_err(|error| format!("cannot set up TLS: {error}"))?;
-    for complaint in complaints {
-        log.debug(format_args!("certificate authorities: {complaint}"));
-    }
+    let (trust, complaints) = Trust::load()?;
+    log_complaints(complaints, log);
     Ok(Some(trust))
 }
 
-#[cfg(feature = "tls")]
 fn reload(trust: Option<&Trust>, log: &Log) {
-    let Some(trust) = trust else { return };
-    match trust.reload() {
-        Ok(complaints) => {
+    match trust.map(Trust::reload) {
+        None => {}
+        Some(Ok(complaints)) => {
             log.debug(format_args!("certificate authorities read again"));
-            for complaint in complaints {
-                log.debug(format_args!("certificate authorities: {complaint}"));
-            }
+            log_complaints(complaints, log);
         }
-        Err(error) => log.debug(format_args!("certificate authorities kept as they were: {error}")),
+        Some(Err(error)) => log.debug(format_args!("certificate authorities kept as they were: {error}")),
     }
 }
 
-#[cfg(not(feature = "tls"))]
-fn reload(_: Option<&Trust>, _: &Log) {}
-
-#[cfg(not(feature = "tls"))]
-fn load_trust(config: &Config, _: &Log) -> Result<Option<Trust>, String> {
-    if config.origin.https {
-        return Err("this build has no TLS: an https URL needs the feature \"tls\"".to_owned());
+fn log_complaints(complaints: Vec<String>, log: &Log) {
+    for complaint in complaints {
+        log.debug(format_args!("certificate authorities: {complaint}"));
     }
-    Ok(None)
 }
 
 fn cpus(pinning: &Pinning) -> Result<Vec<usize>, String> {
     let allowed = process::allowed_cpus();
-    match pinning {
-        Pinning::Off => Ok(Vec::new()),
-        Pinning::Auto => Ok(allowed),
-        Pinning::List(list) => match list.iter().find(|cpu| !allowed.contains(cpu)) {
-            None => Ok(list.clone()),
-            Some(cpu) => Err(format!(
-                "cannot run on processor {cpu} (--pin-cpus or FS_CACHE_PIN_CPUS): not one of ours"
-            )),
-        },
-    }
+    let list = match pinning {
+        Pinning::Off => return Ok(Vec::new()),
+        Pinning::Auto => return Ok(allowed),
+        Pinning::List(list) => list.clone(),
+    };
+    list.iter().find(|cpu| !allowed.contains(cpu)).map_or(Ok(()), |cpu| {
+        Err(format!("cannot run on processor {cpu} (--pin-cpus or FS_CACHE_PIN_CPUS): not one of ours"))
+    })?;
+    Ok(list)
 }
 
-fn start(doors: Vec<OwnedFd>, inherited: bool, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {
-    let mut workers = Vec::new();
-    for (number, listener) in doors.into_iter().enumerate() {
-        let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
-        let plan = plan.clone();
-        let door = WorkerListener { listener, inherited, busy: plan.shared.stop.busy() };
-        let thread = thread::Builder::new().name(format!("worker-{number}"));
-        let spawned = thread.spawn(move || {
-            worker::run(&plan, door, cpu).inspect_err(|reason| plan.arrival.fail(reason.clone()))
-        });
-        workers.push(spawned.map_err(|error| format!("cannot start a worker: {error}"))?);
-    }
-    Ok(workers)
+/// Starts one worker for each socket, bound to the processors in turn.
+fn start(sockets: Vec<OwnedFd>, cpus: &[usize], plan: &Plan) -> Result<Vec<Worker>, String> {
+    let mut cpus = cpus.iter().copied().cycle();
+    let spawn = |(number, listener)| {
+        let start = Start { plan: plan.clone(), listener, cpu: cpus.next(), busy: plan.shared.stop.busy() };
+        let readiness = plan.readiness.clone();
+        let run = move || worker::run(start).inspect_err(|reason| readiness.report(Err(reason.clone())));
+        let spawned = thread::Builder::new().name(format!("worker-{number}")).spawn(run);
+        spawned.map_err(|error| format!("cannot start a worker: {error}"))
+    };
+    sockets.into_iter().enumerate().map(spawn).collect()
 }
 
-/// Removes what was left unfinished long ago, if that is wished. Nothing waits for it.
+/// Starts to remove old partial files, if `--sweep-partials` is given. Nothing waits for it.
 fn start_sweeping(shared: &Shared) {
     let Some(age) = shared.config.fills.sweep else { return };
     let (pattern, log) = (shared.config.pattern.clone(), Arc::clone(&shared.log));
@@ -217,61 +205,44 @@ fn start_sweeping(shared: &Shared) {
     }
 }
 
-/// Removes what no later fill could go on with. A disk that hangs does not keep the program from ending.
-fn abandon_all(shared: &Arc<Shared>) {
-    let (shared, (done, ended)) = (Arc::clone(shared), mpsc::channel::<()>());
-    let abandon = move || {
+/// Opens the cache directory again when another has taken its place, until the sender is dropped; then removes the
+/// partial files that no later fill could resume, and ends the receiver. Both may hang with the disk, so they have a
+/// thread of their own; this one waits for signals. A lost directory is logged once.
+fn watch_directory(shared: &Arc<Shared>) -> io::Result<(mpsc::Sender<()>, Receiver<()>)> {
+    let (shared, (alive, ended), (done, abandoned)) = (Arc::clone(shared), mpsc::channel(), mpsc::channel());
+    let watch = move || {
+        let mut was_lost = false;
+        while ended.recv_timeout(WATCH_TICK) == Err(RecvTimeoutError::Timeout) {
+            let lost = shared.store.refresh().err();
+            if let Some(error) = lost.as_ref().filter(|_| !was_lost) {
+                let (path, error) = (shared.config.cache_dir.display(), process::error_text(error));
+                shared.log.debug(format_args!("cache directory {path} is lost - {error}"));
+            }
+            was_lost = lost.is_some();
+        }
         shared.store.abandon_all();
         drop(done);
     };
-    if thread::Builder::new().spawn(abandon).is_ok() {
-        ended.recv_timeout(ABANDON_TIME).unwrap_or_default();
-    }
+    thread::Builder::new().name("caretaker".to_owned()).spawn(watch).map(|_| (alive, abandoned))
 }
 
-/// Sees to the cache directory for as long as the sender lives: on a thread of its own, since that may hang, and this
-/// one is to hear of signals.
-fn start_looking_after(shared: &Arc<Shared>) -> io::Result<mpsc::Sender<()>> {
-    let (shared, (alive, ended)) = (Arc::clone(shared), mpsc::channel());
-    let look = move || {
-        let mut lost = false;
-        while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            lost = look_after(&shared, lost);
-        }
-    };
-    thread::Builder::new().name("caretaker".to_owned()).spawn(look).map(|_| alive)
-}
-
-/// Sees to the cache directory; true while it is lost, which is said once.
-fn look_after(shared: &Shared, lost: bool) -> bool {
-    let Err(error) = shared.store.refresh() else { return false };
-    if !lost {
-        let path = shared.config.cache_dir.display();
-        shared.log.debug(format_args!("cache directory {path} is lost - {}", process::error_text(&error)));
-    }
-    true
-}
-
-/// Waits up to `limit` for a signal; a watcher that failed counts as one to stop.
+/// Waits up to `limit` for a signal; a watcher that failed counts as a signal to stop.
 fn told(signals: &Receiver<Told>, limit: Duration) -> Option<Told> {
-    match signals.recv_timeout(limit) {
-        Ok(told) => Some(told),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => Some(Told::Stop),
-    }
+    let told = signals.recv_timeout(limit);
+    (told != Err(RecvTimeoutError::Timeout)).then(|| told.unwrap_or(Told::Stop))
 }
 
-/// Waits for a signal to stop, or for a worker that could not go on; then lets what is in flight
-/// finish. A second signal ends that at once.
+/// Waits for a signal to stop, or for a worker that has failed; then for transfers to finish, up to the drain
+/// timeout. A second signal ends that at once.
 fn wait(
     signals: &Receiver<Told>,
     workers: Vec<Worker>,
     shared: &Shared,
-    reload: &dyn Fn(),
+    reload: impl Fn(),
 ) -> Result<(), String> {
     let ended = || workers.iter().any(JoinHandle::is_finished);
     while !ended() {
-        match told(signals, LOOK) {
+        match told(signals, WATCH_TICK) {
             Some(Told::Stop) => break,
             Some(Told::Reload) => reload(),
             None => {}
@@ -280,16 +251,9 @@ fn wait(
     let failed = ended();
     service_manager::stopping();
     shared.stop.ask();
-    let limit = Instant::now() + shared.config.limits.drain_time;
-    while !failed && shared.stop.is_busy() && Instant::now() < limit {
-        if told(signals, DRAIN_TICK) == Some(Told::Stop) {
-            break;
-        }
-    }
-    let mut finished = workers.into_iter().filter(JoinHandle::is_finished);
-    match finished.next().map(JoinHandle::join) {
-        Some(Ok(result)) => result,
-        Some(Err(_)) => Err("a worker failed".to_owned()),
-        None => Ok(()),
-    }
+    let deadline = Instant::now() + shared.config.limits.drain_time;
+    let second = || told(signals, DRAIN_TICK) == Some(Told::Stop);
+    while !failed && shared.stop.is_busy() && Instant::now() < deadline && !second() {}
+    let finished = workers.into_iter().find(JoinHandle::is_finished);
+    finished.map_or(Ok(()), |worker| worker.join().unwrap_or_else(|_| Err("a worker failed".to_owned())))
 }

@@ -1,10 +1,9 @@
-//! Connections that idle: a descriptor and a few words each, no task and no buffer. One task of
-//! the worker waits for all of them on a poller of their own, where the system lets a poller be
-//! waited for; elsewhere each goes on waiting in its own task, among the [`WaitingConnections`].
+//! Idle connections, parked: a descriptor and a few words each, no task and no buffer. One task of the worker
+//! waits for all of them on a poller of their own. Where the system has no poller that can be waited for, each
+//! connection waits in its own task, as one of the [`Evictable`].
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,93 +12,80 @@ use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
 use super::connection_limit::ConnectionGuard;
-use super::idlers::{ToldToGo, WaitingConnections};
+use super::evictable::Evictable;
 use crate::rt::{Runtime, Socket};
 use crate::sys::clock;
 use crate::sys::poller::{self, Registered};
 
-/// The list is looked at so many times within the idle limit: a connection is closed late by that much.
-const LOOKS: u32 = 16;
-
-/// Of so many idle connections one is closed, and one more, when there is no room for a new one.
+/// Sweeps within the idle limit: a connection is closed late by at most one of them.
+const SWEEPS: u32 = 16;
+/// For a new connection, one of this many idle ones is closed, and one more.
 const ROOM: usize = 64;
-
-/// A connection between two requests.
-pub(super) struct Idle {
-    /// Its socket.
-    pub(super) fd: OwnedFd,
-    /// The client's address.
-    pub(super) peer: IpAddr,
-    /// Its place among those that the worker takes.
-    pub(super) counted: Option<ConnectionGuard>,
-}
 
 struct Parked {
     socket: Registered,
-    peer: IpAddr,
-    counted: Option<ConnectionGuard>,
+    guard: ConnectionGuard,
+    /// When it is closed.
     ends: Duration,
 }
 
 /// One worker's idle connections.
 pub(super) struct Parking {
     poller: Option<Rc<Poller>>,
-    /// Readable while something has come on one of them; taken by the task that watches.
+    /// Readable while a parked connection is; taken by the task that watches.
     ready: RefCell<Option<OwnedFd>>,
     parked: RefCell<Slab<Parked>>,
     /// Those that could not be parked.
-    idlers: WaitingConnections,
-    /// Somebody waits for a place, and nobody idles.
-    wanted: Cell<bool>,
+    pub(super) evictable: Evictable,
+    /// A client waits for a place and no connection is idle: one is closed behind its next response.
+    pub(super) is_place_wanted: Cell<bool>,
     limit: Duration,
 }
 
 impl Parking {
-    /// Nobody yet; a connection is closed after `limit`.
+    /// No connections yet; each is closed after `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         let (poller, ready) = poller::waitable().map(|(poller, ready)| (Rc::new(poller), ready)).unzip();
-        let (ready, parked, idlers) =
-            (RefCell::new(ready), RefCell::default(), WaitingConnections::default());
-        Self { poller, ready, parked, idlers, wanted: Cell::new(false), limit }
+        Self {
+            poller,
+            ready: RefCell::new(ready),
+            parked: RefCell::default(),
+            evictable: Evictable::default(),
+            is_place_wanted: Cell::default(),
+            limit,
+        }
     }
 
-    /// Is there room at all on this system?
+    /// Whether this system has parking.
     pub(super) fn is_open(&self) -> bool {
         self.poller.is_some()
     }
 
-    /// Takes a connection in. One that cannot be waited for is closed, as it may be at any time.
-    pub(super) fn park(&self, idle: Idle) {
+    /// Parks a connection. One that the poller refuses is closed, as it may be at any time.
+    pub(super) fn park(&self, fd: OwnedFd, guard: ConnectionGuard) {
         let Some(poller) = &self.poller else { return };
         let mut parked = self.parked.borrow_mut();
-        let place = parked.vacant_entry();
-        let socket = Registered::new(poller, idle.fd, place.key());
-        let armed = socket.and_then(|socket| {
-            socket.arm(Event::readable(place.key()), PollMode::Oneshot)?;
+        let entry = parked.vacant_entry();
+        let armed = Registered::new(poller, fd, entry.key()).and_then(|socket| {
+            socket.arm(Event::readable(entry.key()), PollMode::Oneshot)?;
             Ok(socket)
         });
         if let Ok(socket) = armed {
-            let ends = clock::steady() + self.limit;
-            place.insert(Parked { socket, peer: idle.peer, counted: idle.counted, ends });
+            entry.insert(Parked { socket, guard, ends: clock::steady() + self.limit });
         }
     }
 
-    /// How many there are.
+    /// How many are parked.
     pub(super) fn len(&self) -> usize {
         self.parked.borrow().len()
     }
 
-    /// What waits in a task of its own goes when this says so.
-    pub(super) fn told_to_go(&self) -> ToldToGo<'_> {
-        self.idlers.told_to_go()
-    }
-
-    /// Closes some of those that have idled for longest; false if there is none. Those in tasks of their
-    /// own have gone only after a turn of the loop.
+    /// Closes some of the connections that have been idle for longest; false if there is none. Those in tasks of
+    /// their own are gone only after a turn of the loop.
     pub(super) fn make_room(&self) -> bool {
-        let idlers = self.idlers.len();
-        if idlers > 0 {
-            self.idlers.dismiss(idlers / ROOM + 1);
+        let waiting = self.evictable.len();
+        if waiting > 0 {
+            self.evictable.evict(waiting / ROOM + 1);
             return true;
         }
         let mut parked = self.parked.borrow_mut();
@@ -107,22 +93,11 @@ impl Parking {
         if ends.is_empty() {
             return false;
         }
-        // Several at a time: the look through all of them is what costs.
-        let last = ends.len() / ROOM;
-        let (_, last, _) = ends.select_nth_unstable(last);
-        let last = *last;
+        // Several at a time, because finding them reads the whole list.
+        let oldest = ends.len() / ROOM;
+        let last = *ends.select_nth_unstable(oldest).1;
         parked.retain(|_, parked| parked.ends > last);
         true
-    }
-
-    /// Is there nobody to close, so that one that has just been answered is to go?
-    pub(super) fn want_a_place(&self, wanted: bool) {
-        self.wanted.set(wanted);
-    }
-
-    /// Is it this one, which has just been answered?
-    pub(super) fn is_place_wanted(&self) -> bool {
-        self.wanted.take()
     }
 
     /// Closes all of them.
@@ -130,8 +105,8 @@ impl Parking {
         drop(self.parked.take());
     }
 
-    /// Hands those back to `wake` on which something has come, for as long as the worker lives.
-    pub(super) async fn watch<R: Runtime>(&self, wake: impl Fn(Idle)) -> io::Result<()> {
+    /// Hands connections back to `wake` when they become readable, for as long as the worker lives.
+    pub(super) async fn watch<R: Runtime>(&self, wake: impl Fn(OwnedFd, ConnectionGuard)) -> io::Result<()> {
         let (Some(poller), Some(ready)) = (&self.poller, self.ready.take()) else { return Ok(()) };
         let ready = R::socket(ready)?;
         let mut events = Events::new();
@@ -141,19 +116,19 @@ impl Parking {
             poller.wait(&mut events, Some(Duration::ZERO))?;
             for event in events.iter() {
                 let parked = self.parked.borrow_mut().try_remove(event.key);
-                if let Some(Parked { socket, peer, counted, .. }) = parked
+                if let Some(Parked { socket, guard, .. }) = parked
                     && let Ok(fd) = socket.as_fd().try_clone_to_owned()
                 {
-                    wake(Idle { fd, peer, counted });
+                    wake(fd, guard);
                 }
             }
         }
     }
 
-    /// Closes those that have idled for too long, again and again.
+    /// Closes connections that have been idle for too long, for as long as the worker lives.
     pub(super) async fn sweep<R: Runtime>(&self) {
         loop {
-            R::sleep((self.limit / LOOKS).max(Duration::from_millis(10))).await;
+            R::sleep((self.limit / SWEEPS).max(Duration::from_millis(10))).await;
             let now = clock::steady();
             self.parked.borrow_mut().retain(|_, parked| parked.ends > now);
         }

@@ -1,5 +1,5 @@
-//! Rights given up once the program listens and before its first thread: those of the user it was
-//! started as, and that to write anywhere but to the cache.
+//! Privileges dropped once the program listens and before its first thread: those of the user that it was started
+//! as, and writes outside the cache directory (Landlock).
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,9 @@ use crate::config::{Config, Sandbox};
 use crate::sys::sandbox::{self, Fenced};
 use crate::sys::{cache, process};
 
-/// Gives them up. Returns what there is to say of it, one line each; an error is one line too.
-pub fn give_up(config: &Config) -> Result<Vec<String>, String> {
-    let mut said = Vec::new();
+/// Drops them. Returns lines for the log; an error is one line too.
+pub fn drop_privileges(config: &Config) -> Result<Vec<String>, String> {
+    let mut notices = Vec::new();
     if let Some(account) = &config.account {
         let name = &account.name;
         process::become_user(account.user, account.login.as_deref(), account.group)
@@ -19,19 +19,19 @@ pub fn give_up(config: &Config) -> Result<Vec<String>, String> {
             let (dir, error) = (config.cache_dir.display(), process::error_text(&error));
             return Err(format!("cannot use cache directory \"{dir}\" as {name} (--user, --group): {error}"));
         }
-        said.push(format!("running as {name}"));
+        notices.push(format!("running as {name}"));
     }
-    said.extend(fence(config)?);
-    Ok(said)
+    notices.extend(restrict_writes(config)?);
+    Ok(notices)
 }
 
-fn fence(config: &Config) -> Result<Option<String>, String> {
+fn restrict_writes(config: &Config) -> Result<Option<String>, String> {
     cache::prepare();
     let refused = |what: &str| format!("cannot fence off the cache directory (--sandbox on): {what}");
     match config.sandbox {
         Sandbox::Off => Ok(None),
         Sandbox::Auto => {
-            // What cannot be fenced off is used as before.
+            // Where that is impossible, nothing changes.
             holder(&config.cache_dir).map(|holder| sandbox::fence(&holder));
             Ok(None)
         }
@@ -46,8 +46,8 @@ fn fence(config: &Config) -> Result<Option<String>, String> {
     }
 }
 
-/// The directory that holds the cache directory, where whatever gets its name will lie in it too: not
-/// behind a link, which may lead elsewhere tomorrow. `None` also where that is the whole system.
+/// The directory that holds the cache directory, if a new cache directory of the same name would be in it too: no
+/// link is on the path, because it may lead elsewhere tomorrow. `None` also if it is the root.
 fn holder(cache_dir: &Path) -> Option<PathBuf> {
     let named = std::path::absolute(cache_dir).ok()?;
     let real = cache_dir.canonicalize().ok()?;

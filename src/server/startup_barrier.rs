@@ -1,69 +1,48 @@
-//! The moment before the first client: each worker has its descriptors, then all begin together. Clients that
-//! come at the start would take them otherwise, and a worker that is left without ends the program.
+//! Before the first client: each worker opens the descriptors that it needs, then all start to accept together.
+//! Clients would take those descriptors otherwise, and a worker that gets none ends the program.
 
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// All workers have what they need after this time, or the program does not start.
+/// The program does not start if a worker is not ready after this time.
 const START_TIME: Duration = Duration::from_secs(60);
 
-/// A worker's part.
+/// What each worker has of the barrier; the thread that starts them opens it.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     reports: Sender<Result<(), String>>,
-    open: Arc<Barrier>,
-}
-
-/// The part of who starts them.
-#[derive(Debug)]
-pub(crate) struct StartupBarrier {
-    reports: Receiver<Result<(), String>>,
-    open: Arc<Barrier>,
-    workers: usize,
-}
-
-/// Both parts, for so many workers.
-pub(crate) fn of(workers: usize) -> (Readiness, StartupBarrier) {
-    let (sender, reports) = mpsc::channel();
-    let open = Arc::new(Barrier::new(workers + 1));
-    (Readiness { reports: sender, open: Arc::clone(&open) }, StartupBarrier { reports, open, workers })
+    open: Arc<OnceLock<()>>,
 }
 
 impl Readiness {
-    /// Tells that this worker has what it needs, and blocks until all have.
-    pub fn arrive(&self) {
+    /// For all workers, and where their reports arrive.
+    pub(crate) fn new() -> (Self, Receiver<Result<(), String>>) {
+        let (sender, reports) = mpsc::channel();
+        (Self { reports: sender, open: Arc::default() }, reports)
+    }
+
+    /// This worker is ready. Blocks until the barrier opens.
+    pub fn wait_for_all(&self) {
         self.report(Ok(()));
         self.open.wait();
     }
 
-    /// Tells that this worker cannot go on. After the opening nobody asks: its thread's end says it.
-    pub fn fail(&self, reason: String) {
-        self.report(Err(reason));
+    /// Reports whether this worker is ready. After the start nobody reads it; the end of the thread shows a failure.
+    pub fn report(&self, report: Result<(), String>) {
+        drop(self.reports.send(report));
     }
 
-    fn report(&self, report: Result<(), String>) {
-        // Nobody listens only when the program is about to end.
-        drop(self.reports.send(report));
+    /// Lets the workers accept.
+    pub(crate) fn open(&self) {
+        self.open.get_or_init(|| ());
     }
 }
 
-impl StartupBarrier {
-    /// Waits until all workers have what they need; the reason of the first that has not.
-    pub(crate) fn wait(&self) -> Result<(), String> {
-        for _ in 0..self.workers {
-            match self.reports.recv_timeout(START_TIME) {
-                Ok(report) => report?,
-                Err(_) => return Err("the workers did not start in time".to_owned()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets them begin.
-    pub(crate) fn open(&self) {
-        self.open.wait();
-    }
+/// Waits until this many workers are ready; the reason of the first that is not.
+pub(crate) fn wait(reports: &Receiver<Result<(), String>>, workers: usize) -> Result<(), String> {
+    let late = |_| "the workers did not start in time".to_owned();
+    (0..workers).try_for_each(|_| reports.recv_timeout(START_TIME).map_err(late)?)
 }
 
 #[cfg(test)]
@@ -73,23 +52,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_begins_before_all_have_come() {
-        let (arrival, opening) = of(3);
-        let workers: Vec<_> =
-            (0..3).map(|_| arrival.clone()).map(|a| thread::spawn(move || a.arrive())).collect();
-        assert_eq!(opening.wait(), Ok(()));
+    fn no_worker_accepts_before_all_are_ready() {
+        let (readiness, reports) = Readiness::new();
+        let worker = || {
+            let readiness = readiness.clone();
+            thread::spawn(move || readiness.wait_for_all())
+        };
+        let workers = [worker(), worker(), worker()];
+        assert_eq!(wait(&reports, 3), Ok(()));
         assert!(!workers.iter().any(thread::JoinHandle::is_finished));
-        opening.open();
+        readiness.open();
         for worker in workers {
             worker.join().unwrap();
         }
     }
 
     #[test]
-    fn one_that_cannot_go_on_is_told_of() {
-        let (arrival, opening) = of(2);
-        arrival.report(Ok(()));
-        arrival.fail("no ring".to_owned());
-        assert_eq!(opening.wait(), Err("no ring".to_owned()));
+    fn a_worker_that_cannot_start_is_reported() {
+        let (readiness, reports) = Readiness::new();
+        readiness.report(Ok(()));
+        readiness.report(Err("no ring".to_owned()));
+        assert_eq!(wait(&reports, 2), Err("no ring".to_owned()));
     }
 }

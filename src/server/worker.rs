@@ -1,18 +1,17 @@
-//! One core: its event loop, its context, and the connections it takes.
+//! One core: its event loop, its context, and the connections it accepts.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_lite::future::{or, zip};
+use futures_lite::future::{or, pending, zip};
 
-use super::connection::{self, BUSY};
+use super::connection::{BUSY, Connection};
 use super::connection_limit::{ConnectionGuard, ConnectionLimits};
-use super::parking::{Idle, Parking};
+use super::parking::Parking;
 use super::startup_barrier::Readiness;
 use crate::downstream::buffers::Buffers;
 use crate::observe::log::Lane;
@@ -29,15 +28,13 @@ use crate::stop::Busy;
 use crate::sys::{self, process, socket};
 use crate::upstream::{Trust, Upstream};
 
-/// Pause after an accept that failed for want of descriptors or memory, and while the limit of
-/// connections is reached.
+/// Pause after an accept that failed for want of descriptors or memory, and while the connection limit is reached.
 const BACK_OFF: Duration = Duration::from_millis(20);
-/// How often idle connections to the origin are looked through.
+/// How often idle connections to the origin are pruned, and free memory is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
-/// So many more idle connections than last time are reason to look for free memory.
+/// Free memory is returned when this many more connections have become idle,
 const MANY: usize = 500;
-/// So many bytes are another that clients did not take, and that are on the disk now.
+/// or when this many more bytes that clients did not take have gone to the disk.
 const MUCH: u64 = 1024 * 1024;
 
 /// What every worker is started with.
@@ -49,59 +46,83 @@ pub struct Plan {
     pub engine: Engine,
     /// The authorities for https.
     pub trust: Option<Trust>,
-    /// Clients' connections, over all workers.
-    pub guests: Arc<ConnectionLimits>,
-    /// Where a worker tells that it has what it needs.
-    pub arrival: Readiness,
+    /// The limits of client connections, over all workers.
+    pub limits: Arc<ConnectionLimits>,
+    /// Where a worker reports that it is ready.
+    pub readiness: Readiness,
+    /// The listening sockets belong to a service manager.
+    pub inherited: bool,
 }
 
-/// Where a worker's connections come in.
+/// One worker that is to be started.
 #[derive(Debug)]
-pub struct WorkerListener {
+pub struct Start {
+    /// What it has in common with the others.
+    pub plan: Plan,
     /// Its listening socket.
     pub listener: OwnedFd,
-    /// The socket belongs to a service manager.
-    pub inherited: bool,
-    /// Held until the last connection has been taken: the end waits for it from the start.
+    /// The processor that it is bound to.
+    pub cpu: Option<usize>,
+    /// Held until the last connection is accepted: the process does not end before.
     pub busy: Busy,
 }
 
 /// Runs one worker on this thread, for as long as the process lives.
-pub fn run(plan: &Plan, door: WorkerListener, cpu: Option<usize>) -> Result<(), String> {
-    if let Some(cpu) = cpu {
+pub fn run(start: Start) -> Result<(), String> {
+    if let Some(cpu) = start.cpu {
         process::pin_to(cpu)
             .map_err(|error| format!("cannot run on processor {cpu} (--pin-cpus): {error}"))?;
     }
-    let replaced = |why: &str| plan.shared.log.debug(format_args!("engine of one worker: {why}"));
-    plan.engine.run(Serving { plan, door }, replaced)?
+    let (engine, log) = (start.plan.engine.clone(), Arc::clone(&start.plan.shared.log));
+    engine.run(start, |why| log.debug(format_args!("engine of one worker: {why}")))?
 }
 
-/// A worker's main task.
-struct Serving<'a> {
-    plan: &'a Plan,
-    door: WorkerListener,
-}
-
-impl Main for Serving<'_> {
+impl Main for Start {
     type Output = Result<(), String>;
 
-    fn run<R: Runtime>(self) -> impl Future<Output = Self::Output> {
-        serve::<R>(self.plan, self.door)
+    async fn run<R: Runtime>(self) -> Self::Output {
+        let Self { plan, listener, busy, .. } = self;
+        let failed = |error: std::io::Error| format!("cannot start a worker: {error}{}", remedy(&error));
+        remote_wake::start::<R>().map_err(failed)?;
+        let worker = Rc::new(Worker {
+            context: Rc::new(context::<R>(&plan)),
+            parking: Parking::new(plan.shared.config.limits.idle_time.saturating_sub(BUSY)),
+            limits: plan.limits,
+            listener: listener.try_clone().map_err(failed)?,
+        });
+        R::spawn(housekeeping(Rc::clone(&worker)));
+        R::spawn(watch_parked(Rc::clone(&worker)));
+        R::spawn(give_way(Rc::clone(&worker)));
+        // They open their descriptors in their first turn.
+        R::yield_now().await;
+        if plan.inherited {
+            let listener = ReadyListener::<R>::new(listener).map_err(failed)?;
+            R::spawn(accept_inherited(Rc::clone(&worker), listener));
+        } else {
+            let listener = R::listener(listener).map_err(failed)?;
+            R::spawn(accept(Rc::clone(&worker), listener));
+        }
+        plan.readiness.wait_for_all();
+        plan.shared.stop.wait().await.map_err(failed)?;
+        if !plan.inherited {
+            worker.close();
+        }
+        worker.context.closing.notify_all();
+        worker.parking.clear();
+        // Connections whose accept has completed but not been seen yet are served first.
+        R::yield_now().await;
+        drop(busy);
+        // Transfers continue; the process ends when there are none, or at the end of the drain timeout.
+        pending().await
     }
 }
 
-async fn serve<R: Runtime>(plan: &Plan, door: WorkerListener) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("cannot start a worker: {error}{}", remedy(&error));
-    let WorkerListener { listener, inherited, busy } = door;
-    remote_wake::start::<R>().map_err(failed)?;
-    let config = &plan.shared.config;
-    let origin = Arc::new(config.origin.clone());
-    let (limits, trust) = (config.limits.clone(), plan.trust.clone());
-    let descriptors = &plan.shared.descriptors;
-    let upstream = Upstream::new(origin, limits, trust, descriptors.clone(), config.offline);
-    let context = Rc::new(Context {
+fn context<R: Runtime>(plan: &Plan) -> Context<R> {
+    let (config, descriptors) = (&plan.shared.config, &plan.shared.descriptors);
+    let (files, ticks) = (config.limits.files, Ticks::start::<R>());
+    Context {
         shared: Arc::clone(&plan.shared),
-        upstream: Rc::new(upstream),
+        upstream: Rc::new(Upstream::new(config, plan.trust.clone(), descriptors.clone())),
         classes: Classes {
             immutable: config.pattern.clone(),
             revalidate: config.revalidate.as_ref().map(|class| class.pattern.clone()),
@@ -109,71 +130,91 @@ async fn serve<R: Runtime>(plan: &Plan, door: WorkerListener) -> Result<(), Stri
         },
         pipes: Pipes::new(descriptors.clone()),
         closing: Notify::default(),
-        files: ReadyFiles::new(
-            config.limits.files,
-            descriptors.files,
-            config.cache_status,
-            Ticks::start::<R>(),
-        ),
+        files: ReadyFiles::new(files, descriptors.files, config.cache_status, ticks),
         scratch: RefCell::default(),
         head_bytes: Cell::default(),
         buffers: Buffers::default(),
         lines: Lane::open(&plan.shared.log),
-    });
-    let closing = Rc::new(listener.try_clone().map_err(failed)?);
-    let parking = Parking::new(config.limits.idle_time.saturating_sub(BUSY));
-    let (guests, door) = (Arc::clone(&plan.guests), Rc::clone(&closing));
-    let worker = Rc::new(Worker { context, parking, guests, door });
-    R::spawn(housekeeping(Rc::clone(&worker)));
-    R::spawn(watch_parked(Rc::clone(&worker)));
-    R::spawn(give_way(Rc::clone(&worker)));
-    // They take what they need in their first turn.
-    R::yield_now().await;
-    if inherited {
-        let listener = ReadyListener::<R>::new(listener).map_err(failed)?;
-        plan.arrival.arrive();
-        R::spawn(accept_inherited(Rc::clone(&worker), listener));
-    } else {
-        let listener = R::listener(listener).map_err(failed)?;
-        plan.arrival.arrive();
-        R::spawn(accept(Rc::clone(&worker), listener));
     }
-    plan.shared.stop.wait().await.map_err(failed)?;
-    if !inherited {
-        close::<R>(&worker, &closing);
-    }
-    worker.context.closing.notify_all();
-    worker.parking.clear();
-    // Connections whose accept has completed but not been seen yet are taken first.
-    R::yield_now().await;
-    drop(busy);
-    // What is in flight goes on; the process ends when nothing is, or when its time is over.
-    futures_lite::future::pending().await
 }
 
-/// A worker's context, and its connections that idle.
+/// A worker's context, and its connections.
 struct Worker<R: Runtime> {
     context: Rc<Context<R>>,
     parking: Parking,
-    guests: Arc<ConnectionLimits>,
+    limits: Arc<ConnectionLimits>,
     /// Where clients wait to be accepted.
-    door: Rc<OwnedFd>,
+    listener: OwnedFd,
 }
 
-/// Takes connections until the program is to end.
+impl<R: Runtime> Worker<R> {
+    /// While the connection limit is reached: closes idle connections if a client waits to be accepted; false if
+    /// there are none. After `BUSY` without any, a connection is closed behind its response: clients that ask
+    /// again at once would keep their places for ever. `full_since` holds that time between calls.
+    fn make_room(&self, full_since: &mut Option<Instant>) -> bool {
+        if !socket::has_waiting(&self.listener) {
+            *full_since = None;
+            self.parking.is_place_wanted.set(false);
+        } else if self.parking.make_room() {
+            return true;
+        } else if full_since.get_or_insert_with(Instant::now).elapsed() >= BUSY {
+            self.parking.is_place_wanted.set(true);
+        }
+        false
+    }
+
+    /// Serves the connections that the system has accepted already, then stops listening.
+    fn close(self: &Rc<Self>) {
+        while let Ok((socket, peer)) = socket::accept(&self.listener) {
+            if let Ok(socket) = R::socket(socket) {
+                self.start(socket, self.limits.admit(peer), true);
+            }
+        }
+        socket::stop_listening(&self.listener);
+    }
+
+    /// Starts to serve a connection that was just accepted, unless its client has reached its limit.
+    fn admit(self: &Rc<Self>, socket: R::Socket, peer: IpAddr) {
+        let guard = self.limits.admit(peer);
+        if !guard.over_limit {
+            return self.start(socket, guard, true);
+        }
+        let worker = Rc::clone(self);
+        spawn_guarded::<R>(guard, async move {
+            Connection::new(&worker.context, &worker.parking, socket, peer).refuse().await;
+        });
+    }
+
+    /// Starts a task for a connection, and parks it afterwards. `first`: it has had no request yet.
+    fn start(self: &Rc<Self>, socket: R::Socket, guard: ConnectionGuard, first: bool) {
+        let (worker, busy) = (Rc::clone(self), self.context.shared.stop.busy());
+        spawn_guarded::<R>(busy, async move {
+            let mut connection = Connection::new(&worker.context, &worker.parking, socket, guard.peer);
+            if connection.serve(first).await
+                && !worker.context.shared.stop.is_asked()
+                && let Ok(fd) = connection.client.socket.as_fd().try_clone_to_owned()
+            {
+                worker.parking.park(fd, guard);
+            }
+        });
+    }
+}
+
+/// Accepts connections until the stop.
 async fn accept<R: Runtime>(worker: Rc<Worker<R>>, mut listener: impl Listener<R::Socket>) {
     let shared = &worker.context.shared;
-    let mut crowd = AcceptBackpressure::default();
+    let mut full_since = None;
     while !shared.stop.is_asked() {
-        if worker.guests.is_full() {
-            match crowd.press(&worker) {
-                Room::Made => R::yield_now().await,
-                Room::None => R::sleep(BACK_OFF).await,
+        if worker.limits.is_full() {
+            if worker.make_room(&mut full_since) {
+                R::yield_now().await;
+            } else {
+                R::sleep(BACK_OFF).await;
             }
             continue;
         }
         match listener.accept().await {
-            Ok((socket, peer)) => admit(&worker, socket, peer),
+            Ok((socket, peer)) => worker.admit(socket, peer),
             Err(_) if shared.stop.is_asked() => {}
             Err(error) => {
                 shared.log.debug(format_args!("accept failed: {error}"));
@@ -186,88 +227,18 @@ async fn accept<R: Runtime>(worker: Rc<Worker<R>>, mut listener: impl Listener<R
     }
 }
 
-/// Those who wait for a place, all places being taken.
-#[derive(Default)]
-struct AcceptBackpressure {
-    /// Since when, nobody having idled for long enough to be closed.
-    since: Option<Instant>,
-}
-
-/// What has come of looking for a place.
-enum Room {
-    Made,
-    None,
-}
-
-impl AcceptBackpressure {
-    /// Who waits comes before who has a place and asks for nothing; and, after a while, before who has just
-    /// been answered: clients that ask again and again would keep their places for ever.
-    fn press<R: Runtime>(&mut self, worker: &Worker<R>) -> Room {
-        if !socket::has_waiting(&worker.door) {
-            self.since = None;
-            worker.parking.want_a_place(false);
-        } else if worker.parking.make_room() {
-            return Room::Made;
-        } else if self.since.get_or_insert_with(Instant::now).elapsed() >= BUSY {
-            worker.parking.want_a_place(true);
-        }
-        Room::None
-    }
-}
-
-/// The same from a socket that others go on with: at the end it is left alone, and whoever waits
-/// there is the next one's client.
+/// The same from a socket that the service manager keeps open: at the stop it is left alone, and the clients that
+/// wait there are those of the next process.
 async fn accept_inherited<R: Runtime>(worker: Rc<Worker<R>>, listener: ReadyListener<R>) {
-    let until_closing = Rc::clone(&worker);
-    or(accept(worker, listener), until_closing.context.closing.notified()).await;
+    let closing = Rc::clone(&worker);
+    or(accept(worker, listener), closing.context.closing.notified()).await;
 }
 
-/// Serves the connections that the system has accepted for us, then takes no more.
-fn close<R: Runtime>(worker: &Rc<Worker<R>>, listener: &OwnedFd) {
-    while let Ok((socket, peer)) = socket::accept(listener) {
-        if let Ok(socket) = R::socket(socket) {
-            start(worker, socket, peer, None, true);
-        }
-    }
-    socket::stop_listening(listener);
-}
-
-/// Starts to serve a connection that was just accepted, unless its client has enough of them.
-fn admit<R: Runtime>(worker: &Rc<Worker<R>>, socket: R::Socket, peer: IpAddr) {
-    let guest = worker.guests.admit(peer);
-    if !guest.over_limit {
-        return start(worker, socket, peer, Some(guest), true);
-    }
-    let context = Rc::clone(&worker.context);
-    spawn_guarded::<R>(guest, connection::refuse(context, socket, peer));
-}
-
-/// Starts to serve a connection; `fresh` is one that has just been made.
-fn start<R: Runtime>(
-    worker: &Rc<Worker<R>>,
-    socket: R::Socket,
-    peer: IpAddr,
-    counted: Option<ConnectionGuard>,
-    fresh: bool,
-) {
-    let busy = worker.context.shared.stop.busy();
-    let worker = Rc::clone(worker);
-    spawn_guarded::<R>(busy, async move {
-        let serving = connection::serve(Rc::clone(&worker.context), socket, peer, fresh, &worker.parking);
-        let stopping = || worker.context.shared.stop.is_asked();
-        if let Some(socket) = serving.await.filter(|_| !stopping())
-            && let Ok(fd) = socket.as_fd().try_clone_to_owned()
-        {
-            worker.parking.park(Idle { fd, peer, counted });
-        }
-    });
-}
-
-/// Goes on with parked connections as soon as something comes on them.
+/// Serves parked connections again when they become readable.
 async fn watch_parked<R: Runtime>(worker: Rc<Worker<R>>) {
-    let wake = |Idle { fd, peer, counted }: Idle| {
+    let wake = |fd: OwnedFd, guard: ConnectionGuard| {
         if let Ok(socket) = R::socket(fd) {
-            start(&worker, socket, peer, counted, false);
+            worker.start(socket, guard, false);
         }
     };
     let watched = zip(worker.parking.watch::<R>(wake), worker.parking.sweep::<R>()).await;
@@ -276,14 +247,14 @@ async fn watch_parked<R: Runtime>(worker: Rc<Worker<R>>) {
     }
 }
 
-/// Closes what is open only for speed, for as long as somebody waits for a descriptor.
+/// Closes what is open only for speed, whenever a request waits for a descriptor.
 async fn give_way<R: Runtime>(worker: Rc<Worker<R>>) {
-    let (context, descriptors) = (&worker.context, &worker.context.shared.descriptors);
+    let (context, budget) = (&worker.context, worker.context.shared.descriptors.budget());
     let Ok(waiter) = Waiter::new() else { return };
     let mut heard = 0;
     loop {
-        let alarms = descriptors.budget().wanted(heard, &waiter).await;
-        let missing = if alarms == heard { descriptors.budget().missing() } else { usize::MAX };
+        let alarms = budget.wanted(heard, &waiter).await;
+        let missing = if alarms == heard { budget.missing() } else { usize::MAX };
         if alarms != heard {
             context.shared.sets.close_idle();
         }
@@ -295,23 +266,22 @@ async fn give_way<R: Runtime>(worker: Rc<Worker<R>>) {
     }
 }
 
+/// Prunes what is open only for speed. Returns free memory to the system when connections have become idle, or
+/// bodies have gone to the disk: they held far more of it before.
 async fn housekeeping<R: Runtime>(worker: Rc<Worker<R>>) {
-    let context = &worker.context;
+    let (context, aside) = (&worker.context, &worker.context.shared.store.aside);
     let (mut idle, mut before, mut trimmed) = (0, 0, 0);
     loop {
         R::sleep(HOUSEKEEPING).await;
         context.upstream.prune();
         context.pipes.prune();
         context.files.prune();
-        let parked = worker.parking.len();
-        let aside = &context.shared.store.aside;
-        let lately = aside.lately();
+        let (parked, lately) = (worker.parking.len(), aside.lately());
         let has_much = lately.saturating_sub(trimmed) >= MUCH;
-        // What was put aside last has been freed by now.
+        // The last of those bodies are freed by now.
         let is_calm = lately > 0 && lately == before;
         before = lately;
         if parked > idle + MANY || has_much || is_calm {
-            // While they were busy, or took what they were sent, they had far more memory than they need now.
             process::give_back_memory();
             trimmed = lately;
             if is_calm {

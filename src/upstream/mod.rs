@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Limits, Origin};
+use crate::config::{Config, Limits, Origin};
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::{Descriptors, OriginUse, Place, Purpose};
 use crate::http::request::{HeadLimits, Method};
@@ -36,6 +36,19 @@ const HEAD_READ: usize = 72 * 1024;
 #[cfg(not(feature = "tls"))]
 #[derive(Clone, Debug)]
 pub struct Trust;
+
+#[cfg(not(feature = "tls"))]
+impl Trust {
+    /// Always an error.
+    pub fn load() -> Result<(Self, Vec<String>), String> {
+        Err("this build has no TLS: an https URL needs the feature \"tls\"".to_owned())
+    }
+
+    /// Nothing to load.
+    pub fn reload(&self) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+}
 
 /// One worker's way to the origin, and to the servers it redirects to, with the idle connections.
 pub struct Upstream<R: Runtime> {
@@ -76,18 +89,11 @@ struct Idle<R: Runtime> {
 }
 
 impl<R: Runtime> Upstream<R> {
-    /// A way to `origin`, with a part of these `descriptors`. `trust` is needed for https.
-    /// One that is `offline` fails every request at once.
-    pub fn new(
-        origin: Arc<Origin>,
-        limits: Limits,
-        trust: Option<Trust>,
-        descriptors: Descriptors,
-        offline: bool,
-    ) -> Self {
-        let head_limits =
-            HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields, target: limits.target_bytes };
-        Self { origin, limits, head_limits, trust, offline, idle: RefCell::default(), descriptors }
+    /// A way to the configured origin, with a part of these `descriptors`. `trust` is needed for https.
+    pub fn new(config: &Config, trust: Option<Trust>, descriptors: Descriptors) -> Self {
+        let (origin, limits) = (Arc::new(config.origin.clone()), config.limits.clone());
+        let (head_limits, offline, idle) = (limits.head(), config.offline, RefCell::default());
+        Self { origin, limits, head_limits, trust, offline, idle, descriptors }
     }
 
     /// The limits it works under.

@@ -32,7 +32,7 @@ impl Trust {
     /// and the built-in list when the system has none. Blocks; not for a worker. Also returns what
     /// could not be read, one line each.
     pub fn load() -> Result<(Self, Vec<String>), String> {
-        let (config, complaints) = load()?;
+        let (config, complaints) = load().map_err(|error| format!("cannot set up TLS: {error}"))?;
         Ok((Self(Arc::new(RwLock::new(config))), complaints))
     }
 
