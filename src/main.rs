@@ -9,21 +9,15 @@ use fs_caching_server::server;
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    match cli::parse(arguments, &variable) {
-        Ok(Request::Print(text)) => {
+    let result = cli::parse(arguments, &variable).and_then(|request| match request {
+        Request::Serve(config) => server::run(*config),
+        Request::Print(text) => {
             // A closed stdout is the reader's choice.
             drop(std::io::stdout().write_all(text.as_bytes()));
-            ExitCode::SUCCESS
+            Ok(())
         }
-        Ok(Request::Serve(config)) => match server::run(*config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(line) => fail(&line),
-        },
-        Err(error) => fail(&error.0),
-    }
-}
-
-fn fail(line: &str) -> ExitCode {
+    });
+    let Err(line) = result else { return ExitCode::SUCCESS };
     drop(writeln!(std::io::stderr(), "{}", line.trim_end()));
     ExitCode::FAILURE
 }

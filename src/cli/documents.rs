@@ -1,13 +1,15 @@
-//! What is made of the table for people and shells. Texts around it are in `templates/`.
+//! The documents made from the table, for people and shells. Texts around it are in `templates/`.
 
 use std::fmt::Display;
 
 use super::draft::Draft;
 use super::flag::Flag;
+use super::setting::{Env, set};
 use super::table::{SECTIONS, flags};
-use super::value::leading_number;
-use super::{Document, Env, PROGRAM, set};
+use super::value::{Document, leading_number};
 
+/// The name in the usage and the version text.
+pub(super) const PROGRAM: &str = "fs-caching-server";
 /// Names end here in the first section of the usage, which has the form of the original.
 const NAMES: usize = 25;
 /// And here in the others.
@@ -144,48 +146,51 @@ fn reference(defaults: &mut Draft) -> String {
     text
 }
 
-/// What may stand for the value of each flag that takes one; for many, nothing that a shell could know.
+/// Values that shells complete by themselves: the placeholder, then the way of bash, zsh and fish.
+const KNOWN: [(&str, [&str; 3]); 3] = [
+    ("dir", ["-d", "_files -/", "(__fish_complete_directories)"]),
+    ("user", ["-u", "_users", "(__fish_complete_users)"]),
+    ("group", ["-g", "_groups", "(__fish_complete_groups)"]),
+];
+
+/// How the shell of this number completes the value of a flag: in its own way, or from these words.
+fn candidates(
+    flag: &Flag,
+    defaults: &mut Draft,
+    shell: usize,
+    from_words: fn(&str) -> String,
+) -> Option<String> {
+    let known = KNOWN.iter().find(|(value, _)| *value == flag.value).map(|(_, ways)| ways[shell].to_owned());
+    known.or_else(|| {
+        Some(flag.words(defaults).join(" ")).filter(|words| !words.is_empty()).map(|w| from_words(&w))
+    })
+}
+
 fn bash(defaults: &mut Draft) -> String {
     let (mut lines, mut others) = (Vec::new(), Vec::new());
+    let call = |how: &str| format!("mapfile -t COMPREPLY < <(compgen {how} -- \"$current\")");
     for flag in flags().filter(|flag| flag.value().is_some()) {
         let names = format!("{}--{}", around("-", flag.short, " | "), flag.name);
-        let (words, as_files) = match (flag.value, flag.words(defaults)) {
-            ("dir", _) => ("-d".to_owned(), "; compopt -o filenames"),
-            ("user", _) => ("-u".to_owned(), ""),
-            ("group", _) => ("-g".to_owned(), ""),
-            (_, words) => (format!("-W '{}'", words.join(" ")), ""),
-        };
-        if words == "-W ''" {
-            others.push(names);
-        } else {
-            let call = format!("mapfile -t COMPREPLY < <(compgen {words} -- \"$current\"){as_files}");
-            lines.push(format!("    {names}) {call} ;;"));
+        let as_files = if flag.value == "dir" { "; compopt -o filenames" } else { "" };
+        match candidates(flag, defaults, 0, |words| format!("-W '{words}'")) {
+            Some(how) => lines.push(format!("    {names}) {}{as_files} ;;", call(&how))),
+            None => others.push(names),
         }
     }
     lines.push(format!("    {}) ;;", others.join(" | ")));
     let names: Vec<_> = flags().map(|flag| format!("--{}", flag.name)).collect();
-    lines.push(format!(
-        "    *) mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$current\") ;;",
-        names.join(" ")
-    ));
+    lines.push(format!("    *) {} ;;", call(&format!("-W '{}'", names.join(" ")))));
     lines.join("\n")
 }
 
 fn zsh(flag: &Flag, defaults: &mut Draft) -> String {
     let help = flag.help.replace('\'', "'\\''").replace('[', "\\[").replace(']', "\\]");
-    let words = flag.words(defaults);
-    let (equals, value) = match flag.value {
-        "" => ("", String::new()),
-        "dir" => ("=", ":dir:_files -/".to_owned()),
-        "user" => ("=", ":user:_users".to_owned()),
-        "group" => ("=", ":group:_groups".to_owned()),
-        value if words.is_empty() => ("=", format!(":{value}: ")),
-        value => ("=", format!(":{value}:({})", words.join(" "))),
-    };
-    let long = format!("--{}{equals}", flag.name);
+    let action = candidates(flag, defaults, 1, |words| format!("({words})")).unwrap_or(" ".to_owned());
+    let value = around(":", flag.value(), &format!(":{action}"));
+    let long = format!("--{}{}", flag.name, if value.is_empty() { "" } else { "=" });
     match flag.short {
         Some(short) => {
-            let plus = if equals.is_empty() { "" } else { "+" };
+            let plus = if value.is_empty() { "" } else { "+" };
             format!("    '(-{short} --{})'{{-{short}{plus},{long}}}'[{help}]{value}'", flag.name)
         }
         None => format!("    '{}{long}[{help}]{value}'", if flag.repeats { "*" } else { "" }),
@@ -194,15 +199,8 @@ fn zsh(flag: &Flag, defaults: &mut Draft) -> String {
 
 fn fish(flag: &Flag, defaults: &mut Draft) -> String {
     let short = around(" -s ", flag.short, "");
-    let words = flag.words(defaults).join(" ");
-    let value = match flag.value {
-        "" => String::new(),
-        "dir" => " -x -a '(__fish_complete_directories)'".to_owned(),
-        "user" => " -x -a '(__fish_complete_users)'".to_owned(),
-        "group" => " -x -a '(__fish_complete_groups)'".to_owned(),
-        _ if words.is_empty() => " -x".to_owned(),
-        _ => format!(" -x -a '{words}'"),
-    };
+    let words = around(" -a '", candidates(flag, defaults, 2, str::to_owned), "'");
+    let value = if flag.value().is_some() { format!(" -x{words}") } else { words };
     let help = flag.help.replace('\'', "\\'");
     format!("complete -c {PROGRAM}{short} -l {}{value} -d '{help}'", flag.name)
 }

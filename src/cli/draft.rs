@@ -2,25 +2,25 @@
 
 use std::path::PathBuf;
 
-use super::{UsageError, printable};
+use super::setting::Setting;
 use crate::config::{
-    Config, FillQuery, Fills, IoChoice, Limits, Origin, Pinning, Revalidate, Sandbox, Workers, mask,
+    Config, FillQuery, Fills, IoChoice, Limits, Origin, Pinning, Revalidate, Sandbox, Workers,
 };
 use crate::http::caching::Policy;
 use crate::pattern::{self, Pattern};
 use crate::preset::Rules;
 
-/// The configuration while it is put together: first the defaults, then what was given, then what follows from that.
+/// First the defaults, then the settings, then what follows from them.
 pub(super) struct Draft {
     pub(super) config: Config,
-    /// The class that is revalidated, if there will be one.
+    /// The revalidated class. It is in force if it has a pattern in the end.
     pub(super) class: Revalidate,
     pub(super) query: Option<FillQuery>,
     pub(super) no_sync: bool,
     pub(super) late: Late,
 }
 
-/// What can be read only once other flags are known.
+/// Settings that can be read only once others are known.
 #[derive(Default)]
 pub(super) struct Late {
     pub(super) cache_dir: Option<Setting>,
@@ -34,29 +34,11 @@ pub(super) struct Late {
     pub(super) group: Option<Setting>,
 }
 
-/// A value and where it came from.
-pub(super) struct Setting {
-    pub(super) value: String,
-    /// Names it in an error line.
-    pub(super) what: &'static str,
-    /// The flag or the variable.
-    pub(super) source: String,
-}
-
-impl Setting {
-    pub(super) fn read<T>(&self, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, UsageError> {
-        read(&self.value).map_err(|why| {
-            let shown = printable(&mask(&self.value));
-            UsageError(format!("cannot use {} \"{shown}\" ({}): {why}", self.what, self.source))
-        })
-    }
-}
-
 impl Draft {
-    /// The defaults. The places of what has none, the origin and the directory, are empty.
-    pub(super) fn new() -> Result<Self, UsageError> {
-        let pattern = Pattern::new(pattern::DEFAULT).map_err(|error| UsageError(error.to_string()))?;
-        let nowhere = Origin::parse("http://localhost").map_err(UsageError)?;
+    /// The defaults. Origin and directory, which have none, are empty.
+    pub(super) fn new() -> Result<Self, String> {
+        let pattern = Pattern::new(pattern::DEFAULT).map_err(|error| error.to_string())?;
+        let nowhere = Origin::parse("http://localhost")?;
         let class = Revalidate {
             pattern: pattern.clone(),
             policy: Policy::default(),

@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::draft::{Draft, Setting};
-use super::value::{self, Number, Value};
-use super::{Document, Env, UsageError, set};
+use super::draft::Draft;
+use super::setting::{Env, Setting, set};
+use super::value::{self, Document, Number, Value};
 use crate::config::{Choice as _, Config};
 
 /// One flag. The variable's name follows from the flag's.
@@ -13,7 +13,7 @@ pub(super) struct Flag {
     /// Without its dashes.
     pub(super) name: &'static str,
     pub(super) short: Option<char>,
-    /// What stands for the value, which also says how it is written; empty for a flag that takes none.
+    /// The placeholder of the value, which also says how it is written; empty for a flag that takes none.
     pub(super) value: &'static str,
     /// What it does, in one line.
     pub(super) help: &'static str,
@@ -31,7 +31,7 @@ type At<T> = fn(&mut Draft) -> &mut T;
 
 /// How a value is read, and where it goes.
 pub(super) enum Kind {
-    /// Something to do in the place of serving: see `Action`.
+    /// Something to do instead of serving: see `Action` in `cli`.
     Action,
     /// On, if it is given.
     Switch(At<bool>),
@@ -39,15 +39,15 @@ pub(super) enum Kind {
     Time(At<Duration>),
     /// A number, or a size, which may have a unit.
     Number(At<dyn Number>, RangeInclusive<u64>),
-    /// A number from so many on, or the word for no limit of the operator's.
+    /// A number from this least one, or the word for no limit.
     Limit(At<Option<usize>>, u64, &'static str),
     /// Read by its own type.
     Value(At<dyn Value>),
-    /// Can be read only once other flags are known; and how it is shown then.
+    /// Can be read only once other flags are known, by `settings`; and how it is shown then.
     Late(At<Option<Setting>>, fn(&Config) -> String),
 }
 
-/// A flag in the table; what else is to be said of it follows with the methods below.
+/// A flag in the table; the methods below add the rest.
 pub(super) const fn flag(name: &'static str, value: &'static str, kind: Kind, help: &'static str) -> Flag {
     Flag { name, short: None, value, help, kind, what: value, default: "", repeats: false }
 }
@@ -73,7 +73,7 @@ impl Flag {
         self
     }
 
-    /// What stands for its value, if it takes one.
+    /// The placeholder of its value, if it takes one.
     pub(super) fn value(&self) -> Option<&'static str> {
         Some(self.value).filter(|value| !value.is_empty())
     }
@@ -91,21 +91,20 @@ impl Flag {
         }
     }
 
-    /// What was given for it: the last flag, or all of one that repeats, before the variable.
+    /// Its setting: the last flag given, or all of one that repeats; else the variable.
     pub(super) fn pick(&'static self, given: &[(&Self, Option<String>)], env: Env<'_>) -> Option<Setting> {
         let values = given.iter().filter(|(flag, _)| flag.name == self.name);
         let mut values: Vec<String> = values.map(|(_, value)| value.clone().unwrap_or_default()).collect();
         let last = if self.repeats && !values.is_empty() { Some(values.join(",")) } else { values.pop() };
-        let by_flag =
-            last.map(|value| Setting { value, what: self.what, source: format!("--{}", self.name) });
-        by_flag.or_else(|| {
-            let source = self.variable()?;
-            Some(Setting { value: set(env, &source)?, what: self.what, source })
-        })
+        let (value, source) = match last {
+            Some(value) => (value, format!("--{}", self.name)),
+            None => self.variable().and_then(|variable| Some((set(env, &variable)?, variable)))?,
+        };
+        Some(Setting { value, what: self.what, source })
     }
 
-    /// Puts what was given where it belongs.
-    pub(super) fn put(&self, draft: &mut Draft, given: Setting) -> Result<(), UsageError> {
+    /// Stores its setting in the draft.
+    pub(super) fn put(&self, draft: &mut Draft, given: Setting) -> Result<(), String> {
         match &self.kind {
             Kind::Action => {}
             Kind::Switch(at) => *at(draft) = true,
@@ -148,7 +147,7 @@ impl Flag {
         }
     }
 
-    /// Its default as people write it; empty where there is none. `defaults` is a draft that nothing was put into.
+    /// Its default as people write it; empty where there is none. `defaults` is a new draft.
     pub(super) fn default_in_words(&self, defaults: &mut Draft) -> String {
         match self.default {
             "" => value::with_unit(&self.show(defaults), self.value),

@@ -1,49 +1,45 @@
-//! The configuration in force, for `--print-config`: one `name = value` line for each option, by its long name,
-//! then what the presets have added, as comments.
+//! The configuration in force, for `--print-config`: one `name = value` line for each option, by its long name;
+//! then as comments what the presets add, and the shares of the descriptors.
 
 use super::draft::Draft;
-use super::printable;
+use super::setting::printable;
 use super::table::flags;
+use crate::fd_budget::Descriptors;
 use crate::preset::{Extent, Preset};
 
 /// The lines, each with its newline. Credentials in the URL are hidden.
-pub(super) fn text(draft: &mut Draft) -> String {
-    let mut text = String::new();
-    for flag in flags().filter(|flag| !flag.is_action()) {
-        line(&mut text, &format!("{} = {}", flag.name, printable(&flag.show(draft))));
-    }
-    for preset in &draft.config.presets {
-        explain(&mut text, preset);
-    }
-    text
+pub(super) fn text(mut draft: Draft) -> String {
+    let options = flags().filter(|flag| !flag.is_action());
+    let options = options.map(|flag| format!("{} = {}", flag.name, printable(&flag.show(&mut draft))));
+    let mut lines: Vec<String> = options.collect();
+    lines.extend(draft.config.presets.iter().flat_map(|preset| explain(preset)));
+    let shares = Descriptors::of_process(draft.config.workers, &draft.config.limits);
+    lines
+        .push(shares.map_or_else(|e| format!("# {e}\n"), |(shares, _)| format!("# descriptors: {shares}\n")));
+    lines.join("\n")
 }
 
 /// What a preset stands for, part by part.
-fn explain(text: &mut String, preset: &Preset) {
+fn explain(preset: &Preset) -> Vec<String> {
     let name = preset.name;
-    for (class, patterns) in [("immutable", preset.immutable), ("revalidate", preset.revalidate)] {
-        for pattern in patterns {
-            line(text, &format!("# {name} {class}: {pattern}"));
-        }
-    }
-    for pattern in preset.documents {
-        line(text, &format!("# {name} never a file at its path: {pattern}"));
+    let mut lines = Vec::new();
+    for (class, patterns) in [
+        ("immutable", preset.immutable),
+        ("revalidate", preset.revalidate),
+        ("never a file at its path", preset.documents),
+    ] {
+        lines.extend(patterns.iter().map(|pattern| format!("# {name} {class}: {pattern}")));
     }
     for set in preset.sets {
         let extent = match set.extent {
             Extent::Directory => "in one directory".to_owned(),
             Extent::Below(directory) => format!("below one directory in {directory}"),
         };
-        line(text, &format!("# {name} one set {extent}: {}", set.members.join("|")));
+        lines.push(format!("# {name} one set {extent}: {}", set.members.join("|")));
     }
-    for index in preset.indexes {
-        line(text, &format!("# {name} packages listed in: {}", index.paths.join("|")));
-    }
-}
-
-fn line(text: &mut String, line: &str) {
-    text.push_str(line);
-    text.push('\n');
+    let indexes = preset.indexes.iter();
+    lines.extend(indexes.map(|index| format!("# {name} packages listed in: {}", index.paths.join("|"))));
+    lines
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::argv::given;
+use super::argv;
 use super::table::flags;
 use super::*;
 use crate::config::Limits;
@@ -6,7 +6,7 @@ use crate::config::{IoChoice, Pinning, Workers};
 use crate::pattern;
 use std::path::PathBuf;
 
-fn run(args: &[&str], vars: &[(&str, &str)]) -> Result<Request, UsageError> {
+fn run(args: &[&str], vars: &[(&str, &str)]) -> Result<Request, String> {
     let env =
         |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     parse(args.to_vec(), &env)
@@ -20,7 +20,7 @@ fn config(args: &[&str], vars: &[(&str, &str)]) -> Config {
 }
 
 fn error(args: &[&str], vars: &[(&str, &str)]) -> String {
-    run(args, vars).unwrap_err().0
+    run(args, vars).unwrap_err()
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn arguments_take_one_form() {
     for (args, expected) in cases {
         let expected =
             expected.map(|words| words.iter().map(ToString::to_string).collect()).map_err(str::to_owned);
-        let given = given(args.iter().map(ToString::to_string).collect());
+        let given = argv::read(args.iter().map(ToString::to_string).collect());
         let words = given.map(|given| {
             let words = given.into_iter().map(|(flag, value)| [Some(format!("--{}", flag.name)), value]);
             words.flatten().flatten().collect::<Vec<_>>()
@@ -318,7 +318,7 @@ fn mistakes_take_one_line_with_the_value_and_where_it_stood() {
 fn arguments_that_are_no_text_are_refused() {
     use std::os::unix::ffi::OsStringExt as _;
     let error = parse(vec![OsString::from_vec(b"-c\xff".to_vec())], &|_| None).unwrap_err();
-    assert_eq!(error.0, "argument is not UTF-8: \"-c\u{fffd}\"");
+    assert_eq!(error, "argument is not UTF-8: \"-c\u{fffd}\"");
 }
 
 #[test]

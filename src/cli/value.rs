@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::{Abandon, Choice, FillQuery, Pinning, Workers};
+use crate::config::{Abandon, Choice, CredentialUse, FillQuery, IoChoice, Pinning, Sandbox, Workers};
 use crate::http::caching::stored::OF_ONE_USER;
 use crate::http::caching::{After, IfError, StoredAnyway, vary};
 use crate::preset::{self, PRESETS, Preset};
@@ -12,30 +12,47 @@ use crate::preset::{self, PRESETS, Preset};
 const SIZES: [char; 4] = ['k', 'm', 'g', 't'];
 /// Units of times, in seconds; `ms` before the `s` that it ends in.
 const TIMES: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
-/// Beyond a year clocks may overflow, and nobody waits.
+/// Beyond a year clocks may overflow, and no client waits.
 const SECONDS: RangeInclusive<f64> = 0.001..=365.0 * 86_400.0;
 
-/// A number of whatever width.
+/// What `--generate` prints.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Document {
+    Man,
+    Bash,
+    Zsh,
+    Fish,
+    /// The tables of docs/reference.md.
+    Reference,
+}
+
+impl Choice for Document {
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Man, "man"),
+        (Self::Bash, "bash"),
+        (Self::Zsh, "zsh"),
+        (Self::Fish, "fish"),
+        (Self::Reference, "reference"),
+    ];
+}
+
+/// A number of any width.
 pub(super) trait Number {
     fn get(&self) -> u64;
     fn set(&mut self, number: u64);
 }
 
-macro_rules! numbers {
-    ($($type:ty),+) => { $(
-        impl Number for $type {
-            fn get(&self) -> u64 {
-                u64::try_from(*self).unwrap_or(u64::MAX)
-            }
+impl<T: Copy + TryFrom<u64> + TryInto<u64>> Number for T {
+    fn get(&self) -> u64 {
+        (*self).try_into().unwrap_or(u64::MAX)
+    }
 
-            fn set(&mut self, number: u64) {
-                *self = Self::try_from(number).unwrap_or(Self::MAX);
-            }
-        }
-    )+ };
+    fn set(&mut self, number: u64) {
+        // What a 32-bit type cannot hold is its greatest number.
+        let number = T::try_from(number).or_else(|_| T::try_from(u32::MAX.into()));
+        *self = number.unwrap_or(*self);
+    }
 }
-
-numbers!(u32, u64, usize);
 
 /// Reads a whole number; with `sized`, a size: `K`, `M`, `G` and `T` may stand behind it, or `KiB` and so on.
 pub(super) fn number(text: &str, range: &RangeInclusive<u64>, sized: bool) -> Result<u64, String> {
@@ -58,7 +75,7 @@ pub(super) fn number(text: &str, range: &RangeInclusive<u64>, sized: bool) -> Re
     })
 }
 
-/// Reads a number from `least`, or the word for no limit of the operator's.
+/// Reads a number from `least`, or the word for no limit.
 pub(super) fn limit(text: &str, least: u64, none: &str) -> Result<Option<usize>, String> {
     if text == none {
         return Ok(None);
@@ -90,21 +107,18 @@ pub(super) fn leading_number(text: &str) -> Option<i64> {
 
 /// Reads a time: seconds, or another unit that stands behind the number. Fractions are allowed.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    time_among(text, SECONDS, "")
+    time_or(text, "")
 }
 
-/// The same, 0 for no time at all; an error names the `word` that stands for a time as well.
-fn time_or_none(text: &str, word: &str) -> Result<Duration, String> {
-    let none = time_among(text, 0.0..=0.0, "");
-    none.or_else(|_| time_among(text, SECONDS, &format!(", 0 or {word}")))
-}
-
-fn time_among(text: &str, range: RangeInclusive<f64>, others: &str) -> Result<Duration, String> {
+/// The same; with a `word` that an error names as well, 0 is no time at all.
+fn time_or(text: &str, word: &str) -> Result<Duration, String> {
     let unit = TIMES.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)));
     let (number, scale) = unit.unwrap_or((text, 1.0));
     let seconds = number.parse::<f64>().ok().map(|number| number * scale);
-    seconds.filter(|seconds| range.contains(seconds)).map(Duration::from_secs_f64).ok_or_else(|| {
-        format!("expected a number of seconds from 0.001 to a year{others}, or a time such as 90s, 10m or 2h")
+    let fits = |seconds: &f64| SECONDS.contains(seconds) || (!word.is_empty() && *seconds == 0.0);
+    seconds.filter(fits).map(Duration::from_secs_f64).ok_or_else(|| {
+        let word = if word.is_empty() { String::new() } else { format!(", 0 or {word}") };
+        format!("expected a number of seconds from 0.001 to a year{word}, or a time such as 90s, 10m or 2h")
     })
 }
 
@@ -113,19 +127,14 @@ pub(super) fn seconds(time: Duration) -> String {
     time.as_secs_f64().to_string()
 }
 
-/// What [`Flag::show`](super::flag::Flag::show) shows, as people write it: `60s`, `64K`.
+/// What `Flag::show` shows, as people write it: `60s`, `64K`.
 pub(super) fn with_unit(shown: &str, value: &str) -> String {
     match (value, shown.parse::<u64>()) {
         ("time", Ok(seconds @ 1..)) => format!("{seconds}s"),
-        ("size", Ok(mut size @ 1..)) => {
-            let mut unit = None;
-            for next in SIZES {
-                if size % 1024 != 0 {
-                    break;
-                }
-                (size, unit) = (size / 1024, Some(next.to_ascii_uppercase()));
-            }
-            unit.map_or_else(|| size.to_string(), |unit| format!("{size}{unit}"))
+        ("size", Ok(size @ 1..)) => {
+            let steps = SIZES.len().min(size.trailing_zeros() as usize / 10);
+            let unit = steps.checked_sub(1).map(|step| SIZES[step].to_ascii_uppercase().to_string());
+            format!("{}{}", size >> (10 * steps), unit.unwrap_or_default())
         }
         _ => shown.to_owned(),
     }
@@ -133,27 +142,12 @@ pub(super) fn with_unit(shown: &str, value: &str) -> String {
 
 /// A value that is not just a number.
 pub(super) trait Value {
-    /// Takes what the text says in the place of what was there.
+    /// Replaces it by what the text says.
     fn read(&mut self, text: &str) -> Result<(), String>;
     /// As it would be written; empty where there is none.
     fn show(&self) -> String;
     /// Words that it may be.
     fn words(&self) -> Vec<&'static str>;
-}
-
-impl<T: Choice> Value for T {
-    fn read(&mut self, text: &str) -> Result<(), String> {
-        *self = T::choose(text)?;
-        Ok(())
-    }
-
-    fn show(&self) -> String {
-        self.word().to_owned()
-    }
-
-    fn words(&self) -> Vec<&'static str> {
-        T::all_words()
-    }
 }
 
 /// For each type: how it is read, how it is shown, and the words that it may be.
@@ -179,6 +173,9 @@ macro_rules! values {
 }
 
 values! {
+    CredentialUse: Choice::choose, |which| which.word().to_owned(), Self::all_words();
+    IoChoice: Choice::choose, |engine| engine.word().to_owned(), Self::all_words();
+    Sandbox: Choice::choose, |when| when.word().to_owned(), Self::all_words();
     Workers: Workers::parse, |workers| match workers {
         Workers::Auto => "auto".to_owned(),
         Workers::Count(count) => count.to_string(),
@@ -195,27 +192,27 @@ values! {
     }, ["never", "always"];
     After: |text| match text {
         "heuristic" => Ok(After::Heuristic),
-        _ => time_or_none(text, "heuristic").map(After::Time),
+        _ => time_or(text, "heuristic").map(After::Time),
     }, |after| match after {
         After::Time(time) => seconds(*time),
         After::Heuristic => "heuristic".to_owned(),
     }, ["heuristic"];
     IfError: |text| match text {
         "forever" => Ok(IfError::Forever),
-        _ => time_or_none(text, "forever").map(IfError::Time),
+        _ => time_or(text, "forever").map(IfError::Time),
     }, |if_error| match if_error {
         IfError::AsSaid => String::new(),
         IfError::Time(time) => seconds(*time),
         IfError::Forever => "forever".to_owned(),
     }, ["forever"];
-    // In-progress files that nobody has written to for so long are removed, or none are.
+    // Age of partial files that are removed, if any are.
     Option<Duration>: |text| time(text).map(Some), |time| time.map_or_else(String::new, seconds), [];
-    // What depends on other flags where it is not given.
+    // Without a value the default depends on other flags.
     Option<FillQuery>: |text| FillQuery::choose(text).map(Some),
         |policy| policy.map_or("", FillQuery::word).to_owned(),
         FillQuery::all_words();
     StoredAnyway: StoredAnyway::parse, |fields| fields.names().collect::<Vec<_>>().join(","), OF_ONE_USER;
-    // Names of fields by which requests may be told apart.
+    // Names of request fields.
     Vec<String>: vary::names, |names| names.join(","), [];
     Vec<&'static Preset>: preset::parse,
         |presets| presets.iter().map(|preset| preset.name).collect::<Vec<_>>().join(","),
