@@ -577,6 +577,84 @@ fn only_pattern_names_the_crate_of_regexes() {
     expect_none(&others.flat_map(|source| source.complaints(&names, rule)).collect::<Vec<_>>());
 }
 
+/// Documents that lead a reader through the source.
+const MAPS: [&str; 2] = ["ARCHITECTURE.md", "CONTRIBUTING.md"];
+
+/// The words in backticks of a document, blocks of code left out, each with the directory of the section it is in
+/// (`### Inside `src/proxy``).
+fn quoted(document: &str) -> Vec<(String, String)> {
+    let (mut found, mut inside, mut is_code) = (Vec::new(), String::new(), false);
+    for line in document.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        if is_code {
+            continue;
+        }
+        if line.starts_with('#') {
+            inside = line.split("Inside `").nth(1).map_or("", |rest| rest.trim_end_matches('`')).to_owned();
+        }
+        found.extend(line.split('`').skip(1).step_by(2).map(|word| (inside.clone(), word.to_owned())));
+    }
+    found
+}
+
+/// Is there a file or directory of this name: from the root, from `src/`, or anywhere below `inside`?
+fn exists(inside: &str, name: &str, files: &[String]) -> bool {
+    let is_it = |file: &String| {
+        let below = file.strip_prefix(inside).filter(|_| !inside.is_empty()).unwrap_or_default();
+        below.ends_with(&format!("/{name}")) || below.contains(&format!("/{name}/"))
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join(name).exists() || root.join("src").join(name).exists() || files.iter().any(is_it)
+}
+
+/// Does a file define `item` in a type or a module of the name `owner`?
+fn defines(file: &Path, text: &str, owner: &str, item: &str) -> bool {
+    let is_word = |text: &str, word: &str| {
+        text.match_indices(word).any(|(at, _)| {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_';
+            !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
+        })
+    };
+    let of_type = ["enum", "struct", "trait"].iter().any(|kind| is_word(text, &format!("{kind} {owner}")));
+    let is_module = file.with_extension("").ends_with(owner) || file.parent().unwrap().ends_with(owner);
+    (of_type || is_module) && is_word(text, item)
+}
+
+#[test]
+fn files_and_names_in_the_architecture_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    for dir in ["src", "crates", "tests"] {
+        walk(&root.join(dir), &mut paths);
+    }
+    let files: Vec<String> =
+        paths.iter().map(|path| path.strip_prefix(root).unwrap().to_string_lossy().into_owned()).collect();
+    let texts: Vec<String> = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut complaints = Vec::new();
+    for map in MAPS {
+        let words = quoted(&fs::read_to_string(root.join(map)).unwrap());
+        assert!(words.len() > 50, "{map} was not read");
+        for (inside, word) in words {
+            let is_path = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+            let name = word.trim_end_matches(['/', '*']);
+            let is_named = if word.starts_with('.') || word.contains("//") {
+                true
+            } else if let Some((owner, item)) = word.split('(').next().unwrap().rsplit_once("::") {
+                let owner = owner.rsplit("::").next().unwrap();
+                paths.iter().zip(&texts).any(|(path, text)| defines(path, text, owner, item))
+            } else if name.chars().all(is_path) && (word.contains('/') || name.ends_with(".rs")) {
+                exists(&inside, name, &files)
+            } else {
+                true
+            };
+            if !is_named {
+                complaints.push(format!("{map}: there is no `{word}`"));
+            }
+        }
+    }
+    expect_none(&complaints);
+}
+
 #[test]
 fn the_reading_itself_works() {
     let text = "use crate::{a::{self, B}, c::d::e};\n// crate::no\nlet x = \"crate::no\"; crate::f(); '\"';\n\
