@@ -117,16 +117,12 @@ impl ChunkDecoder {
     /// The state after the framing byte `byte`.
     fn framing(&mut self, byte: u8) -> Result<State, BadMessage> {
         let next = match (self.state, byte) {
-            (State::Size, _) => return self.size(byte),
-            (State::Blank, b' ' | b'\t') => {
-                self.counted(State::Blank, EXTENSION_LIMIT, BadMessage::ChunkExtension)?
-            }
+            (State::Size, _) => self.size(byte)?,
+            (State::Blank, b' ' | b'\t') => State::Blank,
             (State::Blank, b';') => State::Extension,
             (State::Blank, _) => return Err(BadMessage::ChunkSize),
             (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, _) if is_text_byte(byte) => {
-                self.counted(State::Extension, EXTENSION_LIMIT, BadMessage::ChunkExtension)?
-            }
+            (State::Extension, _) if is_text_byte(byte) => State::Extension,
             (State::Extension, _) => return Err(BadMessage::ChunkExtension),
             (State::SizeLf, b'\n') => self.after_size(),
             (State::DataCr, b'\r') => State::DataLf,
@@ -134,28 +130,37 @@ impl ChunkDecoder {
             (State::LastLf, b'\n') => State::Done,
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::TrailerStart, b'\r') => State::LastLf,
-            (State::TrailerName, b':') => {
-                self.counted(State::TrailerValue, TRAILER_LIMIT, BadMessage::Trailer)?
-            }
-            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
-                self.counted(State::TrailerName, TRAILER_LIMIT, BadMessage::Trailer)?
-            }
+            (State::TrailerName, b':') => State::TrailerValue,
+            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => State::TrailerName,
             (State::TrailerValue, b'\r') => State::TrailerLf,
-            (State::TrailerValue, _) if is_text_byte(byte) => {
-                self.counted(State::TrailerValue, TRAILER_LIMIT, BadMessage::Trailer)?
-            }
+            (State::TrailerValue, _) if is_text_byte(byte) => State::TrailerValue,
             (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => {
                 return Err(BadMessage::Trailer);
             }
             _ => return Err(BadMessage::ChunkEnd),
         };
+        self.count(next)?;
         Ok(next)
+    }
+
+    /// Counts a byte of a size, of an extension or of a trailer against its limit.
+    fn count(&mut self, next: State) -> Result<(), BadMessage> {
+        let (most, fault) = match next {
+            State::Size => (SIZE_DIGITS, BadMessage::ChunkSize),
+            State::Blank | State::Extension => (EXTENSION_LIMIT, BadMessage::ChunkExtension),
+            State::TrailerName | State::TrailerValue => (TRAILER_LIMIT, BadMessage::Trailer),
+            State::SizeLf | State::Data | State::DataCr | State::DataLf => return Ok(()),
+            State::TrailerStart | State::TrailerLf | State::LastLf | State::Done => return Ok(()),
+        };
+        // The byte that begins a size or an extension is none of it.
+        self.count += usize::from(next == self.state || fault == BadMessage::Trailer);
+        if self.count > most { Err(fault) } else { Ok(()) }
     }
 
     fn size(&mut self, byte: u8) -> Result<State, BadMessage> {
         if let Some(digit) = char::from(byte).to_digit(16) {
             self.left = (self.left << 4) | u64::from(digit);
-            return self.counted(State::Size, SIZE_DIGITS, BadMessage::ChunkSize);
+            return Ok(State::Size);
         }
         if self.count == 0 || self.left > MOST_BYTES {
             return Err(BadMessage::ChunkSize);
@@ -173,11 +178,6 @@ impl ChunkDecoder {
     fn after_size(&mut self) -> State {
         self.count = 0;
         if self.left == 0 { State::TrailerStart } else { State::Data }
-    }
-
-    fn counted(&mut self, next: State, most: usize, fault: BadMessage) -> Result<State, BadMessage> {
-        self.count += 1;
-        if self.count > most { Err(fault) } else { Ok(next) }
     }
 }
 

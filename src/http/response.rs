@@ -181,7 +181,7 @@ impl HeadWriter {
         self
     }
 
-    /// Bytes so far.
+    /// Bytes written so far.
     pub fn written(&self) -> usize {
         self.out.len()
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::target::is_authority;
+use memchr::memchr;
 
 /// An absolute http or https URL, in its parts. What must be encoded is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,38 +33,9 @@ labelled! {
     }
 }
 
-/// A reference taken apart (RFC 3986 appendix B). Parts that are not there are `None`; there always
-/// is a path, maybe an empty one.
-struct Parts<'a> {
-    scheme: Option<&'a [u8]>,
-    authority: Option<&'a [u8]>,
-    path: &'a [u8],
-    query: Option<&'a [u8]>,
-    fragment: Option<&'a [u8]>,
-}
-
-impl<'a> Parts<'a> {
-    fn split(text: &'a [u8]) -> Self {
-        let (text, fragment) = cut(text, |byte| byte == b'#');
-        let (text, query) = cut(text, |byte| byte == b'?');
-        let (scheme, text) = match cut(text, |byte| matches!(byte, b':' | b'/')) {
-            (scheme, Some(rest)) if text[scheme.len()] == b':' => (Some(scheme), rest),
-            _ => (None, text),
-        };
-        let (authority, path) = match text.strip_prefix(b"//") {
-            Some(rest) => {
-                let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
-                (Some(&rest[..end]), &rest[end..])
-            }
-            None => (None, text),
-        };
-        Self { scheme, authority, path, query, fragment }
-    }
-}
-
-/// What stands before the first byte that `ends`, and what stands behind that byte.
-fn cut(text: &[u8], ends: impl Fn(u8) -> bool) -> (&[u8], Option<&[u8]>) {
-    match text.iter().position(|&byte| ends(byte)) {
+/// What stands before the first of these bytes, and what stands behind it.
+fn cut<'a>(text: &'a [u8], marks: &[u8]) -> (&'a [u8], Option<&'a [u8]>) {
+    match text.iter().position(|byte| marks.contains(byte)) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     }
@@ -88,40 +60,42 @@ impl Url {
         Self::read(reference, Some(self))
     }
 
+    /// Takes a reference apart (RFC 3986 appendix B) and resolves it. With a scheme it has to name a server as well.
     fn read(text: &[u8], base: Option<&Self>) -> Result<Self, BadReference> {
         if text.is_empty() || text.iter().any(u8::is_ascii_control) {
             return Err(BadReference::Malformed);
         }
-        let parts = Parts::split(text);
-        let https = match (parts.scheme, base) {
-            (Some(scheme), _) if scheme.eq_ignore_ascii_case(b"http") => false,
-            (Some(scheme), _) if scheme.eq_ignore_ascii_case(b"https") => true,
-            (None, Some(base)) => base.https,
+        let (text, fragment) = cut(text, b"#");
+        let (text, query) = cut(text, b"?");
+        let (https, base, text) = match (cut(text, b":/"), base) {
+            ((scheme, Some(rest)), _) if text[scheme.len()] == b':' => (is_https(scheme)?, None, rest),
+            (_, Some(base)) => (base.https, Some(base), text),
             _ => return Err(BadReference::Scheme),
         };
-        let (authority, path, query) = match (parts.authority, base) {
-            (Some(authority), _) => {
-                (self::authority(authority)?, encoded(parts.path), parts.query.map(encoded))
+        let query = query.map(encoded);
+        let (authority, path, query) = match (text.strip_prefix(b"//"), base) {
+            (Some(rest), _) => {
+                let (authority, path) = rest.split_at(memchr(b'/', rest).unwrap_or(rest.len()));
+                (self::authority(authority)?, encoded(path), query)
             }
-            (None, Some(base)) if parts.scheme.is_none() => {
-                let (path, query) = base.lead_to(&parts);
+            (None, Some(base)) => {
+                let (path, query) = base.lead_to(text, query);
                 (base.authority.clone(), path, query)
             }
             _ => return Err(BadReference::Authority),
         };
         let path = without_dots(&path);
-        Ok(Self { https, authority, path, query, fragment: parts.fragment.map(encoded) })
+        Ok(Self { https, authority, path, query, fragment: fragment.map(encoded) })
     }
 
     /// Path and query of a reference on the same server.
-    fn lead_to(&self, to: &Parts<'_>) -> (String, Option<String>) {
-        let query = to.query.map(encoded);
-        match to.path {
+    fn lead_to(&self, path: &[u8], query: Option<String>) -> (String, Option<String>) {
+        match path {
             [] => (self.path.clone(), query.or_else(|| self.query.clone())),
-            [b'/', ..] => (encoded(to.path), query),
+            [b'/', ..] => (encoded(path), query),
             _ => {
                 let directory = self.path.rfind('/').map_or("/", |slash| &self.path[..=slash]);
-                (format!("{directory}{}", encoded(to.path)), query)
+                (format!("{directory}{}", encoded(path)), query)
             }
         }
     }
@@ -183,6 +157,11 @@ impl fmt::Display for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}{}{}", self.server(), self.path, self.rest())
     }
+}
+
+fn is_https(scheme: &[u8]) -> Result<bool, BadReference> {
+    let is_http = scheme.eq_ignore_ascii_case(b"http");
+    if is_http || scheme.eq_ignore_ascii_case(b"https") { Ok(!is_http) } else { Err(BadReference::Scheme) }
 }
 
 fn authority(text: &[u8]) -> Result<String, BadReference> {

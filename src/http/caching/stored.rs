@@ -1,7 +1,7 @@
 //! The head that is kept of an answer, and how later answers change it.
 
 use super::Policy;
-use super::directives::{Listed, ResponseDirectives};
+use super::directives::ResponseDirectives;
 use super::vary::Variant;
 use crate::http::date;
 use crate::http::etag::{is_weak, weakly_equal};
@@ -199,11 +199,6 @@ impl StoredHead {
     #[must_use]
     pub fn invalidated(&self) -> Self {
         Self { invalid: true, ..self.clone() }
-    }
-
-    /// Must it be checked whenever it is used?
-    pub fn is_no_cache(&self, targeted: bool) -> bool {
-        ResponseDirectives::of(&self.fields, targeted).no_cache == Listed::All
     }
 }
 
