@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
 use super::{Choice, number};
 use crate::http::percent::percent_decode;
 
@@ -169,21 +171,7 @@ fn basic(userinfo: &str) -> Result<String, String> {
     if !userinfo.contains(':') {
         credentials.push(b':');
     }
-    Ok(format!("Basic {}", base64(&credentials)))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_usize, |bits, &byte| bits << 8 | usize::from(byte))
-            << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = char::from(DIGITS[bits >> (18 - 6 * place) & 63]);
-            out.push(if place <= chunk.len() { digit } else { '=' });
-        }
-    }
-    out
+    Ok(format!("Basic {}", BASE64_STANDARD.encode(credentials)))
 }
 
 #[cfg(test)]

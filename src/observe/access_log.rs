@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, Local, Offset};
 
 /// What one line tells.
@@ -136,6 +138,12 @@ fn escape_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// Without padding, and with any bits in the part of the last digit that holds none of the bytes.
+const LENIENT: GeneralPurpose = {
+    let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(&STANDARD, config.with_decode_padding_mode(DecodePaddingMode::RequireNone))
+};
+
 /// The user of Basic credentials; `None` when the field is of another scheme, malformed, or names nobody.
 pub fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
     let (scheme, credentials) = authorization.trim_ascii().split_at_checked(6)?;
@@ -151,26 +159,13 @@ pub fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
 
 /// Decodes base64 of either alphabet, padded or not.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    let (mut bits, mut count) = (0_u32, 0);
-    let digits = text.iter().rposition(|&c| c != b'=').map_or(0, |last| last + 1);
-    for &c in &text[..digits] {
-        let value = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xFFFF;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count & 0xFF) as u8);
-        }
-    }
-    Some(out)
+    let end = text.iter().rposition(|&digit| digit != b'=').map_or(0, |last| last + 1);
+    let standard = |&digit: &u8| match digit {
+        b'-' => b'+',
+        b'_' => b'/',
+        digit => digit,
+    };
+    LENIENT.decode(text[..end].iter().map(standard).collect::<Vec<_>>()).ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::freshness::{explicit, is_heuristically_cacheable, lifetime};
 use super::stored::StoredHead;
 use super::{IfError, Policy};
 use crate::http::fields::Fields;
-use crate::http::response::{ResponseHead, reason};
+use crate::http::response::ResponseHead;
 
 /// Why an answer is not kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +28,7 @@ pub fn may_keep(answer: &ResponseHead, request: &Fields, targeted: bool) -> Resu
     if matches!(answer.status, 100..=199 | 206 | 304) {
         return Err(NotKept::Partial);
     }
-    let understood = reason(answer.status) != "Unknown";
+    let understood = is_understood(answer.status);
     // Who understands the status need not heed no-store (RFC 9111 section 5.2.2.3).
     if directives.must_understand && !understood || directives.no_store && !directives.must_understand {
         return Err(NotKept::NoStore);
@@ -42,6 +42,12 @@ pub fn may_keep(answer: &ResponseHead, request: &Fields, targeted: bool) -> Resu
     }
     let said = explicit(&answer.fields, targeted, 0).is_some() || directives.public;
     if said || is_heuristically_cacheable(answer.status) { Ok(()) } else { Err(NotKept::NoUse) }
+}
+
+/// Is it a status whose rules for caches this program knows (RFC 9110 section 15, RFC 6585)?
+fn is_understood(status: u16) -> bool {
+    matches!(status, 100 | 101 | 200..=206 | 300..=304 | 307 | 308 | 400 | 401 | 403..=406 | 408..=417)
+        || matches!(status, 421 | 422 | 426 | 428 | 429 | 431 | 451 | 500..=505 | 507 | 508 | 511)
 }
 
 /// May this answer change what is kept and has the `status`? Only if it could have been kept itself, as one with that
