@@ -1,87 +1,21 @@
 //! Media types by file name.
 
-use super::fields::is_one_of;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// The type of a file whose extension is not known.
 const UNKNOWN: &str = "application/octet-stream";
 
-/// Types and their extensions, where the first version of this program and the registered types differ: clients have
-/// come to rely on the first version's.
-const TYPES: &[(&str, &[&str])] = &[
-    ("application/ecmascript", &["ecma"]),
-    ("application/java-vm", &["class"]),
-    ("application/javascript", &["js"]),
-    ("application/json", &["map"]),
-    ("application/mp4", &["m4p"]),
-    ("application/octet-stream", &["cfg", "dll", "lst", "tgz", "x", "z"]),
-    ("application/pkix-cert", &["cer"]),
-    ("application/pls+xml", &["pls"]),
-    ("application/rls-services+xml", &["rs"]),
-    ("application/smil+xml", &["smi"]),
-    ("application/vnd.apple.mpegurl", &["m3u8"]),
-    ("application/vnd.ctc-posml", &["pml"]),
-    ("application/vnd.dvb.service", &["svc"]),
-    ("application/vnd.koan", &["skp"]),
-    ("application/vnd.ms-cab-compressed", &["cab"]),
-    ("application/vnd.ms-excel.addin.macroenabled.12", &["xlam"]),
-    ("application/vnd.ms-excel.sheet.binary.macroenabled.12", &["xlsb"]),
-    ("application/vnd.ms-excel.sheet.macroenabled.12", &["xlsm"]),
-    ("application/vnd.ms-excel.template.macroenabled.12", &["xltm"]),
-    ("application/vnd.ms-powerpoint.addin.macroenabled.12", &["ppam"]),
-    ("application/vnd.ms-powerpoint.presentation.macroenabled.12", &["pptm"]),
-    ("application/vnd.ms-powerpoint.slide.macroenabled.12", &["sldm"]),
-    ("application/vnd.ms-powerpoint.slideshow.macroenabled.12", &["ppsm"]),
-    ("application/vnd.ms-powerpoint.template.macroenabled.12", &["potm"]),
-    ("application/vnd.ms-word.document.macroenabled.12", &["docm"]),
-    ("application/vnd.ms-word.template.macroenabled.12", &["dotm"]),
-    ("application/vnd.openxmlformats-officedocument.presentationml.presentation", &["pptx"]),
-    ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", &["xlsx"]),
-    ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", &["docx"]),
-    ("application/vnd.quark.quarkxpress", &["qxd"]),
-    ("application/vnd.rim.cod", &["cod"]),
-    ("application/vnd.smaf", &["mmf"]),
-    ("application/wsdl+xml", &["wsdl"]),
-    ("application/x-authorware-bin", &["u32"]),
-    ("application/x-conference", &["nsc"]),
-    ("application/x-envoy", &["evy"]),
-    ("application/x-font-type1", &["afm", "pfb", "pfm"]),
-    ("application/x-futuresplash", &["spl"]),
-    ("application/x-lzh-compressed", &["lzh"]),
-    ("application/x-msmetafile", &["emz"]),
-    ("application/x-netcdf", &["cdf"]),
-    ("application/x-redhat-package-manager", &["rpm"]),
-    ("application/x-sea", &["sea"]),
-    ("application/xml", &["xml", "xsd", "xsl"]),
-    ("application/xml-dtd", &["dtd"]),
-    ("application/xslt+xml", &["xslt"]),
-    ("audio/adpcm", &["adp"]),
-    ("audio/midi", &["mid", "midi", "rmi"]),
-    ("audio/mp4", &["m4a"]),
-    ("audio/x-aac", &["aac"]),
-    ("audio/x-aiff", &["aif", "aifc", "aiff"]),
-    ("audio/x-flac", &["flac"]),
-    ("audio/x-pn-realaudio-plugin", &["rmp"]),
-    ("font/otf", &["otf"]),
-    ("font/woff", &["woff"]),
-    ("image/vnd.adobe.photoshop", &["psd"]),
-    ("image/vnd.dwg", &["dwg"]),
-    ("image/vnd.dxf", &["dxf"]),
-    ("image/x-pcx", &["pcx"]),
-    ("image/x-pict", &["pct", "pic"]),
-    ("model/vnd.dwf", &["dwf"]),
-    ("model/vnd.mts", &["mts"]),
-    ("model/vrml", &["wrl"]),
-    ("text/cache-manifest", &["manifest"]),
-    ("text/hjson", &["hjson"]),
-    ("text/jsx", &["jsx"]),
-    ("text/troff", &["man", "me", "ms", "roff", "t", "tr"]),
-    ("text/x-asm", &["asm", "s"]),
-    ("text/x-c", &["c", "cc", "cpp", "cxx", "h", "hh"]),
-    ("text/x-java-source", &["java"]),
-    ("text/x-vcalendar", &["vcs"]),
-    ("text/yaml", &["yaml", "yml"]),
-    ("video/mp2t", &["ts"]),
-];
+/// The types that go before the registered ones, by extension in lower case.
+static TYPES: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    let lines = include_str!("mime.types").lines().filter(|line| !line.starts_with('#'));
+    let pairs = |line: &'static str| {
+        let mut words = line.split_whitespace();
+        let media_type = words.next().unwrap_or_default();
+        words.map(move |extension| (extension, media_type))
+    };
+    lines.flat_map(pairs).collect()
+});
 
 /// The media type of a file by the extension after its last dot, ASCII case ignored, without a charset: that of
 /// [`TYPES`], else the registered one.
@@ -93,12 +27,9 @@ pub fn by_name(file_name: &[u8]) -> &'static str {
 
 fn by_extension(file_name: &[u8]) -> Option<&'static str> {
     let stop = file_name.iter().rposition(|byte| matches!(byte, b'.' | b'/'))?;
-    let extension = file_name[stop..].strip_prefix(b".")?;
-    let known = TYPES.iter().find(|(_, extensions)| is_one_of(extension, extensions));
-    match known {
-        Some((media_type, _)) => Some(media_type),
-        None => mime_guess::from_ext(std::str::from_utf8(extension).ok()?).first_raw(),
-    }
+    let extension = std::str::from_utf8(file_name[stop..].strip_prefix(b".")?).ok()?;
+    let first_version = TYPES.get(extension.to_ascii_lowercase().as_str()).copied();
+    first_version.or_else(|| mime_guess::from_ext(extension).first_raw())
 }
 
 #[cfg(test)]
@@ -192,11 +123,9 @@ mod tests {
 
     #[test]
     fn no_extension_has_two_types() {
-        let mut extensions: Vec<_> = TYPES.iter().flat_map(|(_, extensions)| *extensions).collect();
-        let count = extensions.len();
-        extensions.sort_unstable();
-        extensions.dedup();
-        assert_eq!(extensions.len(), count);
+        let words = include_str!("mime.types").lines().filter(|line| !line.starts_with('#'));
+        let extensions = words.flat_map(|line| line.split_whitespace().skip(1)).count();
+        assert_eq!((TYPES.len(), extensions), (99, 99));
     }
 
     #[test]
