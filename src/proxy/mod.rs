@@ -1,6 +1,7 @@
 //! Answering one request: the only place where HTTP, the cache and the origin meet.
 
 pub mod authority;
+pub mod behind;
 pub mod cached;
 pub mod deliver;
 pub mod exchange;
@@ -23,13 +24,17 @@ use crate::downstream::client::Client;
 use crate::downstream::reply::Reply;
 use crate::http::request::{Method, RequestHead};
 use crate::observe::log::RequestLog;
-use crate::outcome::BypassReason;
+use crate::outcome::{BypassReason, CacheUse, Outcome, Stale};
 use crate::packages::{rebuilt, snapshot};
 use crate::route::{self, Route};
 use crate::rt::Runtime;
+use deliver::{follow, relay};
 use exchange::{Context, Exchange, LOOKS};
-use next::Next;
+use fetch::fill;
+use next::{FreshnessPolicy, Next, Role};
 use open_files::Freshness;
+use revalidated::wanted::CacheRequest;
+use revalidated::{answer, head_request};
 
 /// The log of a request that has just come.
 pub fn incoming<R: Runtime>(context: &Context<R>, request: &RequestHead) -> RequestLog {
@@ -41,86 +46,108 @@ pub fn incoming<R: Runtime>(context: &Context<R>, request: &RequestHead) -> Requ
     log
 }
 
-/// Answers one request, step by step.
+/// Answers one request.
 pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client<R>) -> Reply {
     let (request, arrived) = (exchange.request, Instant::now());
+    let (context, shared) = (exchange.context, &exchange.context.shared);
     if !request.is_origin_form()
         && let Some(reply) = authority::refuse(exchange, client).await
     {
         return reply;
     }
-    if exchange.context.shared.comparisons.any() {
+    if shared.comparisons.any() {
         Box::pin(rebuilt::wait(exchange)).await;
     }
-    let mut is_check = no_cache::is_wanted(exchange);
-    if !is_check
+    let is_reload = no_cache::is_wanted(exchange);
+    if !is_reload
         && matches!(request.method, Method::Get | Method::Head)
-        && let Some(file) =
-            exchange.context.files.find(request.path(), &exchange.context.shared.store, Freshness::MustStat)
+        && let Some(file) = context.files.find(request.path(), &shared.store, Freshness::MustStat)
     {
         return hit::serve(exchange, client, file).await;
     }
-    let route = route::decide(request, &exchange.context.classes);
-    let mut is_apart = exchange.context.shared.config.rules.is_empty();
-    for _ in 0..LOOKS {
-        let mut next = match &route {
-            // Boxed: it has much to remember, and most requests are of the other class.
-            Route::Check(key) if !is_apart => {
-                Box::pin(snapshot::serve::step(exchange, client, key, arrived)).await
+    let route = route::decide(request, &context.classes);
+    let (key, policy) = match &route {
+        Route::Cache(key) if is_reload => (key, FreshnessPolicy::Reload),
+        Route::Cache(key) => (key, FreshnessPolicy::Immutable),
+        Route::Check(key) if shared.config.rules.is_empty() => (key, FreshnessPolicy::Revalidate),
+        Route::Check(key) => (key, FreshnessPolicy::Member),
+        Route::Pass(why) => return pass::run(exchange, client, *why).await,
+        Route::Directory(path) => match shared.cache.look_up_path::<R>(path).await {
+            Found::Directory => {
+                cached::log_directory(exchange, path);
+                return client.send_empty(400, exchange.keep()).await;
             }
-            Route::Check(key) => Box::pin(revalidated::step(exchange, key, arrived)).await,
-            Route::Cache(key) if is_check => Box::pin(no_cache::step(exchange, key)).await,
-            Route::Cache(key) => cached::step(exchange, client, key).await,
-            Route::Pass(why) => Next::Pass(*why),
-            Route::Directory(path) => match exchange.context.shared.cache.look_up_path::<R>(path).await {
-                Found::Directory => cached::directory(exchange, path),
-                Found::File(_) | Found::Absent | Found::Unusable(_) => Next::Pass(BypassReason::NoName),
-            },
-            Route::BadPath(reason) => {
-                let log = exchange.log;
-                log.debug(format_args!("failed to parse pathname - sending 400 to client - {reason}"));
-                Next::Status(400)
+            Found::File(_) | Found::Absent | Found::Unusable(_) => {
+                return pass::run(exchange, client, BypassReason::NoName).await;
             }
-        };
-        if let Next::Head(key, kept) = next {
-            let kept = kept.map(|kept| *kept);
-            next = Box::pin(revalidated::head_request::step(exchange, client, (&key, arrived), kept)).await;
+        },
+        Route::BadPath(reason) => {
+            let log = exchange.log;
+            log.debug(format_args!("failed to parse pathname - sending 400 to client - {reason}"));
+            return client.send_empty(400, exchange.keep()).await;
         }
-        if let Next::Follow(fill, follower, role) = next {
-            next = deliver::follow::serve(exchange, client, &fill, follower, role).await;
-        }
-        is_check &= !matches!(next, Next::AsItIs);
-        is_apart |= matches!(next, Next::Apart);
-        if let Some(reply) = perform(exchange, client, next).await {
-            return reply;
-        }
-    }
-    pass::run(exchange, client, BypassReason::Disk).await
+    };
+    take_steps(&CacheRequest::new(exchange, key, arrived), client, policy).await
 }
 
-/// Does the last step of a request. `None`: there is another one.
-async fn perform<R: Runtime>(
-    exchange: &Exchange<'_, R>,
+/// Takes step after step until there is a response. A step says what the next one is, and calls no other.
+async fn take_steps<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
     client: &mut Client<R>,
-    last: Next<R>,
-) -> Option<Reply> {
-    Some(match last {
-        Next::Done(reply) => reply,
-        Next::File(key, entry) => hit::first(exchange, client, key, entry).await,
-        Next::Stored(stored) => {
-            let (kept, fields) = *stored;
-            revalidated::answer::send(exchange, client, kept, fields).await
-        }
-        Next::Pass(why) => pass::run(exchange, client, why).await,
-        Next::Looped => pass::looped(exchange, client).await,
-        Next::HandOn(response) => pass::hand_on(exchange, client, response.0, response.1).await,
-        Next::Relay(response) => {
-            let (answer, body) = *response;
-            deliver::relay::relay(exchange, &client.out(), client.gone(), answer, body, exchange.keep()).await
-        }
-        Next::RelayHead(answer) => deliver::relay::head_of(exchange, client, &answer).await,
-        Next::Status(status) => client.send_empty(status, exchange.keep()).await,
-        Next::Fail(error) => exchange.send_error(client, &error).await,
-        Next::Again | Next::AsItIs | Next::Apart | Next::Head(..) | Next::Follow(..) => return None,
-    })
+    mut policy: FreshnessPolicy,
+) -> Reply {
+    let exchange = wanted.exchange;
+    let (mut next, mut looks) = (Next::Again, 0);
+    loop {
+        // Boxed are the steps that have much to remember: most requests take none of them.
+        next = match next {
+            Next::Again if looks == LOOKS => Next::Pass(BypassReason::Disk),
+            Next::Again => {
+                looks += 1;
+                match policy {
+                    FreshnessPolicy::Member => Box::pin(snapshot::serve::step(wanted, client)).await,
+                    FreshnessPolicy::Revalidate => Box::pin(cached::step(wanted, policy)).await,
+                    FreshnessPolicy::Immutable | FreshnessPolicy::Reload => {
+                        cached::step(wanted, policy).await
+                    }
+                }
+            }
+            Next::Use(other) => {
+                policy = other;
+                Next::Again
+            }
+            Next::Fetch(permit) => fill::lead(exchange, client, permit).await,
+            Next::Reload(permit, entry) => Box::pin(no_cache::lead(exchange, permit, *entry)).await,
+            Next::JoinReload(fill) => no_cache::join(fill).await,
+            Next::Revalidate(permit, stored) => {
+                Box::pin(revalidated::lead(wanted, permit, stored.map(|stored| *stored))).await
+            }
+            Next::Join(fill, stored) => revalidated::join(wanted, fill, stored.map(|stored| *stored)).await,
+            Next::Head(stored) => {
+                Box::pin(head_request::step(wanted, client, stored.map(|stored| *stored))).await
+            }
+            Next::Follow(fill, follower, role) => {
+                if role == Role::Follower && exchange.outcome.get().is_none() {
+                    exchange.outcome.set(Some(Outcome::Follow));
+                }
+                follow::serve(exchange, client, &fill, follower, role).await
+            }
+            Next::Done(reply) => return reply,
+            Next::File(entry) => return hit::first(exchange, client, wanted.key.clone(), entry).await,
+            Next::Stored(stored, how) => {
+                let is_behind = how == CacheUse::Stale(Stale::WhileRevalidate);
+                if is_behind && policy == FreshnessPolicy::Revalidate {
+                    behind::revalidate(wanted);
+                }
+                return answer::send(wanted, client, *stored, how).await;
+            }
+            Next::Pass(why) => return pass::run(exchange, client, why).await,
+            Next::Looped => return pass::looped(exchange, client).await,
+            Next::HandOn(response) => return pass::hand_on(exchange, client, response.0, response.1).await,
+            Next::Relay(response) => return relay::to_client(exchange, client, response.0, response.1).await,
+            Next::RelayHead(answer) => return relay::head_of(exchange, client, &answer).await,
+            Next::Status(status) => return client.send_empty(status, exchange.keep()).await,
+            Next::Fail(error) => return exchange.send_error(client, &error).await,
+        };
+    }
 }

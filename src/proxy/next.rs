@@ -5,15 +5,27 @@ use std::sync::Arc;
 use super::passing::Passing;
 use crate::cache::Entry;
 use crate::cache::fill::{Fill, Follower, NoFile};
+use crate::cache::inflight::Permit;
 use crate::cache::response::StoredResponse;
 use crate::downstream::reply::Reply;
 use crate::error::Error;
-use crate::http::fields::Fields;
 use crate::http::response::ResponseHead;
-use crate::key::Key;
-use crate::outcome::BypassReason;
+use crate::outcome::{BypassReason, CacheUse};
 use crate::rt::Runtime;
 use crate::upstream::body::OriginBody;
+
+/// Which stored responses may be used without a word of the origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FreshnessPolicy {
+    /// All: a file that has the name is always fresh.
+    Immutable,
+    /// The same, but the client's `no-cache` has the origin asked once in a while ([`super::no_cache`]).
+    Reload,
+    /// Those that RFC 9111 allows.
+    Revalidate,
+    /// Those of the client's generation of an index set, if it is a member of one; otherwise as `Revalidate`.
+    Member,
+}
 
 /// The next step.
 pub enum Next<R: Runtime> {
@@ -21,16 +33,24 @@ pub enum Next<R: Runtime> {
     Done(Reply),
     /// Look again: what was found has changed meanwhile.
     Again,
-    /// The file that is there is good enough: no word of the origin is needed.
-    AsItIs,
-    /// It is no member of an index set, or the set has nothing to do with it.
-    Apart,
-    /// Ask the origin by HEAD about this path of the checked class, of which this is kept.
-    Head(Key, Option<Box<StoredResponse>>),
+    /// Look again, under another policy.
+    Use(FreshnessPolicy),
+    /// Fetch a file of the immutable class.
+    Fetch(Permit),
+    /// Ask the origin whether this file of the immutable class is still the same.
+    Reload(Permit, Box<Entry>),
+    /// Wait for another request that does so.
+    JoinReload(Arc<Fill>),
+    /// Ask the origin whether this stored response of the revalidated class is still the same, or for the first one.
+    Revalidate(Permit, Option<Box<StoredResponse>>),
+    /// Wait for another request that does so. This is there meanwhile.
+    Join(Arc<Fill>, Option<Box<StoredResponse>>),
+    /// Ask the origin by HEAD about this stored response of the revalidated class.
+    Head(Option<Box<StoredResponse>>),
     /// Send a file of the immutable class.
-    File(Key, Entry),
-    /// Send a stored response of the checked class, with these fields.
-    Stored(Box<(StoredResponse, Fields)>),
+    File(Entry),
+    /// Send a stored response of the revalidated class, which is used in this way.
+    Stored(Box<StoredResponse>, CacheUse),
     /// Send what a fill brings.
     Follow(Arc<Fill>, Result<Follower, NoFile>, Role),
     /// Ask the origin what the client asks, and keep nothing.

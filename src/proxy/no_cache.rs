@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::exchange::Exchange;
+use super::fetch::backpressure;
+use super::fetch::fill::{Storing, client_fields, store};
 use super::fetch::origin::{self, Follow};
 use super::fetch::progress::Start;
 use super::fetch::storable::{may_fill, storable};
-use super::fetch::{backpressure, fill};
 use super::loops;
-use super::next::Next;
-use crate::cache::claim::{Claim, claim};
+use super::next::{FreshnessPolicy, Next, Role};
+use crate::cache::Entry;
 use crate::cache::fill::Fill;
 use crate::cache::inflight::Permit;
 use crate::cache::stored_file::{Location, StoredFile};
-use crate::cache::{Entry, Found};
 use crate::error::{Error, Kind, Side};
 use crate::http::caching::directives::RequestDirectives;
 use crate::http::date;
@@ -98,35 +98,8 @@ pub fn is_wanted<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
     directives.no_cache && !directives.only_if_cached && is_general() && !loops::has_looped(request)
 }
 
-/// Asks the origin about the file, if its turn has come.
-pub(crate) async fn step<R: Runtime>(exchange: &Exchange<'_, R>, key: &Key) -> Next<R> {
-    let shared = &exchange.context.shared;
-    if !shared.revalidated.is_due(key, Instant::now()) {
-        // One that has been asked about just now may be coming anew.
-        return match shared.store.inflight.get(key) {
-            Some(fill) => join(exchange, fill).await,
-            None => Next::AsItIs,
-        };
-    }
-    let find = async || match shared.cache.look_up::<R>(key).await {
-        Found::File(entry) => Ok(Some(entry)),
-        // What is not there is fetched anyway.
-        Found::Directory | Found::Absent | Found::Unusable(_) => Err(BypassReason::NoName),
-    };
-    let fresh = |_: &Entry| None::<()>;
-    match claim(&shared.store.inflight, key, find, fresh, async |found| Ok::<_, ()>(found)).await {
-        Ok(Claim::Stale(entry, permit)) => lead(exchange, permit, entry).await,
-        Ok(Claim::Filling(fill, _)) => join(exchange, fill).await,
-        Ok(Claim::Absent(permit)) => {
-            permit.withdraw();
-            Next::AsItIs
-        }
-        Ok(Claim::Fresh(..) | Claim::Full | Claim::Unusable(_)) | Err(()) => Next::AsItIs,
-    }
-}
-
 /// Waits for what another request's exchange with the origin comes to.
-async fn join<R: Runtime>(exchange: &Exchange<'_, R>, fill: Arc<Fill>) -> Next<R> {
+pub(crate) async fn join<R: Runtime>(fill: Arc<Fill>) -> Next<R> {
     let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
     if fill.is_whole() {
         // It will be the file in a moment, and then that is asked about.
@@ -135,36 +108,30 @@ async fn join<R: Runtime>(exchange: &Exchange<'_, R>, fill: Arc<Fill>) -> Next<R
     }
     // Joined before the response is waited for, so that nothing passes by meanwhile.
     let next = Next::follow(Arc::clone(&fill));
-    if fill.answer(&waiter).await.is_err() {
-        return Next::Again;
-    }
-    exchange.outcome.set(Some(Outcome::Follow));
-    next
+    if fill.answer(&waiter).await.is_ok() { next } else { Next::Again }
 }
 
-/// Asks the origin.
-async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, permit: Permit, entry: Entry) -> Next<R> {
+/// Asks the origin about the file, if its turn has come.
+pub(crate) async fn lead<R: Runtime>(exchange: &Exchange<'_, R>, permit: Permit, entry: Entry) -> Next<R> {
     let (context, shared) = (exchange.context, &exchange.context.shared);
     if !shared.revalidated.begin(permit.key(), Instant::now()) {
-        permit.withdraw();
-        return Next::AsItIs;
+        return as_it_is(permit);
     }
     let asked = request::fill_request(&context.upstream.origin, exchange.request, shared.config.fills.query);
     let known = known(exchange, permit.key(), entry).await;
     let path = || shared.store.display(permit.key());
     match ask(exchange, &asked, &known).await {
-        Ok(Some((answer, body))) => take(exchange, permit, asked, (answer, body)).await,
-        Ok(None) => {
-            exchange.log.debug(format_args!("{} is unchanged", path()));
-            permit.withdraw();
-            Next::AsItIs
-        }
-        Err(error) => {
-            exchange.log.debug(format_args!("{} is served as it is - {error}", path()));
-            permit.withdraw();
-            Next::AsItIs
-        }
+        Ok(Some((answer, body))) => return take(exchange, permit, asked, (answer, body)).await,
+        Ok(None) => exchange.log.debug(format_args!("{} is unchanged", path())),
+        Err(error) => exchange.log.debug(format_args!("{} is served as it is - {error}", path())),
     }
+    as_it_is(permit)
+}
+
+/// The file that is there is good enough.
+fn as_it_is<R: Runtime>(permit: Permit) -> Next<R> {
+    permit.withdraw();
+    Next::Use(FreshnessPolicy::Immutable)
 }
 
 /// What is known of the file: its date is the origin's, and it may have a head of the origin's.
@@ -221,29 +188,25 @@ async fn take<R: Runtime>(
     (answer, body): (ResponseHead, OriginBody<R>),
 ) -> Next<R> {
     let shared = &exchange.context.shared;
-    let begun = match storable(&answer, permit.key(), &shared.config) {
-        Ok(end) => {
-            let room = backpressure::room(exchange).await.ok_or(BypassReason::DiskBehind);
-            match room {
-                Ok(room) => shared.cache.begin::<R>(permit.key()).await.map(|partial| (partial, room, end)),
-                Err(why) => Err(why),
-            }
-        }
-        Err(why) => Err(why),
+    let begun = async {
+        let end = storable(&answer, permit.key(), &shared.config)?;
+        let room = backpressure::room(exchange).await.ok_or(BypassReason::DiskBehind)?;
+        Ok::<_, BypassReason>((shared.cache.begin::<R>(permit.key()).await?, room, end))
     };
-    let (partial, room, end) = match begun {
+    let (partial, room, end) = match begun.await {
         Ok(begun) => begun,
         Err(why) => {
             let path = shared.store.display(permit.key());
             exchange.log.debug(format_args!("{path} is served as it is - {}", why.as_str()));
-            permit.withdraw();
-            return Next::AsItIs;
+            return as_it_is(permit);
         }
     };
     shared.revalidated.note_new(permit.key(), answer.fields.get("etag"), partial.id());
     exchange.outcome.set(Some(Outcome::Renewed));
-    let (room, start) = (Some(room), Start { end, ..Start::default() });
-    fill::take(exchange, permit, fill::Taken { asked, answer, body, partial, room, start })
+    let (fields, room, start) = (client_fields(&answer), Some(room), Start { end, ..Start::default() });
+    let storing = Storing { asked, answer, fields, body, partial, room, start, kept: None, proof: None };
+    let (fill, follower, at_hand) = store(exchange, permit, storing);
+    Next::Follow(fill, follower, Role::Leader(at_hand))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::deliver::relay::relay;
+use super::deliver::relay::{relay, to_client};
 use super::exchange::Exchange;
 use super::fetch::form;
 use super::fetch::origin::{self, Follow};
@@ -90,7 +90,7 @@ async fn bodiless<R: Runtime>(
     let (answer, body) = origin::ask(exchange, client.gone(), &asked, follow).await?;
     invalidate::note(exchange, &answer).await;
     invalidate::note_missing(exchange, &answer);
-    Ok(relay(exchange, &client.out(), client.gone(), answer, body, exchange.keep()).await)
+    Ok(to_client(exchange, client, answer, body).await)
 }
 
 /// A request with a body: both bodies may stream at once.
@@ -194,7 +194,7 @@ pub async fn hand_on<R: Runtime>(
 ) -> Reply {
     let mut body = body.into();
     if body.rest.try_pass() {
-        return relay(exchange, &client.out(), client.gone(), answer, body, exchange.keep()).await;
+        return to_client(exchange, client, answer, body).await;
     }
     drop(body);
     let why = if let Some(Outcome::Pass(why)) = exchange.outcome.get() { why } else { BypassReason::NoUse };

@@ -11,8 +11,6 @@ use crate::cache::response::StoredResponse;
 use crate::error::{Error, Kind};
 use crate::outcome::{self, Stale};
 use crate::proxy::next::Next;
-use crate::proxy::revalidated::answer;
-use crate::proxy::revalidated::wanted::{may_use, why_stale};
 use crate::rt::Runtime;
 
 impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
@@ -34,7 +32,7 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
         if had.is_some() {
             return SnapshotStep::Failed(error, current.zip(had));
         }
-        let left = kept.filter(|kept| may_use(self.wanted, kept, &error));
+        let left = kept.filter(|kept| self.wanted.may_use(kept, &error));
         let left = left.map(|kept| StoredResponse { checked: None, ..kept });
         let left = left.and_then(|kept| Some((StoredMember::of(&kept)?, kept)));
         let Some((what, kept)) = left.filter(|_| current.as_ref().is_none_or(is_as_left)) else {
@@ -66,16 +64,16 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
         let exchange = self.wanted.exchange;
         exchange.log.debug(format_args!("error with index set {error}"));
         let usable =
-            |kept: &StoredResponse| error.kind == Kind::Superseded || may_use(self.wanted, kept, &error);
+            |kept: &StoredResponse| error.kind == Kind::Superseded || self.wanted.may_use(kept, &error);
         match kept.filter(|(_, kept)| usable(kept)) {
             Some((generation, kept)) => {
                 let why = if error.kind == Kind::Superseded {
                     Stale::WhileRevalidate
                 } else {
-                    why_stale(self.wanted, &kept, &error)
+                    self.wanted.why_stale(&kept, &error)
                 };
                 self.pin(&generation, self.pinned().is_none());
-                answer::stored(self.wanted, StoredResponse::clone(&kept), outcome::CacheUse::Stale(why))
+                Next::Stored(Box::new(StoredResponse::clone(&kept)), outcome::CacheUse::Stale(why))
             }
             None => Next::Fail(error),
         }

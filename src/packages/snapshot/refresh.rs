@@ -35,7 +35,7 @@ use crate::packages::index::{Proof, Version};
 use crate::preset::{Lists, Place};
 use crate::proxy::exchange::{Context, Exchange, LOOKS};
 use crate::proxy::fetch::storable::contradicts_name;
-use crate::proxy::revalidated::ask::{self, FetchOutcome};
+use crate::proxy::revalidated::ask::FetchOutcome;
 use crate::proxy::revalidated::wanted::CacheRequest;
 use crate::rt::gather::gather;
 use crate::rt::remote_wake::Waiter;
@@ -179,7 +179,7 @@ impl<R: Runtime> Refresh<R> {
                 (None, Ok(kept)) => kept,
                 (None, Err(_)) => return RefreshedMember::Gone,
             };
-            return match ask::ask(&wanted, permit, kept).await {
+            return match wanted.ask(permit, kept).await {
                 FetchOutcome::Stored(kept, _) if kept.is_file() => {
                     self.renewed(&wanted, known, before, kept, None).await
                 }

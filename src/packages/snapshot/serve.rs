@@ -21,13 +21,12 @@ use crate::http::request::Method;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::outcome::{self, BypassReason, Stale};
-use crate::proxy::exchange::{Exchange, LOOKS};
+use crate::proxy::exchange::LOOKS;
 use crate::proxy::fetch::origin;
 use crate::proxy::loops;
-use crate::proxy::next::Next;
+use crate::proxy::next::{FreshnessPolicy, Next};
 use crate::proxy::passing::Passing;
-use crate::proxy::revalidated::answer;
-use crate::proxy::revalidated::ask::{self, FetchOutcome};
+use crate::proxy::revalidated::ask::FetchOutcome;
 use crate::proxy::revalidated::wanted::CacheRequest;
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
@@ -80,33 +79,28 @@ pub(crate) struct SnapshotRequest<'a, 'b, 'c, R: Runtime> {
     pub(crate) who: Who,
 }
 
-/// The next step of a request for a member of a set; [`Next::Apart`] where the set has nothing to do with it.
-pub async fn step<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    client: &Client<R>,
-    key: &Key,
-    arrived: Instant,
-) -> Next<R> {
-    let wanted = match CacheRequest::of(exchange, key, arrived) {
-        Ok(wanted) => wanted,
-        Err(why) => return Next::Pass(why),
-    };
+/// The next step of a request for a member of a set; [`Next::Use`] where the set has nothing to do with it.
+pub(crate) async fn step<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, client: &Client<R>) -> Next<R> {
+    let exchange = wanted.exchange;
+    if let Err(why) = wanted.is_of_class() {
+        return Next::Pass(why);
+    }
     let rules = &exchange.context.shared.config.rules;
     if exchange.request.fields.contains("authorization")
-        && rules.place(&format!("/{}", key.as_str())).is_some()
+        && rules.place(&format!("/{}", wanted.key.as_str())).is_some()
     {
         // What one user may see neither joins the set nor takes the place of its files.
         return Next::Pass(BypassReason::Authorization);
     }
     let next = if wanted.directives.no_store {
-        go_on(&wanted, client).await
+        go_on(wanted, client).await
     } else if loops::has_looped(exchange.request) || exchange.has_returned() {
         // Not to wait for an exchange that waits for this very request.
         None
     } else {
-        visit(&wanted, client).await
+        visit(wanted, client).await
     };
-    next.unwrap_or(Next::Apart)
+    next.unwrap_or(Next::Use(FreshnessPolicy::Revalidate))
 }
 
 /// Visits the set. `None`: it is none, or has nothing to do with the request.
@@ -136,7 +130,7 @@ async fn visit<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, client: &Client<R>)
                     None => continue,
                 }
             }
-            SnapshotStep::Alone(kept, how) => answer::stored(wanted, kept, how),
+            SnapshotStep::Alone(kept, how) => Next::Stored(Box::new(kept), how),
             SnapshotStep::Relay(_, _) if wanted.is_in_other_form() => Next::Pass(BypassReason::OtherForm),
             SnapshotStep::Relay(answer, body) if is_head => {
                 origin::settle(body.rest);
@@ -195,7 +189,7 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
             return None;
         };
         self.pin(generation, begins);
-        Some(answer::stored(self.wanted, StoredResponse::clone(&kept), how))
+        Some(Next::Stored(Box::new(StoredResponse::clone(&kept)), how))
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -356,7 +350,7 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
         // One that replaces another waits for its name until all of them are there.
         let place = had.as_ref().and_then(|_| self.key().spare());
         let wanted = &CacheRequest { place, proof, ..*wanted };
-        match (ask::ask(wanted, permit, kept).await, had) {
+        match (wanted.ask(permit, kept).await, had) {
             (FetchOutcome::Stored(kept, how), Some(had)) if kept.is_file() => {
                 let renewed = self.refresh.renewed(wanted, &had, before, kept, None).await;
                 self.compared(turn, current, renewed, how).await

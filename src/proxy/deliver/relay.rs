@@ -27,6 +27,16 @@ pub async fn head_of<R: Runtime>(
     Reply::ended(answer.status, length, keep, sent)
 }
 
+/// Sends the origin's response to the client as it comes.
+pub async fn to_client<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    client: &Client<R>,
+    answer: ResponseHead,
+    body: impl Into<Passing<R>>,
+) -> Reply {
+    relay(exchange, &client.out(), client.gone(), answer, body, exchange.keep()).await
+}
+
 /// Sends the origin's answer to the client as it comes, until it has `gone`.
 pub async fn relay<R: Runtime>(
     exchange: &Exchange<'_, R>,

@@ -15,14 +15,15 @@ use super::storable::storable;
 use super::unstored::unstored;
 use super::{backpressure, form, origin, splice};
 use crate::cache::commit::Whole;
-use crate::cache::fill::Answer;
+use crate::cache::fill::{Answer, Fill, Follower, NoFile};
 use crate::cache::inflight::Permit;
+use crate::cache::metadata::NewHead;
 use crate::cache::partial::{self, Partial, append};
-use crate::cache::place::Placed;
 use crate::cache::room::Room;
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};
 use crate::http::date;
+use crate::http::fields::Fields;
 use crate::http::response::ResponseHead;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
@@ -33,11 +34,10 @@ use crate::proxy::exchange::{Context, Exchange};
 use crate::proxy::next::{Next, Role};
 use crate::proxy::revalidated::invalidate;
 use crate::rt::{Runtime, spawn_guarded};
-use crate::sys::file::Locked;
 use crate::upstream::body::OriginBody;
 
 /// A body up to this size that has come with its head is sent to its client from memory.
-pub(crate) const AT_HAND: usize = 256 * 1024;
+const AT_HAND: usize = 256 * 1024;
 
 /// Fetches the file once there is room for one more that waits for its name; this client follows it like any other.
 pub(crate) async fn lead<R: Runtime>(
@@ -114,7 +114,10 @@ async fn fetch<R: Runtime>(
         }
     };
     exchange.outcome.set(Some(Outcome::Miss));
-    take(exchange, permit, Taken { asked, answer, body, partial, room: Some(room), start })
+    let (fields, room) = (client_fields(&answer), Some(room));
+    let storing = Storing { asked, answer, fields, body, partial, room, start, kept: None, proof: None };
+    let (fill, follower, at_hand) = store(exchange, permit, storing);
+    Next::Follow(fill, follower, Role::Leader(at_hand))
 }
 
 /// Begins to store a response of which nothing is there yet.
@@ -129,72 +132,84 @@ async fn anew<R: Runtime>(
 }
 
 /// A response that is to be stored.
-pub(crate) struct Taken<R: Runtime> {
+pub(crate) struct Storing<R: Runtime> {
     /// The request for the whole, without conditions.
     pub(crate) asked: OriginRequest,
     pub(crate) answer: ResponseHead,
+    /// The fields for clients.
+    pub(crate) fields: Fields,
     pub(crate) body: OriginBody<R>,
     pub(crate) partial: Partial,
     pub(crate) room: Option<Room>,
     pub(crate) start: Start,
+    /// The stored head of a response of the revalidated class.
+    pub(crate) kept: Option<NewHead>,
+    /// What the whole file must be. Its clients do not get its end before that is known.
+    pub(crate) proof: Option<Arc<Package>>,
 }
 
-/// Stores a response; this client follows the file.
-pub(crate) fn take<R: Runtime>(
-    exchange: &Exchange<'_, R>,
-    permit: Permit,
-    Taken { asked, answer, mut body, mut partial, room, start }: Taken<R>,
-) -> Next<R> {
+/// What a client follows, and the whole body where it has come with the head.
+pub(crate) type Filling = (Arc<Fill>, Result<Follower, NoFile>, Option<Vec<u8>>);
+
+/// Stores a response.
+pub(crate) fn store<R: Runtime>(exchange: &Exchange<'_, R>, permit: Permit, storing: Storing<R>) -> Filling {
+    let Storing { asked, answer, fields, mut body, mut partial, room, start, kept, proof } = storing;
     let context = exchange.context;
-    let is_fresh = start.stored == 0;
     if exchange.log.is_on() {
         let path = context.shared.store.display(permit.key());
         exchange.log.debug(format_args!("saving local file to {path}.in-progress"));
     }
     let fill = Arc::clone(permit.fill());
     partial.hold(body.take_naming(), &fill);
-    let at_hand = start.end.filter(|_| is_fresh).and_then(|_| body.at_hand(AT_HAND));
+    let at_hand = start.end.filter(|_| start.stored == 0).and_then(|_| body.at_hand(AT_HAND));
     // What is at hand breaks off no more.
-    let identity = if at_hand.is_none() {
-        resume::identify(exchange, &asked, &answer, &partial, start.end)
-    } else {
-        None
-    };
+    let identity = if at_hand.is_none() { resume::identify(exchange, &answer, start.end) } else { None };
+    if kept.is_none() {
+        resume::describe(exchange, &asked, &answer, &partial, identity.as_ref());
+    }
     let index = Index::named(&context.shared, permit.key(), exchange.log);
     if start.stored > 0 {
         index.iter().for_each(|index| index.pending.note(start.stored, start.end));
         fill.advance(start.stored);
     }
-    fill.announce(describe(answer, start.end, partial.file()));
+    let modified = fields.get("last-modified").and_then(date::parse);
+    let (length, file) = (start.end, Arc::clone(partial.file()));
+    fill.announce(Answer { head: ResponseHead { fields, ..answer }, length, modified, file, kept });
     // Followed before the fetch goes on, so that not even its first bytes can pass by.
     let follower = fill.follow(0);
     let rest = Rest::new(asked, identity);
     let (context, log) = (Rc::clone(context), exchange.log.clone());
-    let fetch = Fetch { context, permit, partial, room, body, start, rest, index, proof: None, log };
-    begin(fetch, at_hand.as_deref());
-    Next::Follow(fill, follower, Role::Leader(at_hand))
+    begin(Fetch { context, permit, partial, room, body, start, rest, index, proof, log }, at_hand.as_deref());
+    (fill, follower, at_hand)
+}
+
+/// The fields of a response as the clients of this fill get them.
+pub(crate) fn client_fields(answer: &ResponseHead) -> Fields {
+    let mut fields = head::answer_fields(&answer.fields);
+    fields.remove("content-encoding");
+    fields.remove("accept-ranges");
+    fields
 }
 
 /// A body on its way to its file.
-pub(crate) struct Fetch<R: Runtime> {
-    pub(crate) context: Rc<Context<R>>,
-    pub(crate) permit: Permit,
-    pub(crate) partial: Partial,
+struct Fetch<R: Runtime> {
+    context: Rc<Context<R>>,
+    permit: Permit,
+    partial: Partial,
     /// Its place in the line for a name. Not kept while a body is on its way, which may take long: those
     /// are as many as may be at the origin.
-    pub(crate) room: Option<Room>,
-    pub(crate) body: OriginBody<R>,
-    pub(crate) start: Start,
-    pub(crate) rest: Rest,
+    room: Option<Room>,
+    body: OriginBody<R>,
+    start: Start,
+    rest: Rest,
     /// If it is an index: packages are compared with it before it gets its name.
-    pub(crate) index: Option<Index>,
-    /// What the whole file must be. Its clients do not get its end before that is known.
-    pub(crate) proof: Option<Arc<Package>>,
-    pub(crate) log: RequestLog,
+    index: Option<Index>,
+    proof: Option<Arc<Package>>,
+    log: RequestLog,
 }
 
 /// Stores a body that is at hand, or starts to fetch one that is not.
-pub(crate) fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
+fn begin<R: Runtime>(mut fetch: Fetch<R>, at_hand: Option<&[u8]>) {
     fetch.room = fetch.room.filter(|_| at_hand.is_some());
     if let (Some(index), Some(_)) = (&fetch.index, at_hand) {
         index.pending.mark();
@@ -253,20 +268,11 @@ fn log_declined(log: &RequestLog, answer: &ResponseHead, why: BypassReason) {
     }
 }
 
-/// The answer as the clients of this fill get it.
-fn describe(answer: ResponseHead, length: Option<u64>, file: &Arc<Placed<Locked>>) -> Answer {
-    let modified = answer.fields.get("last-modified").and_then(date::parse);
-    let mut fields = head::answer_fields(&answer.fields);
-    fields.remove("content-encoding");
-    fields.remove("accept-ranges");
-    Answer { head: ResponseHead { fields, ..answer }, length, modified, file: Arc::clone(file), kept: None }
-}
-
 /// The fetch: body to file, then the file to its name.
 async fn run<R: Runtime>(mut fetch: Fetch<R>, mut begun: Vec<u8>) {
     let had = fetch.start.stored;
     loop {
-        match store(&mut fetch, begun).await {
+        match store_body(&mut fetch, begun).await {
             Ok(size) => return commit(fetch, size),
             Err(Stop::Origin(error)) => {
                 let Fetch { context, permit, partial, body, start, rest, index, log, .. } = &mut fetch;
@@ -325,7 +331,7 @@ async fn give_up<R: Runtime>(fetch: Fetch<R>, why: NoRest, had: u64) {
 }
 
 /// Stores the body, `piece` being its beginning; how long the file is.
-async fn store<R: Runtime>(fetch: &mut Fetch<R>, piece: Vec<u8>) -> Result<u64, Stop> {
+async fn store_body<R: Runtime>(fetch: &mut Fetch<R>, piece: Vec<u8>) -> Result<u64, Stop> {
     let Fetch { context, permit, partial, body, start, index, .. } = fetch;
     let mut progress = progress(context, permit, partial, *start, index.as_ref());
     let moved = transfer(context, body, piece, &mut progress).await;

@@ -292,24 +292,32 @@ fn whole_fields(part: &Fields, content_type: &[u8], identity: &Identity) -> Fiel
     fields
 }
 
-/// What proves that a later answer goes on with this one; said in the file, where that is worth it.
+/// What proves that a later response resumes this one, which is as long as `end` says.
 pub fn identify<R: Runtime>(
     exchange: &Exchange<'_, R>,
-    asked: &OriginRequest,
     answer: &ResponseHead,
-    partial: &Partial,
     end: Option<u64>,
 ) -> Option<Identity> {
     if exchange.context.shared.config.fills.resume_attempts == 0 {
         return None;
     }
-    let identity = Identity { length: end, ..Identity::of(answer, clock::unix_secs())? };
-    if end.is_none_or(|end| end >= WORTH) {
+    Some(Identity { length: end, ..Identity::of(answer, clock::unix_secs())? })
+}
+
+/// Says in the file what it is, where that is worth it, for a later fill that resumes it.
+pub fn describe<R: Runtime>(
+    exchange: &Exchange<'_, R>,
+    asked: &OriginRequest,
+    answer: &ResponseHead,
+    partial: &Partial,
+    identity: Option<&Identity>,
+) {
+    if let Some(identity) = identity
+        && identity.length.is_none_or(|length| length >= WORTH)
+    {
         let content_type = answer.fields.get("content-type").unwrap_or_default().to_vec();
-        let url = exchange.origin_url(asked).into_bytes();
-        partial.describe(url, content_type, identity.clone());
+        partial.describe(exchange.origin_url(asked).into_bytes(), content_type, identity.clone());
     }
-    Some(identity)
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! HEAD, where what is kept does not answer it: it goes to the origin, and its answer tells about
 //! what is kept (RFC 9111 section 4.3.5).
 
-use super::answer::failed;
-use super::wanted::{CacheRequest, may_use};
+use super::wanted::CacheRequest;
 use crate::cache::response::StoredResponse;
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};
@@ -14,9 +13,7 @@ use crate::http::conditional;
 use crate::http::fields::Fields;
 use crate::http::request::Method;
 use crate::http::response::{ResponseHead, is_origin_failure};
-use crate::key::Key;
 use crate::outcome::{BypassReason, Outcome};
-use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::origin::{self, Follow};
 use crate::proxy::fetch::request::{self, OriginRequest};
 use crate::proxy::fetch::storable::{contradicts_name, unify};
@@ -25,17 +22,13 @@ use crate::rt::Runtime;
 use crate::sys::clock;
 use std::time::Instant;
 
-/// Passes it, and takes note of the answer.
-pub async fn step<R: Runtime>(
-    exchange: &Exchange<'_, R>,
+/// Passes it, and takes note of the response.
+pub(crate) async fn step<R: Runtime>(
+    wanted: &CacheRequest<'_, '_, R>,
     client: &Client<R>,
-    (key, arrived): (&Key, Instant),
     kept: Option<StoredResponse>,
 ) -> Next<R> {
-    let wanted = &match CacheRequest::of(exchange, key, arrived) {
-        Ok(wanted) => wanted,
-        Err(why) => return Next::Pass(why),
-    };
+    let exchange = wanted.exchange;
     // With conditions of the client's own, or in a form of its own, the answer may not be about what is kept. Any other
     // is asked for as a GET would be.
     let is_plain = conditional::is_plain(&exchange.request.fields) && !wanted.is_in_other_form();
@@ -53,13 +46,13 @@ pub async fn step<R: Runtime>(
     let begun = clock::unix_secs();
     let (mut answer, body) = match origin::ask(exchange, client.gone(), &asked, Follow::Maybe).await {
         Ok(answered) => answered,
-        Err(error) => return failed(wanted, error, kept),
+        Err(error) => return wanted.failed(error, kept),
     };
     unify(&mut answer, wanted.key, &exchange.context.shared.config);
     if is_origin_failure(answer.status) {
         let error = Error::with(Side::Origin, Kind::Unavailable, answer.status);
-        if kept.as_ref().is_some_and(|kept| may_use(wanted, kept, &error)) {
-            return failed(wanted, error, kept);
+        if kept.as_ref().is_some_and(|kept| wanted.may_use(kept, &error)) {
+            return wanted.failed(error, kept);
         }
     }
     if is_plain && let Some(why) = is_for_others(wanted, &asked, &told, &answer) {
@@ -82,7 +75,7 @@ pub async fn step<R: Runtime>(
         } else {
             (kept.head.invalidated(), None)
         };
-        exchange.context.shared.cache.update::<R>(wanted.key, kept, news, checked).await;
+        wanted.cache().update::<R>(wanted.key, kept, news, checked).await;
     }
     Next::Relay(Box::new((answer, body)))
 }
