@@ -79,12 +79,16 @@ impl Inflight {
     pub fn supersede(&self, key: &Key, is_other: impl Fn(&Fill) -> bool) -> bool {
         let mut fills = self.fills.lock();
         let Some(fill) = fills.get(key).filter(|fill| is_other(fill)).cloned() else { return false };
+        self.remove(&mut fills, key);
+        // Before the stored file is looked for: a commit of the same moment is to see it.
         fill.supersede();
+        true
+    }
+
+    fn remove(&self, fills: &mut HashMap<Key, Arc<Fill>>, key: &Key) {
+        // Before the key is free, so that its next leader sees it.
         self.endings.fetch_add(1, Ordering::Release);
         fills.remove(key);
-        drop(fills);
-        fill.leave();
-        true
     }
 
     /// A number that changes whenever a fill ends. A look-up that found nothing still holds if it has
@@ -95,7 +99,11 @@ impl Inflight {
 
     /// The fills whose file has been begun: their keys and files.
     pub fn begun(&self) -> Vec<(Key, Arc<Placed<Locked>>)> {
-        self.fills.lock().iter().filter_map(|(key, fill)| Some((key.clone(), fill.file()?))).collect()
+        self.fills
+            .lock()
+            .iter()
+            .filter_map(|(key, fill)| Some((key.clone(), Arc::clone(&fill.announced()?.file))))
+            .collect()
     }
 }
 
@@ -132,10 +140,7 @@ impl Permit {
     pub fn leave(&self) {
         let mut fills = self.table.fills.lock();
         if fills.get(&self.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {
-            // Before the key is free, so that its next leader sees it.
-            self.table.endings.fetch_add(1, Ordering::Release);
-            fills.remove(&self.key);
-            drop(fills);
+            self.table.remove(&mut fills, &self.key);
             self.fill.leave();
         }
     }

@@ -164,7 +164,7 @@ impl Index {
         };
         let is_another = |had: u64| note(is_rebuilt || size.is_some_and(|size| size != had));
         // What is on its way first: once it has its name it is what is looked at next.
-        let is_coming = |fill: &Fill| match fill.length() {
+        let is_coming = |fill: &Fill| match fill.announced().and_then(|response| response.length) {
             Some(length) => is_another(length),
             None => note(is_rebuilt),
         };

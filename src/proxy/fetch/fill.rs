@@ -370,7 +370,7 @@ fn commit<R: Runtime>(fetch: Fetch<R>, size: u64) {
     // What it has is room on this machine.
     let room = room.filter(|_| !partial.place().is_remote());
     let room = room.unwrap_or_else(|| committer.rooms.take_anyway());
-    let modified = permit.fill().modified();
+    let modified = permit.fill().announced().and_then(|response| response.modified);
     let path = if log.is_on() { context.shared.store.display(permit.key()) } else { String::new() };
     let busy = context.shared.stop.busy();
     let (ending, end) = mpsc::channel();

@@ -62,7 +62,7 @@ pub async fn fetch<R: Runtime>(
     if !is_far(follower.pace(), span.first, limit) {
         return None;
     }
-    let place = follower.detour()?;
+    let place = follower.bypass()?;
     let reached = async {
         match follower.next(span.first, waiter).await {
             Progress::Upto(_) | Progress::Piece(..) | Progress::End(_) => None,

@@ -196,7 +196,8 @@ async fn run(
     let told = Arc::clone(&process.told);
     let report =
         Box::new(move |outcome: std::io::Result<()>| told.lock().unwrap().push((number, outcome.is_ok())));
-    let (size, modified) = (coming.stored as u64, permit.fill().modified());
+    let (size, modified) =
+        (coming.stored as u64, permit.fill().announced().and_then(|response| response.modified));
     let room = Rooms::new(1).take_anyway();
     process.line.borrow_mut().push(Whole { permit, partial, size, modified, room, dated: None, report });
     None
