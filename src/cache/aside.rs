@@ -143,12 +143,8 @@ impl Aside {
     /// All the bytes. May wait for the disk.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(self.count).map_err(|_| io::ErrorKind::OutOfMemory)?];
-        let mut at = 0;
-        while let Some(file) = self.file.as_ref().filter(|_| at < bytes.len()) {
-            match file::read_at(&**file, &mut bytes[at..], self.first + at as u64)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => at += read,
-            }
+        if let Some(file) = &self.file {
+            file::read_exact_at(&**file, &mut bytes, self.first)?;
         }
         Ok(bytes)
     }

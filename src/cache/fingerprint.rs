@@ -26,7 +26,7 @@ impl Fingerprint {
         let count = usize::try_from(at).map_or(SAMPLE, |at| at.min(SAMPLE));
         for from in [0, at - count as u64] {
             let mut sample = [0; SAMPLE];
-            read_exactly(file, &mut sample[..count], from)?;
+            file::read_exact_at(file, &mut sample[..count], from)?;
             hasher.write(&sample[..count]);
         }
         Ok(Self { at, digest: hasher.finish() })
@@ -36,18 +36,6 @@ impl Fingerprint {
     pub fn holds(self, file: &impl AsFd) -> bool {
         self.at == 0 || Self::of(file, self.at).is_ok_and(|found| found == self)
     }
-}
-
-fn read_exactly(file: &impl AsFd, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !buffer.is_empty() {
-        let count = file::read_at(file, buffer, offset)?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        buffer = &mut buffer[count..];
-        offset += count as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

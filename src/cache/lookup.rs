@@ -108,8 +108,8 @@ impl Cache {
 
     /// At once on this machine, else by a thread that may wait for another.
     async fn create<R: Runtime>(&self, key: &Key) -> Result<Partial, BypassReason> {
-        if let Some(begun) = self.store.begin_here(key) {
-            return begun;
+        if let Some(begun) = self.store.begin_here(key)? {
+            return Ok(begun);
         }
         let (store, of) = (Arc::clone(&self.store), key.clone());
         self.store.way(key.as_str()).run::<R, _>(PATIENCE, move || store.begin(&of)).await?

@@ -134,13 +134,7 @@ impl MetadataStore {
         let size =
             usize::try_from(file::info(&beside).ok()?.size).ok().filter(|size| *size <= record::MOST)?;
         let mut bytes = vec![0; size];
-        let mut at = 0;
-        while at < size {
-            match file::read_at(&beside, &mut bytes[at..], at as u64) {
-                Ok(read @ 1..) => at += read,
-                Ok(_) | Err(_) => return None,
-            }
-        }
+        file::read_exact_at(&beside, &mut bytes, 0).ok()?;
         Some(bytes)
     }
 

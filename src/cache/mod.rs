@@ -12,7 +12,6 @@ pub mod lookup;
 pub mod memory;
 pub mod metadata;
 pub mod pace;
-mod parents;
 pub mod partial;
 mod pieces;
 pub mod place;
@@ -29,6 +28,7 @@ pub mod spare;
 pub mod stored_file;
 mod sweep;
 mod temporary;
+mod tree;
 
 use std::collections::HashMap;
 use std::io;
@@ -49,11 +49,11 @@ use inflight::Inflight;
 use memory::Memory;
 use metadata::MetadataStore;
 use pace::Pace;
-use parents::Parents;
 use partial::{InProgress, LeftOver, Partial};
 use place::{Place, Placed, Way};
 use resume_record::{Durability, Record};
 use sidecars::Sidecars;
+use tree::Tree;
 
 /// Entries of a directory that are looked at when it is listed.
 const LISTED: usize = 1 << 16;
@@ -61,7 +61,7 @@ const LISTED: usize = 1 << 16;
 /// The cache directory and the table of fills, shared by all workers.
 #[derive(Debug)]
 pub struct Store {
-    root: Arc<Root>,
+    tree: Arc<Tree>,
     /// As it is shown in logs.
     path: PathBuf,
     /// Fills in progress in this process.
@@ -81,8 +81,6 @@ pub struct Store {
     pub aside: Arc<Shelf>,
     /// The last of them for each path, for the next process.
     pub sidecars: Arc<Sidecars>,
-    parents: Parents,
-    keeping: Arc<Durability>,
 }
 
 /// What the store may take, and how it keeps.
@@ -150,15 +148,13 @@ impl Store {
             metadata,
             memory: Arc::new(Memory::new(bounds.memory)),
             aside: Arc::new(Shelf::new(&root)),
-            root,
+            tree: Arc::new(Tree::new(root, Durability::new(bounds.sync, process::boot_id()))),
             path: normalised(path),
             inflight: Arc::new(Inflight::new(bounds.fills.unwrap_or(usize::MAX))),
             committer: Arc::new(Committer::new(bounds.pending, bounds.sync)),
             remote: Lock::default(),
             pending: bounds.pending,
             pace: Arc::default(),
-            parents: Parents::default(),
-            keeping: Arc::new(Durability::new(bounds.sync, process::boot_id())),
         })
     }
 
@@ -170,9 +166,9 @@ impl Store {
     /// Follows the cache directory's name, should it stand for another directory by now. Blocks;
     /// not for a worker.
     pub fn refresh(&self) -> io::Result<()> {
-        let refreshed = self.root.refresh();
+        let refreshed = self.tree.root.refresh();
         // What was opened before may lie elsewhere by now.
-        self.parents.forget();
+        self.tree.forget();
         refreshed
     }
 
@@ -188,12 +184,12 @@ impl Store {
 
     /// Opens what is there at this relative path ("" is the top). May wait for the disk, and for another machine.
     pub fn look_up(&self, path: &str) -> Found {
-        found(self.root.open_file(named(path)), |file| Place::of(file, &self.way(path)))
+        found(self.tree.root.open_file(named(path)), |file| Place::of(file, &self.way(path)))
     }
 
     /// The same on the file system of the cache directory, which is this machine's: `None` where it takes another.
     pub fn look_up_here(&self, path: &str) -> Option<Found> {
-        match self.root.open_file_here(named(path)) {
+        match self.tree.root.open_file_here(named(path)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             opened => Some(found(opened, |_| Place::Local)),
         }
@@ -201,7 +197,7 @@ impl Store {
 
     /// The same where it takes no disk; `None` where it might.
     pub fn look_up_cached(&self, path: &str) -> Option<Found> {
-        match self.root.open_file_cached(named(path)) {
+        match self.tree.root.open_file_cached(named(path)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             opened => Some(found(opened, |_| Place::Local)),
         }
@@ -210,7 +206,7 @@ impl Store {
     /// Removes the file of `key` if that is right for one of its size: how many bytes it had. Blocks.
     pub fn drop_if(&self, key: &Key, is_right: impl Fn(u64) -> bool) -> io::Result<Option<u64>> {
         let absent = |error: &io::Error| matches!(file::missing(error), Missing::Absent);
-        let found = self.root.open_directory(key.parent()).and_then(|directory| {
+        let found = self.tree.root.open_directory(key.parent()).and_then(|directory| {
             let info = file::info_at(&directory, key.file_name())?;
             let goes = info.kind == Kind::File && is_right(info.size);
             if goes {
@@ -225,7 +221,7 @@ impl Store {
     /// cannot be read is left out. Blocks.
     pub fn list(&self, path: &str, mut each: impl FnMut(&str, &Info)) {
         let opened =
-            self.root.open_directory(path).and_then(|directory| Ok((directory.try_clone()?, directory)));
+            self.tree.root.open_directory(path).and_then(|directory| Ok((directory.try_clone()?, directory)));
         let Ok((named, directory)) = opened else { return };
         let mut count = 0;
         drop(file::entries(directory, |name, kind| {
@@ -243,12 +239,11 @@ impl Store {
     /// could go on with.
     pub fn abandon_all(&self) {
         for (key, file) in self.inflight.begun() {
-            let Ok(directory) = self.root.open_directory(key.parent()) else { continue };
+            let Ok(directory) = self.tree.root.open_directory(key.parent()) else { continue };
             let name = key.in_progress();
             // Another process may have the name by now.
-            let ours =
-                file::info(&*file).and_then(|ours| Ok(ours.id == file::info_at(&directory, &name)?.id));
-            if ours.unwrap_or(false) && Record::read(&file).is_none() {
+            let is_ours = file::info(&*file).is_ok_and(|ours| file::is_named(&directory, &name, ours.id));
+            if is_ours && Record::read(&file).is_none() {
                 drop(file::unlink(&directory, &name));
             }
         }
@@ -256,13 +251,13 @@ impl Store {
 
     /// The way to what this path leads to elsewhere.
     pub fn way(&self, path: &str) -> Way {
-        Way::new(path, self.root.is_remote())
+        Way::new(path, self.tree.root.is_remote())
     }
 
     /// Is there anything left of an earlier fill of `key`? One look at a directory that a look-up of
     /// the key itself has just read. `None` where it takes another machine.
     pub fn has_left_over(&self, key: &Key) -> Option<bool> {
-        let directory = match self.parents.open(&self.root, key.parent(), Reach::Here) {
+        let directory = match self.tree.open(key.parent(), Reach::Here) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             opened => opened.ok(),
         };
@@ -272,7 +267,7 @@ impl Store {
     /// Takes over what an earlier fill of `key` from `url` has left, if this one can go on with it.
     /// May wait for the disk, and for another machine.
     pub fn left_over(&self, key: &Key, url: &[u8]) -> Option<LeftOver> {
-        InProgress::take_over(&self.root, &self.keeping, key, url)
+        InProgress::take_over(&self.tree, key, url)
     }
 
     /// Starts to remove in-progress files that nobody has touched for `age`, of paths that `is_cached`
@@ -283,19 +278,18 @@ impl Store {
         is_cached: impl Fn(&str) -> bool + Send + 'static,
         removed: impl Fn(&str) + Send + 'static,
     ) -> io::Result<()> {
-        sweep::start(Arc::clone(&self.root), age, is_cached, removed)
+        sweep::start(Arc::clone(&self.tree.root), age, is_cached, removed)
     }
 
     /// Creates and locks the in-progress file of `key`. Whoever begins one has room for it, see [`room`]. `None`
     /// where it takes another machine.
-    pub fn begin_here(&self, key: &Key) -> Option<Result<Partial, BypassReason>> {
-        InProgress::begin(&self.root, &self.parents, &self.keeping, key, Reach::Here)
+    pub fn begin_here(&self, key: &Key) -> Result<Option<Partial>, BypassReason> {
+        InProgress::begin(&self.tree, key, Reach::Here)
     }
 
     /// The same wherever that is. May wait for another machine.
     pub fn begin(&self, key: &Key) -> Result<Partial, BypassReason> {
-        let begun = InProgress::begin(&self.root, &self.parents, &self.keeping, key, Reach::Anywhere);
-        let partial = begun.unwrap_or(Err(BypassReason::Disk))?;
+        let partial = InProgress::begin(&self.tree, key, Reach::Anywhere)?.ok_or(BypassReason::Disk)?;
         // Files that wait there for their names hold descriptors.
         let is_full = partial.place().is_remote() && !self.committer(partial.place()).rooms.has_room();
         if is_full { Err(BypassReason::DiskBehind) } else { Ok(partial) }
@@ -308,7 +302,7 @@ impl Store {
         if let Some(committer) = remote.get(&device) {
             return Arc::clone(committer);
         }
-        let committer = Arc::new(Committer::new(self.pending, self.keeping.sync));
+        let committer = Arc::new(Committer::new(self.pending, self.tree.durability.sync));
         // Without a thread of its own it has that of all others.
         if committer.start().is_err() {
             return Arc::clone(&self.committer);
@@ -319,7 +313,7 @@ impl Store {
 
     /// Where that lies which is kept beside the tree.
     pub fn beside(&self) -> Place {
-        Place::beside(&self.root)
+        Place::beside(&self.tree.root)
     }
 }
 

@@ -12,15 +12,15 @@ use std::sync::Arc;
 
 use super::fill::Fill;
 use super::fingerprint::Fingerprint;
-use super::parents::{Parents, is_beyond, open_or_make, placed, why_not};
 use super::place::{Place, Placed};
-use super::resume_record::{Durability, Record, ResumeJournal};
+use super::resume_record::{Record, ResumeJournal};
+use super::tree::{Directory, Tree, is_beyond};
 use crate::http::identity::Identity;
 use crate::key::Key;
 use crate::outcome::BypassReason;
 use crate::rt::Runtime;
 use crate::rt::budget::Permit;
-use crate::sys::file::{self, Kind, Locked, Reach, Root};
+use crate::sys::file::{self, Info, Kind, Locked, Reach};
 use crate::sys::is_exhausted;
 
 /// Races lost against other processes before giving up on storing.
@@ -29,33 +29,28 @@ const ATTEMPTS: usize = 16;
 /// Times that the way to a directory is walked which others may just have taken away.
 const WALKS: usize = 2;
 
-/// A file being filled. Its end is no worker's business where it lies elsewhere.
+/// A file being filled. On a file system that may hang it is closed by another thread.
 pub type Partial = Placed<InProgress>;
 
 /// The same. Unlinked on drop unless it got its final name, or is left for a later fill.
 #[derive(Debug)]
 pub struct InProgress {
-    root: Arc<Root>,
-    directory: Arc<Placed<OwnedFd>>,
-    /// Directories were made for it: their entries need syncing too, and without it they go again.
-    new_parents: Option<NewParents>,
-    in_progress: String,
+    tree: Arc<Tree>,
+    directory: Directory,
+    key: Key,
+    /// The final name, in the same directory.
     name: String,
     file: Arc<Placed<Locked>>,
     /// Device and inode.
     id: (u64, u64),
     notes: Arc<ResumeJournal>,
-    left: bool,
-    done: bool,
+    /// Where directories were made for it, how many bytes of the path named others: the entries of those made need
+    /// syncing too, and without the file they are removed.
+    there: Option<usize>,
+    /// Not to be unlinked: it has its final name, or is left.
+    stays: bool,
     /// The directory's share of the descriptors.
     held: Option<Permit>,
-}
-
-/// Directories that were made for a file: those of `path` beyond its first `there` bytes.
-#[derive(Debug)]
-struct NewParents {
-    path: String,
-    there: usize,
 }
 
 /// What a fill that was cut short has left: a later one may go on with it. Removed on drop, unless it
@@ -73,108 +68,85 @@ pub struct LeftOver {
 impl InProgress {
     /// Creates and locks the in-progress file of `key`, and the directories above it. `None` where that takes more
     /// `reach`.
-    pub(crate) fn begin(
-        root: &Arc<Root>,
-        parents: &Parents,
-        keeping: &Arc<Durability>,
-        key: &Key,
-        reach: Reach,
-    ) -> Option<Result<Partial, BypassReason>> {
-        match Self::begin_within(root, parents, keeping, key, reach) {
-            Err(None) => None,
-            Err(Some(why)) => Some(Err(why)),
-            Ok(partial) => Some(Ok(partial)),
-        }
-    }
-
-    fn begin_within(
-        root: &Arc<Root>,
-        parents: &Parents,
-        keeping: &Arc<Durability>,
-        key: &Key,
-        reach: Reach,
-    ) -> Result<Partial, Option<BypassReason>> {
-        let (parent, in_progress) = (key.parent(), key.in_progress());
-        let known = parents.get(parent);
-        if known.as_ref().is_some_and(|known| is_beyond(reach, known)) {
-            return Err(None);
-        }
-        let mut found = known.map(|known| (acquire(&known, &in_progress), known));
-        let mut made = None;
-        for _ in 0..WALKS {
-            // It may be gone by now: the way to it is walked again.
-            if let None | Some((Err(BypassReason::Disk), _)) = found {
-                let (directory, there) = open_or_make(root, parent, reach)?;
-                made = made.or(there);
-                parents.put(parent, &directory);
-                found = Some((acquire(&directory, &in_progress), directory));
+    pub(crate) fn begin(tree: &Arc<Tree>, key: &Key, reach: Reach) -> Result<Option<Partial>, BypassReason> {
+        let (path, mut made) = (key.parent(), None);
+        let mut known = match tree.known(path, reach) {
+            Ok(known) => known,
+            Err(_) => return Ok(None),
+        };
+        let mut walks = 0;
+        loop {
+            let directory = match known.take() {
+                Some(known) => known,
+                None => match tree.open_or_make(path, reach) {
+                    Ok((directory, there)) => {
+                        walks += 1;
+                        made = made.or(there);
+                        directory
+                    }
+                    Err(error) if is_beyond(&error, reach) => return Ok(None),
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                        return Err(BypassReason::Below);
+                    }
+                    Err(error) => return Err(why_not(&error)),
+                },
+            };
+            match acquire(&directory, &key.in_progress()) {
+                Ok(acquired) => return Ok(Some(Self::new(tree, directory, key, acquired, made))),
+                // The directory may be gone by now: the way to it is walked again.
+                Err(BypassReason::Disk) if walks < WALKS => {}
+                Err(why) => {
+                    tree.remove_made(path, made, &directory);
+                    return Err(why);
+                }
             }
         }
-        let (acquired, directory) = found.ok_or(Some(BypassReason::Disk))?;
-        let new_parents = made.map(|there| NewParents { path: parent.to_owned(), there });
-        let acquired = acquired.inspect_err(|_| remove_empty(root, &directory, new_parents.as_ref()))?;
-        let mut partial = Self::around(root, directory, keeping, key, acquired);
-        partial.new_parents = new_parents;
-        Ok(partial)
     }
 
-    fn around(
-        root: &Arc<Root>,
-        directory: Arc<Placed<OwnedFd>>,
-        keeping: &Arc<Durability>,
+    fn new(
+        tree: &Arc<Tree>,
+        directory: Directory,
         key: &Key,
-        (file, id): (Locked, (u64, u64)),
+        (file, info): (Locked, Info),
+        there: Option<usize>,
     ) -> Partial {
         let place = directory.to().clone();
         let file = Arc::new(Placed::new(file, place.clone()));
         let partial = Self {
-            root: Arc::clone(root),
+            tree: Arc::clone(tree),
             directory,
-            new_parents: None,
-            in_progress: key.in_progress(),
+            key: key.clone(),
             name: key.file_name().to_owned(),
-            notes: Arc::new(ResumeJournal::new(&file, keeping)),
+            notes: Arc::new(ResumeJournal::new(&file, &tree.durability)),
             file,
-            id,
-            left: false,
-            done: false,
+            id: info.id,
+            there,
+            stays: false,
             held: None,
         };
         Partial::new(partial, place)
     }
 
-    /// Takes over what a fill of `key` from `url` has left, if it can be gone on with. What cannot
-    /// stays, for [`Self::begin`] to replace. May wait for the disk.
-    pub(crate) fn take_over(
-        root: &Arc<Root>,
-        keeping: &Arc<Durability>,
-        key: &Key,
-        url: &[u8],
-    ) -> Option<LeftOver> {
-        let directory = placed(root, key.parent(), root.open_directory(key.parent()).ok()?, Reach::Anywhere);
-        let opened = file::open_existing(&directory, &key.in_progress()).ok()?;
-        let locked = file::lock(opened).ok()?;
-        let info = file::info(&locked).ok()?;
+    /// Takes over what a fill of `key` from `url` has left, if that can be resumed. What cannot stays, for
+    /// [`Self::begin`] to replace. May wait for the disk.
+    pub(crate) fn take_over(tree: &Arc<Tree>, key: &Key, url: &[u8]) -> Option<LeftOver> {
+        let directory = tree.open(key.parent(), Reach::Anywhere).ok()?;
+        let (file, info) = file::lock_named(&*directory, &key.in_progress()).ok()?;
         // With another name it may be somebody's copy, which is not to change.
-        if info.kind != Kind::File || info.links != 1 {
+        if info.links != 1 {
             return None;
         }
-        let record =
-            Record::read(&locked).filter(|record| record.url == url && record.mark.holds(&locked))?;
-        let stored = record.trusted(info.size, keeping.boot.as_deref());
-        let mut partial = Self::around(root, directory, keeping, key, (locked, info.id));
-        // From here on a way out must not remove it.
-        partial.left = true;
-        if stored == 0 || !partial.still_named() {
+        let record = Record::read(&file).filter(|record| record.url == url && record.mark.holds(&file))?;
+        let stored = record.trusted(info.size, tree.durability.boot.as_deref());
+        if stored == 0 {
             return None;
         }
         if stored < info.size {
-            // Of another run of the system, and locked: nobody is served from it.
-            file::truncate(&**partial.file, stored).ok()?;
+            // Written in another run of the system, and locked: no client is served from it.
+            file::truncate(&file, stored).ok()?;
         }
-        partial.left = false;
-        // Which of the directories were made for it nobody knows any more, nor whether they were synced.
-        partial.new_parents = Some(NewParents { path: key.parent().to_owned(), there: 0 });
+        // Which of the directories were made for it is not known any more, nor whether they were synced.
+        let partial = Self::new(tree, directory, key, (file, info), Some(0));
         let record = Record { synced: record.synced.min(stored), ..record };
         partial.notes.describe(record.clone(), true);
         Some(LeftOver { partial, record, stored })
@@ -194,8 +166,8 @@ impl InProgress {
     /// Leaves the file with its `stored` bytes for a later fill, if that can use it. Who reads it goes on
     /// to do so. May wait for the disk.
     pub fn leave(&mut self, stored: u64) {
-        self.left = expect_size(&self.file, stored).is_ok() && self.notes.leave(stored);
-        if self.left {
+        self.stays = expect_size(&self.file, stored).is_ok() && self.notes.leave(stored);
+        if self.stays {
             // What cannot be unlocked is so when the last reader is through.
             drop(file::unlock(&self.file));
         }
@@ -258,33 +230,36 @@ impl InProgress {
         if !self.still_named() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the in-progress file was taken away"));
         }
-        file::rename(&self.directory, &self.in_progress, &self.name)?;
-        self.done = true;
+        file::rename(&*self.directory, &self.key.in_progress(), &self.name)?;
+        self.stays = true;
         Ok(())
     }
 
     /// Takes the name back, if it has not gone to another file.
     pub(crate) fn take_back(&self) {
-        if file::info_at(&self.directory, &self.name).is_ok_and(|named| named.id == self.id) {
+        if file::is_named(&*self.directory, &self.name, self.id) {
             // What cannot be unlinked is there like any file that was there before.
-            drop(file::unlink(&self.directory, &self.name));
+            drop(file::unlink(&*self.directory, &self.name));
         }
     }
 
     /// The paths of the directories that directories were made in for it: their sync is the last step,
     /// beside that of its own.
     pub(crate) fn new_parents(&self) -> Vec<&str> {
-        let Some(NewParents { path, .. }) = &self.new_parents else { return Vec::new() };
+        if self.there.is_none() {
+            return Vec::new();
+        }
+        let path = self.key.parent();
         path.rmatch_indices('/').map(|(end, _)| &path[..end]).chain([""]).collect()
     }
 
     /// Opens a directory of the same cache. Blocks.
     pub(crate) fn open_beside(&self, path: &str) -> io::Result<OwnedFd> {
-        self.root.open_directory(path)
+        self.tree.root.open_directory(path)
     }
 
     fn still_named(&self) -> bool {
-        file::info_at(&self.directory, &self.in_progress).is_ok_and(|named| named.id == self.id)
+        file::is_named(&*self.directory, &self.key.in_progress(), self.id)
     }
 }
 
@@ -313,84 +288,77 @@ pub fn append(file: &Locked, bytes: &[u8], stored: u64) -> io::Result<()> {
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        if !self.done && !self.left && self.still_named() {
+        if !self.stays && self.still_named() {
             // What cannot be unlinked is stale from now on and is replaced by the next fill.
-            drop(file::unlink(&self.directory, &self.in_progress));
-            remove_empty(&self.root, &self.directory, self.new_parents.as_ref());
+            drop(file::unlink(&*self.directory, &self.key.in_progress()));
+            self.tree.remove_made(self.key.parent(), self.there, &self.directory);
         }
     }
 }
 
-/// An empty directory would stand in the way of a file of that name.
-fn remove_empty(root: &Root, directory: &OwnedFd, new: Option<&NewParents>) {
-    if let Some(NewParents { path, there }) = new
-        && let Ok(info) = file::info(directory)
-    {
-        root.remove_empty(path, *there, info.id);
-    }
-}
-
-/// The file, locked, and its device and inode.
-fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, (u64, u64)), BypassReason> {
-    let mut why = BypassReason::HeldElsewhere;
+/// The in-progress file of this name, created and locked.
+fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, Info), BypassReason> {
     for _ in 0..ATTEMPTS {
-        let fresh = file::create_new(directory, name);
-        let is_fresh = fresh.is_ok();
-        let opened = match fresh {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                file::open_existing(directory, name)
-            }
-            result => result,
-        };
-        let opened = match opened {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_fresh => {
-                file::open_foreign(directory, name)
-            }
-            result => result,
-        };
-        let opened = match opened {
-            // Taken away in between; or the directory itself is gone.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                why = BypassReason::Disk;
-                continue;
-            }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_fresh => {
-                // Of another user, who lets nobody read it: not even whether a fill goes on in it can be seen.
-                file::unlink(directory, name).map_err(|error| why_not(&error))?;
-                continue;
-            }
-            Err(error) if is_exhausted(&error) => return Err(BypassReason::Descriptors),
-            Err(_) if !is_fresh => {
-                // A link, a socket or an empty directory: no fill of anybody's.
-                match file::info_at(directory, name).map(|info| info.kind) {
-                    Ok(Kind::Other) => file::unlink(directory, name),
-                    Ok(Kind::Directory) => file::remove_directory(directory, name),
-                    Ok(Kind::File) | Err(_) => return Err(BypassReason::Disk),
+        match file::create_new(directory, name) {
+            Ok(file) => {
+                let created = lock_created(directory, name, file)?;
+                // Nobody else gives it another name, but it may have been taken for stale before it was locked.
+                if created.1.links > 0 {
+                    return Ok(created);
                 }
-                .map_err(|error| why_not(&error))?;
-                continue;
             }
-            result => result.map_err(|error| why_not(&error))?,
-        };
-        let locked = match file::lock(opened) {
-            Err(error) if file::is_held(&error) => return Err(BypassReason::HeldElsewhere),
-            Err(_) if is_fresh => {
-                // A file system without locks: nothing of ours stays behind.
-                drop(file::unlink(directory, name));
-                return Err(BypassReason::Disk);
-            }
-            result => result.map_err(|error| why_not(&error))?,
-        };
-        let mine = file::info(&locked).map_err(|error| why_not(&error))?;
-        // Ours had this name; nobody gives it another, but it may have been taken for stale.
-        if is_fresh && mine.links > 0 {
-            return Ok((locked, mine.id));
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => reclaim(directory, name)?,
+            Err(error) => return Err(why_not(&error)),
         }
-        if is_fresh || !file::info_at(directory, name).is_ok_and(|named| named.id == mine.id) {
-            continue;
-        }
-        // Stale and ours alone: away with it, and once more from the start.
-        file::unlink(directory, name).map_err(|error| why_not(&error))?;
     }
-    Err(why)
+    Err(BypassReason::HeldElsewhere)
+}
+
+fn lock_created(directory: &OwnedFd, name: &str, file: OwnedFd) -> Result<(Locked, Info), BypassReason> {
+    let locked = file::lock(file).map_err(|error| {
+        if file::is_held(&error) {
+            return BypassReason::HeldElsewhere;
+        }
+        // A file system without locks: nothing of ours stays behind.
+        drop(file::unlink(directory, name));
+        BypassReason::Disk
+    })?;
+    let info = file::info(&locked).map_err(|error| why_not(&error))?;
+    Ok((locked, info))
+}
+
+/// Removes what has the name of an in-progress file, unless a fill of another process holds it.
+fn reclaim(directory: &OwnedFd, name: &str) -> Result<(), BypassReason> {
+    let opened = match file::open_existing(directory, name) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => file::open_foreign(directory, name),
+        opened => opened,
+    };
+    let removed = match opened {
+        Ok(file) => {
+            let locked = match file::lock(file) {
+                Err(error) if file::is_held(&error) => return Err(BypassReason::HeldElsewhere),
+                locked => locked.map_err(|error| why_not(&error))?,
+            };
+            let id = file::info(&locked).map_err(|error| why_not(&error))?.id;
+            // Locked until it is removed. A name that has gone to another file by then is looked at again.
+            if file::is_named(directory, name, id) { file::unlink(directory, name) } else { Ok(()) }
+        }
+        // Taken away meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Of another user, who lets nobody read it: not even whether a fill goes on in it can be seen.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => file::unlink(directory, name),
+        Err(error) if is_exhausted(&error) => return Err(BypassReason::Descriptors),
+        // A link, a socket or an empty directory belongs to no fill.
+        Err(_) => match file::info_at(directory, name).map(|info| info.kind) {
+            Ok(Kind::Other) => file::unlink(directory, name),
+            Ok(Kind::Directory) => file::remove_directory(directory, name),
+            Ok(Kind::File) | Err(_) => return Err(BypassReason::Disk),
+        },
+    };
+    removed.map_err(|error| why_not(&error))
+}
+
+/// Why nothing can be stored after this error.
+fn why_not(error: &io::Error) -> BypassReason {
+    if is_exhausted(error) { BypassReason::Descriptors } else { BypassReason::Disk }
 }

@@ -27,20 +27,20 @@ pub struct Spare {
 impl Store {
     /// The file at `place`, beside that of `key`.
     pub fn spare(&self, key: &Key, place: Key) -> Spare {
-        Spare { root: Arc::clone(&self.root), place, key: key.clone() }
+        Spare { root: Arc::clone(&self.tree.root), place, key: key.clone() }
     }
 
     /// Gives these their names, one after the other. After an error those before it have theirs. Blocks.
     pub fn name(&self, spares: &[Arc<Spare>]) -> io::Result<()> {
         for Spare { place, key, .. } in spares.iter().map(|spare| &**spare) {
-            file::rename(&self.root.open_directory(key.parent())?, place.file_name(), key.file_name())?;
+            file::rename(&self.tree.root.open_directory(key.parent())?, place.file_name(), key.file_name())?;
         }
-        if !self.keeping.sync {
+        if !self.tree.durability.sync {
             return Ok(());
         }
         let parents: BTreeSet<&str> = spares.iter().map(|spare| spare.key.parent()).collect();
         let sync = |parent: &str| {
-            let directory = self.root.open_directory(parent)?;
+            let directory = self.tree.root.open_directory(parent)?;
             file::sync_many(&[directory.as_fd()], false).into_iter().collect()
         };
         parents.into_iter().try_for_each(sync)

@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use super::temporary::remove_old;
 use crate::key::{IN_PROGRESS, Key};
 use crate::sys::file::{self, Kind, Root};
 use crate::sys::process::step_back;
@@ -75,14 +76,7 @@ fn is_leftover(path: &str, is_cached: &dyn Fn(&str) -> bool) -> bool {
 fn remove(root: &Root, path: &str, age: Duration) -> Option<()> {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let directory = root.open_directory(parent).ok()?;
-    let locked = file::lock(file::open_existing(&directory, name).ok()?).ok()?;
-    let info = file::info(&locked).ok()?;
-    let is_old = SystemTime::now().duration_since(info.modified).is_ok_and(|since| since >= age);
-    let is_same = file::info_at(&directory, name).is_ok_and(|named| named.id == info.id);
-    if info.kind != Kind::File || !is_old || !is_same {
-        return None;
-    }
-    file::unlink(&directory, name).ok()?;
+    remove_old(&directory, name, age).ok()?;
     // A directory of nothing else was made for it, and would stand in the way of a file of that name.
     root.remove_empty(parent, 0, file::info(&directory).ok()?.id);
     Some(())
@@ -94,6 +88,7 @@ mod tests {
     use std::cell::RefCell;
     use std::fs::{self, File};
     use std::os::unix::fs::symlink;
+    use std::time::SystemTime;
 
     const AGE: Duration = Duration::from_secs(3600);
 

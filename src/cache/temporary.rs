@@ -74,16 +74,16 @@ pub(crate) fn remove_left_overs(root: &Root, path: &str) {
         true
     };
     drop(file::entries(listed, list));
-    found.iter().for_each(|name| drop(remove_left_over(&directory, name)));
+    found.iter().for_each(|name| drop(remove_old(&directory, name, AGE)));
 }
 
-/// Removes one, unless somebody may be at it still.
-fn remove_left_over(directory: &OwnedFd, name: &str) -> io::Result<()> {
-    let locked = file::lock(file::open_existing(directory, name)?)?;
-    let info = file::info(&locked)?;
-    let is_old = SystemTime::now().duration_since(info.modified).is_ok_and(|since| since >= AGE);
-    let is_same = file::info_at(directory, name).is_ok_and(|named| named.id == info.id);
-    if info.kind == Kind::File && is_old && is_same { file::unlink(directory, name) } else { Ok(()) }
+/// Removes a file that nobody has written to for so long, unless somebody holds it.
+pub(crate) fn remove_old(directory: &OwnedFd, name: &str, age: Duration) -> io::Result<()> {
+    let (_locked, info) = file::lock_named(directory, name)?;
+    if SystemTime::now().duration_since(info.modified).is_ok_and(|since| since >= age) {
+        return file::unlink(directory, name);
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
 }
 
 #[cfg(test)]

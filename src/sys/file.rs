@@ -221,6 +221,14 @@ pub fn fill_from(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result
     Ok(count)
 }
 
+/// Fills the buffer with the bytes from `offset` on; an error where the file ends before. May wait for the disk.
+pub fn read_exact_at(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    if fill_from(file, buffer, offset)? < buffer.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
+
 /// Sets the modification time, in seconds since 1970. May wait for the disk.
 pub fn set_modified(file: &impl AsFd, unix_secs: u64) -> io::Result<()> {
     let time = TimeSpec::new(i64::try_from(unix_secs).unwrap_or(i64::MAX), 0);
@@ -233,6 +241,22 @@ pub fn set_modified_now(file: &impl AsFd) -> io::Result<()> {
     let now =
         TimeSpec::from_duration(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     Ok(futimens(file, &now, &now)?)
+}
+
+/// Does this name in the directory stand for the file with this device and inode?
+pub fn is_named(directory: &impl AsFd, name: &str, id: (u64, u64)) -> bool {
+    info_at(directory, name).is_ok_and(|named| named.id == id)
+}
+
+/// Opens and locks the regular file of this very name. An error where there is none, where another holder lives, and
+/// where the name has gone to another file meanwhile.
+pub fn lock_named(directory: &impl AsFd, name: &str) -> io::Result<(Locked, Info)> {
+    let locked = lock(open_existing(directory, name)?)?;
+    let info = info(&locked)?;
+    if info.kind != Kind::File || !is_named(directory, name, info.id) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok((locked, info))
 }
 
 /// Is this the error of a lock that somebody else holds?

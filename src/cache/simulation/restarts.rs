@@ -35,6 +35,7 @@ use crate::cache::inflight::{Permit, Turn};
 use crate::cache::partial::{LeftOver, Partial};
 use crate::cache::place::Placed;
 use crate::cache::resume_record::{Durability, Record};
+use crate::cache::tree::Tree;
 use crate::cache::{Bounds, Found, Store};
 use crate::http::fields::Fields;
 use crate::http::identity::{Continuation, Identity};
@@ -172,7 +173,8 @@ const BOUNDS: Bounds = Bounds { pending: 64, fills: None, memory: 0, sync: true 
 impl ProcessRun {
     fn begin(directory: &Path, boot: usize, calm: bool, origin: &Rc<Origin>) -> Rc<Self> {
         let mut store = Store::open(directory, BOUNDS).unwrap();
-        store.keeping = Arc::new(Durability::new(true, Some(format!("boot {boot}"))));
+        let durability = Durability::new(true, Some(format!("boot {boot}")));
+        store.tree = Arc::new(Tree::new(Arc::clone(&store.tree.root), durability));
         Rc::new(Self {
             store,
             keys: PATHS.iter().map(|path| key::decode(path.as_bytes()).unwrap().key.unwrap()).collect(),
