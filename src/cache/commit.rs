@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar};
 use std::thread;
@@ -194,11 +194,14 @@ fn work(line: &Line, rooms: &Rooms, durable: bool) {
         let gathered = line.more.wait_timeout_while(waited, pace.gather(), gathering);
         let batch = mem::take(&mut unpoisoned(gathered).0.waiting);
         let (count, begun) = (batch.len(), Instant::now());
-        let together = pace.together(count, begun);
+        let flush = match (durable, pace.together(count, begun)) {
+            (false, _) => Flush::Never,
+            (true, true) => Flush::Together,
+            (true, false) => Flush::Apart,
+        };
         // A bug that makes one batch panic is its own end only.
-        let work = || if durable { commit(batch, together) } else { name_only(batch) };
-        drop(catch_unwind(AssertUnwindSafe(work)));
-        pace.note(count, together, begun.elapsed());
+        drop(catch_unwind(AssertUnwindSafe(|| commit(batch, flush))));
+        pace.note(count, flush != Flush::Apart, begun.elapsed());
     }
 }
 
@@ -243,76 +246,73 @@ impl Pace {
     }
 }
 
-fn commit(batch: Vec<Whole>, together: bool) {
+/// How files are brought to stable storage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flush {
+    /// By a sync of all of their file system.
+    Together,
+    /// One by one.
+    Apart,
+    /// Not at all: where a power cut may take them.
+    Never,
+}
+
+/// Gives the files of a batch their names.
+pub(crate) fn commit(batch: Vec<Whole>, flush: Flush) {
     let mut dated = keep(batch, Whole::date);
     dated.sort_by_key(|whole| whole.partial.device());
-    let mut synced =
-        sync(dated.iter().map(|whole| (whole.partial.device(), whole.partial.file().as_fd())), together)
-            .into_iter();
+    let files = dated.iter().map(|whole| (whole.partial.device(), whole.partial.file().as_fd()));
+    let mut synced = sync(files, flush).into_iter();
     let named = keep(dated, |whole| synced.next().unwrap_or(Ok(())).and_then(|()| whole.name()));
-    let failed = sync_directories(&named, together);
-    let failed_above = sync_parents(&named, together);
+    let failed = sync_directories(&named, flush);
     for whole in named {
-        let above = whole.partial.new_parents().into_iter().find_map(|path| failed_above.get(path));
-        let error = failed.get(&id(whole.partial.directory())).or(above);
+        let error = whole.partial.directories().into_iter().find_map(|path| failed.get(path));
         let outcome = error.map_or(Ok(()), |kind| Err(io::Error::from(*kind)));
         whole.remember();
         whole.end(outcome);
     }
 }
 
-/// Syncs the directories of the files: those that could not be.
-fn sync_directories(named: &[Whole], together: bool) -> HashMap<(u64, u64), io::ErrorKind> {
-    let mut directories: Vec<_> = named.iter().map(|whole| whole.partial.directory()).collect();
-    // Of the same one there may be several.
-    directories.sort_by_cached_key(|directory| id(directory));
-    directories.dedup_by_key(|directory| id(directory));
-    let outcomes = sync(directories.iter().map(|directory| (id(directory).0, directory.as_fd())), together);
-    let failed = directories.iter().zip(outcomes).filter_map(|(directory, outcome)| {
-        let error = outcome.err()?;
-        Some((id(directory), error.kind()))
-    });
-    failed.collect()
-}
-
-/// Syncs those in which directories were made for the files, each once for all of them: those that could
-/// not be, by their paths.
-fn sync_parents(named: &[Whole], together: bool) -> HashMap<String, io::ErrorKind> {
-    let Some(first) = named.first() else { return HashMap::new() };
-    let mut paths: Vec<_> = named.iter().flat_map(|whole| whole.partial.new_parents()).collect();
-    paths.sort_unstable();
-    paths.dedup();
+/// Syncs the directories of the files, and those in which directories were made for them, each once for all of them:
+/// those that could not be, by their paths.
+fn sync_directories(named: &[Whole], flush: Flush) -> HashMap<String, io::ErrorKind> {
     let mut failed = HashMap::new();
-    for paths in paths.chunks(PARENTS) {
+    let Some(Whole { partial: first, .. }) = named.first().filter(|_| flush != Flush::Never) else {
+        return failed;
+    };
+    let mut own: Vec<_> = named.iter().map(|whole| whole.partial.own_directory()).collect();
+    own.sort_unstable_by_key(|(id, ..)| *id);
+    own.dedup_by_key(|(id, ..)| *id);
+    let own = own.into_iter().map(|((device, _), path, directory)| (device, path, directory.as_fd()));
+    sync_each(&own.collect::<Vec<_>>(), flush, &mut failed);
+    let mut above: Vec<_> = named.iter().flat_map(|whole| whole.partial.directories().split_off(1)).collect();
+    above.sort_unstable();
+    above.dedup();
+    for paths in above.chunks(PARENTS) {
         let mut opened = Vec::with_capacity(paths.len());
         for path in paths {
-            match first.partial.open_beside(path).and_then(|file| Ok((file::info(&file)?.id.0, file))) {
+            match first.open_beside(path).and_then(|file| Ok((file::info(&file)?.id.0, file))) {
                 Ok((device, file)) => opened.push((device, *path, file)),
                 Err(error) => drop(failed.insert((*path).to_owned(), error.kind())),
             }
         }
         opened.sort_by_key(|(device, ..)| *device);
-        let outcomes = sync(opened.iter().map(|(device, _, file)| (*device, file.as_fd())), together);
-        for ((_, path, _), outcome) in opened.iter().zip(outcomes) {
-            if let Err(error) = outcome {
-                failed.insert((*path).to_owned(), error.kind());
-            }
-        }
+        sync_each(&opened, flush, &mut failed);
     }
     failed
 }
 
-/// What it is, by device and inode. One that cannot be asked is nobody's.
-fn id(directory: &OwnedFd) -> (u64, u64) {
-    file::info(directory).map_or((0, 0), |info| info.id)
-}
-
-/// The same without any sync: for whoever can do without what a power cut takes.
-fn name_only(batch: Vec<Whole>) {
-    let dated = keep(batch, Whole::date);
-    for whole in keep(dated, Whole::name) {
-        whole.remember();
-        whole.end(Ok(()));
+/// Syncs directories, each with its device and its path.
+fn sync_each(
+    directories: &[(u64, &str, impl AsFd)],
+    flush: Flush,
+    failed: &mut HashMap<String, io::ErrorKind>,
+) {
+    let outcomes = sync(directories.iter().map(|(device, _, file)| (*device, file.as_fd())), flush);
+    for ((_, path, _), outcome) in directories.iter().zip(outcomes) {
+        if let Err(error) = outcome {
+            failed.insert((*path).to_owned(), error.kind());
+        }
     }
 }
 
@@ -330,20 +330,17 @@ fn keep(batch: Vec<Whole>, mut step: impl FnMut(&mut Whole) -> io::Result<()>) -
 
 /// Syncs what lies on one device together: links and mounts inside the cache directory may lead to
 /// several, whose files stand side by side here.
-fn sync<'a>(files: impl Iterator<Item = (u64, BorrowedFd<'a>)>, together: bool) -> Vec<io::Result<()>> {
+fn sync<'a>(files: impl Iterator<Item = (u64, BorrowedFd<'a>)>, flush: Flush) -> Vec<io::Result<()>> {
     let files: Vec<_> = files.collect();
+    if flush == Flush::Never {
+        return files.iter().map(|_| Ok(())).collect();
+    }
     let mut outcomes = Vec::with_capacity(files.len());
     for group in files.chunk_by(|(one, _), (other, _)| one == other) {
         let group: Vec<_> = group.iter().map(|(_, file)| *file).collect();
-        outcomes.extend(file::sync_many(&group, together));
+        outcomes.extend(file::sync_many(&group, flush == Flush::Together));
     }
     outcomes
-}
-
-/// The same on the calling thread, for a model that leaves no order to chance.
-#[cfg(test)]
-pub(crate) fn commit_here(batch: Vec<Whole>, together: bool) {
-    commit(batch, together);
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use crate::http::caching::record::{self, BodyId, Record};
 use crate::http::caching::stored::StoredHead;
 use crate::key::{Key, RESERVED};
 use crate::rt::lock::Lock;
-use crate::sys::file::{self, Info, Reach, Root};
+use crate::sys::file::{self, Info, Root};
 
 /// The attribute.
 const ATTRIBUTE: &CStr = c"user.fs-caching-server.head";
@@ -139,10 +139,8 @@ impl MetadataStore {
     }
 
     fn write_beside(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
-        let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
-        let new = Temporary::create(&directory)?;
-        file::write_at(new.file(), bytes, 0)?;
-        new.rename(&name(key))
+        let write = |file: &OwnedFd| file::write_at(file, bytes, 0);
+        Temporary::write(&self.root, &directory(), &name(key), write).map(drop)
     }
 }
 

@@ -189,44 +189,38 @@ impl Store {
 
     /// The same on the file system of the cache directory, which is this machine's: `None` where it takes another.
     pub fn look_up_here(&self, path: &str) -> Option<Found> {
-        match self.tree.root.open_file_here(named(path)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            opened => Some(found(opened, |_| Place::Local)),
-        }
+        found_here(self.tree.root.open_file_here(named(path)))
     }
 
     /// The same where it takes no disk; `None` where it might.
     pub fn look_up_cached(&self, path: &str) -> Option<Found> {
-        match self.tree.root.open_file_cached(named(path)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            opened => Some(found(opened, |_| Place::Local)),
-        }
+        found_here(self.tree.root.open_file_cached(named(path)))
     }
 
     /// Removes the file of `key` if that is right for one of its size: how many bytes it had. Blocks.
     pub fn drop_if(&self, key: &Key, is_right: impl Fn(u64) -> bool) -> io::Result<Option<u64>> {
-        let absent = |error: &io::Error| matches!(file::missing(error), Missing::Absent);
-        let found = self.tree.root.open_directory(key.parent()).and_then(|directory| {
+        let drop_in = |directory: OwnedFd| {
             let info = file::info_at(&directory, key.file_name())?;
             let goes = info.kind == Kind::File && is_right(info.size);
             if goes {
                 file::unlink(&directory, key.file_name())?;
             }
             Ok(goes.then_some(info.size))
-        });
-        if found.as_ref().is_err_and(absent) { Ok(None) } else { found }
+        };
+        match self.tree.root.open_directory(key.parent()).and_then(drop_in) {
+            Err(error) if matches!(file::missing(&error), Missing::Absent) => Ok(None),
+            dropped => dropped,
+        }
     }
 
     /// Calls `each` with the files in the directory of this relative path ("" is the top), `LISTED` at most. What
     /// cannot be read is left out. Blocks.
     pub fn list(&self, path: &str, mut each: impl FnMut(&str, &Info)) {
-        let opened =
-            self.tree.root.open_directory(path).and_then(|directory| Ok((directory.try_clone()?, directory)));
-        let Ok((named, directory)) = opened else { return };
+        let Ok(directory) = self.tree.root.open_directory(path) else { return };
         let mut count = 0;
-        drop(file::entries(directory, |name, kind| {
+        drop(file::entries(&directory, |name, kind| {
             if kind == Kind::File
-                && let Ok(info) = file::info_at(&named, name)
+                && let Ok(info) = file::info_at(&directory, name)
             {
                 each(name, &info);
             }
@@ -320,6 +314,12 @@ impl Store {
 /// The top has no name of its own.
 fn named(path: &str) -> &str {
     if path.is_empty() { "." } else { path }
+}
+
+/// The same as [`found`] on this machine; `None` where that takes more than was allowed.
+fn found_here(opened: io::Result<OwnedFd>) -> Option<Found> {
+    let is_beyond = opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    (!is_beyond).then(|| found(opened, |_| Place::Local))
 }
 
 /// What has been opened, and where; or why it could not be.

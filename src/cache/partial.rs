@@ -207,9 +207,10 @@ impl InProgress {
         self.id.0
     }
 
-    /// The directory it lies in.
-    pub(crate) fn directory(&self) -> &OwnedFd {
-        &self.directory
+    /// The directory it lies in: its device and inode, and its path. One that cannot be asked is nobody's.
+    pub(crate) fn own_directory(&self) -> ((u64, u64), &str, &OwnedFd) {
+        let id = file::info(&**self.directory).map_or((0, 0), |info| info.id);
+        (id, self.key.parent(), &self.directory)
     }
 
     /// First step of a commit: the origin's date (seconds since 1970) for the complete file, or where there is none a date
@@ -243,14 +244,12 @@ impl InProgress {
         }
     }
 
-    /// The paths of the directories that directories were made in for it: their sync is the last step,
-    /// beside that of its own.
-    pub(crate) fn new_parents(&self) -> Vec<&str> {
-        if self.there.is_none() {
-            return Vec::new();
-        }
+    /// The paths of the directories whose sync is the last step of a commit: its own, then those above it, where some
+    /// of them were made for it.
+    pub(crate) fn directories(&self) -> Vec<&str> {
         let path = self.key.parent();
-        path.rmatch_indices('/').map(|(end, _)| &path[..end]).chain([""]).collect()
+        let above = path.rmatch_indices('/').map(|(end, _)| &path[..end]).chain([""]);
+        [path].into_iter().chain(above.filter(|_| self.there.is_some())).collect()
     }
 
     /// Opens a directory of the same cache. Blocks.

@@ -1,6 +1,6 @@
-//! Where a file lies: on this machine, or where a call may wait for another machine, or for another program, for as long
-//! as it likes (NFS, FUSE). Such a call is no worker's: a thread of a pool makes it, and who asked waits no longer than
-//! [`PATIENCE`]. A directory in which one hangs is left alone until that has ended.
+//! Where a file lies: on this machine, or on a file system whose calls may hang, since they wait for another machine or
+//! for another program (NFS, FUSE). Such a call is made by a thread of a pool, never by a worker, and a request waits for
+//! it no longer than [`PATIENCE`]. While a call hangs in a directory, no other one is made there.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use slab::Slab;
 
 use crate::key::RESERVED;
 use crate::outcome::BypassReason;
@@ -30,21 +32,19 @@ const MOST_LANES: usize = 16;
 pub enum Place {
     /// On this machine: calls may wait for its disks.
     Local,
-    /// Elsewhere: calls may never come back.
-    Remote(Arc<Remote>),
+    /// On a file system whose calls may hang.
+    Remote {
+        /// Its number.
+        device: u64,
+        /// The way there.
+        way: Way,
+    },
 }
 
-/// A place that may be gone.
-#[derive(Debug)]
-pub struct Remote {
-    device: u64,
-    way: Way,
-}
-
-/// The way there: by which directory, and by whose threads.
+/// The way to a file system whose calls may hang: by which directory at the top, and by whose threads.
 #[derive(Clone, Debug)]
 pub struct Way {
-    top: Box<str>,
+    top: Arc<str>,
     lane: Arc<Lane>,
 }
 
@@ -52,112 +52,106 @@ pub struct Way {
 #[derive(Debug)]
 struct Lane {
     calls: Arc<Pool>,
-    /// Of bodies that clients have begun to get: they do not stand behind calls that hang.
+    /// For bodies that clients have begun to get: they are not queued behind calls that hang.
     reads: Arc<Pool>,
 }
 
+/// What a thread of a pool is to do.
+pub trait Job<T>: FnOnce() -> T + Send + 'static {}
+
+impl<T, J: FnOnce() -> T + Send + 'static> Job<T> for J {}
+
 impl Place {
-    /// That of something open, which this way has led to. Waits for the disk.
+    /// The place of something open, which this way has led to. Waits for the disk.
     pub(crate) fn of(open: &OwnedFd, way: &Way) -> Self {
         if !file::is_remote(open) {
             return Self::Local;
         }
-        let device = file::info(open).map_or(0, |info| info.id.0);
-        Self::Remote(Arc::new(Remote { device, way: way.clone() }))
+        Self::Remote { device: file::info(open).map_or(0, |info| info.id.0), way: way.clone() }
     }
 
-    /// That of what is kept beside the tree.
+    /// The place of what is stored beside the tree.
     pub(crate) fn beside(root: &Root) -> Self {
-        if root.is_remote() {
-            Self::Remote(Arc::new(Remote { device: 0, way: Way::new(RESERVED, true) }))
-        } else {
-            Self::Local
-        }
+        if root.is_remote() { Self::Remote { device: 0, way: Way::new(RESERVED, true) } } else { Self::Local }
     }
 
-    /// May a call there wait for ever?
+    /// May a call there hang?
     pub fn is_remote(&self) -> bool {
-        matches!(self, Self::Remote(_))
+        matches!(self, Self::Remote { .. })
     }
 
-    /// Its device, if that is remote.
+    /// Its device, if calls there may hang.
     pub(crate) fn device(&self) -> Option<u64> {
         match self {
             Self::Local => None,
-            Self::Remote(remote) => Some(remote.device),
+            Self::Remote { device, .. } => Some(*device),
         }
     }
 
     /// Has a few bytes read there.
-    pub async fn read<R: Runtime, T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, BypassReason> {
+    pub async fn read<R: Runtime, T: Send + 'static>(&self, job: impl Job<T>) -> Result<T, BypassReason> {
         match self {
             Self::Local => waited::<R, _>(&blocking::SHORT_READS, PATIENCE, job).await,
-            Self::Remote(remote) => remote.way.run::<R, _>(PATIENCE, job).await,
+            Self::Remote { way, .. } => way.run::<R, _>(PATIENCE, job).await,
         }
     }
 
     /// Has something written there, or done that may take its time.
-    pub async fn work<R: Runtime, T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, BypassReason> {
+    pub async fn work<R: Runtime, T: Send + 'static>(&self, job: impl Job<T>) -> Result<T, BypassReason> {
         match self {
             Self::Local => blocking::run(&blocking::DISK, job).await.map_err(|_| BypassReason::Disk),
-            Self::Remote(remote) => remote.way.run::<R, _>(PATIENCE, job).await,
+            Self::Remote { way, .. } => way.run::<R, _>(PATIENCE, job).await,
         }
     }
 
     /// The same without waiting for it.
-    pub(crate) fn start(&self, job: impl FnOnce() + Send + 'static) {
+    pub(crate) fn start(&self, job: impl Job<()>) {
         match self {
             Self::Local => drop(blocking::start(&blocking::DISK, job)),
-            Self::Remote(remote) => remote.way.start(job),
+            Self::Remote { way, .. } => way.start(job),
         }
     }
 
     /// Has whole files read there, without waiting for it.
-    pub fn start_reading(&self, job: impl FnOnce() + Send + 'static) {
-        let pool = match self {
-            Self::Local => &blocking::READS,
-            Self::Remote(remote) => &remote.way.lane.reads,
-        };
-        drop(blocking::start(pool, job));
+    pub fn start_reading(&self, job: impl Job<()>) {
+        drop(blocking::start(self.reads(&blocking::READS), job));
     }
 
     /// Has whole files read there.
     pub async fn read_whole<R: Runtime, T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl Job<T>,
     ) -> Result<T, BypassReason> {
         match self {
             Self::Local => blocking::run(&blocking::READS, job).await.map_err(|_| BypassReason::Disk),
-            Self::Remote(remote) => remote.way.run::<R, _>(LONG_PATIENCE, job).await,
+            Self::Remote { way, .. } => way.run::<R, _>(LONG_PATIENCE, job).await,
         }
     }
 
-    /// Has a part of a body read there, with so much patience: by a thread of the pool on this machine, or of that place.
-    /// Whatever hangs there, what is in this machine's memory can still be read.
+    /// Has a part of a body read there, within this time: by a thread of the pool on this machine, or of the file
+    /// system's own. Whatever hangs there, what is in this machine's memory can still be read.
     pub async fn read_body<R: Runtime, T: Send + 'static>(
         &self,
         pool: &Arc<Pool>,
         patience: Duration,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl Job<T>,
     ) -> Result<T, BypassReason> {
+        waited::<R, _>(self.reads(pool), patience, job).await
+    }
+
+    fn reads<'a>(&'a self, local: &'a Arc<Pool>) -> &'a Arc<Pool> {
         match self {
-            Self::Local => waited::<R, _>(pool, patience, job).await,
-            Self::Remote(remote) => waited::<R, _>(&remote.way.lane.reads, patience, job).await,
+            Self::Local => local,
+            Self::Remote { way, .. } => &way.lane.reads,
         }
     }
 }
 
-/// Runs a job on a pool, and waits so long for it.
+/// Runs a job on a pool, and waits this long for it.
 pub async fn waited<R: Runtime, T: Send + 'static>(
     pool: &Arc<Pool>,
     patience: Duration,
-    job: impl FnOnce() -> T + Send + 'static,
+    job: impl Job<T>,
 ) -> Result<T, BypassReason> {
     let ran = timeout::<R, _>(patience, blocking::run(pool, job)).await;
     ran.map_err(|_| BypassReason::DiskHangs)?.map_err(|_| BypassReason::Disk)
@@ -168,44 +162,60 @@ impl Way {
     /// its top.
     pub(crate) fn new(path: &str, is_all_remote: bool) -> Self {
         let top = path.split('/').next().unwrap_or(path);
-        let lane = lane(if is_all_remote { "" } else { top });
-        Self { top: top.into(), lane }
+        Self { top: top.into(), lane: lane(if is_all_remote { "" } else { top }) }
     }
 
-    /// Runs a job at the end of the way, and waits so long for it.
+    /// Runs a job at the end of the way, and waits this long for it.
     pub async fn run<R: Runtime, T: Send + 'static>(
         &self,
         patience: Duration,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl Job<T>,
     ) -> Result<T, BypassReason> {
-        if self.is_to_be_feared() {
-            return Err(BypassReason::DiskHangs);
-        }
-        let (way, asked) = (self.clone(), Instant::now());
-        let job = move || {
-            // Whoever asked has gone by now.
-            if asked.elapsed() > patience {
-                return Err(BypassReason::DiskHangs);
-            }
-            let _under_way = HANGING.begin(way);
-            Ok(job())
-        };
-        waited::<R, _>(&self.lane.calls, patience, job).await?
+        let (call, asked) = (self.call(job).ok_or(BypassReason::DiskHangs)?, Instant::now());
+        // Later than that the request is not waiting any more.
+        let in_time = move || (asked.elapsed() <= patience).then(call);
+        waited::<R, _>(&self.lane.calls, patience, in_time).await?.ok_or(BypassReason::DiskHangs)
     }
 
-    pub(crate) fn start(&self, job: impl FnOnce() + Send + 'static) {
-        if self.is_to_be_feared() {
-            return;
-        }
+    pub(crate) fn start(&self, job: impl Job<()>) {
+        self.call(job).into_iter().for_each(|call| drop(blocking::start(&self.lane.calls, call)));
+    }
+
+    /// The job, which is noted as under way while it runs; `None` where it would hang, or leave no thread to others.
+    fn call<T>(&self, job: impl Job<T>) -> Option<impl Job<T>> {
         let way = self.clone();
-        drop(blocking::start(&self.lane.calls, move || {
-            let _under_way = HANGING.begin(way);
-            job();
-        }));
+        let call = || {
+            let _under_way = UnderWay::begin(way);
+            job()
+        };
+        (!self.hangs() && !self.lane.calls.is_full()).then_some(call)
     }
 
-    fn is_to_be_feared(&self) -> bool {
-        HANGING.is_to_be_feared(self) || self.lane.calls.is_full()
+    /// Does a call hang already that went the same way, or do so many that others need the threads that are left?
+    fn hangs(&self) -> bool {
+        let calls = CALLS.lock();
+        let is_beside =
+            |(way, since): &&(Way, Instant)| since.elapsed() > PATIENCE && Arc::ptr_eq(&way.lane, &self.lane);
+        let hanging: Vec<_> = calls.iter().map(|(_, call)| call).filter(is_beside).collect();
+        hanging.iter().any(|(way, _)| way.top == self.top) || hanging.len() >= MOUNT_THREADS / 2
+    }
+}
+
+/// Calls that are under way, and since when: no more of them than the lanes have threads.
+static CALLS: Lock<Slab<(Way, Instant)>> = Lock::new(Slab::new());
+
+/// A call in [`CALLS`]. Taken out on drop.
+struct UnderWay(usize);
+
+impl UnderWay {
+    fn begin(way: Way) -> Self {
+        Self(CALLS.lock().insert((way, Instant::now())))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        CALLS.lock().try_remove(self.0);
     }
 }
 
@@ -227,50 +237,13 @@ fn lane(name: &str) -> Arc<Lane> {
     }
 }
 
-/// Calls that are under way: no more of them than the lanes have threads.
-struct Hanging(Lock<Vec<Arc<UnderWay>>>);
-
-struct UnderWay {
-    way: Way,
-    since: Instant,
-}
-
-static HANGING: Hanging = Hanging(Lock::new(Vec::new()));
-
-/// Ends it.
-struct Begun(Arc<UnderWay>);
-
-impl Hanging {
-    /// Does one hang already that went the same way, or do so many that others need what threads are left?
-    fn is_to_be_feared(&self, way: &Way) -> bool {
-        let list = self.0.lock();
-        let beside =
-            |call: &&Arc<UnderWay>| call.since.elapsed() > PATIENCE && Arc::ptr_eq(&call.way.lane, &way.lane);
-        let mut hanging = list.iter().filter(beside).peekable();
-        hanging.peek().is_some()
-            && (hanging.clone().any(|call| call.way.top == way.top) || hanging.count() >= MOUNT_THREADS / 2)
-    }
-
-    fn begin(&self, way: Way) -> Begun {
-        let under_way = Arc::new(UnderWay { way, since: Instant::now() });
-        self.0.lock().push(Arc::clone(&under_way));
-        Begun(under_way)
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        HANGING.0.lock().retain(|call| !Arc::ptr_eq(call, &self.0));
-    }
-}
-
-/// Something open. What lies elsewhere is closed by a thread that nobody waits for, since that may write, and hang.
+/// Something open. Where calls may hang, a thread of its own closes it, since a close may write.
 pub type Placed<T> = HandedOver<T, Place>;
 
 impl<T: Send + 'static> Undertaker<T> for Place {
     fn bury(&self, value: T) {
-        if let Self::Remote(remote) = self {
-            close(remote.device, Box::new(value));
+        if let Self::Remote { device, .. } = self {
+            close(*device, Box::new(value));
         }
     }
 }
@@ -281,8 +254,8 @@ impl<T: AsFd + Send + 'static> AsFd for Placed<T> {
     }
 }
 
-/// Drops it on a thread that is there for one device, as long as there is anything to close. What waits there is open:
-/// the line is no longer than that of the descriptors.
+/// Drops it on a thread that is there for one device, as long as there is anything to close. What is queued there is
+/// open: the queue is bounded by the descriptors.
 fn close(device: u64, value: Box<dyn Any + Send>) {
     static LINES: Lock<BTreeMap<u64, Vec<Box<dyn Any + Send>>>> = Lock::new(BTreeMap::new());
     let lines = || LINES.lock();
@@ -334,7 +307,7 @@ mod tests {
         }
         let (told, dropped) = mpsc::channel();
         let way = Way::new("one/a", false);
-        let remote = Place::Remote(Arc::new(Remote { device: 7, way }));
+        let remote = Place::Remote { device: 7, way };
         drop(Placed::new(Told(told.clone()), Place::Local));
         assert_eq!(dropped.recv().unwrap(), thread::current().id());
         for _ in 0..100 {

@@ -85,25 +85,32 @@ impl Record {
 
     /// What the lines say, in whatever form.
     fn of_lines(bytes: &[u8]) -> Option<Self> {
-        let mut lines = bytes.split(|&byte| byte == b'\n');
-        let mut line = || lines.next().filter(|line| line.iter().copied().all(is_text_byte));
-        if line()? != FORM {
+        let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+        let [form, boot, synced, at, digest, length, etag, modified, coding, source, content_type, url] =
+            lines[..]
+        else {
+            return None;
+        };
+        if form != FORM || !lines.concat().into_iter().all(is_text_byte) {
             return None;
         }
-        let text = |line: &[u8]| std::str::from_utf8(line).ok().map(str::to_owned);
-        let number = |line: &[u8]| std::str::from_utf8(line).ok().and_then(|text| text.parse::<u64>().ok());
+        let number = |line: &[u8]| std::str::from_utf8(line).ok()?.parse::<u64>().ok();
         let some = |line: &[u8]| (!line.is_empty()).then(|| line.to_vec());
-        let boot = Some(text(line()?)?).filter(|boot| !boot.is_empty());
-        let synced = number(line()?)?;
-        let mark = Fingerprint { at: number(line()?)?, digest: number(line()?)? };
-        let length = line()?;
-        let length = if length.is_empty() { None } else { Some(number(length)?) };
-        let (etag, modified) = (some(line()?), some(line()?));
-        let coding = line()?.to_vec();
-        let source = some(line()?);
-        let (content_type, url) = (line()?.to_vec(), line()?.to_vec());
-        let identity = Identity { etag, modified, length, coding, source };
-        lines.next().is_none().then_some(Self { boot, synced, mark, url, content_type, identity })
+        let identity = Identity {
+            etag: some(etag),
+            modified: some(modified),
+            length: if length.is_empty() { None } else { Some(number(length)?) },
+            coding: coding.to_vec(),
+            source: some(source),
+        };
+        Some(Self {
+            boot: some(boot).map(String::from_utf8).transpose().ok()?,
+            synced: number(synced)?,
+            mark: Fingerprint { at: number(at)?, digest: number(digest)? },
+            url: url.to_vec(),
+            content_type: content_type.to_vec(),
+            identity,
+        })
     }
 
     /// How many of the `size` bytes in the file are sure to be the ones that were written, in the run
@@ -112,6 +119,27 @@ impl Record {
         let same_run = boot.is_some() && self.boot.as_deref() == boot;
         let sure = if same_run { size } else { size.min(self.synced) };
         if self.identity.length.is_some_and(|length| size > length) { 0 } else { sure }
+    }
+
+    /// The lines to write, with what is known of the first `stored` bytes now. An error if the file is not to be
+    /// resumed: what is in memory may not be what a later fill finds.
+    fn noted(
+        &mut self,
+        stored: u64,
+        synced: Option<io::Result<()>>,
+        mark: io::Result<Fingerprint>,
+    ) -> io::Result<Vec<u8>> {
+        let is_synced = synced.transpose()?.is_some();
+        if is_synced {
+            self.synced = stored;
+        }
+        // One behind what is synced would be lost with a power cut, and all the rest with it.
+        if is_synced || self.mark.at == 0 {
+            self.mark = mark?;
+        } else {
+            mark?;
+        }
+        self.encode().ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// Reads that of a file.
@@ -178,23 +206,22 @@ impl ResumeJournal {
         }
     }
 
-    /// With `stored` bytes in the file: sees to the record if it is time, on the pool.
+    /// With `stored` bytes in the file: writes the record if it is time, on the pool.
     pub fn look(self: &Arc<Self>, stored: u64) {
         if stored < WORTH {
             return;
         }
         let mut state = self.state.lock();
+        if state.record.is_none() {
+            return;
+        }
         let long_since = self.keeping.sync && stored.saturating_sub(state.synced) >= SYNC_EVERY;
-        if state.record.is_none() || !(state.due || long_since) {
-            return;
-        }
         let sync = long_since && !self.keeping.syncing.swap(true, Ordering::AcqRel);
-        if !sync && !state.due {
-            return;
-        }
-        state.due = false;
         if sync {
             state.synced = stored;
+        }
+        if !std::mem::take(&mut state.due) && !sync {
+            return;
         }
         drop(state);
         let notes = Arc::clone(self);
@@ -203,47 +230,24 @@ impl ResumeJournal {
 
     /// Writes the record, after a sync if there is to be one. Waits for the disk.
     pub(crate) fn note(&self, stored: u64, sync: bool) {
-        // Not with the state locked: whoever stores the file looks at it.
-        let synced = if sync { Some(file::sync_data(&**self.file)) } else { None };
+        // Not with the state locked: the worker that stores the file looks at it.
+        let synced = sync.then(|| file::sync_data(&*self.file));
         if sync {
             self.keeping.syncing.store(false, Ordering::Release);
         }
         if self.state.lock().record.is_none() {
             return;
         }
-        let mark = Fingerprint::of(&**self.file, stored);
+        let mark = Fingerprint::of(&*self.file, stored);
         let _writing = self.writing.lock();
-        let Some(value) = self.noted(stored, sync, synced, mark) else { return };
-        let set = value.map(|value| file::set_attribute(&**self.file, NAME, &value));
-        match set {
-            Some(Ok(())) => self.state.lock().written = true,
-            Some(Err(_)) | None => self.forget(),
+        let value = match &mut self.state.lock().record {
+            Some(record) => record.noted(stored, synced, mark),
+            None => return,
+        };
+        match value.and_then(|value| file::set_attribute(&*self.file, NAME, &value)) {
+            Ok(()) => self.state.lock().written = true,
+            Err(_) => self.forget(),
         }
-    }
-
-    /// The record with what is known now: `None` if there is none any more, or in it if it cannot be written.
-    fn noted(
-        &self,
-        stored: u64,
-        sync: bool,
-        synced: Option<io::Result<()>>,
-        mark: io::Result<Fingerprint>,
-    ) -> Option<Option<Vec<u8>>> {
-        let mut state = self.state.lock();
-        let record = state.record.as_mut()?;
-        match synced {
-            Some(Ok(())) => record.synced = stored,
-            // What is in memory may not be what a later look finds.
-            Some(Err(_)) => return Some(None),
-            None => {}
-        }
-        match mark {
-            // One behind what is synced would be lost with a power cut, and all the rest with it.
-            Ok(mark) if sync || record.mark.at == 0 => record.mark = mark,
-            Ok(_) => {}
-            Err(_) => return Some(None),
-        }
-        Some(record.encode())
     }
 
     /// From now on the file says nothing of itself. May wait for the disk.
@@ -254,21 +258,20 @@ impl ResumeJournal {
 
     /// The same for who writes.
     fn forget(&self) {
-        let was_written = {
-            let mut state = self.state.lock();
-            state.record = None;
-            std::mem::take(&mut state.written)
-        };
+        let mut state = self.state.lock();
+        state.record = None;
+        let was_written = std::mem::take(&mut state.written);
+        drop(state);
         if was_written {
-            // Where this fails it stays: nobody looks for it in a file with its final name.
-            drop(file::remove_attribute(&**self.file, NAME));
+            // Where this fails it stays: it counts for nothing in a file with its final name.
+            drop(file::remove_attribute(&*self.file, NAME));
         }
     }
 
     /// Nothing more is written to the file, which has `stored` bytes: does it say enough for another fill to
     /// go on with it? May wait for the disk.
     pub fn leave(&self, stored: u64) -> bool {
-        if stored >= WORTH && !self.is_kept() {
+        if stored >= WORTH && !self.state.lock().written {
             self.note(stored, false);
         }
         let _writing = self.writing.lock();
@@ -276,10 +279,6 @@ impl ResumeJournal {
         // The file is another fill's from now on: a job of the pool that comes late has nothing to say.
         state.record = None;
         state.written
-    }
-
-    fn is_kept(&self) -> bool {
-        self.state.lock().written
     }
 }
 
@@ -377,7 +376,7 @@ mod tests {
         let keeping = Arc::new(Durability::new(true, Some("here".to_owned())));
         let notes = ResumeJournal::new(&file, &keeping);
         notes.note(100, false);
-        assert!(!notes.is_kept(), "nothing is known of it yet");
+        assert!(!notes.state.lock().written, "nothing is known of it yet");
         notes.describe(Record { synced: 0, mark: Fingerprint::default(), ..record() }, false);
         notes.note(100, false);
         let written = |synced, at| {
@@ -389,14 +388,14 @@ mod tests {
         assert_eq!(Record::read(&*file), Some(written(700, 700)));
         notes.describe(Record { synced: 5, ..record() }, false);
         assert!(
-            notes.is_kept() && Record::read(&*file) == Some(written(700, 700)),
+            notes.state.lock().written && Record::read(&*file) == Some(written(700, 700)),
             "it is described already"
         );
         notes.close();
         // A job of the pool may come late.
         notes.note(900, true);
         assert_eq!(file::attribute(&*file, NAME, MAX_ATTRIBUTE).unwrap(), None);
-        assert!(!notes.is_kept());
+        assert!(!notes.state.lock().written);
     }
 
     #[test]
@@ -407,7 +406,7 @@ mod tests {
         let notes = ResumeJournal::new(&file, &Arc::new(Durability::new(true, None)));
         notes.describe(Record { url: vec![b'x'; MAX_ATTRIBUTE], ..record() }, false);
         notes.note(100, false);
-        assert!(!notes.is_kept());
+        assert!(!notes.state.lock().written);
         assert_eq!(Record::read(&*file), None);
     }
 

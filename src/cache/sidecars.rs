@@ -5,7 +5,6 @@
 //! ([`super::metadata`]). The one that was written longest ago goes first.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,7 +18,7 @@ use crate::http::caching::stored::StoredHead;
 use crate::key::Key;
 use crate::rt::blocking;
 use crate::rt::lock::Lock;
-use crate::sys::file::{self, Kind, Reach, Root};
+use crate::sys::file::{self, Kind, Root};
 
 /// Documents at a time.
 const MOST: u64 = 4096;
@@ -91,15 +90,13 @@ impl Sidecars {
     /// not wait.
     pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &StoredBody) {
         let Some(name) = name(key) else { return };
-        let waiting = self.waiting.load(Ordering::Relaxed);
         let count = usize::try_from(body.count()).unwrap_or(usize::MAX);
-        if head.status != 200 || count > LONGEST || waiting > WAITING {
+        if head.status != 200 || count > LONGEST || self.waiting.load(Ordering::Relaxed) > WAITING {
             return self.forget(key);
         }
-        let (sidecars, key) = (Arc::clone(self), key.clone());
-        let (head, body) = (Arc::clone(head), body.clone());
+        let (key, head, body) = (key.clone(), Arc::clone(head), body.clone());
         self.waiting.fetch_add(count, Ordering::Relaxed);
-        drop(blocking::start(&blocking::DOCUMENTS, move || {
+        self.start(move |sidecars| {
             let written = match &body {
                 StoredBody::Memory(bytes) => sidecars.write(&key, &name, &head, bytes),
                 StoredBody::Aside(aside) => {
@@ -110,14 +107,13 @@ impl Sidecars {
                 sidecars.remove(&name);
             }
             sidecars.waiting.fetch_sub(count, Ordering::Relaxed);
-        }));
+        });
     }
 
     /// Has the one of this key removed: something else is newer. Does not wait.
     pub fn forget(self: &Arc<Self>, key: &Key) {
         let Some(name) = self.name_in_use(key) else { return };
-        let sidecars = Arc::clone(self);
-        drop(blocking::start(&blocking::DOCUMENTS, move || sidecars.remove(&name)));
+        self.start(move |sidecars| sidecars.remove(&name));
     }
 
     /// Has the one of this key marked to be checked. Does not wait.
@@ -142,8 +138,8 @@ impl Sidecars {
         if self.name_in_use(key).is_none() {
             return;
         }
-        let (sidecars, key) = (Arc::clone(self), key.clone());
-        drop(blocking::start(&blocking::DOCUMENTS, move || {
+        let key = key.clone();
+        self.start(move |sidecars| {
             let Some((Entry { file, info, .. }, CachedMetadata { head: Some(head), .. })) =
                 sidecars.read(&key)
             else {
@@ -158,7 +154,13 @@ impl Sidecars {
                 &info,
                 CachedMetadata { head: Some(head), checked: None },
             );
-        }));
+        });
+    }
+
+    /// Runs a job after those that were started before it.
+    fn start(self: &Arc<Self>, job: impl FnOnce(&Self) + Send + 'static) {
+        let sidecars = Arc::clone(self);
+        drop(blocking::start(&blocking::DOCUMENTS, move || job(&sidecars)));
     }
 
     /// The name of one that is there, or on its way.
@@ -167,14 +169,11 @@ impl Sidecars {
     }
 
     fn write(&self, key: &Key, name: &str, head: &StoredHead, body: &[u8]) -> io::Result<()> {
-        let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
-        let new = Temporary::create(&directory)?;
-        file::write_at(new.file(), body, 0)?;
-        self.metadata.write(key, new.file(), &file::info(new.file())?, head)?;
-        if self.sync {
-            file::sync_many(&[new.file().as_fd()], false).into_iter().collect::<io::Result<()>>()?;
-        }
-        new.rename(name)?;
+        let directory = Temporary::write(&self.root, &directory(), name, |file| {
+            file::write_at(file, body, 0)?;
+            self.metadata.write(key, file, &file::info(file)?, head)?;
+            if self.sync { file::sync(file) } else { Ok(()) }
+        })?;
         let gone = self.table.lock().put(name.to_owned(), FileSize(body.len() as u64));
         gone.iter().for_each(|(name, _)| drop(file::unlink(&directory, name)));
         Ok(())
@@ -193,7 +192,7 @@ fn listed(root: &Root) -> io::Result<Table> {
     temporary::remove_left_overs(root, &directory());
     let directory = root.open_directory(&directory())?;
     let mut whole = Vec::new();
-    file::entries(directory.try_clone()?, |name, kind| {
+    file::entries(&directory, |name, kind| {
         if kind == Kind::File && name.starts_with(WHOLE) {
             whole.extend(
                 file::info_at(&directory, name).map(|info| (info.modified, name.to_owned(), info.size)),

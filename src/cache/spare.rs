@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::Store;
@@ -39,11 +38,7 @@ impl Store {
             return Ok(());
         }
         let parents: BTreeSet<&str> = spares.iter().map(|spare| spare.key.parent()).collect();
-        let sync = |parent: &str| {
-            let directory = self.tree.root.open_directory(parent)?;
-            file::sync_many(&[directory.as_fd()], false).into_iter().collect()
-        };
-        parents.into_iter().try_for_each(sync)
+        parents.into_iter().try_for_each(|parent| file::sync(&self.tree.root.open_directory(parent)?))
     }
 }
 

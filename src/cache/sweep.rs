@@ -46,7 +46,7 @@ fn sweep(root: &Root, age: Duration, is_cached: &dyn Fn(&str) -> bool, removed: 
         let Ok(directory) = root.open_directory(&path) else { continue };
         let within = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
         // What stays is listed again by the next walk.
-        drop(file::entries(directory, |name, kind| {
+        drop(file::entries(&directory, |name, kind| {
             seen += 1;
             if seen % BATCH == 0 {
                 thread::sleep(REST);

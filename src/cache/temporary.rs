@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use crate::key::RESERVED;
-use crate::sys::file::{self, Kind, Root};
+use crate::sys::file::{self, Reach, Root};
 
 /// First bytes of such a name.
 pub(crate) const NEW: &str = "new-";
@@ -41,6 +41,21 @@ impl<'a> Temporary<'a> {
         Ok(Self { directory, name, file, is_named: false })
     }
 
+    /// Has a file written that takes the place of `name` in the directory at `path`, which is made where it is missing:
+    /// that directory.
+    pub(crate) fn write(
+        root: &Root,
+        path: &str,
+        name: &str,
+        write: impl FnOnce(&OwnedFd) -> io::Result<()>,
+    ) -> io::Result<OwnedFd> {
+        let (directory, _) = root.make_directory(path, None, Reach::Anywhere)?;
+        let new = Temporary::create(&directory)?;
+        write(&new.file)?;
+        new.rename(name)?;
+        Ok(directory)
+    }
+
     /// The file.
     pub(crate) fn file(&self) -> &OwnedFd {
         &self.file
@@ -65,16 +80,12 @@ impl Drop for Temporary<'_> {
 /// Removes what processes that have ended left in the directory at `path`. Blocks; for start-up only.
 pub(crate) fn remove_left_overs(root: &Root, path: &str) {
     let Ok(directory) = root.open_directory(path) else { return };
-    let Ok(listed) = directory.try_clone() else { return };
-    let mut found = Vec::new();
-    let list = |name: &str, _: Kind| {
+    drop(file::entries(&directory, |name, _| {
         if name.starts_with(NEW) {
-            found.push(name.to_owned());
+            drop(remove_old(&directory, name, AGE));
         }
         true
-    };
-    drop(file::entries(listed, list));
-    found.iter().for_each(|name| drop(remove_old(&directory, name, AGE)));
+    }));
 }
 
 /// Removes a file that nobody has written to for so long, unless somebody holds it.

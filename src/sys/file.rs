@@ -6,7 +6,7 @@ mod root;
 mod walk;
 
 pub use attributes::{attribute, remove_attribute, set_attribute};
-pub use durable::{sync_data, sync_many};
+pub use durable::{sync, sync_data, sync_many};
 pub use root::{Missing, Reach, Root, is_remote, missing};
 pub use walk::entries;
 

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use super::fill::{Named, Rng, Woken, failure};
-use crate::cache::commit::{self, Whole};
+use crate::cache::commit::{self, Flush, Whole};
 use crate::cache::fill::{Answer, Fill, Follower, NoFile, Progress};
 use crate::cache::inflight::{Permit, Turn};
 use crate::cache::partial::{LeftOver, Partial};
@@ -213,7 +213,8 @@ impl ProcessRun {
 
     /// Gives names to what waits for them; those that got one are there.
     fn commit(&self, events: &mut Events) {
-        commit::commit_here(self.line.take(), self.rng.one_in(2));
+        let flush = if self.rng.one_in(2) { Flush::Together } else { Flush::Apart };
+        commit::commit(self.line.take(), flush);
         let told = std::mem::take(&mut *self.told.lock().unwrap());
         for (number, ok) in told {
             *events.entry(if ok { Event::Stored } else { Event::NotStored }).or_default() += 1;

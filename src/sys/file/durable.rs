@@ -25,23 +25,27 @@ const THREADS: usize = 16;
 
 /// Each by itself, several at a time.
 fn apart(files: &[BorrowedFd<'_>]) -> Vec<io::Result<()>> {
-    let sync = |files: &[BorrowedFd<'_>]| -> Vec<io::Result<()>> {
-        files.iter().map(|file| retry(|| nix::unistd::fsync(file))).collect()
-    };
+    let sync_each = |files: &[BorrowedFd<'_>]| -> Vec<io::Result<()>> { files.iter().map(sync).collect() };
     let share = files.len().div_ceil(THREADS).max(1);
     let mut shares = files.chunks(share);
     let mine = shares.next().unwrap_or_default();
     thread::scope(|scope| {
-        let start = |theirs| (theirs, thread::Builder::new().spawn_scoped(scope, move || sync(theirs)));
+        let start = |theirs| (theirs, thread::Builder::new().spawn_scoped(scope, move || sync_each(theirs)));
         let others: Vec<_> = shares.map(start).collect();
-        let mut outcomes = sync(mine);
+        let mut outcomes = sync_each(mine);
         for (theirs, started) in others {
             // Without a thread, or with one that ended badly, this one does it.
-            let theirs = started.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| sync(theirs));
+            let theirs =
+                started.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| sync_each(theirs));
             outcomes.extend(theirs);
         }
         outcomes
     })
+}
+
+/// Brings one file or directory to stable storage, data and attributes. Waits for the disk.
+pub fn sync(file: &impl AsFd) -> io::Result<()> {
+    retry(|| nix::unistd::fsync(file.as_fd()))
 }
 
 /// Brings what has been written so far to stable storage, the size with it (fdatasync(2)). Waits for the disk.
