@@ -1,9 +1,9 @@
-//! Bytes that clients take slowly, or not at all, and answers that memory has no room for: put aside in files without a
-//! name, many in one.
+//! Files without a name for bodies that memory has no room for: those that slow clients do not take, and responses that
+//! are too long for memory. One file holds many of them.
 //!
-//! Nothing of them is left when the process ends, however that happens. A place in a file is used once: what sendfile(2)
-//! has given to a socket are the pages themselves, and a client that has not read them yet would see what becomes of
-//! them. So each file is begun anew after a while, and is closed when nobody reads anything of it any more.
+//! Nothing of them is left when the process ends, however that happens. Each place in a file is written once: sendfile(2)
+//! gives a socket the pages themselves, so a client that has not read them yet would see later writes. So a long file is
+//! replaced by a new one, and is closed when no body in it is read any more.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,13 +21,13 @@ use crate::sys::file::{self, Reach, Root};
 /// Bytes of one file, if there is a descriptor for another.
 const LONG: u64 = 64 * 1024 * 1024;
 
-/// The file that is being filled.
+/// The files, of which the last one is being filled.
 #[derive(Debug)]
 pub struct Shelf {
     root: Arc<Root>,
-    /// Each file but the first has one of these.
+    /// Each file but the first takes one of these.
     descriptors: OnceLock<Descriptors>,
-    /// Bytes put aside, see [`Self::lately`].
+    /// See [`Self::lately`].
     lately: AtomicU64,
     current: Lock<Option<Current>>,
 }
@@ -35,7 +35,7 @@ pub struct Shelf {
 #[derive(Debug)]
 struct Current {
     file: Arc<Placed<Nameless>>,
-    /// Where the next place begins.
+    /// Where the next body begins.
     end: u64,
 }
 
@@ -52,47 +52,47 @@ impl AsFd for Nameless {
     }
 }
 
-/// Bytes that lie in such a file.
+/// A body in such a file.
 #[derive(Debug)]
 pub struct Aside {
     shelf: Arc<Shelf>,
-    /// Taken when it is dropped.
+    /// Taken on drop.
     file: Option<Arc<Placed<Nameless>>>,
     first: u64,
-    /// Bytes that lie there.
+    /// Bytes written so far.
     count: u64,
 }
 
 impl Shelf {
-    /// With nothing on it.
+    /// No file is there yet.
     pub(crate) fn new(root: &Arc<Root>) -> Self {
         let (descriptors, lately) = (OnceLock::new(), AtomicU64::new(0));
         Self { root: Arc::clone(root), descriptors, lately, current: Lock::default() }
     }
 
-    /// From now on there are descriptors for more than one file.
+    /// Gives it descriptors for more than one file.
     pub fn draw_on(&self, descriptors: &Descriptors) {
         drop(self.descriptors.set(descriptors.clone()));
     }
 
-    /// Bytes put aside since [`Self::forget`]: about as many are free in memory.
+    /// Bytes written since [`Self::forget`]: about as many are free in memory.
     pub fn lately(&self) -> u64 {
         self.lately.load(Ordering::Relaxed)
     }
 
-    /// Counts from none.
+    /// Resets [`Self::lately`] to 0.
     pub fn forget(&self) {
         self.lately.store(0, Ordering::Relaxed);
     }
 
-    /// Writes these bytes, see [`Self::begin`].
+    /// Writes a whole body, see [`Self::begin`].
     pub fn put(self: &Arc<Self>, bytes: &[u8]) -> io::Result<Aside> {
         let mut aside = self.begin(bytes.len() as u64)?;
         aside.append(bytes)?;
         Ok(aside)
     }
 
-    /// A place for up to `most` bytes, where nothing lies yet. May wait for the disk.
+    /// Reserves a place that was never written to, for a body of up to `most` bytes. May wait for the disk.
     pub fn begin(self: &Arc<Self>, most: u64) -> io::Result<Aside> {
         let spare = self.descriptors.get().and_then(|descriptors| descriptors.try_take(Purpose::File, 1));
         let mut current = self.current.lock();
@@ -110,27 +110,27 @@ impl Shelf {
 
     fn create(&self) -> io::Result<OwnedFd> {
         if self.root.is_remote() {
-            // Nobody is to wait for another machine because of a client that takes nothing.
+            // No request is to wait for another machine because of a silent client.
             return Err(io::ErrorKind::Unsupported.into());
         }
         let (directory, _) = self.root.make_directory(&directory(), None, Reach::Anywhere)?;
-        // Dropped, it has no name any more.
+        // The drop removes its name.
         Temporary::create(&directory)?.file().try_clone()
     }
 
-    /// The file that is being filled, if nobody reads anything of it.
+    /// Takes out the file that is being filled, if no body is in it.
     fn take_idle(&self) -> Option<Current> {
         self.current.lock().take_if(|current| Arc::strong_count(&current.file) == 1)
     }
 }
 
 impl Aside {
-    /// How many bytes.
+    /// Bytes written so far.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Writes more of the bytes that a place was taken for. May wait for the disk.
+    /// Appends to the body, within its place. May wait for the disk.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(file) = &self.file {
             file::write_at(&**file, bytes, self.first + self.count)?;
@@ -140,7 +140,7 @@ impl Aside {
         Ok(())
     }
 
-    /// All the bytes. May wait for the disk.
+    /// Reads the body. May wait for the disk.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(self.count).map_err(|_| io::ErrorKind::OutOfMemory)?];
         if let Some(file) = &self.file {
@@ -149,7 +149,7 @@ impl Aside {
         Ok(bytes)
     }
 
-    /// The file, and where in it these bytes begin.
+    /// The file, and where in it the body begins.
     pub fn place(&self) -> Option<(&Arc<Placed<Nameless>>, u64)> {
         self.file.as_ref().map(|file| (file, self.first))
     }
@@ -158,7 +158,7 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         let (shelf, file) = (Arc::clone(&self.shelf), self.file.take());
-        // To close a long file without a name takes the disk, too.
+        // The close of a long file without a name waits for the disk.
         drop(blocking::start(&blocking::ASIDE, move || {
             drop(file);
             drop(shelf.take_idle());

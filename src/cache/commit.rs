@@ -1,8 +1,7 @@
-//! Whole files get their final names: many at a time, by one thread, while nobody waits for it.
+//! Gives complete files their final names: in batches, on one thread, while no client waits for it.
 //!
-//! The order of each: the origin's date is set, data and attributes are brought to stable storage,
-//! the file is renamed, its directory is brought to stable storage. What a small file costs most is
-//! the disk's own flush, and one flush does for all files that are whole by then.
+//! The order for each file: set the origin's date, sync data and attributes, rename, sync the directory. The disk's flush
+//! is most of the cost of a small file, and one flush serves the whole batch.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,40 +19,39 @@ use crate::rt::lock::{Lock, unpoisoned};
 use crate::sys::file::{self, Info};
 use crate::sys::process::step_back;
 
-/// After a batch of at least `MANY` the next one waits for others to come: so many are being stored
-/// that flushes are what costs. It waits for a part of the time that the last batch took, within these
-/// bounds, and only while there is plenty of room. A lone file is named at once.
+/// After a batch of at least `MANY` files the next one waits for more files, since flushes are the cost then: for a
+/// part of the time that the last batch took, within these bounds, and only while there is plenty of room. A lone file
+/// is named at once.
 const MANY: usize = 4;
 const GATHER_PART: u32 = 4;
 const GATHER: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
-/// A file system that took longer to sync is being written to by others as well: for the time that
-/// follows, files are synced one by one, if that is quicker for so many.
+/// A file system whose sync takes longer than `SLOW` is written to by other programs as well. For `APART` after that,
+/// files are synced one by one, if that is quicker for the batch.
 const SLOW: Duration = Duration::from_secs(1);
 const APART: Duration = Duration::from_secs(60);
-/// What one file of a batch costs when each is synced by itself, several at a time; until it has been
-/// measured.
+/// Time per file of a batch when each is synced by itself, several at a time, until it has been measured.
 const EACH: Duration = Duration::from_millis(5);
-/// Directories above the files that are open at a time.
+/// Parent directories that are open at a time.
 const PARENTS: usize = 32;
 
-/// What is called with the outcome, on the committing thread.
+/// Called with the outcome, on the committing thread.
 pub type Report = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// A file whose every byte has been written.
+/// A complete file, on its way to its final name.
 pub struct Whole {
-    /// The right to its name: until the file has it, requests find the fill.
+    /// The permit to lead: until the file has its name, requests find the fill.
     pub permit: Permit,
     /// The file.
     pub partial: Partial,
-    /// Its bytes.
+    /// Its length in bytes.
     pub size: u64,
     /// The origin's date, in seconds since 1970.
     pub modified: Option<u64>,
-    /// Its place among those that wait; until it has its name.
+    /// Its room in the queue; given back when it has its name.
     pub room: Room,
-    /// What the file was when it got that date; nothing yet.
+    /// stat of the file after its date was set.
     pub dated: Option<Info>,
-    /// Told at the end.
+    /// Called at the end.
     pub report: Report,
 }
 
@@ -79,7 +77,7 @@ impl Whole {
         self.note_unsafe();
         self.partial.rename()?;
         self.note_unsafe();
-        // Whoever said so between the look and the rename has found no file to remove.
+        // A request that superseded it between the check and the rename has found no file to remove.
         if self.permit.fill().is_superseded() {
             self.partial.take_back();
             return superseded();
@@ -87,8 +85,8 @@ impl Whole {
         Ok(())
     }
 
-    /// An unsafe request that came after the head was written has found no file to say so in: whoever looks at the file
-    /// before all about it is remembered is to see that it needs a check.
+    /// An unsafe request that came after the head was written has found no stored file to invalidate: the head is
+    /// written once more, so that the next request sees that it must validate.
     fn note_unsafe(&self) {
         if self.permit.fill().is_invalid()
             && let (Some(kept), Some(info)) = (self.permit.fill().kept(), &self.dated)
@@ -97,7 +95,7 @@ impl Whole {
         }
     }
 
-    /// Once it has its name: what goes with it is known without a look at the disk.
+    /// Keeps the head in memory, once the file has its name.
     fn remember(&self) {
         let Some(info) = &self.dated else { return };
         let note = || {
@@ -106,13 +104,13 @@ impl Whole {
             }
         };
         note();
-        // Not to take back what an unsafe request has said meanwhile.
+        // An unsafe request meanwhile still invalidates it.
         if self.permit.fill().is_invalid() {
             note();
         }
     }
 
-    /// Requests stop to find the fill only now: before this the file had no name, or has none.
+    /// Frees the key: only from now on requests look for the stored file.
     fn end(self, outcome: io::Result<()>) {
         drop(self.partial);
         drop(self.permit);
@@ -121,11 +119,11 @@ impl Whole {
     }
 }
 
-/// The way to the committing thread.
+/// The queue to the committing thread.
 #[derive(Debug)]
 pub struct Committer {
     line: Arc<Line>,
-    /// What bounds the files in line. With none left a fill waits for some before it is begun.
+    /// Bounds the queue. Without room a fill waits before it begins.
     pub rooms: Arc<Rooms>,
     durable: bool,
 }
@@ -149,8 +147,7 @@ impl std::fmt::Debug for Line {
 }
 
 impl Committer {
-    /// With room for `most` files in line. Without `durable` nothing is brought to stable storage before
-    /// it is named.
+    /// With room for `most` files in the queue. Without `durable` nothing is synced.
     pub(crate) fn new(most: usize, durable: bool) -> Self {
         Self { line: Arc::default(), rooms: Rooms::new(most), durable }
     }
@@ -162,7 +159,7 @@ impl Committer {
         thread::Builder::new().name("committer".to_owned()).spawn(work).map(drop)
     }
 
-    /// Puts a file in line. Does not wait.
+    /// Adds a file to the queue. Does not wait.
     pub fn add(&self, whole: Whole) {
         let mut state = self.line.state.lock();
         state.waiting.push(whole);
@@ -199,7 +196,7 @@ fn work(line: &Line, rooms: &Rooms, durable: bool) {
             (true, true) => Flush::Together,
             (true, false) => Flush::Apart,
         };
-        // A bug that makes one batch panic is its own end only.
+        // A panic ends this batch only.
         drop(catch_unwind(AssertUnwindSafe(|| commit(batch, flush))));
         pace.note(count, flush != Flush::Apart, begun.elapsed());
     }
@@ -211,9 +208,9 @@ struct Pace {
     /// The last batch, and what it took.
     count: usize,
     took: Duration,
-    /// A sync of all that took too long: how long, and until when that counts.
+    /// A slow sync of a whole file system: how long it took, and until when that counts.
     slow: Option<(Duration, Instant)>,
-    /// What a file costs by itself.
+    /// Time per file when each is synced by itself.
     each: Duration,
 }
 
@@ -230,7 +227,7 @@ impl Pace {
         if self.count < MANY { Duration::ZERO } else { (self.took / GATHER_PART).clamp(least, most) }
     }
 
-    /// Are so many files to be synced together?
+    /// Whether a batch of `count` files is to be synced together.
     fn together(&self, count: usize, now: Instant) -> bool {
         let apart = self.each.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         self.slow.is_none_or(|(took, until)| now > until || apart > took)
@@ -253,7 +250,7 @@ pub(crate) enum Flush {
     Together,
     /// One by one.
     Apart,
-    /// Not at all: where a power cut may take them.
+    /// Not at all: a power cut may lose them.
     Never,
 }
 
@@ -273,8 +270,8 @@ pub(crate) fn commit(batch: Vec<Whole>, flush: Flush) {
     }
 }
 
-/// Syncs the directories of the files, and those in which directories were made for them, each once for all of them:
-/// those that could not be, by their paths.
+/// Syncs the directories of the files, and those in which directories were made for them, each once: the errors, by
+/// their paths.
 fn sync_directories(named: &[Whole], flush: Flush) -> HashMap<String, io::ErrorKind> {
     let mut failed = HashMap::new();
     let Some(Whole { partial: first, .. }) = named.first().filter(|_| flush != Flush::Never) else {
@@ -316,7 +313,7 @@ fn sync_each(
     }
 }
 
-/// Takes a step with each file; those that fail end here.
+/// Takes a step with each file: those that did not fail.
 fn keep(batch: Vec<Whole>, mut step: impl FnMut(&mut Whole) -> io::Result<()>) -> Vec<Whole> {
     let mut kept = Vec::with_capacity(batch.len());
     for mut whole in batch {
@@ -328,8 +325,8 @@ fn keep(batch: Vec<Whole>, mut step: impl FnMut(&mut Whole) -> io::Result<()>) -
     kept
 }
 
-/// Syncs what lies on one device together: links and mounts inside the cache directory may lead to
-/// several, whose files stand side by side here.
+/// Syncs the files of each device together. There may be several devices, since links and mounts inside the cache
+/// directory may lead to others.
 fn sync<'a>(files: impl Iterator<Item = (u64, BorrowedFd<'a>)>, flush: Flush) -> Vec<io::Result<()>> {
     let files: Vec<_> = files.collect();
     if flush == Flush::Never {

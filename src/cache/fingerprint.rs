@@ -1,5 +1,5 @@
-//! A few bytes of a file in progress that are known again later. Other programs keep files under the
-//! same names, and one that begins a file anew leaves what we have said of the old one where it is.
+//! A sampled fingerprint of a partial file. Other programs write files of the same names, and one that truncates and
+//! rewrites a file leaves our attribute in place.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
@@ -7,20 +7,20 @@ use std::os::fd::AsFd;
 
 use crate::sys::file;
 
-/// Looked at: so many bytes at the file's beginning, and as many before the mark.
+/// Bytes sampled at the beginning of the file, and as many at the end of the fingerprinted part.
 const SAMPLE: usize = 4096;
 
-/// What is said of the bytes before `at`. They never change while the file is ours.
+/// The fingerprint of the bytes before `at`. They never change while this process holds the file.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Fingerprint {
-    /// Bytes of the file that it speaks of; none of them, if it is 0.
+    /// Length of the fingerprinted part in bytes; 0 matches any file.
     pub at: u64,
-    /// Of the samples. A version of the program that counts otherwise begins the file anew.
+    /// Digest of the samples. A version of the program with another digest fetches the file again.
     pub digest: u64,
 }
 
 impl Fingerprint {
-    /// Of the first `at` bytes of `file`. Waits for the disk. An error if it is shorter, too.
+    /// The fingerprint of the first `at` bytes of `file`. Waits for the disk. An error also if the file is shorter.
     pub fn of(file: &impl AsFd, at: u64) -> io::Result<Self> {
         let mut hasher = DefaultHasher::new();
         let count = usize::try_from(at).map_or(SAMPLE, |at| at.min(SAMPLE));
@@ -32,7 +32,7 @@ impl Fingerprint {
         Ok(Self { at, digest: hasher.finish() })
     }
 
-    /// Are they in `file` still? Waits for the disk.
+    /// Whether `file` matches it. Waits for the disk.
     pub fn holds(self, file: &impl AsFd) -> bool {
         self.at == 0 || Self::of(file, self.at).is_ok_and(|found| found == self)
     }

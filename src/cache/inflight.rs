@@ -1,4 +1,4 @@
-//! The table of fills in progress: one leader a key, across all workers.
+//! The table of fills in progress: one leader for each key, over all workers (request collapsing).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,28 +13,28 @@ use crate::outcome::BypassReason;
 use crate::rt::lock::Lock;
 use crate::sys::file::Locked;
 
-/// Key to fill.
+/// The fills by their keys.
 #[derive(Debug)]
 pub struct Inflight {
-    /// Fills at a time.
+    /// The most fills at a time.
     most: usize,
     fills: Lock<HashMap<Key, Arc<Fill>>>,
-    /// Counts those that have left the table.
+    /// Counts the fills that have left the table.
     endings: AtomicU64,
 }
 
 /// What a request finds in the table.
 #[derive(Debug)]
 pub enum Turn {
-    /// Nobody fetches this file: the caller does.
+    /// No fill of this key is in progress: the caller leads one.
     Lead(Permit),
-    /// Somebody does.
+    /// The fill in progress.
     Follow(Arc<Fill>),
-    /// So many files are being fetched that this one is not to be.
+    /// As many fills as may be are in progress.
     Full,
 }
 
-/// The right to fetch one file. Dropped without an end, it fails the fill.
+/// The right to lead a fill. Dropped before its end, it fails the fill.
 #[derive(Debug)]
 pub struct Permit {
     table: Arc<Inflight>,
@@ -74,13 +74,13 @@ impl Inflight {
         self.fills.lock().get(key).cloned()
     }
 
-    /// Ends the fill of `key` for those who come from now on, if it is one that `is_other` knows to be of another file
-    /// than the origin has by now: those who follow go on, and it gets no name. Whether there was such.
+    /// Frees the key of a fill that `is_other` finds to be of another file than the origin has by now: its followers get
+    /// all of it, but the file gets no name. Whether there was such a fill.
     pub fn supersede(&self, key: &Key, is_other: impl Fn(&Fill) -> bool) -> bool {
         let mut fills = self.fills.lock();
         let Some(fill) = fills.get(key).filter(|fill| is_other(fill)).cloned() else { return false };
         self.remove(&mut fills, key);
-        // Before the stored file is looked for: a commit of the same moment is to see it.
+        // Before the caller removes the stored file: a commit at the same moment sees it.
         fill.supersede();
         true
     }
@@ -91,13 +91,13 @@ impl Inflight {
         fills.remove(key);
     }
 
-    /// A number that changes whenever a fill ends. A look-up that found nothing still holds if it has
-    /// stayed the same since before that.
+    /// A number that changes whenever a fill ends. A look-up that found nothing is still valid if the number is the one
+    /// read before it.
     pub fn endings(&self) -> u64 {
         self.endings.load(Ordering::Acquire)
     }
 
-    /// The fills whose file has been begun: their keys and files.
+    /// The keys and in-progress files of fills that have one.
     pub fn begun(&self) -> Vec<(Key, Arc<Placed<Locked>>)> {
         self.fills
             .lock()
@@ -118,25 +118,25 @@ impl Permit {
         &self.key
     }
 
-    /// The answer is not to be stored: waiters ask for themselves.
+    /// The response is not to be stored: each waiting request asks the origin itself.
     pub fn decline(self, why: BypassReason) {
         self.leave();
         self.fill.end(NoFile::Declined(why));
     }
 
-    /// The file is there already: waiters look again.
+    /// The file is there already: waiting requests look it up once more.
     pub fn withdraw(self) {
         self.leave();
         self.fill.end(NoFile::Again);
     }
 
-    /// There is no answer, or none any more: waiters fail in the same way.
+    /// The origin has failed: waiting requests fail in the same way.
     pub fn fail(self, error: Error) {
         self.leave();
         self.fill.end(NoFile::Failed(error));
     }
 
-    /// From now on requests start anew; those that follow go on.
+    /// Frees the key: later requests look the file up, followers go on.
     pub fn leave(&self) {
         let mut fills = self.table.fills.lock();
         if fills.get(&self.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {

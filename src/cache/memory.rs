@@ -1,5 +1,5 @@
-//! Answers that no plain file can stand for: of targets with a query, of one of several variants,
-//! with another status than 200, coded. Bounded; what was asked for least lately goes first.
+//! Stored responses that no plain file can represent: to targets with a query, one of several variants, with another
+//! status than 200, with a content coding. Bounded; the least recently used goes first.
 
 use std::future::pending;
 use std::io;
@@ -20,44 +20,44 @@ use crate::rt::lock::Lock;
 #[cfg(test)]
 mod tests;
 
-/// Of the memory, one answer may take one part of so many.
+/// One response may take this part of the memory.
 const PART: usize = 8;
-/// Long bodies leave one part of so many.
+/// Long bodies leave this part of the memory free.
 const SPARE_PART: usize = 4;
-/// Bytes on the disk of all answers.
+/// Bytes on the disk, of all responses together.
 const MOST_ASIDE: u64 = 256 * 1024 * 1024;
 /// Variants of one target.
 const VARIANTS: usize = 32;
 /// All of it is one share.
 const SHARE: usize = 0;
-/// What an answer takes beside the bytes of its body, head and key, and what the allocator loses there: 1.2 KiB, measured
-/// with glibc for small ones one after the other, and as much again for less orderly times.
+/// Bytes that a response takes beside those of its body, head and key, with what the allocator loses: 1.2 KiB, measured
+/// with glibc for small responses one after the other, and a reserve for less regular use.
 const OVERHEAD: usize = 2 * 1024;
 
-/// The body of an answer. It takes its room for as long as anybody has it: a client that reads slowly, too.
+/// A body. It takes its room for as long as it is stored or sent, to a slow client too.
 #[derive(Debug)]
 struct Bytes {
     bytes: Vec<u8>,
     _room: Option<Permit>,
-    /// Where it lies on the disk, once a client that takes nothing has it from there.
+    /// Its copy on the disk, while a slow client is sent that.
     aside: Lock<Weak<Aside>>,
 }
 
-/// A body in the hands of somebody who reads it. When he has read it, those hear of it who wait for memory.
+/// A body that is being sent. Its drop makes room for a request that waits for memory.
 #[derive(Clone, Debug)]
 pub struct MemoryBody {
-    /// Taken when it is dropped.
+    /// Taken on drop.
     bytes: Option<Arc<Bytes>>,
     memory: Arc<Memory>,
 }
 
 impl MemoryBody {
-    /// Is more than half of the memory taken? Who reads slowly is to hold none of it then.
+    /// Whether more than half of the memory is taken: slow clients are to hold none of it then.
     pub fn is_scarce(&self) -> bool {
         self.memory.used() > self.memory.most / 2
     }
 
-    /// Puts the bytes aside, unless somebody else has done so already. Blocks: for a thread of the pool.
+    /// Copies the body to the disk, unless that is done already. Blocks: for a thread of the pool.
     pub fn put_aside(self, shelf: &Arc<Shelf>) -> io::Result<Arc<Aside>> {
         let Some(bytes) = &self.bytes else { return Err(io::ErrorKind::NotFound.into()) };
         let mut known = bytes.aside.lock();
@@ -85,7 +85,7 @@ impl Drop for MemoryBody {
     }
 }
 
-/// The body of a stored answer, for who reads it.
+/// The body of a stored response, to be sent.
 #[derive(Clone, Debug)]
 pub enum StoredBody {
     /// In memory.
@@ -95,7 +95,7 @@ pub enum StoredBody {
 }
 
 impl StoredBody {
-    /// How many bytes.
+    /// Its length in bytes.
     pub fn count(&self) -> u64 {
         match self {
             Self::Memory(loan) => loan.len() as u64,
@@ -104,18 +104,18 @@ impl StoredBody {
     }
 }
 
-/// A stored answer, as it is put here and found.
+/// A stored response, as it is put here and found.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// Its head.
     pub head: Arc<StoredHead>,
     /// Its body.
     pub body: StoredBody,
-    /// When the origin vouched for it.
+    /// When the origin validated it.
     pub checked: Instant,
 }
 
-/// The same as it lies here.
+/// The same inside the table.
 #[derive(Debug)]
 struct MemoryResponse {
     head: Arc<StoredHead>,
@@ -126,20 +126,20 @@ struct MemoryResponse {
 #[derive(Debug)]
 enum Body {
     Memory(Arc<Bytes>),
-    /// The room is for what the answer takes in memory.
+    /// The room is for what the response takes in memory.
     Aside {
         bytes: Arc<Aside>,
         _room: Option<Permit>,
     },
 }
 
-/// The answers of one process.
+/// The stored responses of one process.
 #[derive(Debug)]
 pub struct Memory {
     most: usize,
-    /// What is stored, what is being received, and what is being sent.
+    /// For responses that are stored, being received, and being sent.
     budget: Arc<Budget>,
-    /// Those of one target are its variants, the newest last.
+    /// The responses of one target are its variants, the newest last.
     table: Lock<Recency<Key, MemoryResponse>>,
 }
 
@@ -151,22 +151,22 @@ impl Memory {
         Self { most, budget, table }
     }
 
-    /// Bytes of all that it may hold.
+    /// The most bytes that it may hold.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// Bytes of the longest body that is held.
+    /// Length of the longest body that is stored.
     pub fn longest(&self) -> usize {
         self.most / PART
     }
 
-    /// Bytes that an answer takes beside its body.
+    /// Bytes that a response takes beside its body.
     pub fn overhead(key: &Key, head: &StoredHead) -> usize {
         OVERHEAD + 2 * key.as_str().len() + head_bytes(head)
     }
 
-    /// These bytes, which take this room, for who reads them.
+    /// A body that takes this room, to be sent.
     pub fn lend(self: &Arc<Self>, bytes: Vec<u8>, room: Permit) -> MemoryBody {
         let bytes = Bytes { bytes, _room: Some(room), aside: Lock::default() };
         self.lent(Arc::new(bytes))
@@ -176,20 +176,20 @@ impl Memory {
         MemoryBody { bytes: Some(bytes), memory: Arc::clone(self) }
     }
 
-    /// Room for so many bytes, if need be in the place of what nobody reads; or as soon as others give theirs back.
-    /// The caller bounds the wait. An error outside of a worker.
+    /// Room for `count` bytes: at once, if need be by eviction of responses that are not being sent, or when others give
+    /// theirs back. The caller bounds the wait. An error outside of a worker.
     pub async fn room(&self, count: usize) -> io::Result<Permit> {
         if let Some(room) = self.budget.try_take(SHARE, count) {
             return Ok(room);
         }
         let room = or(self.budget.take(SHARE, count), self.relieved()).await?;
-        // There may be enough for the next one, too.
+        // There may be enough for the next request, too.
         self.relieve();
         Ok(room)
     }
 
-    /// Makes a room so much larger for a long body, if need be in the place of what nobody reads; whether that could be
-    /// done at once. A part is left for short ones, however many long ones are being read.
+    /// Makes room larger by `count` bytes for a long body, if need be by eviction; whether that could be done at once. A
+    /// part is left for short bodies, however many long ones are being sent.
     pub fn enlarge(&self, room: &mut Permit, count: usize) -> bool {
         let with_spare = count.saturating_add(self.most / SPARE_PART);
         self.make_room(with_spare);
@@ -200,25 +200,25 @@ impl Memory {
         self.budget.used().iter().sum()
     }
 
-    /// A number that changes whenever some of it is given back.
+    /// A number that changes whenever some memory is given back.
     pub fn freed(&self) -> u64 {
         self.budget.freed()
     }
 
-    /// For the side of one who stands in line by now.
+    /// To be polled after the request is in the queue: evicts, and never ends.
     async fn relieved<T>(&self) -> T {
         self.relieve();
         pending().await
     }
 
-    /// Makes room for the first who waits, of what nobody reads.
+    /// Makes room for the first request in the queue.
     fn relieve(&self) {
         if let Some(count) = self.budget.next(SHARE) {
             self.make_room(count);
         }
     }
 
-    /// Drops what nobody reads, if so many bytes are free then; what was asked for least lately goes first.
+    /// Evicts responses that are not being sent, the least recently used first, if `count` bytes are free after that.
     fn make_room(&self, count: usize) {
         let mut table = self.table.lock();
         let mut missing = count.saturating_sub(self.most.saturating_sub(self.used())) as u64;
@@ -234,12 +234,12 @@ impl Memory {
         }
         idle.retain(|_| missing == 0);
         let dropped: Vec<_> = idle.into_iter().map(|number| table.remove(number)).collect();
-        // Their room is free once the table is not locked any more: it wakes others.
+        // After the table is unlocked: their room wakes waiting requests.
         drop(table);
         drop(dropped);
     }
 
-    /// The newest answer of this target that is for a request with these fields.
+    /// The newest response of this target whose variant a request with these fields selects.
     pub fn find(self: &Arc<Self>, key: &Key, request: &Fields) -> Option<Held> {
         let mut table = self.table.lock();
         let (number, MemoryResponse { head, body, checked }) =
@@ -253,7 +253,7 @@ impl Memory {
         Some(held)
     }
 
-    /// Holds an answer in the place of one of the same variant. The `room` is for what it takes beside its body, where
+    /// Stores a response in the place of one of the same variant. The `room` is for what it takes beside its body, where
     /// that is on the disk.
     pub fn put(&self, key: &Key, held: &Held, room: Option<Permit>) {
         let body = match &held.body {
@@ -270,7 +270,7 @@ impl Memory {
         table.add(key.clone(), held);
     }
 
-    /// Gives an answer that is held as `old` another head.
+    /// Replaces the head `old` of a stored response.
     pub fn update(&self, key: &Key, old: &Arc<StoredHead>, head: Arc<StoredHead>, checked: Option<Instant>) {
         let mut table = self.table.lock();
         let found = table.of(key).find(|(_, held)| Arc::ptr_eq(&held.head, old)).map(|(number, _)| number);
@@ -281,12 +281,12 @@ impl Memory {
         });
     }
 
-    /// Drops what it holds of a target: a file is newer.
+    /// Removes the responses of a target: a file is newer.
     pub fn forget(&self, key: &Key) {
         self.table.lock().take(key, |_| true);
     }
 
-    /// Marks what it holds of a target to be checked.
+    /// Has the responses of a target validated before they are used again.
     pub fn invalidate(&self, key: &Key) {
         let mut table = self.table.lock();
         let numbers: Vec<u64> = table.of(key).map(|(number, _)| number).collect();
@@ -297,7 +297,7 @@ impl Memory {
 }
 
 impl MemoryResponse {
-    /// Would its memory be free without it?
+    /// Whether its eviction frees memory: it is not being sent.
     fn is_idle(&self) -> bool {
         match &self.body {
             Body::Memory(bytes) => Arc::strong_count(bytes) == 1,

@@ -1,8 +1,8 @@
-//! The heads of files that are checked with the origin: each in an extended attribute of its file,
-//! or, where the file system refuses that, in a file of its own beneath a reserved directory.
+//! The stored heads of files of the revalidated class: each in an extended attribute of its file, or, where the file
+//! system refuses that, in a file of its own in a reserved directory.
 //!
-//! A head names the body that it belongs to and counts only for that one, so a file that somebody
-//! else has written is a file without a head. Those asked for lately are kept in memory.
+//! A head names the body that it belongs to and is valid only for that, so a file that another program has written has no
+//! head. Those used recently are in memory.
 
 use std::ffi::CStr;
 use std::io;
@@ -23,7 +23,7 @@ use crate::sys::file::{self, Info, Root};
 const ATTRIBUTE: &CStr = c"user.fs-caching-server.head";
 /// Heads kept in memory.
 const MOST: u64 = 4096;
-/// Bytes of all of them: each as usual would be a quarter of it.
+/// Bytes of all of them: four times what heads of the usual length take.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What is known of a file's head.
@@ -31,7 +31,7 @@ const MOST_BYTES: u64 = 16 * 1024 * 1024;
 pub struct CachedMetadata {
     /// The head, if the file has one.
     pub head: Option<Arc<StoredHead>>,
-    /// When the origin vouched for it, if that was in this process's time.
+    /// When the origin validated it, if this process has seen that.
     pub checked: Option<Instant>,
 }
 
@@ -42,7 +42,7 @@ pub struct MetadataStore {
     lately: Lock<Lately>,
 }
 
-/// What is known of files asked for lately.
+/// Heads of files that were used recently.
 type Lately = Recency<Key, (Info, CachedMetadata)>;
 
 impl Weighed<Key> for (Info, CachedMetadata) {
@@ -53,13 +53,13 @@ impl Weighed<Key> for (Info, CachedMetadata) {
 }
 
 impl MetadataStore {
-    /// None known yet. Blocks; for start-up only.
+    /// Knows no heads yet. Blocks; for start-up only.
     pub(crate) fn new(root: &Arc<Root>) -> Self {
         temporary::remove_left_overs(root, &directory());
         Self { root: Arc::clone(root), lately: Lock::new(Recency::new([MOST, MOST_BYTES, u64::MAX])) }
     }
 
-    /// The head of a file that is still what it was, if it is known from memory.
+    /// The head of a file that has not changed since, if it is in memory.
     pub fn known(&self, key: &Key, info: &Info) -> Option<CachedMetadata> {
         self.lately.lock().of(key).find(|(_, (of, _))| of == info).map(|(_, (_, known))| known.clone())
     }
@@ -69,14 +69,14 @@ impl MetadataStore {
         self.note_read(key, info, self.stored(key, file, info, OfWhom::SaysSoOrNothing))
     }
 
-    /// The same for a file that only its head tells from those of other keys.
+    /// The same for a file that may be another key's: its head must name the key.
     pub(crate) fn read_own(&self, key: &Key, file: &impl AsFd, info: &Info) -> CachedMetadata {
         self.note_read(key, info, self.stored(key, file, info, OfWhom::SaysSo))
     }
 
     fn note_read(&self, key: &Key, info: &Info, head: Option<StoredHead>) -> CachedMetadata {
         let known = CachedMetadata { head: head.map(Arc::new), checked: None };
-        // What a check has told meanwhile says more than the disk does, and is newer.
+        // A validation meanwhile is newer than the disk.
         let mut lately = self.lately.lock();
         match lately.of(key).next().map(|(_, told)| told) {
             Some((of, told)) if of == info => return told.clone(),
@@ -102,21 +102,20 @@ impl MetadataStore {
         (is_mine(&record) && record.body == body).then_some(record.head)
     }
 
-    /// Gives a file the head of the body that it had when it was as `info` says. May wait for the
-    /// disk. An error means that it will be forgotten.
+    /// Stores the head of a file, for the body that it had at the time of `info`. May wait for the disk. After an error
+    /// the next process does not have it.
     pub fn write(&self, key: &Key, file: &impl AsFd, info: &Info, head: &StoredHead) -> io::Result<()> {
         let bytes = record::encode(head, body_id(info), key.as_str().as_bytes());
         if file::set_attribute(file, ATTRIBUTE, &bytes).is_ok() {
             return Ok(());
         }
-        // One that is there already would count before the file beside it.
+        // One that is there already would take precedence over the file beside it.
         drop(file::remove_attribute(file, ATTRIBUTE));
         self.write_beside(key, &bytes)
     }
 
-    /// Keeps in memory what is known of a file, if it still has the body that it had when it was as
-    /// `info` says.
-    pub fn remember_still(&self, key: &Key, file: &impl AsFd, info: &Info, known: CachedMetadata) {
+    /// Keeps a head in memory, if the file still has the body that it had at the time of `info`.
+    pub fn remember_if_unchanged(&self, key: &Key, file: &impl AsFd, info: &Info, known: CachedMetadata) {
         if let Ok(now) = file::info(file)
             && body_id(&now) == body_id(info)
         {
@@ -124,7 +123,7 @@ impl MetadataStore {
         }
     }
 
-    /// Keeps in memory what is known of a file that is as `info` says.
+    /// Keeps the head of a file in memory.
     fn remember(&self, key: &Key, info: Info, known: CachedMetadata) {
         self.lately.lock().put(key.clone(), (info, known));
     }
@@ -144,40 +143,40 @@ impl MetadataStore {
     }
 }
 
-/// What the record of a head has to say of its key. Earlier versions' says nothing.
+/// Whether the record of a head must name its key. Earlier versions did not write it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum OfWhom {
     SaysSo,
     SaysSoOrNothing,
 }
 
-/// A head to give to a file in progress when it becomes a whole one.
+/// The head of a file in progress, to be stored when it is complete.
 #[derive(Clone, Debug)]
 pub struct NewHead {
     /// The head.
     pub head: Arc<StoredHead>,
-    /// When it came.
+    /// When it was received.
     pub checked: Instant,
-    /// Where it goes.
+    /// Where it is stored.
     pub metadata: Arc<MetadataStore>,
 }
 
 impl NewHead {
-    /// The same, to be checked before it is used.
+    /// The same, to be validated before it is used.
     pub(crate) fn invalidated(self) -> Self {
         Self { head: Arc::new(self.head.invalidated()), ..self }
     }
 
-    /// Gives it to the file, which has its size and date already, as `info` says. Without it the
-    /// file is one that is to be checked, so an error costs a request at most.
+    /// Stores it with the file, whose size and date are final. Without a head the file is revalidated, so an error costs
+    /// one request at most.
     pub(crate) fn write(&self, key: &Key, file: &impl AsFd, info: &Info) {
         drop(self.metadata.write(key, file, info, &self.head));
     }
 
-    /// Remembers it, now that the file has its name.
+    /// Keeps it in memory, now that the file has its name.
     pub(crate) fn remember(&self, key: &Key, file: &impl AsFd, info: &Info) {
         let known = CachedMetadata { head: Some(Arc::clone(&self.head)), checked: Some(self.checked) };
-        self.metadata.remember_still(key, file, info, known);
+        self.metadata.remember_if_unchanged(key, file, info, known);
     }
 }
 
@@ -185,7 +184,7 @@ fn directory() -> String {
     format!("{RESERVED}/heads")
 }
 
-/// The name of a key's file, of any key's length. Two keys with one name are told apart by their records.
+/// The name of a key's file, for keys of any length. Two keys may share a name: their records name them.
 fn name(key: &Key) -> String {
     let salted = [key.as_str().as_bytes(), b"\0"].concat();
     format!("{:016x}{:016x}", record::sum(key.as_str().as_bytes()), record::sum(&salted).swap_bytes())
@@ -248,7 +247,7 @@ mod tests {
         let (metadata, file) = (MetadataStore::new(&place.1), place.file());
         let before = file::info(&file.0).unwrap();
         let told = CachedMetadata { head: Some(Arc::new(head())), checked: Some(Instant::now()) };
-        metadata.remember_still(&key("/a"), &file.0, &before, told.clone());
+        metadata.remember_if_unchanged(&key("/a"), &file.0, &before, told.clone());
         // A reader who opened the file before that, or after it, comes late.
         let now = file::info(&file.0).unwrap();
         for seen in [Info { modified: UNIX_EPOCH, ..before }, before, now] {
@@ -335,7 +334,7 @@ mod tests {
         fs::write(place.0.path().join("f"), b"other body").unwrap();
         let metadata = place.metadata();
         metadata.write(&key("/f"), &file, &info, &head()).unwrap();
-        metadata.remember_still(
+        metadata.remember_if_unchanged(
             &key("/f"),
             &file,
             &info,

@@ -1,4 +1,4 @@
-//! The cache directory: finished files, and files in progress. Knows no sockets.
+//! The cache directory: stored responses, and files in progress. Knows no sockets.
 
 pub mod aside;
 pub mod claim;
@@ -55,44 +55,44 @@ use resume_record::{Durability, Record};
 use sidecars::Sidecars;
 use tree::Tree;
 
-/// Entries of a directory that are looked at when it is listed.
+/// The most entries of a directory that are listed.
 const LISTED: usize = 1 << 16;
 
 /// The cache directory and the table of fills, shared by all workers.
 #[derive(Debug)]
 pub struct Store {
     tree: Arc<Tree>,
-    /// As it is shown in logs.
+    /// As logs show it.
     path: PathBuf,
     /// Fills in progress in this process.
     pub inflight: Arc<Inflight>,
-    /// The way from whole to named on this machine.
+    /// Gives complete files their names, on this machine.
     pub committer: Arc<Committer>,
-    /// The same on others, by their devices.
+    /// The same on file systems whose calls may hang, by their devices.
     remote: Lock<HashMap<u64, Arc<Committer>>>,
     pending: usize,
     /// Whether the disk keeps up.
     pub pace: Arc<Pace>,
-    /// Heads of files that are checked with the origin.
+    /// Heads of files of the revalidated class.
     pub metadata: Arc<MetadataStore>,
-    /// Answers that no file can stand for.
+    /// Stored responses that no file can represent.
     pub memory: Arc<Memory>,
-    /// Bytes that clients do not take for now.
+    /// Bodies that slow clients do not take.
     pub aside: Arc<Shelf>,
-    /// The last of them for each path, for the next process.
+    /// The last response of each path in `memory`, for the next process.
     pub sidecars: Arc<Sidecars>,
 }
 
-/// What the store may take, and how it keeps.
+/// The limits of the store, and its durability.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Whole files that wait for their names; with so many the next ones wait before they are begun.
+    /// The most complete files that wait for their names. Beyond that fills wait before they begin.
     pub pending: usize,
-    /// Files that are being fetched.
+    /// The most fills at a time.
     pub fills: Option<usize>,
-    /// Bytes of answers that no file can stand for.
+    /// Bytes of responses that no file can represent.
     pub memory: usize,
-    /// Files are on stable storage before they get their names.
+    /// Files are synced before they get their names.
     pub sync: bool,
 }
 
@@ -101,14 +101,14 @@ pub struct Bounds {
 pub struct Entry {
     /// The file.
     pub file: Arc<Placed<OwnedFd>>,
-    /// What it was when it was opened.
+    /// stat of it when it was opened.
     pub info: Info,
     /// Its share of the descriptors, once it has one.
     pub held: Option<Permit>,
 }
 
 impl Entry {
-    /// A file that has just been opened there.
+    /// A file that has just been opened.
     pub fn new(file: OwnedFd, info: Info, place: Place) -> Self {
         Self { file: Arc::new(Placed::new(file, place)), info, held: None }
     }
@@ -118,8 +118,8 @@ impl Entry {
         self.file.to()
     }
 
-    /// Is it still the file it was, with a name? One that was replaced has none left. What this
-    /// cannot see is a directory above it that was renamed.
+    /// Whether it has not changed and still has a name: a file that was replaced has none. A directory above it that was
+    /// renamed is not seen.
     pub fn is_unchanged(&self) -> bool {
         file::info(&self.file).is_ok_and(|info| info == self.info && info.links > 0)
     }
@@ -134,7 +134,7 @@ pub enum Found {
     Directory,
     /// Nothing.
     Absent,
-    /// Something that is not to be served, nor to be replaced.
+    /// A file that is neither to be served nor to be replaced.
     Unusable(BypassReason),
 }
 
@@ -158,16 +158,14 @@ impl Store {
         })
     }
 
-    /// Starts the thread that gives whole files their names.
+    /// Starts the thread that gives complete files their names.
     pub fn start(&self) -> io::Result<()> {
         self.committer.start()
     }
 
-    /// Follows the cache directory's name, should it stand for another directory by now. Blocks;
-    /// not for a worker.
+    /// Opens the cache directory again, if its name stands for another directory by now. Blocks; not for a worker.
     pub fn refresh(&self) -> io::Result<()> {
         let refreshed = self.tree.root.refresh();
-        // What was opened before may lie elsewhere by now.
         self.tree.forget();
         refreshed
     }
@@ -182,22 +180,22 @@ impl Store {
         self.path.join(path).display().to_string()
     }
 
-    /// Opens what is there at this relative path ("" is the top). May wait for the disk, and for another machine.
+    /// Opens the file at this relative path ("" is the top). May wait for the disk, and for another machine.
     pub fn look_up(&self, path: &str) -> Found {
         found(self.tree.root.open_file(named(path)), |file| Place::of(file, &self.way(path)))
     }
 
-    /// The same on the file system of the cache directory, which is this machine's: `None` where it takes another.
+    /// The same on the file system of the cache directory, if that is on this machine: `None` where it takes another.
     pub fn look_up_here(&self, path: &str) -> Option<Found> {
         found_here(self.tree.root.open_file_here(named(path)))
     }
 
-    /// The same where it takes no disk; `None` where it might.
+    /// The same without the disk; `None` where it might be needed.
     pub fn look_up_cached(&self, path: &str) -> Option<Found> {
         found_here(self.tree.root.open_file_cached(named(path)))
     }
 
-    /// Removes the file of `key` if that is right for one of its size: how many bytes it had. Blocks.
+    /// Removes the file of `key` if `is_right` for its size: how many bytes it had. Blocks.
     pub fn drop_if(&self, key: &Key, is_right: impl Fn(u64) -> bool) -> io::Result<Option<u64>> {
         let drop_in = |directory: OwnedFd| {
             let info = file::info_at(&directory, key.file_name())?;
@@ -213,8 +211,8 @@ impl Store {
         }
     }
 
-    /// Calls `each` with the files in the directory of this relative path ("" is the top), `LISTED` at most. What
-    /// cannot be read is left out. Blocks.
+    /// Calls `each` with the files in the directory at this relative path ("" is the top), `LISTED` at most. Those that
+    /// cannot be read are left out. Blocks.
     pub fn list(&self, path: &str, mut each: impl FnMut(&str, &Info)) {
         let Ok(directory) = self.tree.root.open_directory(path) else { return };
         let mut count = 0;
@@ -229,8 +227,7 @@ impl Store {
         }));
     }
 
-    /// Removes the in-progress files of this process's fills, at its end: those that no later fill
-    /// could go on with.
+    /// Removes the in-progress files of this process's fills, at its end: those that no later fill can resume.
     pub fn abandon_all(&self) {
         for (key, file) in self.inflight.begun() {
             let Ok(directory) = self.tree.root.open_directory(key.parent()) else { continue };
@@ -243,13 +240,13 @@ impl Store {
         }
     }
 
-    /// The way to what this path leads to elsewhere.
+    /// The way to what this path leads to on a file system whose calls may hang.
     pub fn way(&self, path: &str) -> Way {
         Way::new(path, self.tree.root.is_remote())
     }
 
-    /// Is there anything left of an earlier fill of `key`? One look at a directory that a look-up of
-    /// the key itself has just read. `None` where it takes another machine.
+    /// Whether an earlier fill of `key` has left a file. The look-up of the key has just read the directory, so this
+    /// does not wait for the disk. `None` where it takes another machine.
     pub fn has_left_over(&self, key: &Key) -> Option<bool> {
         let directory = match self.tree.open(key.parent(), Reach::Here) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
@@ -258,14 +255,14 @@ impl Store {
         Some(directory.is_some_and(|directory| file::info_at(&*directory, &key.in_progress()).is_ok()))
     }
 
-    /// Takes over what an earlier fill of `key` from `url` has left, if this one can go on with it.
-    /// May wait for the disk, and for another machine.
+    /// Takes over the file that an earlier fill of `key` from `url` has left, if it can be resumed. May wait for the disk,
+    /// and for another machine.
     pub fn left_over(&self, key: &Key, url: &[u8]) -> Option<LeftOver> {
         InProgress::take_over(&self.tree, key, url)
     }
 
-    /// Starts to remove in-progress files that nobody has touched for `age`, of paths that `is_cached`
-    /// knows; `removed` is told of each. See `sweep`.
+    /// Starts to remove in-progress files that were not written to for `age`, of paths that `is_cached`; `removed` is
+    /// called for each. See `sweep`.
     pub fn start_sweeping(
         &self,
         age: Duration,
@@ -275,8 +272,8 @@ impl Store {
         sweep::start(Arc::clone(&self.tree.root), age, is_cached, removed)
     }
 
-    /// Creates and locks the in-progress file of `key`. Whoever begins one has room for it, see [`room`]. `None`
-    /// where it takes another machine.
+    /// Creates and locks the in-progress file of `key`. The caller has taken [`room`] for it. `None` where it takes
+    /// another machine.
     pub fn begin_here(&self, key: &Key) -> Result<Option<Partial>, BypassReason> {
         InProgress::begin(&self.tree, key, Reach::Here)
     }
@@ -284,12 +281,12 @@ impl Store {
     /// The same wherever that is. May wait for another machine.
     pub fn begin(&self, key: &Key) -> Result<Partial, BypassReason> {
         let partial = InProgress::begin(&self.tree, key, Reach::Anywhere)?.ok_or(BypassReason::Disk)?;
-        // Files that wait there for their names hold descriptors.
+        // Files that wait for their names there hold descriptors.
         let is_full = partial.place().is_remote() && !self.committer(partial.place()).rooms.has_room();
         if is_full { Err(BypassReason::DiskBehind) } else { Ok(partial) }
     }
 
-    /// The way to a name at this place: what hangs there holds up no others.
+    /// Gives files at this place their names: each file system whose calls may hang has a thread of its own.
     pub fn committer(&self, place: &Place) -> Arc<Committer> {
         let Some(device) = place.device() else { return Arc::clone(&self.committer) };
         let mut remote = self.remote.lock();
@@ -297,7 +294,7 @@ impl Store {
             return Arc::clone(committer);
         }
         let committer = Arc::new(Committer::new(self.pending, self.tree.durability.sync));
-        // Without a thread of its own it has that of all others.
+        // Without a thread of its own it shares that of this machine.
         if committer.start().is_err() {
             return Arc::clone(&self.committer);
         }
@@ -305,13 +302,13 @@ impl Store {
         committer
     }
 
-    /// Where that lies which is kept beside the tree.
+    /// Where sidecars lie.
     pub fn beside(&self) -> Place {
         Place::beside(&self.tree.root)
     }
 }
 
-/// The top has no name of its own.
+/// The top is named `.`
 fn named(path: &str) -> &str {
     if path.is_empty() { "." } else { path }
 }
@@ -322,7 +319,7 @@ fn found_here(opened: io::Result<OwnedFd>) -> Option<Found> {
     (!is_beyond).then(|| found(opened, |_| Place::Local))
 }
 
-/// What has been opened, and where; or why it could not be.
+/// What was opened, and where it lies; or why it could not be.
 fn found(opened: io::Result<OwnedFd>, place: impl FnOnce(&OwnedFd) -> Place) -> Found {
     match opened.and_then(|file| Ok((file::info(&file)?, file))) {
         Ok((info, file)) => match info.kind {
@@ -343,7 +340,7 @@ fn found(opened: io::Result<OwnedFd>, place: impl FnOnce(&OwnedFd) -> Place) -> 
     }
 }
 
-/// A path as the original's logs showed it: without `.`, and without what `..` takes back.
+/// A path as the logs of the original showed it: without `.`, and without the components that `..` takes back.
 fn normalised(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {

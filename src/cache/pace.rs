@@ -1,20 +1,19 @@
-//! Does the disk keep up with what is written? Writes to files end in memory, until so much of it
-//! is waiting for the disk that the system makes the writers wait.
+//! Whether the disk keeps up with the writes. A write to a file ends in memory, until so many dirty pages wait for the
+//! disk that the system makes the writers wait.
 
 use std::time::{Duration, Instant};
 
 use crate::rt::lock::Lock;
 
-/// A write of one piece that took longer has waited: from memory to memory it takes less than one.
+/// A write of one piece that took longer has waited for the disk: a copy in memory takes less than one millisecond.
 const WAITED: Duration = Duration::from_millis(10);
-/// So many that waited, within `REMEMBERED` of each other, are the disk; one may be the processor's,
-/// which had others to serve.
+/// Writes that waited, within `REMEMBERED` of each other, before the disk counts as slow: a single one may have waited
+/// for the processor.
 const OFTEN: u32 = 2;
-/// For so long after the last of them writes are expected to wait. They are still looked at, so this
-/// goes on for as long as they do.
+/// The disk counts as slow for this long after the last write that waited.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
-/// What the writes of late have shown.
+/// The recent writes that waited for the disk.
 #[derive(Debug, Default)]
 pub struct Pace(Lock<Option<Waits>>);
 
@@ -25,13 +24,13 @@ struct Waits {
 }
 
 impl Pace {
-    /// May a write have to wait? Then it is not for a worker's own thread.
+    /// Whether a write may wait for the disk: then a thread of the pool makes it.
     pub fn is_slow(&self) -> bool {
         let waits = *self.0.lock();
         waits.is_some_and(|waits| waits.count >= OFTEN && waits.last.elapsed() < REMEMBERED)
     }
 
-    /// Writes one piece, and sees how long that takes.
+    /// Writes one piece, and measures the time.
     pub fn measured<T>(&self, write: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let result = write();

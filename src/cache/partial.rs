@@ -1,10 +1,9 @@
 //! The in-progress file: created, locked, filled, then renamed or removed.
 //!
-//! Whoever holds the lock of the file that has the in-progress name owns the fill. A file without
-//! a living holder is stale: a fill goes on with it if it has a record to go by and the origin says
-//! that it is the same file still; else it is unlinked and made anew, never written over, since a
-//! reader of an earlier fill may still be served from it. Between opening and locking the name may
-//! have gone to another file, so the two are compared after the lock is had.
+//! The process that holds the lock of the file with the in-progress name owns the fill. A file that no process holds is
+//! stale: a fill resumes it if it has a record and the origin's validator is still the same. Else it is unlinked and
+//! created again, never overwritten, since a follower of an earlier fill may still be served from it. Between open and
+//! lock the name may go to another file, so the two are compared after the lock.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,13 +25,13 @@ use crate::sys::is_exhausted;
 /// Races lost against other processes before giving up on storing.
 const ATTEMPTS: usize = 16;
 
-/// Times that the way to a directory is walked which others may just have taken away.
+/// Times that a directory is opened or made which other processes may remove meanwhile.
 const WALKS: usize = 2;
 
 /// A file being filled. On a file system that may hang it is closed by another thread.
 pub type Partial = Placed<InProgress>;
 
-/// The same. Unlinked on drop unless it got its final name, or is left for a later fill.
+/// The same. Unlinked on drop unless it has its final name, or is left for a later fill.
 #[derive(Debug)]
 pub struct InProgress {
     tree: Arc<Tree>,
@@ -43,9 +42,9 @@ pub struct InProgress {
     file: Arc<Placed<Locked>>,
     /// Device and inode.
     id: (u64, u64),
-    notes: Arc<ResumeJournal>,
-    /// Where directories were made for it, how many bytes of the path named others: the entries of those made need
-    /// syncing too, and without the file they are removed.
+    journal: Arc<ResumeJournal>,
+    /// If directories were made for it: how many bytes of the path named those that were there before. The new ones are
+    /// synced with the file, and removed without it.
     there: Option<usize>,
     /// Not to be unlinked: it has its final name, or is left.
     stays: bool,
@@ -53,15 +52,14 @@ pub struct InProgress {
     held: Option<Permit>,
 }
 
-/// What a fill that was cut short has left: a later one may go on with it. Removed on drop, unless it
-/// is left once more.
+/// The file of a fill that was interrupted, for a later fill to resume. Removed on drop, unless it is left once more.
 #[derive(Debug)]
 pub struct LeftOver {
     /// The file, locked.
     pub partial: Partial,
-    /// What it says of itself.
+    /// Its record.
     pub record: Record,
-    /// Its bytes; at least one.
+    /// Its length in bytes; at least one.
     pub stored: u64,
 }
 
@@ -93,7 +91,7 @@ impl InProgress {
             };
             match acquire(&directory, &key.in_progress()) {
                 Ok(acquired) => return Ok(Some(Self::new(tree, directory, key, acquired, made))),
-                // The directory may be gone by now: the way to it is walked again.
+                // The directory may be removed by now: it is opened or made again.
                 Err(BypassReason::Disk) if walks < WALKS => {}
                 Err(why) => {
                     tree.remove_made(path, made, &directory);
@@ -117,7 +115,7 @@ impl InProgress {
             directory,
             key: key.clone(),
             name: key.file_name().to_owned(),
-            notes: Arc::new(ResumeJournal::new(&file, &tree.durability)),
+            journal: Arc::new(ResumeJournal::new(&file, &tree.durability)),
             file,
             id: info.id,
             there,
@@ -132,7 +130,7 @@ impl InProgress {
     pub(crate) fn take_over(tree: &Arc<Tree>, key: &Key, url: &[u8]) -> Option<LeftOver> {
         let directory = tree.open(key.parent(), Reach::Anywhere).ok()?;
         let (file, info) = file::lock_named(&*directory, &key.in_progress()).ok()?;
-        // With another name it may be somebody's copy, which is not to change.
+        // With another name it may be a user's copy, which must not change.
         if info.links != 1 {
             return None;
         }
@@ -148,32 +146,32 @@ impl InProgress {
         // Which of the directories were made for it is not known any more, nor whether they were synced.
         let partial = Self::new(tree, directory, key, (file, info), Some(0));
         let record = Record { synced: record.synced.min(stored), ..record };
-        partial.notes.describe(record.clone(), true);
+        partial.journal.describe(record.clone(), true);
         Some(LeftOver { partial, record, stored })
     }
 
-    /// Says what the file is going to be, so that a later fill can go on with it.
+    /// Describes the complete file in the record, so that a later fill can resume it.
     pub fn describe(&self, url: Vec<u8>, content_type: Vec<u8>, identity: Identity) {
         let mark = Fingerprint::default();
-        self.notes.describe(Record { boot: None, synced: 0, mark, url, content_type, identity }, false);
+        self.journal.describe(Record { boot: None, synced: 0, mark, url, content_type, identity }, false);
     }
 
-    /// The way to the file's record.
-    pub fn notes(&self) -> &Arc<ResumeJournal> {
-        &self.notes
+    /// The journal that writes the file's record.
+    pub fn journal(&self) -> &Arc<ResumeJournal> {
+        &self.journal
     }
 
-    /// Leaves the file with its `stored` bytes for a later fill, if that can use it. Who reads it goes on
-    /// to do so. May wait for the disk.
+    /// Leaves the file with its `stored` bytes for a later fill, if that can resume it. Followers still read it. May wait
+    /// for the disk.
     pub fn leave(&mut self, stored: u64) {
-        self.stays = expect_size(&self.file, stored).is_ok() && self.notes.leave(stored);
+        self.stays = expect_size(&self.file, stored).is_ok() && self.journal.leave(stored);
         if self.stays {
-            // What cannot be unlocked is so when the last reader is through.
+            // After an error it is unlocked when the last follower has read it.
             drop(file::unlock(&self.file));
         }
     }
 
-    /// Holds the descriptors that were taken for it: its own goes with the fill, whose followers may read it for
+    /// Holds the descriptors that were taken for it: that of the file goes to the fill, whose followers may read it for
     /// longer.
     pub fn hold(&mut self, naming: Option<Permit>, fill: &Fill) {
         self.held = naming.map(|mut held| {
@@ -182,7 +180,7 @@ impl InProgress {
         });
     }
 
-    /// It is to get this name in its directory instead of its own.
+    /// Gives it another final name, in the same directory.
     pub fn name_as(&mut self, place: &Key) {
         place.file_name().clone_into(&mut self.name);
     }
@@ -207,18 +205,18 @@ impl InProgress {
         self.id.0
     }
 
-    /// The directory it lies in: its device and inode, and its path. One that cannot be asked is nobody's.
+    /// Its directory: device and inode, path, and the directory. After an error of stat device and inode are 0.
     pub(crate) fn own_directory(&self) -> ((u64, u64), &str, &OwnedFd) {
         let id = file::info(&**self.directory).map_or((0, 0), |info| info.id);
         (id, self.key.parent(), &self.directory)
     }
 
-    /// First step of a commit: the origin's date (seconds since 1970) for the complete file, or where there is none a date
-    /// that tells it from any that is written later, if it `is_told_by_date`. An error if it has not got the `size` it was
-    /// written with, because somebody else was at it.
+    /// First step of a commit: sets the origin's date (seconds since 1970). Where there is none, and the file
+    /// `is_told_by_date` from later ones, sets a date that no other file has. An error if it has not the `size` that was
+    /// written, because another program has changed it.
     pub(crate) fn set_date(&self, size: u64, modified: Option<u64>, is_told_by_date: bool) -> io::Result<()> {
         expect_size(&self.file, size)?;
-        self.notes.close();
+        self.journal.close();
         match modified {
             Some(secs) => file::set_modified(&*self.file, secs),
             None if is_told_by_date => file::set_modified_now(&*self.file),
@@ -236,10 +234,10 @@ impl InProgress {
         Ok(())
     }
 
-    /// Takes the name back, if it has not gone to another file.
+    /// Removes its name, if that has not gone to another file.
     pub(crate) fn take_back(&self) {
         if file::is_named(&*self.directory, &self.name, self.id) {
-            // What cannot be unlinked is there like any file that was there before.
+            // After an error it stays, like any file that was there before.
             drop(file::unlink(&*self.directory, &self.name));
         }
     }
@@ -262,11 +260,10 @@ impl InProgress {
     }
 }
 
-/// An error if the file has not got the `size` that was written to it: somebody else was at it. To be
-/// asked before each write, since one behind the end of a file that was cut leaves a hole, and nothing
-/// tells later. A look costs less than a microsecond, and in the moment between it and the write a cut
-/// still goes unseen: the lock binds only those who ask for it, and a file that is open for appending,
-/// which would have no such moment, takes no splice(2).
+/// An error if the file has not the `size` that was written to it: another program has changed it. To be called before
+/// each write, since a write behind the end of a truncated file leaves a hole that nothing shows later. The call takes
+/// less than a microsecond. A change between it and the write is not seen: the lock is advisory, and splice(2) takes no
+/// file that is open for appending.
 pub fn expect_size(file: &Locked, size: u64) -> io::Result<()> {
     if file::info(file)?.size == size {
         return Ok(());
@@ -274,13 +271,13 @@ pub fn expect_size(file: &Locked, size: u64) -> io::Result<()> {
     Err(io::Error::other("the in-progress file was changed by somebody else"))
 }
 
-/// Leaves the file with its `stored` bytes for a later fill, by a thread of a pool. What cannot be left goes.
+/// Leaves the file with its `stored` bytes for a later fill, on a thread of a pool; removes it if that fails.
 pub async fn leave<R: Runtime>(mut partial: Partial, stored: u64) {
     let place = partial.place().clone();
     place.work::<R, _>(move || partial.leave(stored)).await.unwrap_or_default();
 }
 
-/// Writes behind the `stored` bytes of the file, if it has just these. May wait for the disk.
+/// Appends to the `stored` bytes of the file, if these are all that it has. May wait for the disk.
 pub fn append(file: &Locked, bytes: &[u8], stored: u64) -> io::Result<()> {
     expect_size(file, stored).and_then(|()| file::write_at(file, bytes, stored))
 }
@@ -288,7 +285,7 @@ pub fn append(file: &Locked, bytes: &[u8], stored: u64) -> io::Result<()> {
 impl Drop for InProgress {
     fn drop(&mut self) {
         if !self.stays && self.still_named() {
-            // What cannot be unlinked is stale from now on and is replaced by the next fill.
+            // After an error it is stale from now on, and the next fill replaces it.
             drop(file::unlink(&*self.directory, &self.key.in_progress()));
             self.tree.remove_made(self.key.parent(), self.there, &self.directory);
         }
@@ -301,7 +298,7 @@ fn acquire(directory: &OwnedFd, name: &str) -> Result<(Locked, Info), BypassReas
         match file::create_new(directory, name) {
             Ok(file) => {
                 let created = lock_created(directory, name, file)?;
-                // Nobody else gives it another name, but it may have been taken for stale before it was locked.
+                // Another process may have unlinked it as stale before it was locked.
                 if created.1.links > 0 {
                     return Ok(created);
                 }
@@ -318,7 +315,7 @@ fn lock_created(directory: &OwnedFd, name: &str, file: OwnedFd) -> Result<(Locke
         if file::is_held(&error) {
             return BypassReason::HeldElsewhere;
         }
-        // A file system without locks: nothing of ours stays behind.
+        // A file system without locks: the new file is removed.
         drop(file::unlink(directory, name));
         BypassReason::Disk
     })?;
@@ -339,12 +336,12 @@ fn reclaim(directory: &OwnedFd, name: &str) -> Result<(), BypassReason> {
                 locked => locked.map_err(|error| why_not(&error))?,
             };
             let id = file::info(&locked).map_err(|error| why_not(&error))?.id;
-            // Locked until it is removed. A name that has gone to another file by then is looked at again.
+            // Locked until it is removed. If the name has gone to another file, the next attempt reclaims that.
             if file::is_named(directory, name, id) { file::unlink(directory, name) } else { Ok(()) }
         }
-        // Taken away meanwhile.
+        // Removed meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Of another user, who lets nobody read it: not even whether a fill goes on in it can be seen.
+        // Another user's, without the right to read it: whether it is locked cannot be found out.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => file::unlink(directory, name),
         Err(error) if is_exhausted(&error) => return Err(BypassReason::Descriptors),
         // A link, a socket or an empty directory belongs to no fill.

@@ -1,21 +1,20 @@
-//! Bytes of a body that followers have from memory: those that are in no file, and those last written to one that lies
-//! where it may not be read again.
+//! Bytes of a body that followers get from memory: those that are in no file, and those last written to a file on a file
+//! system whose calls may hang.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// So many bytes are kept before the piece that is on its way to its file. A page that a write which hangs has begun
-/// cannot be read.
+/// Bytes kept before the piece that is being written: a page that a write which hangs has begun cannot be read.
 const RECENT: usize = 256 * 1024;
-/// So many are kept of one body for those who follow it and have not got them yet; beyond that they read the file.
+/// The most bytes kept of one body for followers that have not got them yet; beyond that they read the file.
 const MOST: usize = 4 * 1024 * 1024;
 /// The same of all bodies together.
 const MOST_OF_ALL: usize = 64 * 1024 * 1024;
 
 static ALL: AtomicUsize = AtomicUsize::new(0);
 
-/// One after the other, without a gap.
+/// Consecutive pieces of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
     pieces: VecDeque<(u64, Arc<Vec<u8>>)>,
@@ -23,15 +22,15 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Adds what comes next; at this position, if it is the first.
+    /// Adds the next piece; at position `first`, if no other is there.
     pub(crate) fn push(&mut self, first: u64, bytes: Arc<Vec<u8>>) {
         self.bytes += bytes.len();
         ALL.fetch_add(bytes.len(), Ordering::Relaxed);
         self.pieces.push_back((self.end().unwrap_or(first), bytes));
     }
 
-    /// Forgets the oldest that nobody needs, or that there is no room for; but never the last one and what came just
-    /// before it. Those who follow need all from this position on.
+    /// Drops the oldest pieces that no follower needs, or that there is no room for, but never the last one and the bytes
+    /// just before it. Followers need all bytes from position `needed` on.
     pub(crate) fn keep_recent(&mut self, needed: u64) {
         while self.pieces.len() > 2
             && let (Some((at, first)), Some((_, last))) = (self.pieces.front(), self.pieces.back())
@@ -41,18 +40,18 @@ impl Pieces {
             if is_needed && self.bytes <= MOST && ALL.load(Ordering::Relaxed) <= MOST_OF_ALL {
                 return;
             }
-            self.forget_first();
+            self.drop_first();
         }
     }
 
-    /// Forgets all but the last.
+    /// Drops all but the last.
     pub(crate) fn keep_last(&mut self) {
         while self.pieces.len() > 1 {
-            self.forget_first();
+            self.drop_first();
         }
     }
 
-    fn forget_first(&mut self) {
+    fn drop_first(&mut self) {
         if let Some((_, piece)) = self.pieces.pop_front() {
             self.bytes -= piece.len();
             ALL.fetch_sub(piece.len(), Ordering::Relaxed);

@@ -22,9 +22,9 @@ use crate::sys::handover::{HandedOver, Undertaker};
 
 /// A call that takes longer has failed, and the request goes on without it.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// The same of a job that reads whole files.
+/// The same for a job that reads whole files.
 const LONG_PATIENCE: Duration = Duration::from_secs(60);
-/// File systems that have threads of their own. Those beyond share the last one's.
+/// File systems that have threads of their own. Further ones share those of the last.
 const MOST_LANES: usize = 16;
 
 /// Where something lies.
@@ -172,7 +172,7 @@ impl Way {
         job: impl Job<T>,
     ) -> Result<T, BypassReason> {
         let (call, asked) = (self.call(job).ok_or(BypassReason::DiskHangs)?, Instant::now());
-        // Later than that the request is not waiting any more.
+        // After that no request waits for it.
         let in_time = move || (asked.elapsed() <= patience).then(call);
         waited::<R, _>(&self.lane.calls, patience, in_time).await?.ok_or(BypassReason::DiskHangs)
     }
@@ -191,7 +191,7 @@ impl Way {
         (!self.hangs() && !self.lane.calls.is_full()).then_some(call)
     }
 
-    /// Does a call hang already that went the same way, or do so many that others need the threads that are left?
+    /// Whether a call that went the same way hangs already, or so many that others need the remaining threads.
     fn hangs(&self) -> bool {
         let calls = CALLS.lock();
         let is_beside =
@@ -219,7 +219,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// The threads for a file system of this name. One that is dead keeps its own busy, and nobody else's.
+/// The threads for a file system of this name. Calls that hang take no threads of another file system.
 fn lane(name: &str) -> Arc<Lane> {
     static LANES: Lock<Vec<(Box<str>, Arc<Lane>)>> = Lock::new(Vec::new());
     let mut lanes = LANES.lock();

@@ -1,4 +1,4 @@
-//! A bounded table in the order of use: what was used least lately goes first.
+//! A bounded table that evicts the least recently used entries (LRU).
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -11,11 +11,11 @@ pub(crate) const MEMORY: usize = 1;
 
 /// What can be held in a [`Recency`].
 pub(crate) trait Weighed<K> {
-    /// What it takes under this key.
+    /// What it takes in the table under this key.
     fn weight(&self, key: &K) -> Weight;
 }
 
-/// One value a key, or several. Each has a number, which is higher the later it was used.
+/// One value or several for each key. Each value has a number: the later it was used, the higher.
 #[derive(Debug)]
 pub(crate) struct Recency<K, V> {
     most: Weight,
@@ -28,12 +28,12 @@ pub(crate) struct Recency<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Weighed<K>> Recency<K, V> {
-    /// Holds nothing yet, and no more than `most`.
+    /// An empty table that holds at most `most`.
     pub(crate) fn new(most: Weight) -> Self {
         Self { most, held: [0; 3], numbers: HashMap::new(), entries: BTreeMap::new(), clock: 0 }
     }
 
-    /// Does it hold nothing?
+    /// Whether it holds nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -50,12 +50,12 @@ impl<K: Clone + Eq + Hash, V: Weighed<K>> Recency<K, V> {
         numbers.filter_map(|number| Some((*number, &self.entries.get(number)?.1)))
     }
 
-    /// All values with their numbers, from the one that was used least lately on.
+    /// All values with their numbers, the least recently used first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &K, &V)> {
         self.entries.iter().map(|(number, (key, value))| (*number, key, value))
     }
 
-    /// Adds one, as used now: what there is no room for any more.
+    /// Adds a value: those that were evicted for it.
     pub(crate) fn add(&mut self, key: K, value: V) -> Vec<(K, V)> {
         self.clock += 1;
         self.weigh([0; 3], value.weight(&key));
@@ -68,19 +68,19 @@ impl<K: Clone + Eq + Hash, V: Weighed<K>> Recency<K, V> {
         gone
     }
 
-    /// The one that goes first, if more is held than may be: of those that take what is short.
+    /// The value to be evicted, if the table is over a limit: the least recently used that weighs on that limit.
     fn too_many(&self) -> Option<u64> {
         let short = (0..self.most.len()).find(|&at| self.held[at] > self.most[at])?;
         self.iter().find(|(_, key, value)| value.weight(key)[short] > 0).map(|(oldest, ..)| oldest)
     }
 
-    /// The same in the place of all that the key has.
+    /// The same in the place of all values of the key.
     pub(crate) fn put(&mut self, key: K, value: V) -> Vec<(K, V)> {
         self.take(&key, |_| true);
         self.add(key, value)
     }
 
-    /// Marks one as used now: it gets another number.
+    /// Marks a value as used now: it gets a new number.
     pub(crate) fn touch(&mut self, number: u64) {
         let Some((key, value)) = self.entries.remove(&number) else { return };
         self.clock += 1;
@@ -89,7 +89,7 @@ impl<K: Clone + Eq + Hash, V: Weighed<K>> Recency<K, V> {
         self.entries.insert(self.clock, (key, value));
     }
 
-    /// Changes one where it is.
+    /// Changes a value in place.
     pub(crate) fn change(&mut self, number: u64, change: impl FnOnce(&mut V)) {
         let Some((key, value)) = self.entries.get_mut(&number) else { return };
         let before = value.weight(key);
@@ -98,14 +98,14 @@ impl<K: Clone + Eq + Hash, V: Weighed<K>> Recency<K, V> {
         self.weigh(before, after);
     }
 
-    /// Takes those of a key out that are meant.
+    /// Removes the values of a key that match.
     pub(crate) fn take(&mut self, key: &K, mut which: impl FnMut(&V) -> bool) {
         let gone: Vec<u64> =
             self.of(key).filter(|(_, value)| which(value)).map(|(number, _)| number).collect();
         gone.into_iter().for_each(|number| drop(self.remove(number)));
     }
 
-    /// Takes one out.
+    /// Removes a value.
     pub(crate) fn remove(&mut self, number: u64) -> Option<(K, V)> {
         let (key, value) = self.entries.remove(&number)?;
         if let Some(numbers) = self.numbers.get_mut(&key) {

@@ -168,7 +168,12 @@ fn replace(
     checked: Option<Instant>,
 ) {
     drop(metadata.write(key, &*entry.file, &entry.info, &head));
-    metadata.remember_still(key, &*entry.file, &entry.info, CachedMetadata { head: Some(head), checked });
+    metadata.remember_if_unchanged(
+        key,
+        &*entry.file,
+        &entry.info,
+        CachedMetadata { head: Some(head), checked },
+    );
 }
 
 /// The head of a file that has none: whoever wrote it, its date is what the origin can be asked about.

@@ -1,9 +1,8 @@
-//! What an in-progress file says of itself, so that a later fill may go on with it: in an attribute
-//! of the file, which goes where the file goes. Where files have none, no fill goes on after a restart.
+//! The record of an in-progress file, by which a later fill resumes it. It is an extended attribute of the file; without
+//! those no fill is resumed after a restart.
 //!
-//! After a crash of ours every byte that was written is in the file. After one of the system only what
-//! was synced before is sure to be: the record says how much that is, and in which run of the system it
-//! was made.
+//! After a crash of the process every byte that was written is in the file. After a crash of the system only synced bytes
+//! are sure to be: the record says how many these are, and which boot of the system wrote it.
 
 use std::ffi::CStr;
 use std::io;
@@ -18,43 +17,43 @@ use crate::http::is_text_byte;
 use crate::rt::lock::Lock;
 use crate::sys::file::{self, Locked};
 
-/// Bytes of the longest record: with more than that ext4 has no room for it in an attribute.
+/// The longest record, in bytes: ext4 has no room for a longer attribute.
 pub const MAX_ATTRIBUTE: usize = 3 * 1024;
 
 /// The attribute's name.
 const NAME: &CStr = c"user.fs-caching-server.partial";
-/// The first line: a record of another form is none.
+/// The first line: the version of the format. Others are ignored.
 const FORM: &[u8] = b"1";
-/// A file that has less is begun anew as cheaply.
+/// A shorter file is not worth a record: a new fetch is as cheap.
 pub const WORTH: u64 = 1024 * 1024;
-/// Written between two syncs of a file that is being filled: what a power cut may cost.
+/// Bytes written between two syncs of a growing file: a power cut may lose so many.
 const SYNC_EVERY: u64 = 64 * 1024 * 1024;
 
 /// The record.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
-    /// The run of the system that wrote it, where it has a name.
+    /// The boot of the system that wrote it, where that has an id.
     pub boot: Option<String>,
-    /// So many bytes are on stable storage.
+    /// Bytes on stable storage.
     pub synced: u64,
-    /// Bytes that are there if it is still the file that was written.
+    /// The fingerprint of the bytes that were written.
     pub mark: Fingerprint,
-    /// The URL that was asked, as the origin has it.
+    /// The URL requested from the origin.
     pub url: Vec<u8>,
-    /// Content-Type: an answer that only gives the rest need not repeat it.
+    /// Content-Type: a partial response (206) need not repeat it.
     pub content_type: Vec<u8>,
-    /// What proves that the rest is of the same file.
+    /// The validators by which the rest is known to be of the same version.
     pub identity: Identity,
 }
 
 impl Record {
-    /// `None` where that is more than an attribute takes, or would not be read.
+    /// `None` where it is too long for an attribute, or [`Self::decode`] would refuse it.
     pub fn encode(&self) -> Option<Vec<u8>> {
         let lines = self.lines();
         (Self::decode(&lines).as_ref() == Some(self)).then_some(lines)
     }
 
-    /// `None` for what [`Self::encode`] does not write: no record has two forms.
+    /// `None` for bytes that [`Self::encode`] does not write: each record has one form.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > MAX_ATTRIBUTE {
             return None;
@@ -63,7 +62,7 @@ impl Record {
         (record.identity.is_proof() && record.lines() == bytes).then_some(record)
     }
 
-    /// One line each.
+    /// One line for each field.
     fn lines(&self) -> Vec<u8> {
         let Identity { etag, modified, length, coding, source } = &self.identity;
         [
@@ -83,7 +82,7 @@ impl Record {
         .join(&b'\n')
     }
 
-    /// What the lines say, in whatever form.
+    /// The fields of the lines, also where [`Self::encode`] would write them otherwise.
     fn of_lines(bytes: &[u8]) -> Option<Self> {
         let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
         let [form, boot, synced, at, digest, length, etag, modified, coding, source, content_type, url] =
@@ -113,16 +112,15 @@ impl Record {
         })
     }
 
-    /// How many of the `size` bytes in the file are sure to be the ones that were written, in the run
-    /// `boot` of the system.
+    /// How many of the `size` bytes in the file are sure to be those that were written, if the system's boot id is `boot`.
     pub fn trusted(&self, size: u64, boot: Option<&str>) -> u64 {
-        let same_run = boot.is_some() && self.boot.as_deref() == boot;
-        let sure = if same_run { size } else { size.min(self.synced) };
+        let same_boot = boot.is_some() && self.boot.as_deref() == boot;
+        let sure = if same_boot { size } else { size.min(self.synced) };
         if self.identity.length.is_some_and(|length| size > length) { 0 } else { sure }
     }
 
-    /// The lines to write, with what is known of the first `stored` bytes now. An error if the file is not to be
-    /// resumed: what is in memory may not be what a later fill finds.
+    /// The lines to write, updated for the first `stored` bytes. An error if the file is not to be resumed: after a
+    /// failed sync its bytes on the disk may be others than those in memory.
     fn noted(
         &mut self,
         stored: u64,
@@ -133,7 +131,7 @@ impl Record {
         if is_synced {
             self.synced = stored;
         }
-        // One behind what is synced would be lost with a power cut, and all the rest with it.
+        // A fingerprint of bytes that are not synced would not match after a power cut.
         if is_synced || self.mark.at == 0 {
             self.mark = mark?;
         } else {
@@ -142,72 +140,72 @@ impl Record {
         self.encode().ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Reads that of a file.
+    /// Reads the record of a file.
     pub fn read(file: &impl AsFd) -> Option<Self> {
         Self::decode(&file::attribute(file, NAME, MAX_ATTRIBUTE).ok().flatten()?)
     }
 }
 
-/// What all records of a cache directory share.
+/// The durability of a cache directory, shared by all its journals.
 #[derive(Debug)]
 pub struct Durability {
-    /// Files are brought to stable storage.
+    /// Whether files are synced.
     pub sync: bool,
-    /// This run of the system.
+    /// The boot id of the system.
     pub boot: Option<String>,
-    /// One long file at a time is synced while it grows: the pool has other work.
+    /// Whether a growing file is being synced: one at a time, since the pool has other work.
     syncing: AtomicBool,
 }
 
 impl Durability {
-    /// In this run of the system.
+    /// With this boot id.
     pub fn new(sync: bool, boot: Option<String>) -> Self {
         Self { sync, boot, syncing: AtomicBool::new(false) }
     }
 }
 
-/// The record of one file that is being filled, on its way to the file.
+/// Writes the record of one growing file.
 #[derive(Debug)]
 pub struct ResumeJournal {
     file: Arc<Placed<Locked>>,
-    keeping: Arc<Durability>,
-    /// Held while the attribute is changed, which may take for ever.
+    durability: Arc<Durability>,
+    /// Held while the attribute is changed, which may hang.
     writing: Lock<()>,
-    /// Never held while the disk is waited for: workers look at it.
+    /// Never held during a wait for the disk: workers lock it.
     state: Lock<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// None: the file is not to be gone on with.
+    /// `None`: the file is not to be resumed.
     record: Option<Record>,
-    /// The file has it.
+    /// Whether the file has it.
     written: bool,
-    /// It is time to write it, whatever has been stored since.
+    /// Whether it is to be written at the next checkpoint.
     due: bool,
-    /// Bytes in the file when it was last synced, or that was tried.
+    /// Bytes in the file at the last sync, or attempt to sync.
     synced: u64,
 }
 
 impl ResumeJournal {
-    /// Nothing is known of the file yet.
-    pub fn new(file: &Arc<Placed<Locked>>, keeping: &Arc<Durability>) -> Self {
+    /// The file has no record yet.
+    pub fn new(file: &Arc<Placed<Locked>>, durability: &Arc<Durability>) -> Self {
         let state = Lock::new(State { record: None, written: false, due: false, synced: 0 });
-        Self { file: Arc::clone(file), keeping: Arc::clone(keeping), writing: Lock::new(()), state }
+        Self { file: Arc::clone(file), durability: Arc::clone(durability), writing: Lock::new(()), state }
     }
 
-    /// What is to be said of the file, once it is worth it; `written` if it says something already.
-    /// What is described already stays so.
+    /// Sets the record, which is written once the file is worth it; `written` if the file has it already. A record that
+    /// is set stays.
     pub fn describe(&self, record: Record, written: bool) {
         let mut state = self.state.lock();
         if state.record.is_none() {
-            let record = Record { boot: self.keeping.boot.clone(), ..record };
+            let record = Record { boot: self.durability.boot.clone(), ..record };
             *state = State { synced: record.synced, record: Some(record), written, due: true };
         }
     }
 
-    /// With `stored` bytes in the file: writes the record if it is time, on the pool.
-    pub fn look(self: &Arc<Self>, stored: u64) {
+    /// With `stored` bytes in the file: writes the record on the pool, if that is due.
+    pub fn maybe_checkpoint(self: &Arc<Self>, stored: u64) {
         if stored < WORTH {
             return;
         }
@@ -215,8 +213,8 @@ impl ResumeJournal {
         if state.record.is_none() {
             return;
         }
-        let long_since = self.keeping.sync && stored.saturating_sub(state.synced) >= SYNC_EVERY;
-        let sync = long_since && !self.keeping.syncing.swap(true, Ordering::AcqRel);
+        let long_since = self.durability.sync && stored.saturating_sub(state.synced) >= SYNC_EVERY;
+        let sync = long_since && !self.durability.syncing.swap(true, Ordering::AcqRel);
         if sync {
             state.synced = stored;
         }
@@ -224,16 +222,16 @@ impl ResumeJournal {
             return;
         }
         drop(state);
-        let notes = Arc::clone(self);
-        self.file.to().start(move || notes.note(stored, sync));
+        let journal = Arc::clone(self);
+        self.file.to().start(move || journal.checkpoint(stored, sync));
     }
 
-    /// Writes the record, after a sync if there is to be one. Waits for the disk.
-    pub(crate) fn note(&self, stored: u64, sync: bool) {
-        // Not with the state locked: the worker that stores the file looks at it.
+    /// Writes the record, if need be after a sync. Waits for the disk.
+    pub(crate) fn checkpoint(&self, stored: u64, sync: bool) {
+        // Not with the state locked, since workers lock it.
         let synced = sync.then(|| file::sync_data(&*self.file));
         if sync {
-            self.keeping.syncing.store(false, Ordering::Release);
+            self.durability.syncing.store(false, Ordering::Release);
         }
         if self.state.lock().record.is_none() {
             return;
@@ -250,33 +248,32 @@ impl ResumeJournal {
         }
     }
 
-    /// From now on the file says nothing of itself. May wait for the disk.
+    /// Removes the record. May wait for the disk.
     pub fn close(&self) {
         let _writing = self.writing.lock();
         self.forget();
     }
 
-    /// The same for who writes.
+    /// The same, with `writing` locked.
     fn forget(&self) {
         let mut state = self.state.lock();
         state.record = None;
         let was_written = std::mem::take(&mut state.written);
         drop(state);
         if was_written {
-            // Where this fails it stays: it counts for nothing in a file with its final name.
+            // After an error it stays: no fill reads it in a file with its final name.
             drop(file::remove_attribute(&*self.file, NAME));
         }
     }
 
-    /// Nothing more is written to the file, which has `stored` bytes: does it say enough for another fill to
-    /// go on with it? May wait for the disk.
+    /// Ends the journal of a file with `stored` bytes: whether a later fill can resume it. May wait for the disk.
     pub fn leave(&self, stored: u64) -> bool {
         if stored >= WORTH && !self.state.lock().written {
-            self.note(stored, false);
+            self.checkpoint(stored, false);
         }
         let _writing = self.writing.lock();
         let mut state = self.state.lock();
-        // The file is another fill's from now on: a job of the pool that comes late has nothing to say.
+        // The file belongs to another fill from now on: a late job of the pool must not write.
         state.record = None;
         state.written
     }
@@ -373,29 +370,29 @@ mod tests {
             return;
         }
         let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
-        let keeping = Arc::new(Durability::new(true, Some("here".to_owned())));
-        let notes = ResumeJournal::new(&file, &keeping);
-        notes.note(100, false);
-        assert!(!notes.state.lock().written, "nothing is known of it yet");
-        notes.describe(Record { synced: 0, mark: Fingerprint::default(), ..record() }, false);
-        notes.note(100, false);
+        let durability = Arc::new(Durability::new(true, Some("here".to_owned())));
+        let journal = ResumeJournal::new(&file, &durability);
+        journal.checkpoint(100, false);
+        assert!(!journal.state.lock().written, "nothing is known of it yet");
+        journal.describe(Record { synced: 0, mark: Fingerprint::default(), ..record() }, false);
+        journal.checkpoint(100, false);
         let written = |synced, at| {
             let mark = Fingerprint::of(&*file, at).unwrap();
             Record { boot: Some("here".to_owned()), synced, mark, ..record() }
         };
         assert_eq!(Record::read(&*file), Some(written(0, 100)));
-        notes.note(700, true);
+        journal.checkpoint(700, true);
         assert_eq!(Record::read(&*file), Some(written(700, 700)));
-        notes.describe(Record { synced: 5, ..record() }, false);
+        journal.describe(Record { synced: 5, ..record() }, false);
         assert!(
-            notes.state.lock().written && Record::read(&*file) == Some(written(700, 700)),
+            journal.state.lock().written && Record::read(&*file) == Some(written(700, 700)),
             "it is described already"
         );
-        notes.close();
+        journal.close();
         // A job of the pool may come late.
-        notes.note(900, true);
+        journal.checkpoint(900, true);
         assert_eq!(file::attribute(&*file, NAME, MAX_ATTRIBUTE).unwrap(), None);
-        assert!(!notes.state.lock().written);
+        assert!(!journal.state.lock().written);
     }
 
     #[test]
@@ -403,10 +400,10 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(100).unwrap();
         let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
-        let notes = ResumeJournal::new(&file, &Arc::new(Durability::new(true, None)));
-        notes.describe(Record { url: vec![b'x'; MAX_ATTRIBUTE], ..record() }, false);
-        notes.note(100, false);
-        assert!(!notes.state.lock().written);
+        let journal = ResumeJournal::new(&file, &Arc::new(Durability::new(true, None)));
+        journal.describe(Record { url: vec![b'x'; MAX_ATTRIBUTE], ..record() }, false);
+        journal.checkpoint(100, false);
+        assert!(!journal.state.lock().written);
         assert_eq!(Record::read(&*file), None);
     }
 

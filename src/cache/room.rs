@@ -1,49 +1,49 @@
-//! Room for whole files that wait for their names: a bounded number over all workers, and a line for the fills that
-//! wait for it.
+//! Room for complete files that wait for their names: a bounded number over all workers, and a queue of the fills that
+//! wait for room (backpressure).
 
 use std::io;
 use std::sync::Arc;
 
 use crate::rt::budget::{Budget, Holder, Permit, Share};
 
-/// All of it.
+/// The room of one committer.
 #[derive(Debug)]
 pub struct Rooms {
     most: usize,
     budget: Arc<Budget>,
 }
 
-/// Room for one file; free again when dropped.
+/// Room for one file; given back on drop.
 pub type Room = Permit;
 
 impl Rooms {
-    /// Room for `most` files, and for one at least.
+    /// Room for `most` files, at least for one.
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let most = most.max(1);
         Arc::new(Self { most, budget: Budget::new(most, &[Share { least: 0, most }]) })
     }
 
-    /// Takes room in the order of asking, for this client or for nobody. The caller bounds the wait.
+    /// Takes room in the order of the calls, on behalf of a client or of none. The caller bounds the wait.
     pub async fn take(&self, client: Option<Holder>) -> io::Result<Room> {
         self.budget.take_for(0, 1, client).await
     }
 
-    /// Takes it for a file that is whole already and holds what it holds: those who come next wait the longer.
+    /// Takes room beyond the bound for a file that is complete already: later fills wait longer.
     pub fn take_anyway(&self) -> Room {
         self.budget.take_anyway(0, 1)
     }
 
-    /// Would one more find room at once?
+    /// Whether one more file would find room at once.
     pub(crate) fn has_room(&self) -> bool {
         self.budget.used().iter().sum::<usize>() < self.most
     }
 
-    /// So much is taken that half of it or more is in use: those who work at it are not to wait for more.
+    /// Whether half of it or more is taken: the committer is not to wait for more files.
     pub(crate) fn is_scarce(&self) -> bool {
         self.budget.used().iter().sum::<usize>() >= self.most.div_ceil(2)
     }
 
-    /// A number that changes whenever room becomes free: the line moves.
+    /// A number that changes whenever room is given back.
     pub fn freed(&self) -> u64 {
         self.budget.freed()
     }

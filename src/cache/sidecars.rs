@@ -1,8 +1,8 @@
-//! Answers that lie beside the tree, so that the next process has them too: to paths that no file can have, or of one
-//! of several variants, of which the last one counts.
+//! Stored responses that lie beside the tree, so that the next process has them too: to paths that no file can have, and
+//! the last of several variants.
 //!
-//! Each is a file in the reserved directory, named after its path, and its head is kept as that of any other file
-//! ([`super::metadata`]). The one that was written longest ago goes first.
+//! Each is a file in the reserved directory, named after its path, whose head is stored as that of any other file
+//! ([`super::metadata`]). The least recently written is removed first.
 
 use std::io;
 use std::sync::Arc;
@@ -20,34 +20,34 @@ use crate::rt::blocking;
 use crate::rt::lock::Lock;
 use crate::sys::file::{self, Kind, Root};
 
-/// Documents at a time.
+/// The most sidecars.
 const MOST: u64 = 4096;
 /// Bytes of all of them.
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
-/// Bytes of one.
+/// Bytes of one body.
 const LONGEST: usize = 8 * 1024 * 1024;
-/// Bytes that may wait for the disk; what comes then is not written.
+/// Bytes that may wait for the disk; beyond that responses are not written.
 const WAITING: usize = 32 * 1024 * 1024;
 /// Bytes of a file's name (the usual NAME_MAX).
 const NAME_BYTES: usize = 255;
-/// First byte of the name of a whole one.
+/// First byte of the name of a complete one.
 const WHOLE: &str = "=";
 
-/// The documents of one cache directory.
+/// The sidecars of one cache directory.
 #[derive(Debug)]
 pub struct Sidecars {
     root: Arc<Root>,
     metadata: Arc<MetadataStore>,
-    /// They are on stable storage before they get their names.
+    /// Whether they are synced before they get their names.
     sync: bool,
     waiting: AtomicUsize,
     table: Lock<Table>,
 }
 
-/// Names and bytes of what is on the disk, by when each was written.
+/// Names and lengths of the files, the least recently written first.
 type Table = Recency<String, FileSize>;
 
-/// Bytes of a file.
+/// Length of a file in bytes.
 #[derive(Debug)]
 struct FileSize(u64);
 
@@ -62,15 +62,15 @@ fn table() -> Table {
 }
 
 impl Sidecars {
-    /// Those that an earlier process has left. Blocks; for start-up only.
+    /// Lists those of earlier processes. Blocks; for start-up only.
     pub(crate) fn open(root: &Arc<Root>, metadata: &Arc<MetadataStore>, sync: bool) -> Self {
         let (root, metadata) = (Arc::clone(root), Arc::clone(metadata));
-        // None are there, or none can be read: then there are none.
+        // A directory that is missing or cannot be read has none.
         let table = Lock::new(listed(&root).unwrap_or_else(|_| table()));
         Self { root, metadata, sync, waiting: AtomicUsize::new(0), table }
     }
 
-    /// Is there one of this key? Takes no disk.
+    /// Whether there is one of this key. Does not wait for the disk.
     pub fn has(&self, key: &Key) -> bool {
         let table = self.table.lock();
         !table.is_empty() && name(key).is_some_and(|name| table.of(&name).next().is_some())
@@ -80,14 +80,13 @@ impl Sidecars {
     pub fn read(&self, key: &Key) -> Option<(Entry, CachedMetadata)> {
         let file = self.root.open_file(&format!("{}/{}", directory(), name(key)?)).ok()?;
         let info = file::info(&file).ok().filter(|info| info.kind == Kind::File)?;
-        // Another one's content under this name is none.
+        // A file of this name whose head names another key is none of this.
         let known =
             self.metadata.known(key, &info).unwrap_or_else(|| self.metadata.read_own(key, &file, &info));
         known.head.is_some().then_some((Entry::new(file, info, Place::beside(&self.root)), known))
     }
 
-    /// Has an answer written, in the place of the one before; one that is none for here leaves no other behind. Does
-    /// not wait.
+    /// Has a response written in the place of the one before; one that cannot be a sidecar removes that. Does not wait.
     pub fn put(self: &Arc<Self>, key: &Key, head: &Arc<StoredHead>, body: &StoredBody) {
         let Some(name) = name(key) else { return };
         let count = usize::try_from(body.count()).unwrap_or(usize::MAX);
@@ -110,18 +109,18 @@ impl Sidecars {
         });
     }
 
-    /// Has the one of this key removed: something else is newer. Does not wait.
+    /// Has the one of this key removed, since a newer response is stored. Does not wait.
     pub fn forget(self: &Arc<Self>, key: &Key) {
         let Some(name) = self.name_in_use(key) else { return };
         self.start(move |sidecars| sidecars.remove(&name));
     }
 
-    /// Has the one of this key marked to be checked. Does not wait.
+    /// Has the one of this key validated before it is used again. Does not wait.
     pub fn invalidate(self: &Arc<Self>, key: &Key) {
         self.change(key, |head| Some(head.invalidated()));
     }
 
-    /// Gives an answer another head, if the one of this key is that answer. Does not wait.
+    /// Replaces the head, if the one of this key is the same response. Does not wait.
     pub fn update(self: &Arc<Self>, key: &Key, new: &Arc<StoredHead>) {
         let new = Arc::clone(new);
         self.change(key, move |head| {
@@ -146,9 +145,9 @@ impl Sidecars {
                 return;
             };
             let Some(head) = to(&head).map(Arc::new) else { return };
-            // One that cannot be written holds as long as this process remembers it.
+            // After an error it is valid as long as this process remembers it.
             drop(sidecars.metadata.write(&key, &file, &info, &head));
-            sidecars.metadata.remember_still(
+            sidecars.metadata.remember_if_unchanged(
                 &key,
                 &file,
                 &info,
@@ -163,7 +162,7 @@ impl Sidecars {
         drop(blocking::start(&blocking::DOCUMENTS, move || job(&sidecars)));
     }
 
-    /// The name of one that is there, or on its way.
+    /// The name of one that is there, or that waits to be written.
     fn name_in_use(&self, key: &Key) -> Option<String> {
         (self.waiting.load(Ordering::Relaxed) > 0 || self.has(key)).then(|| name(key)).flatten()
     }
@@ -187,7 +186,7 @@ impl Sidecars {
     }
 }
 
-/// What is there, the oldest first, after what is too much and what was never finished has been removed.
+/// Lists what is there, the oldest first, and removes incomplete files and what is over the limits.
 fn listed(root: &Root) -> io::Result<Table> {
     temporary::remove_left_overs(root, &directory());
     let directory = root.open_directory(&directory())?;
@@ -207,8 +206,8 @@ fn listed(root: &Root) -> io::Result<Table> {
     Ok(table)
 }
 
-/// The key as one name: no two keys have the same. `None` for one that is too long, and for targets with a query:
-/// there is no end of those.
+/// The key as one file name, different for each key. `None` for keys that are too long, and for targets with a query,
+/// since a client can make any number of those.
 fn name(key: &Key) -> Option<String> {
     let name = format!("{WHOLE}{}", key.as_str().replace('%', "%25").replace('/', "%2F"));
     (name.len() <= NAME_BYTES && !key.has_query()).then_some(name)

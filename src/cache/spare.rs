@@ -1,7 +1,7 @@
-//! Whole files that wait for others, to get their names together with these.
+//! Complete files of an index set that wait for the others, to get their names together.
 //!
-//! Each lies beside the file whose place it is to take, under a name of its own that no request can have. One that has
-//! waited in vain is removed; one that a process leaves that is killed is a left-over in progress (`sweep`).
+//! Each lies beside the file whose place it is to take, under a name that no request can have. It is removed if the others
+//! do not come. One that a killed process has left is removed as an in-progress file (`sweep`).
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +13,7 @@ use crate::key::Key;
 use crate::rt::blocking;
 use crate::sys::file::{self, Reach, Root};
 
-/// A whole file that waits. Removed on drop, unless it has got its name.
+/// A complete file that waits for its name. Removed on drop, unless it has that.
 #[derive(Debug)]
 pub struct Spare {
     root: Arc<Root>,
@@ -29,7 +29,7 @@ impl Store {
         Spare { root: Arc::clone(&self.tree.root), place, key: key.clone() }
     }
 
-    /// Gives these their names, one after the other. After an error those before it have theirs. Blocks.
+    /// Gives them their names, one after the other. After an error those before it have theirs. Blocks.
     pub fn name(&self, spares: &[Arc<Spare>]) -> io::Result<()> {
         for Spare { place, key, .. } in spares.iter().map(|spare| &**spare) {
             file::rename(&self.tree.root.open_directory(key.parent())?, place.file_name(), key.file_name())?;
@@ -45,7 +45,7 @@ impl Store {
 impl Drop for Spare {
     fn drop(&mut self) {
         let (root, place) = (Arc::clone(&self.root), self.place.clone());
-        // Under this name there is no other file.
+        // No other file has this name.
         let remove = |root: &Root, place: &Key, reach| {
             let directory = root.open_directory_by(place.parent(), reach)?;
             file::unlink(&directory, place.file_name())

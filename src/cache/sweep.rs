@@ -1,10 +1,8 @@
-//! Removes in-progress files that nobody has touched for long: of programs that were killed, and of
-//! fills that were abandoned.
+//! Removes old in-progress files: of processes that were killed, and of fills that were abandoned.
 //!
-//! Only when it is asked for. A walk reads every directory of the cache, and deletes; a program that
-//! takes another one's place does neither unasked. It goes slowly, in a thread behind all others, after
-//! requests are served, and touches nothing but a regular file whose name is that of an in-progress file
-//! of a path that is cached, that is old, and that nobody holds.
+//! Only on request (a flag), since a walk reads every directory of the cache and deletes files, which the original never
+//! did. It is slow, on a thread of low priority that starts after the listeners, and removes only a regular file with the
+//! in-progress name of a cached path that is old and that no process holds.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,10 +13,10 @@ use crate::key::{IN_PROGRESS, Key};
 use crate::sys::file::{self, Kind, Root};
 use crate::sys::process::step_back;
 
-/// After so many entries the sweeper rests: some twenty thousand a second, where the disk is quick.
+/// After this many entries the sweeper rests: about twenty thousand entries a second on a fast disk.
 const BATCH: usize = 256;
 const REST: Duration = Duration::from_millis(10);
-/// A walk is begun so long after the last one has ended.
+/// Time between two walks.
 const BETWEEN: Duration = Duration::from_secs(3600);
 
 /// Starts the thread, which ends with the process.
@@ -38,14 +36,14 @@ pub(crate) fn start(
     thread::Builder::new().name("sweeper".to_owned()).spawn(walk).map(drop)
 }
 
-/// One walk. What cannot be read is left alone.
+/// One walk. Directories that cannot be read are left out.
 fn sweep(root: &Root, age: Duration, is_cached: &dyn Fn(&str) -> bool, removed: &dyn Fn(&str)) {
     let mut waiting = vec![String::new()];
     let mut seen = 0;
     while let Some(path) = waiting.pop() {
         let Ok(directory) = root.open_directory(&path) else { continue };
         let within = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-        // What stays is listed again by the next walk.
+        // What an error leaves is listed again by the next walk.
         drop(file::entries(&directory, |name, kind| {
             seen += 1;
             if seen % BATCH == 0 {
@@ -66,18 +64,18 @@ fn sweep(root: &Root, age: Duration, is_cached: &dyn Fn(&str) -> bool, removed: 
     }
 }
 
-/// Could a fill have made a file of this name?
+/// Whether a fill can have made a file of this name.
 fn is_leftover(path: &str, is_cached: &dyn Fn(&str) -> bool) -> bool {
     Key::of_unfinished(path)
         .is_some_and(|key| !key.is_in_progress_name() && is_cached(&format!("/{}", key.as_str())))
 }
 
-/// Removes the file if it is old and nobody's.
+/// Removes the file if it is old and no process holds it.
 fn remove(root: &Root, path: &str, age: Duration) -> Option<()> {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let directory = root.open_directory(parent).ok()?;
     remove_old(&directory, name, age).ok()?;
-    // A directory of nothing else was made for it, and would stand in the way of a file of that name.
+    // An empty directory was made for it, and would stand in the way of a file of that name.
     root.remove_empty(parent, 0, file::info(&directory).ok()?.id);
     Some(())
 }

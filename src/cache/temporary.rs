@@ -1,7 +1,7 @@
-//! A file that is written under a name of its own, and then takes the place of another.
+//! A file that is written under a temporary name, and then takes the place of another.
 //!
-//! The name is random and made exclusively, so no other process has it: not even one of the same number in another
-//! container. The file is locked while it is written, and so a left-over can be told from work.
+//! The name is random and created exclusively, so no other process has it, not even one with the same pid in another
+//! container. The file is locked while it is written, so that a left-over can be told from a file in use.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,17 +12,17 @@ use uuid::Uuid;
 use crate::key::RESERVED;
 use crate::sys::file::{self, Reach, Root};
 
-/// First bytes of such a name.
+/// Prefix of temporary names.
 pub(crate) const NEW: &str = "new-";
-/// One that nobody has written to for so long is a left-over, if nobody holds it either. Earlier versions held none.
+/// A file that was not written to for this long, and that no process holds, is a left-over. Earlier versions held none.
 const AGE: Duration = Duration::from_secs(3600);
 
-/// The directory of what lies beside the tree.
+/// The directory of the sidecars.
 pub(crate) fn directory() -> String {
     format!("{RESERVED}/documents")
 }
 
-/// A file that has not got its name. Removed on drop.
+/// A file under a temporary name. Removed on drop.
 #[derive(Debug)]
 pub(crate) struct Temporary<'a> {
     directory: &'a OwnedFd,
@@ -32,17 +32,17 @@ pub(crate) struct Temporary<'a> {
 }
 
 impl<'a> Temporary<'a> {
-    /// Creates one in the directory that it is to be renamed in.
+    /// Creates one in the directory in which it is to be renamed.
     pub(crate) fn create(directory: &'a OwnedFd) -> io::Result<Self> {
         let name = format!("{NEW}{}", Uuid::new_v4().simple());
         let file = file::create_new(directory, &name)?;
-        // Without a lock, where there are none, it is safe for as long as it is young.
+        // Where there are no locks, its age protects it.
         drop(file::hold(&file));
         Ok(Self { directory, name, file, is_named: false })
     }
 
-    /// Has a file written that takes the place of `name` in the directory at `path`, which is made where it is missing:
-    /// that directory.
+    /// Has a file written that takes the place of `name` in the directory at `path`, which is made where it is missing;
+    /// returns the directory.
     pub(crate) fn write(
         root: &Root,
         path: &str,
@@ -61,7 +61,7 @@ impl<'a> Temporary<'a> {
         &self.file
     }
 
-    /// Gives it its name.
+    /// Gives it its final name.
     pub(crate) fn rename(mut self, to: &str) -> io::Result<()> {
         file::rename(self.directory, &self.name, to)?;
         self.is_named = true;
@@ -77,7 +77,7 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Removes what processes that have ended left in the directory at `path`. Blocks; for start-up only.
+/// Removes the files that ended processes have left in the directory at `path`. Blocks; for start-up only.
 pub(crate) fn remove_left_overs(root: &Root, path: &str) {
     let Ok(directory) = root.open_directory(path) else { return };
     drop(file::entries(&directory, |name, _| {
@@ -88,7 +88,7 @@ pub(crate) fn remove_left_overs(root: &Root, path: &str) {
     }));
 }
 
-/// Removes a file that nobody has written to for so long, unless somebody holds it.
+/// Removes a file that was not written to for `age`, unless a process holds it.
 pub(crate) fn remove_old(directory: &OwnedFd, name: &str, age: Duration) -> io::Result<()> {
     let (_locked, info) = file::lock_named(directory, name)?;
     if SystemTime::now().duration_since(info.modified).is_ok_and(|since| since >= age) {

@@ -327,7 +327,7 @@ fn takes_records(directory: &Path) -> bool {
     let process = ProcessRun::begin(directory, 0, true, &origin);
     let partial = process.store.begin(&process.keys[0]).unwrap();
     partial.describe(Vec::new(), Vec::new(), Identity::of(&origin.whole(0).head, 0).unwrap());
-    partial.notes().note(0, false);
+    partial.journal().checkpoint(0, false);
     let takes = Record::read(&**partial.file()).is_some();
     if !takes {
         eprintln!("SKIPPED in part: no extended attributes in {}", directory.display());

@@ -61,7 +61,7 @@ impl<R: Runtime> Refresh<R> {
             let named = shared.store.name(&spares);
             for (_, key, known) in waiting {
                 if let Found::File(entry) = shared.store.look_up(key.as_str()) {
-                    shared.store.metadata.remember_still(&key, &*entry.file, &entry.info, known);
+                    shared.store.metadata.remember_if_unchanged(&key, &*entry.file, &entry.info, known);
                 }
             }
             named

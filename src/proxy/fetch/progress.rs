@@ -183,7 +183,7 @@ impl<'a> Progress<'a> {
             return Err(Stop::Deserted);
         }
         if self.stored >= self.turn_end {
-            self.partial.notes().look(self.stored);
+            self.partial.journal().maybe_checkpoint(self.stored);
             R::yield_now().await;
             fairness::yielded();
             self.turn_end = self.stored + fairness::quantum();

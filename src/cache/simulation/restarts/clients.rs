@@ -189,7 +189,7 @@ async fn run(
         coming.stored += piece;
         fetch.fill.advance(coming.stored as u64);
         if process.rng.one_in(3) {
-            partial.notes().note(coming.stored as u64, process.rng.one_in(2));
+            partial.journal().checkpoint(coming.stored as u64, process.rng.one_in(2));
         }
     }
     fetch.fill.complete();
