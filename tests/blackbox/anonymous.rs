@@ -10,8 +10,8 @@ use crate::support::{Gate, Io, Launch, Origin, Server, bytes, on_both, run_cli, 
 
 on_both!(
     a_fill_carries_nothing_that_one_client_says,
-    a_fill_says_by_which_way_it_came_and_carries_the_operators_credentials,
-    what_one_clients_cookie_brings_is_not_stored_for_all,
+    a_fill_request_has_via_and_the_credentials_of_the_url,
+    a_response_to_one_clients_cookie_is_not_stored_for_all,
     zyppers_metalink_is_not_kept_as_the_package,
     a_callback_in_the_query_does_not_become_the_file_under_a_preset,
     without_a_preset_a_fill_keeps_its_query,
@@ -28,8 +28,8 @@ on_both!(
     a_refused_check_is_passed_with_the_clients_own_fields,
     a_private_answer_is_the_clients_own,
     a_variant_by_a_field_that_was_left_out_is_the_clients_own,
-    a_document_is_told_apart_by_what_the_client_accepts,
-    a_head_request_asks_for_what_a_get_would_get,
+    a_document_is_stored_once_for_each_value_of_the_accept_fields,
+    a_head_request_selects_the_variant_that_a_get_would,
     members_of_a_set_are_asked_for_in_nobodys_name,
     a_check_behind_a_stale_answer_carries_nothing_that_one_client_says,
     fields_that_the_operator_names_go_along_with_checks,
@@ -82,7 +82,7 @@ fn a_fill_carries_nothing_that_one_client_says(io: Io) {
     server.expect_cached("x.tgz", b"body");
 }
 
-fn a_fill_says_by_which_way_it_came_and_carries_the_operators_credentials(io: Io) {
+fn a_fill_request_has_via_and_the_credentials_of_the_url(io: Io) {
     let origin = Origin::fixed(b"body");
     let url = format!("http://user:secret@{}", origin.authority());
     let server = Launch::at(io, &url).start();
@@ -94,7 +94,7 @@ fn a_fill_says_by_which_way_it_came_and_carries_the_operators_credentials(io: Io
     assert_eq!(seen.field("Cookie"), None);
 }
 
-fn what_one_clients_cookie_brings_is_not_stored_for_all(io: Io) {
+fn a_response_to_one_clients_cookie_is_not_stored_for_all(io: Io) {
     let origin = Origin::start(|request, reply| {
         let body = request.field("Cookie").map_or("for all", |_| "for one");
         reply.answer("200 OK", "", body.as_bytes());
@@ -375,7 +375,7 @@ fn a_variant_by_a_field_that_was_left_out_is_the_clients_own(io: Io) {
     }
 }
 
-fn a_document_is_told_apart_by_what_the_client_accepts(io: Io) {
+fn a_document_is_stored_once_for_each_value_of_the_accept_fields(io: Io) {
     let origin = Origin::start(|request, reply| {
         let body = format!("{:?} {:?}", request.all("Accept"), request.all("Accept-Language"));
         reply.answer("200 OK", "Cache-Control: max-age=999\r\n", body.as_bytes());
@@ -395,7 +395,7 @@ fn a_document_is_told_apart_by_what_the_client_accepts(io: Io) {
     assert!(origin.requests().iter().all(|request| request.field("Cookie").is_none()));
 }
 
-fn a_head_request_asks_for_what_a_get_would_get(io: Io) {
+fn a_head_request_selects_the_variant_that_a_get_would(io: Io) {
     let origin = Origin::start(|request, reply| {
         let fields = format!("X-Accepts: {}\r\n", request.all("Accept").join(","));
         reply.answer("200 OK", &fields, if request.method == "HEAD" { b"" } else { b"body" });

@@ -8,15 +8,15 @@ use crate::support::util::PATIENCE;
 use crate::support::{Gate, Io, Launch, Origin, Response, Server, bytes, on_both, wait_until, within};
 
 on_both!(
-    without_the_option_there_is_no_word_of_it,
+    without_the_option_there_is_no_cache_status_field,
     hits_of_every_kind_say_so,
-    a_miss_is_stored_and_those_who_read_along_are_collapsed,
+    a_miss_is_stored_and_its_followers_are_collapsed,
     what_is_passed_says_why,
     a_miss_that_is_not_stored_says_why,
-    what_caches_before_us_said_stays_first,
+    cache_status_of_earlier_caches_stays_first,
     redirects_are_counted,
     answers_of_our_own_have_none,
-    what_is_checked_with_the_origin_says_so,
+    a_revalidated_response_says_so_in_cache_status,
 );
 
 fn telling(io: Io, origin: &Origin) -> Server {
@@ -39,7 +39,7 @@ fn expect_none(answer: &Response) {
     );
 }
 
-fn without_the_option_there_is_no_word_of_it(io: Io) {
+fn without_the_option_there_is_no_cache_status_field(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Server::start(io, &origin);
     for target in ["/x.tgz", "/pass"] {
@@ -82,7 +82,7 @@ fn hits_of_every_kind_say_so(io: Io) {
     assert_eq!(origin.count(), 0);
 }
 
-fn a_miss_is_stored_and_those_who_read_along_are_collapsed(io: Io) {
+fn a_miss_is_stored_and_its_followers_are_collapsed(io: Io) {
     let body = bytes(200_000, 2);
     let gate = Gate::default();
     let (sent, held) = (body.clone(), gate.clone());
@@ -137,7 +137,7 @@ fn a_miss_that_is_not_stored_says_why(io: Io) {
     expect_status(&server.get("/coded.tgz"), "fwd=uri-miss; detail=\"content coding\"", "MISS");
 }
 
-fn what_caches_before_us_said_stays_first(io: Io) {
+fn cache_status_of_earlier_caches_stays_first(io: Io) {
     let origin = Origin::start(|_, reply| {
         reply.head(4, "Cache-Status: Edge; fwd=stale, Shield; hit\r\nX-Cache: HIT, HIT\r\n");
         reply.write("body");
@@ -191,7 +191,7 @@ fn answers_of_our_own_have_none(io: Io) {
     assert!(text.starts_with("HTTP/1.1 400 ") && !text.contains("Cache"), "{text}");
 }
 
-fn what_is_checked_with_the_origin_says_so(io: Io) {
+fn a_revalidated_response_says_so_in_cache_status(io: Io) {
     let origin = Origin::start(|request, reply| {
         let version = if request.index < 3 { "one" } else { "two" };
         if request.field("If-None-Match") == Some(&format!("\"{version}\"")) {

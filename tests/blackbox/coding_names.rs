@@ -10,7 +10,7 @@ on_both!(
     an_index_under_a_word_that_names_no_coding_is_kept,
     an_index_in_memory_is_served_without_a_word_that_names_no_coding,
     a_coding_beside_such_a_word_is_that_coding,
-    a_rest_without_the_word_goes_on_with_a_beginning_that_had_it,
+    a_partial_with_the_coding_name_resumes_without_it,
 );
 
 const WORDS: [&str; 9] =
@@ -72,7 +72,7 @@ fn a_coding_beside_such_a_word_is_that_coding(io: Io) {
     server.expect_tree(&["x.tgz"]);
 }
 
-fn a_rest_without_the_word_goes_on_with_a_beginning_that_had_it(io: Io) {
+fn a_partial_with_the_coding_name_resumes_without_it(io: Io) {
     let body = bytes(300_000, 24);
     let sent = body.clone();
     let origin = Origin::start(move |request, reply| match asked_from(request) {

@@ -21,7 +21,7 @@ on_both!(
     a_cold_file_removed_in_mid_send_is_served_to_its_end,
     a_late_follower_of_a_cold_fill_gets_an_exact_copy,
     a_cold_file_is_not_read_by_a_worker,
-    a_name_never_looked_for_is_a_miss_and_then_a_hit,
+    a_new_name_is_a_miss_and_then_a_hit,
 );
 
 /// Longer than two windows, and no multiple of anything.
@@ -229,7 +229,7 @@ fn a_cold_file_is_not_read_by_a_worker(io: Io) {
     }
 }
 
-fn a_name_never_looked_for_is_a_miss_and_then_a_hit(io: Io) {
+fn a_new_name_is_a_miss_and_then_a_hit(io: Io) {
     let origin = Origin::fixed(b"from the origin");
     let server = Server::start(io, &origin);
     let mut client = server.client();

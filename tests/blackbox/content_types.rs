@@ -8,7 +8,7 @@ use crate::support::{Io, Launch, Origin, on_both, wait_until};
 
 on_both!(
     a_login_page_is_not_kept_as_a_package,
-    a_login_page_does_not_take_the_place_of_an_index,
+    a_login_page_does_not_replace_an_index,
     a_login_page_in_an_index_set_leaves_the_set_as_it_was,
     a_package_under_a_careless_type_is_kept,
     a_login_page_is_not_kept_under_any_name_that_a_preset_knows,
@@ -82,7 +82,7 @@ fn a_login_page_is_not_kept_as_a_package(io: Io) {
     }
 }
 
-fn a_login_page_does_not_take_the_place_of_an_index(io: Io) {
+fn a_login_page_does_not_replace_an_index(io: Io) {
     let portal = Arc::new(AtomicBool::new(false));
     let shut = Arc::clone(&portal);
     let origin = Origin::start(move |request, reply| {

@@ -4,11 +4,11 @@
 use crate::support::{Io, Launch, Origin, Server, on_both};
 
 on_both!(
-    credentials_of_the_url_do_not_go_with_what_changes_the_origin,
+    credentials_of_the_url_are_not_sent_with_unsafe_methods,
     credentials_of_the_url_do_not_go_with_an_overridden_method,
     credentials_of_the_url_do_not_go_with_an_overridden_path,
     credentials_of_the_url_go_with_all_methods_where_the_operator_says_so,
-    credentials_of_the_url_never_come_back_in_a_trace,
+    credentials_of_the_url_are_not_in_a_trace_response,
 );
 
 /// What Basic makes of user:secret.
@@ -49,7 +49,7 @@ const CHANGING: [(&str, &str, &str); 9] = [
     ("PURGE", "/x.tgz", ""),
 ];
 
-fn credentials_of_the_url_do_not_go_with_what_changes_the_origin(io: Io) {
+fn credentials_of_the_url_are_not_sent_with_unsafe_methods(io: Io) {
     let origin = site();
     let server = launch(io, &origin).start();
     assert_eq!(carried(&server, &origin, &CHANGING), [const { None }; 9]);
@@ -151,7 +151,7 @@ fn credentials_of_the_url_go_with_all_methods_where_the_operator_says_so(io: Io)
     assert_eq!(error, "cannot use policy \"some\" (--origin-credentials): expected safe or all");
 }
 
-fn credentials_of_the_url_never_come_back_in_a_trace(io: Io) {
+fn credentials_of_the_url_are_not_in_a_trace_response(io: Io) {
     // As RFC 9110 section 9.3.8 has it: the request comes back.
     let origin = Origin::start(|request, reply| reply.answer("200 OK", "", request.head.as_bytes()));
     for which in ["safe", "all"] {

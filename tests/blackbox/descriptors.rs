@@ -6,18 +6,18 @@ use crate::support::sandbox::Limit;
 use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
-    passes_that_nobody_reads_stop_no_miss,
-    answers_that_are_not_kept_and_that_nobody_reads_stop_no_miss,
-    slow_readers_of_many_files_stop_nobody,
-    slow_readers_of_files_just_fetched_stop_nobody,
+    unread_passes_do_not_block_misses,
+    unread_uncacheable_responses_do_not_block_misses,
+    slow_readers_of_many_files_block_no_other_request,
+    slow_readers_of_new_files_block_no_other_request,
     index_files_are_served_beside_slow_readers,
     a_long_file_is_served_whole_beside_slow_readers_of_all_that_can_stay_open,
     fills_that_do_not_end_stop_no_pass,
     passes_of_one_address_leave_room_for_others,
     fills_and_checks_of_one_address_leave_room_for_others,
-    few_places_at_the_origin_are_not_all_for_one_address,
-    a_pass_whose_client_has_left_leaves_its_place,
-    a_far_range_whose_client_has_left_leaves_its_place,
+    a_low_origin_limit_is_shared_between_addresses,
+    a_pass_whose_client_has_left_frees_its_origin_permit,
+    a_far_range_whose_client_has_left_frees_its_origin_permit,
 );
 
 /// More than the sockets on the way can hold.
@@ -71,7 +71,7 @@ fn all_is_well(server: &Server) {
     assert!(server.descriptors() < usize::try_from(FEW).unwrap());
 }
 
-fn passes_that_nobody_reads_stop_no_miss(io: Io) {
+fn unread_passes_do_not_block_misses(io: Io) {
     let origin = origin();
     let server = launch(io, &origin).start();
     server.put("hit.tgz", b"hit");
@@ -85,7 +85,7 @@ fn passes_that_nobody_reads_stop_no_miss(io: Io) {
     all_is_well(&server);
 }
 
-fn answers_that_are_not_kept_and_that_nobody_reads_stop_no_miss(io: Io) {
+fn unread_uncacheable_responses_do_not_block_misses(io: Io) {
     let origin = origin();
     let server = launch(io, &origin).start();
     server.put("hit.tgz", b"hit");
@@ -99,7 +99,7 @@ fn answers_that_are_not_kept_and_that_nobody_reads_stop_no_miss(io: Io) {
     all_is_well(&server);
 }
 
-fn slow_readers_of_many_files_stop_nobody(io: Io) {
+fn slow_readers_of_many_files_block_no_other_request(io: Io) {
     let origin = origin();
     let server = launch(io, &origin).start();
     server.put("hit.tgz", b"hit");
@@ -109,7 +109,7 @@ fn slow_readers_of_many_files_stop_nobody(io: Io) {
     drop(crowd);
 }
 
-fn slow_readers_of_files_just_fetched_stop_nobody(io: Io) {
+fn slow_readers_of_new_files_block_no_other_request(io: Io) {
     let origin = origin();
     let server = launch(io, &origin).start();
     server.put("hit.tgz", b"hit");
@@ -267,7 +267,7 @@ fn fills_and_checks_of_one_address_leave_room_for_others(io: Io) {
     }
 }
 
-fn few_places_at_the_origin_are_not_all_for_one_address(io: Io) {
+fn a_low_origin_limit_is_shared_between_addresses(io: Io) {
     let (origin, gate) = hanging();
     let server = patient(io, &origin).args(["--max-origin-connections", "8"]).start();
     let crowd = hogs(&server, 1, 20, ("GET", "/hang-#", ""));
@@ -277,7 +277,7 @@ fn few_places_at_the_origin_are_not_all_for_one_address(io: Io) {
     drop(crowd);
 }
 
-fn a_pass_whose_client_has_left_leaves_its_place(io: Io) {
+fn a_pass_whose_client_has_left_frees_its_origin_permit(io: Io) {
     let cases = [
         ("GET", "/hang", ""),
         ("GET", "/halt", ""),
@@ -313,7 +313,7 @@ fn leaves_its_place(io: Io, method: &str, target: &str, rest: &str) {
     gate.open();
 }
 
-fn a_far_range_whose_client_has_left_leaves_its_place(io: Io) {
+fn a_far_range_whose_client_has_left_frees_its_origin_permit(io: Io) {
     let gate = Gate::default();
     for halts in [false, true] {
         let held = gate.clone();

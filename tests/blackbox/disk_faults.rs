@@ -18,17 +18,17 @@ use crate::support::{
 };
 
 on_both!(
-    a_full_disk_during_a_hundred_fills_costs_nobody_a_byte,
-    a_read_only_disk_serves_what_is_there_and_passes_the_rest,
+    a_full_disk_during_a_hundred_fills_loses_no_byte_of_a_client,
+    a_read_only_disk_serves_stored_files_and_passes_misses,
     calls_that_fail_cost_no_client_its_bytes,
-    a_cache_directory_removed_during_a_fill_costs_no_client_its_bytes,
+    a_cache_directory_removed_during_a_fill_loses_no_byte_of_a_client,
     a_file_that_is_cut_while_it_is_sent_breaks_the_transfer,
     a_file_that_is_replaced_or_removed_while_it_is_sent_arrives_as_it_was,
     a_file_in_progress_that_is_cut_and_taken_away_is_not_stored,
     a_file_in_progress_that_others_cut_or_extend_is_not_stored,
     a_client_behind_in_a_file_in_progress_that_is_cut_sees_it_break,
-    what_takes_the_name_during_a_fill_is_left_alone,
-    what_is_no_file_under_an_in_progress_name_is_left_alone,
+    a_file_or_directory_that_takes_the_name_during_a_fill_is_not_replaced,
+    an_in_progress_name_that_is_not_a_file_is_not_touched,
     a_path_below_a_file_that_is_being_fetched_does_not_take_its_name,
     an_empty_directory_under_an_in_progress_name_goes,
     a_look_up_that_hangs_stops_no_hit_and_passes_its_own_request,
@@ -49,7 +49,7 @@ fn content(target: &str) -> Vec<u8> {
     bytes(256 << 10, digits.parse::<u64>().unwrap_or(0) + 1)
 }
 
-fn a_full_disk_during_a_hundred_fills_costs_nobody_a_byte(io: Io) {
+fn a_full_disk_during_a_hundred_fills_loses_no_byte_of_a_client(io: Io) {
     let Some(disk) = small("4m") else { return };
     let origin = many();
     let server = Launch::new(io, &origin).cache(disk.path()).start();
@@ -88,7 +88,7 @@ fn a_full_disk_during_a_hundred_fills_costs_nobody_a_byte(io: Io) {
     assert_eq!(server.err.all(), [""; 0]);
 }
 
-fn a_read_only_disk_serves_what_is_there_and_passes_the_rest(io: Io) {
+fn a_read_only_disk_serves_stored_files_and_passes_misses(io: Io) {
     let Some(disk) = small("8m") else { return };
     let origin = many();
     let server = Launch::new(io, &origin).cache(disk.path()).start();
@@ -185,7 +185,7 @@ fn half_way_in_chunks(body: &[u8], gate: &Gate) -> Origin {
     })
 }
 
-fn a_cache_directory_removed_during_a_fill_costs_no_client_its_bytes(io: Io) {
+fn a_cache_directory_removed_during_a_fill_loses_no_byte_of_a_client(io: Io) {
     let body = bytes(1 << 20, 3);
     let gate = Gate::default();
     let origin = half_way(&body, &gate);
@@ -348,7 +348,7 @@ fn a_client_behind_in_a_file_in_progress_that_is_cut_sees_it_break(io: Io) {
     server.expect_cached("x.tar", &body);
 }
 
-fn what_takes_the_name_during_a_fill_is_left_alone(io: Io) {
+fn a_file_or_directory_that_takes_the_name_during_a_fill_is_not_replaced(io: Io) {
     let body = bytes(1 << 20, 7);
     let gate = Gate::default();
     let origin = half_way(&body, &gate);
@@ -367,7 +367,7 @@ fn what_takes_the_name_during_a_fill_is_left_alone(io: Io) {
     server.expect_cached("x.tgz", &body);
 }
 
-fn what_is_no_file_under_an_in_progress_name_is_left_alone(io: Io) {
+fn an_in_progress_name_that_is_not_a_file_is_not_touched(io: Io) {
     let body = bytes(300_000, 8);
     let origin = Origin::fixed(&body);
     let server = Server::start(io, &origin);

@@ -8,9 +8,9 @@ use crate::support::{
 };
 
 on_both!(
-    a_disk_call_that_hangs_stops_nothing_elsewhere_and_costs_its_clients_nothing,
-    a_write_that_hangs_in_the_middle_of_a_fill_costs_its_clients_no_byte,
-    a_cache_directory_whose_calls_hang_costs_its_clients_nothing,
+    a_disk_call_that_hangs_delays_no_other_request_and_loses_no_byte,
+    a_write_that_hangs_during_a_fill_loses_no_byte_of_a_client,
+    a_cache_directory_whose_calls_hang_delays_no_client,
     a_stored_head_that_cannot_be_read_for_ages_stops_nothing,
     a_far_disk_that_answers_is_a_cache_like_any_other,
 );
@@ -63,7 +63,7 @@ fn for_each_call(test: impl Fn(Call) + Sync) {
     });
 }
 
-fn a_disk_call_that_hangs_stops_nothing_elsewhere_and_costs_its_clients_nothing(io: Io) {
+fn a_disk_call_that_hangs_delays_no_other_request_and_loses_no_byte(io: Io) {
     if !are_mounts_known() {
         return;
     }
@@ -106,7 +106,7 @@ fn a_disk_call_that_hangs_stops_nothing_elsewhere_and_costs_its_clients_nothing(
     });
 }
 
-fn a_write_that_hangs_in_the_middle_of_a_fill_costs_its_clients_no_byte(io: Io) {
+fn a_write_that_hangs_during_a_fill_loses_no_byte_of_a_client(io: Io) {
     if !are_mounts_known() {
         return;
     }
@@ -148,7 +148,7 @@ fn a_write_that_hangs_in_the_middle_of_a_fill_costs_its_clients_no_byte(io: Io) 
     assert_eq!(far.get("1.tgz"), None);
 }
 
-fn a_cache_directory_whose_calls_hang_costs_its_clients_nothing(io: Io) {
+fn a_cache_directory_whose_calls_hang_delays_no_client(io: Io) {
     for_each_call(|call| {
         let origin = origin();
         let place = tempfile::tempdir().unwrap();

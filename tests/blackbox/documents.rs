@@ -98,7 +98,7 @@ fn variables(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn what_is_checked_in_is_what_the_program_makes_of_its_flags() {
+fn generated_documents_are_up_to_date() {
     let rewrite = std::env::var_os("FS_CACHE_REWRITE").is_some();
     for (which, name) in DOCUMENTS {
         let mut made = printed(&["--generate", which]);

@@ -22,18 +22,18 @@ on_both!(
     without_last_modified_the_mtime_is_now,
     a_miss_relays_the_origins_fields_but_not_its_date_and_server,
     the_fills_request_carries_no_conditions_and_no_range,
-    the_fills_request_keeps_the_clients_name_and_drops_the_rest,
+    a_fill_request_carries_the_clients_user_agent_and_no_other_field,
     new_files_and_directories_have_modes_under_the_umask,
     the_tree_holds_plain_files_at_the_urls_own_path,
     the_file_grows_under_its_in_progress_name,
     the_head_and_first_bytes_reach_the_client_at_once,
-    a_late_client_gets_what_is_there_from_a_stalled_fill,
+    a_late_client_gets_the_bytes_received_from_a_stalled_fill,
     concurrent_clients_cause_one_fetch_across_workers,
     fifty_clients_of_a_paced_origin_get_exact_copies_of_one_fetch,
-    the_fill_goes_on_when_its_client_leaves,
-    the_fill_goes_on_when_everybody_leaves,
-    a_follower_that_leaves_disturbs_nobody,
-    a_client_that_does_not_read_holds_back_nobody,
+    a_fill_continues_when_its_client_leaves,
+    a_fill_continues_when_all_clients_leave,
+    a_follower_that_leaves_does_not_disturb_others,
+    a_client_that_does_not_read_does_not_delay_others,
     head_during_a_fill_is_answered_from_the_fills_head,
     head_on_a_miss_is_proxied_and_never_cached,
     different_names_fill_side_by_side,
@@ -217,7 +217,7 @@ fn the_fills_request_carries_no_conditions_and_no_range(io: Io) {
     server.expect_cached("x.tgz", &body);
 }
 
-fn the_fills_request_keeps_the_clients_name_and_drops_the_rest(io: Io) {
+fn a_fill_request_carries_the_clients_user_agent_and_no_other_field(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Server::start(io, &origin);
     let fields = "User-Agent: libfetch/2.0\r\nReferer: http://from.test/\r\nX-End: to end\r\n\
@@ -302,7 +302,7 @@ fn the_head_and_first_bytes_reach_the_client_at_once(io: Io) {
     server.expect_cached("x.tgz", b"abc");
 }
 
-fn a_late_client_gets_what_is_there_from_a_stalled_fill(io: Io) {
+fn a_late_client_gets_the_bytes_received_from_a_stalled_fill(io: Io) {
     let body = bytes(400_000, 6);
     let (origin, gate) = stalling(&body);
     let server = Server::start(io, &origin);
@@ -360,7 +360,7 @@ fn fifty_clients_of_a_paced_origin_get_exact_copies_of_one_fetch(io: Io) {
     server.expect_cached("big.tar", &body);
 }
 
-fn the_fill_goes_on_when_its_client_leaves(io: Io) {
+fn a_fill_continues_when_its_client_leaves(io: Io) {
     for reset in [false, true] {
         let body = bytes(600_000, 9);
         let (origin, gate) = stalling(&body);
@@ -380,7 +380,7 @@ fn the_fill_goes_on_when_its_client_leaves(io: Io) {
     }
 }
 
-fn the_fill_goes_on_when_everybody_leaves(io: Io) {
+fn a_fill_continues_when_all_clients_leave(io: Io) {
     let body = bytes(600_000, 10);
     let (origin, gate) = stalling(&body);
     let server = Server::start(io, &origin);
@@ -394,7 +394,7 @@ fn the_fill_goes_on_when_everybody_leaves(io: Io) {
     assert_eq!(origin.count(), 1);
 }
 
-fn a_follower_that_leaves_disturbs_nobody(io: Io) {
+fn a_follower_that_leaves_does_not_disturb_others(io: Io) {
     let body = bytes(600_000, 11);
     let (origin, gate) = stalling(&body);
     let server = Server::start(io, &origin);
@@ -412,7 +412,7 @@ fn a_follower_that_leaves_disturbs_nobody(io: Io) {
     assert_eq!(origin.count(), 1);
 }
 
-fn a_client_that_does_not_read_holds_back_nobody(io: Io) {
+fn a_client_that_does_not_read_does_not_delay_others(io: Io) {
     let body = bytes(16 << 20, 12);
     let origin = Origin::fixed(&body);
     let server = Server::start(io, &origin);

@@ -13,7 +13,7 @@ use crate::support::{Gate, Io, LAST_MODIFIED, Launch, Origin, Server, bytes, on_
 on_both!(
     range_on_a_miss_never_commits_the_fragment,
     a_range_is_answered_from_a_growing_file_before_its_end,
-    a_range_past_what_is_there_waits_for_its_bytes,
+    a_range_past_the_bytes_received_waits_for_them,
     an_unsatisfiable_range_on_a_miss_still_stores_the_file,
     if_range_on_a_miss_is_applied_to_the_answer,
     the_clients_own_conditions_are_applied_to_a_miss,
@@ -35,15 +35,15 @@ on_both!(
     an_answer_to_authorization_is_not_stored,
     an_unreachable_origin_is_502_with_one_line,
     a_stale_in_progress_file_is_taken_over,
-    an_in_progress_file_locked_by_another_process_is_left_alone,
+    an_in_progress_file_locked_by_another_process_is_not_touched,
     an_in_progress_symlink_is_not_written_through,
     a_failed_fill_leaves_no_directory_in_the_way_of_a_file,
     two_servers_on_one_directory_leave_one_exact_file,
     a_killed_servers_partial_never_becomes_the_file,
     a_name_below_a_file_is_passed_whole,
     a_name_too_long_for_the_disk_is_passed_whole,
-    a_disk_that_fills_up_costs_no_client_its_bytes,
-    an_unwritable_in_progress_name_costs_no_client_its_bytes,
+    a_disk_that_fills_up_loses_no_byte_of_a_client,
+    an_unwritable_in_progress_name_loses_no_byte_of_a_client,
     vary_star_is_not_stored,
 );
 
@@ -106,7 +106,7 @@ fn a_range_is_answered_from_a_growing_file_before_its_end(io: Io) {
     assert_eq!(origin.count(), 1);
 }
 
-fn a_range_past_what_is_there_waits_for_its_bytes(io: Io) {
+fn a_range_past_the_bytes_received_waits_for_them(io: Io) {
     let body = bytes(200_000, 3);
     let gate = Gate::default();
     let (held, sent) = (gate.clone(), body.clone());
@@ -545,7 +545,7 @@ fn a_stale_in_progress_file_is_taken_over(io: Io) {
     assert_eq!(origin.count(), 3);
 }
 
-fn an_in_progress_file_locked_by_another_process_is_left_alone(io: Io) {
+fn an_in_progress_file_locked_by_another_process_is_not_touched(io: Io) {
     let body = bytes(30_000, 12);
     let origin = Origin::fixed(&body);
     let server = Server::start(io, &origin);
@@ -690,7 +690,7 @@ fn a_name_too_long_for_the_disk_is_passed_whole(io: Io) {
     assert!(files.iter().all(|name| !name.ends_with(".in-progress")), "{files:?}");
 }
 
-fn a_disk_that_fills_up_costs_no_client_its_bytes(io: Io) {
+fn a_disk_that_fills_up_loses_no_byte_of_a_client(io: Io) {
     let body = bytes(2 << 20, 17);
     let (gate, sent) = (Gate::default(), body.clone());
     let held = gate.clone();
@@ -722,7 +722,7 @@ fn a_disk_that_fills_up_costs_no_client_its_bytes(io: Io) {
     server.expect_cached("small.tgz", b"small");
 }
 
-fn an_unwritable_in_progress_name_costs_no_client_its_bytes(io: Io) {
+fn an_unwritable_in_progress_name_loses_no_byte_of_a_client(io: Io) {
     let body = bytes(300_000, 18);
     let origin = Origin::fixed(&body);
     let server = Server::start(io, &origin);

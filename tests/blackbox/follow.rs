@@ -11,7 +11,7 @@ on_both!(
     clients_that_join_as_the_fill_completes_get_exact_copies,
     an_http_1_0_follower_of_a_broken_fill_sees_a_reset,
     an_http_1_0_follower_of_a_whole_fill_sees_a_clean_close,
-    ranges_beyond_what_is_there_have_their_head_at_once_and_exact_bytes,
+    ranges_beyond_the_bytes_received_get_their_head_at_once,
     an_unsatisfiable_range_joins_a_fill_and_is_416_at_once,
     followers_on_every_worker_get_exact_copies_of_one_fetch,
     a_head_that_waits_for_the_fills_head_gets_it,
@@ -142,7 +142,7 @@ fn ranged(server: &Server, range: &str) -> (Client, Response) {
     (client, head)
 }
 
-fn ranges_beyond_what_is_there_have_their_head_at_once_and_exact_bytes(io: Io) {
+fn ranges_beyond_the_bytes_received_get_their_head_at_once(io: Io) {
     let body = bytes(3_000_000, 4);
     let (origin, gate) = with_length(&body, 1_000);
     let server = Launch::new(io, &origin).args(["--workers", "2"]).start();

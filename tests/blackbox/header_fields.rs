@@ -8,7 +8,7 @@ use crate::support::server::free_port;
 use crate::support::{Gate, Io, Launch, Origin, Reply, Response, Server, bytes, on_both, wait_until};
 
 on_both!(
-    what_frames_or_routes_a_message_cannot_be_nominated_away,
+    framing_and_routing_fields_cannot_be_removed_by_connection,
     a_hundred_fields_and_long_values_pass_both_ways,
     repeated_fields_of_a_stored_answer_are_kept_while_it_grows,
     trailers_stay_behind_and_change_nothing,
@@ -30,7 +30,7 @@ fn echo() -> Origin {
     Origin::start(|_, reply| reply.answer("200 OK", "", b"body"))
 }
 
-fn what_frames_or_routes_a_message_cannot_be_nominated_away(io: Io) {
+fn framing_and_routing_fields_cannot_be_removed_by_connection(io: Io) {
     let origin = Origin::start(|_, reply| {
         reply.answer(
             "200 OK",

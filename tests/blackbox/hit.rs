@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 on_both!(
-    a_hit_has_the_originals_head_and_asks_nobody,
+    a_hit_has_the_head_of_the_node_program_and_no_origin_request,
     the_etag_is_size_and_mtime_in_milliseconds,
     content_types_are_the_originals,
     if_none_match_equal_to_the_etag_is_304,
@@ -56,7 +56,7 @@ fn etag() -> String {
     format!("\"10000-{LAST_MODIFIED_SECS}000\"")
 }
 
-fn a_hit_has_the_originals_head_and_asks_nobody(io: Io) {
+fn a_hit_has_the_head_of_the_node_program_and_no_origin_request(io: Io) {
     let (origin, server, body) = with_file(io);
     let response = server.get("/x.tgz");
     response.expect(200, &body).expect_keep_alive();

@@ -12,13 +12,13 @@ use crate::support::{Client, Io, Launch, Origin, Server, bytes, on_both, within}
 on_both!(
     smuggled_heads_are_refused,
     smuggled_bodies_end_the_connection,
-    what_looks_odd_but_has_one_meaning_arrives_as_that,
+    odd_but_unambiguous_requests_are_accepted,
     no_encoding_of_a_path_leads_outside,
     no_value_splits_a_head_or_an_answer,
     whatever_is_too_large_is_refused,
     slow_bodies_end_in_time,
     other_protocols_and_random_bytes_are_refused,
-    two_thousand_idle_connections_cost_nobody_service,
+    two_thousand_idle_connections_keep_no_client_from_service,
 );
 
 /// No answer: the connection is closed.
@@ -258,7 +258,7 @@ const SINGLE: &[(&str, &str, &str)] = &[
     ("GET /x HTTP/1.1\r\nHost: 169.254.169.254\r\nX-Forwarded-Host: b\r\n\r\n", "/x", ""),
 ];
 
-fn what_looks_odd_but_has_one_meaning_arrives_as_that(io: Io) {
+fn odd_but_unambiguous_requests_are_accepted(io: Io) {
     let site = Site::start(io, &[]);
     for (message, target, body) in SINGLE {
         let before = site.origin.count();
@@ -479,7 +479,7 @@ fn other_protocols_and_random_bytes_are_refused(io: Io) {
     site.expect_well("random bytes");
 }
 
-fn two_thousand_idle_connections_cost_nobody_service(io: Io) {
+fn two_thousand_idle_connections_keep_no_client_from_service(io: Io) {
     let site = Site::start(io, &[]);
     let mut idle: Vec<Client> = (0..2_000).map(|_| site.server.client()).collect();
     // Every other one has had a request.

@@ -13,11 +13,11 @@ use crate::support::{Io, Launch, Origin, Reply, Response, Server, on_both, wait_
 on_both!(
     heads_that_are_none_are_502,
     bodies_that_lie_break_visibly_and_are_not_stored,
-    what_comes_behind_an_answer_is_nobodys,
+    bytes_behind_a_response_are_discarded,
     heads_without_end_are_504,
     redirects_in_circles_are_passed_each_once,
     a_value_of_the_origin_splits_no_answer,
-    an_origin_that_resets_everything_costs_nobody_a_hit,
+    an_origin_that_resets_every_connection_prevents_no_hit,
 );
 
 type Script = Arc<dyn Fn(&mut Reply<'_>) + Send + Sync>;
@@ -186,7 +186,7 @@ fn bodies_that_lie_break_visibly_and_are_not_stored(io: Io) {
     }
 }
 
-fn what_comes_behind_an_answer_is_nobodys(io: Io) {
+fn bytes_behind_a_response_are_discarded(io: Io) {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     for (name, answer, status) in [
         ("behind a length", "HTTP/1.1 404 No\r\nContent-Length: 4\r\n\r\nbody", 404),
@@ -302,7 +302,7 @@ fn a_value_of_the_origin_splits_no_answer(io: Io) {
     }
 }
 
-fn an_origin_that_resets_everything_costs_nobody_a_hit(io: Io) {
+fn an_origin_that_resets_every_connection_prevents_no_hit(io: Io) {
     let script: Script = Arc::new(|reply: &mut Reply<'_>| reply.reset());
     attack(io, "resets", &script, &[], |what, response| {
         assert_eq!(response.as_ref().expect("no answer").status, 502, "{what}");

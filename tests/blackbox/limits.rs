@@ -10,23 +10,23 @@ use crate::support::sandbox::Limit;
 use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, wait_until};
 
 on_both!(
-    a_burst_of_misses_is_stored_whole_and_asked_for_once,
-    a_burst_of_checked_misses_is_stored_whole_and_asked_for_once,
+    a_burst_of_misses_is_stored_whole_and_requested_once,
+    a_burst_of_misses_in_the_revalidated_class_is_stored_whole_and_requested_once,
     heads_have_the_limits_that_flags_and_variables_set,
     an_origins_head_has_the_same_limits,
     a_head_that_trickles_is_408_after_the_head_timeout,
-    one_client_has_so_many_connections_and_others_theirs,
-    who_waits_for_a_connection_comes_before_who_idles,
-    at_the_limit_of_connections_a_client_waits_for_a_place,
-    requests_wait_for_a_place_at_the_origin_and_then_are_503,
-    who_hangs_up_in_the_line_to_the_origin_holds_up_nobody,
+    the_connection_limit_of_one_client_leaves_room_for_others,
+    idle_connections_are_closed_for_clients_that_wait,
+    at_the_connection_limit_a_new_client_waits,
+    requests_over_the_origin_limit_wait_and_then_are_503,
+    a_client_that_leaves_the_origin_queue_delays_no_other,
     beyond_the_limit_of_fills_a_miss_is_passed,
     too_many_requests_without_answers_are_429,
     heads_without_end_share_so_much_memory,
     a_client_below_the_least_rate_is_cut,
     a_flood_beyond_the_descriptors_costs_no_cpu_and_service_goes_on,
-    heads_that_never_end_give_way_to_who_waits,
-    clients_that_ask_again_and_again_give_way_to_who_waits,
+    incomplete_heads_are_evicted_for_clients_that_wait,
+    busy_clients_give_way_to_clients_that_wait,
 );
 
 fn head(fields: usize, length: usize) -> String {
@@ -109,7 +109,7 @@ fn from(server: &Server, address: [u8; 4]) -> TcpStream {
     socket.into()
 }
 
-fn one_client_has_so_many_connections_and_others_theirs(io: Io) {
+fn the_connection_limit_of_one_client_leaves_room_for_others(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Launch::new(io, &origin).args(["--max-client-connections", "2", "--workers", "2"]).start();
     server.put("x.tgz", b"body");
@@ -145,7 +145,7 @@ fn one_client_has_so_many_connections_and_others_theirs(io: Io) {
     assert_eq!(server.err.all(), [""; 0]);
 }
 
-fn who_waits_for_a_connection_comes_before_who_idles(io: Io) {
+fn idle_connections_are_closed_for_clients_that_wait(io: Io) {
     let origin = Origin::silent();
     let server = Launch::new(io, &origin).args(["--max-connections", "8", "--workers", "1"]).start();
     server.put("x.tgz", b"body");
@@ -160,7 +160,7 @@ fn who_waits_for_a_connection_comes_before_who_idles(io: Io) {
     }
 }
 
-fn at_the_limit_of_connections_a_client_waits_for_a_place(io: Io) {
+fn at_the_connection_limit_a_new_client_waits(io: Io) {
     let gate = Gate::default();
     let held = gate.clone();
     let origin = Origin::start(move |request, reply| {
@@ -187,7 +187,7 @@ fn at_the_limit_of_connections_a_client_waits_for_a_place(io: Io) {
     last.response("GET").expect(200, b"body");
 }
 
-fn requests_wait_for_a_place_at_the_origin_and_then_are_503(io: Io) {
+fn requests_over_the_origin_limit_wait_and_then_are_503(io: Io) {
     let gate = Gate::default();
     let held = gate.clone();
     let origin = Origin::start(move |request, reply| {
@@ -216,7 +216,7 @@ fn requests_wait_for_a_place_at_the_origin_and_then_are_503(io: Io) {
     assert_eq!(origin.count(), 2);
 }
 
-fn who_hangs_up_in_the_line_to_the_origin_holds_up_nobody(io: Io) {
+fn a_client_that_leaves_the_origin_queue_delays_no_other(io: Io) {
     let gate = Gate::default();
     let held = gate.clone();
     let origin = Origin::start(move |request, reply| {
@@ -362,7 +362,7 @@ fn ticks(server: &Server) -> u64 {
     fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
-fn clients_that_ask_again_and_again_give_way_to_who_waits(io: Io) {
+fn busy_clients_give_way_to_clients_that_wait(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Launch::new(io, &origin).args(["--workers", "1", "--max-connections", "8"]).start();
     server.put("x.tgz", b"hit");
@@ -392,7 +392,7 @@ fn clients_that_ask_again_and_again_give_way_to_who_waits(io: Io) {
     });
 }
 
-fn heads_that_never_end_give_way_to_who_waits(io: Io) {
+fn incomplete_heads_are_evicted_for_clients_that_wait(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Launch::new(io, &origin).args(["--workers", "1", "--max-connections", "20"]).start();
     server.put("x.tgz", b"hit");
@@ -467,10 +467,10 @@ fn burst(io: Io, ending: &str, args: &[&str]) {
     assert_eq!(origin.count(), CLIENTS * EACH);
 }
 
-fn a_burst_of_misses_is_stored_whole_and_asked_for_once(io: Io) {
+fn a_burst_of_misses_is_stored_whole_and_requested_once(io: Io) {
     burst(io, "tgz", &[]);
 }
 
-fn a_burst_of_checked_misses_is_stored_whole_and_asked_for_once(io: Io) {
+fn a_burst_of_misses_in_the_revalidated_class_is_stored_whole_and_requested_once(io: Io) {
     burst(io, "idx", &["--revalidate", r"\.idx$"]);
 }

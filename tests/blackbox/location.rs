@@ -6,7 +6,7 @@ use crate::support::{Io, Launch, Origin, on_both};
 
 on_both!(
     a_location_on_the_origin_becomes_a_path_on_us,
-    below_a_prefix_only_what_is_below_it_becomes_ours,
+    only_locations_below_the_prefix_are_rewritten,
     without_the_option_nothing_changes,
     answers_to_uploads_are_rewritten_too,
     a_location_on_an_https_twin_stays,
@@ -66,7 +66,7 @@ fn a_location_on_the_origin_becomes_a_path_on_us(io: Io) {
     );
 }
 
-fn below_a_prefix_only_what_is_below_it_becomes_ours(io: Io) {
+fn only_locations_below_the_prefix_are_rewritten(io: Io) {
     table(
         io,
         "/pkg/all",

@@ -9,11 +9,11 @@ use crate::support::{Client, Io, Launch, Origin, Server, bytes, on_both, wait_un
 on_both!(
     silent_clients_of_many_queries_hold_no_more_memory_than_there_is,
     a_body_of_unknown_length_that_is_too_long_is_not_held_for_a_silent_client,
-    what_found_no_room_in_memory_comes_whole_and_is_kept_later,
+    a_response_without_room_in_memory_is_whole_and_stored_later,
     long_heads_of_many_files_are_not_all_remembered,
-    silent_clients_do_not_keep_others_from_what_is_stored,
-    what_a_silent_client_asked_for_is_whole_when_it_reads_on,
-    a_disk_that_takes_nothing_costs_no_client_a_byte,
+    silent_clients_do_not_keep_others_from_stored_responses,
+    a_silent_client_gets_the_whole_body_when_it_reads_on,
+    a_disk_that_refuses_all_writes_loses_no_byte_of_a_client,
     silent_passes_hold_little_memory,
     small_answers_are_stored_by_the_thousand,
     many_small_answers_take_no_more_memory_than_there_is,
@@ -91,7 +91,7 @@ fn a_body_of_unknown_length_that_is_too_long_is_not_held_for_a_silent_client(io:
     drop(held);
 }
 
-fn what_found_no_room_in_memory_comes_whole_and_is_kept_later(io: Io) {
+fn a_response_without_room_in_memory_is_whole_and_stored_later(io: Io) {
     let body = bytes(BODY, 5);
     let whole = body.clone();
     let origin =
@@ -174,7 +174,7 @@ fn queries() -> (Origin, Vec<u8>) {
     (origin, whole)
 }
 
-fn silent_clients_do_not_keep_others_from_what_is_stored(io: Io) {
+fn silent_clients_do_not_keep_others_from_stored_responses(io: Io) {
     let (origin, whole) = queries();
     let server = launch(io, &origin).start();
     let held = crowd(&server, 30);
@@ -197,7 +197,7 @@ fn silent_clients_do_not_keep_others_from_what_is_stored(io: Io) {
     drop(held);
 }
 
-fn what_a_silent_client_asked_for_is_whole_when_it_reads_on(io: Io) {
+fn a_silent_client_gets_the_whole_body_when_it_reads_on(io: Io) {
     let (origin, whole) = queries();
     let server = launch(io, &origin).start();
     let mut held: Vec<_> = (0..30)
@@ -228,7 +228,7 @@ fn what_a_silent_client_asked_for_is_whole_when_it_reads_on(io: Io) {
     }
 }
 
-fn a_disk_that_takes_nothing_costs_no_client_a_byte(io: Io) {
+fn a_disk_that_refuses_all_writes_loses_no_byte_of_a_client(io: Io) {
     let (origin, whole) = queries();
     let server = launch(io, &origin).start();
     // Where a directory should be.

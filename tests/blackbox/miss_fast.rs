@@ -15,10 +15,10 @@ on_both!(
     a_stop_while_files_wait_for_their_names_leaves_nothing_behind,
     a_kill_while_files_wait_for_their_names_leaves_whole_files_only,
     a_client_that_takes_a_small_body_late_gets_all_of_it,
-    a_disk_that_refuses_a_small_body_costs_no_client_its_bytes,
-    a_disk_that_fills_up_under_a_large_body_costs_no_client_its_bytes,
+    a_disk_that_refuses_a_small_body_loses_no_byte_of_a_client,
+    a_disk_that_fills_up_under_a_large_body_loses_no_byte_of_a_client,
     files_go_to_a_directory_that_was_removed_in_between,
-    bytes_behind_a_small_body_belong_to_nobody,
+    bytes_behind_a_small_body_are_discarded,
 );
 
 const SMALL: usize = 20_000;
@@ -129,7 +129,7 @@ fn a_client_that_takes_a_small_body_late_gets_all_of_it(io: Io) {
     assert_eq!(origin.count(), 1);
 }
 
-fn a_disk_that_refuses_a_small_body_costs_no_client_its_bytes(io: Io) {
+fn a_disk_that_refuses_a_small_body_loses_no_byte_of_a_client(io: Io) {
     let origin = origin_of_small_files();
     let server = Launch::new(io, &origin).limit(Limit::FileSize(1_000)).start();
     for number in 0..3 {
@@ -139,7 +139,7 @@ fn a_disk_that_refuses_a_small_body_costs_no_client_its_bytes(io: Io) {
     server.expect_nothing_cached();
 }
 
-fn a_disk_that_fills_up_under_a_large_body_costs_no_client_its_bytes(io: Io) {
+fn a_disk_that_fills_up_under_a_large_body_loses_no_byte_of_a_client(io: Io) {
     // Far into the body, where whole pipes of it are written elsewhere than on the loop.
     let body = bytes(8 << 20, 2);
     let origin = Origin::fixed(&body);
@@ -165,7 +165,7 @@ fn files_go_to_a_directory_that_was_removed_in_between(io: Io) {
     assert_eq!(origin.count(), 5);
 }
 
-fn bytes_behind_a_small_body_belong_to_nobody(io: Io) {
+fn bytes_behind_a_small_body_are_discarded(io: Io) {
     let origin = Origin::start(|request, reply| {
         let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n".to_vec();
         answer.extend_from_slice(&body_of(&request.target));

@@ -11,7 +11,7 @@ use crate::support::{Io, Launch, Origin, Server, on_both};
 on_both!(
     names_are_decoded_and_normalised,
     the_pattern_sees_the_decoded_normalised_path,
-    a_regex_that_could_backtrack_for_ever_holds_nobody_up,
+    a_regex_with_endless_backtracking_delays_no_request,
     an_undecodable_path_is_400_with_an_empty_body,
     a_nul_in_the_path_is_400,
     no_path_leads_out_of_the_cache_directory,
@@ -78,7 +78,7 @@ fn the_pattern_sees_the_decoded_normalised_path(io: Io) {
     server.expect_cached("x.tgz", b"body");
 }
 
-fn a_regex_that_could_backtrack_for_ever_holds_nobody_up(io: Io) {
+fn a_regex_with_endless_backtracking_delays_no_request(io: Io) {
     let origin = Origin::fixed(b"the origin's");
     let server = Launch::new(io, &origin)
         .debug()

@@ -10,14 +10,14 @@ use crate::support::{Gate, Io, LAST_MODIFIED, Launch, Origin, Reply, Server, on_
 on_both!(
     no_cache_asks_the_origin_once_and_a_304_leaves_the_file,
     pragma_and_head_ask_too,
-    no_cache_brings_the_package_that_took_the_place_of_the_old_one,
+    no_cache_fetches_a_replaced_package,
     clients_that_ask_at_once_are_one_request,
     an_origin_that_fails_leaves_the_file,
     a_new_file_that_breaks_off_leaves_the_old_one,
-    an_origin_that_looks_at_no_conditions_sends_no_file_twice,
+    an_origin_that_ignores_conditions_sends_no_file_twice,
     a_304_about_another_date_confirms_nothing,
-    a_package_of_the_same_length_is_fetched_where_the_origin_tells_no_validator,
-    without_a_preset_or_for_one_user_nobody_is_asked,
+    no_cache_without_a_validator_fetches_a_package_of_the_same_length,
+    no_cache_without_a_preset_or_with_authorization_is_ignored,
 );
 
 const PACKAGE: &str = "/pool/a_1_all.deb";
@@ -84,7 +84,7 @@ fn pragma_and_head_ask_too(io: Io) {
     assert_eq!(conditions(&origin), [None, since.clone(), None, since, None]);
 }
 
-fn no_cache_brings_the_package_that_took_the_place_of_the_old_one(io: Io) {
+fn no_cache_fetches_a_replaced_package(io: Io) {
     for method in ["GET", "HEAD"] {
         let state = Arc::new(AtomicUsize::new(0));
         let now = Arc::clone(&state);
@@ -208,7 +208,7 @@ fn a_new_file_that_breaks_off_leaves_the_old_one(io: Io) {
     server.expect_cached("pool/a_1_all.deb", b"build one");
 }
 
-fn an_origin_that_looks_at_no_conditions_sends_no_file_twice(io: Io) {
+fn an_origin_that_ignores_conditions_sends_no_file_twice(io: Io) {
     // The bytes tell that it was asked, not that the file is another one.
     let origin = Origin::start(|request, reply| {
         let asked = request.field("If-Modified-Since").is_some();
@@ -240,7 +240,7 @@ fn a_304_about_another_date_confirms_nothing(io: Io) {
     assert_eq!(origin.count(), 2);
 }
 
-fn without_a_preset_or_for_one_user_nobody_is_asked(io: Io) {
+fn no_cache_without_a_preset_or_with_authorization_is_ignored(io: Io) {
     let origin = Origin::fixed(b"package");
     let plain = Launch::new(io, &origin).args(["-r", r"\.deb$"]).start();
     let preset = launch(io, &origin);
@@ -257,7 +257,7 @@ fn without_a_preset_or_for_one_user_nobody_is_asked(io: Io) {
     }
 }
 
-fn a_package_of_the_same_length_is_fetched_where_the_origin_tells_no_validator(io: Io) {
+fn no_cache_without_a_validator_fetches_a_package_of_the_same_length(io: Io) {
     let state = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&state);
     let origin = Origin::start(move |_, reply| {

@@ -12,7 +12,7 @@ on_both!(
     a_late_body_behind_a_response_that_has_none_is_not_the_next_file,
     a_late_body_behind_an_interim_response_is_not_the_next_file,
     a_late_body_behind_a_check_is_not_the_next_file,
-    a_connection_whose_response_overtook_the_request_is_not_used_again,
+    a_connection_with_a_response_before_its_request_is_not_reused,
     ordinary_checks_and_empty_responses_stay_on_one_connection,
 );
 
@@ -128,7 +128,7 @@ fn stop(server: &Server) {
     });
 }
 
-fn a_connection_whose_response_overtook_the_request_is_not_used_again(io: Io) {
+fn a_connection_with_a_response_before_its_request_is_not_reused(io: Io) {
     for framing in ["Content-Length: 8\r\n", "Transfer-Encoding: chunked\r\n"] {
         let (gate, answered) = (Gate::default(), Arc::new(AtomicBool::new(false)));
         let (held, told) = (gate.clone(), Arc::clone(&answered));

@@ -465,7 +465,7 @@ const PATTERNS: &[PatternCase] = &[
 ];
 
 #[test]
-fn patterns_mean_what_they_mean_in_ecmascript() {
+fn patterns_match_as_in_ecmascript() {
     let origin = Origin::fixed(b"body");
     for (pattern, matching, others) in PATTERNS {
         let server = Launch::new(Io::Poll, &origin).args(["-r", *pattern, "--workers", "1"]).start();

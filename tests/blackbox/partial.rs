@@ -11,32 +11,32 @@ use crate::support::sandbox::{record, set_record};
 use crate::support::{Client, Gate, Io, Launch, Origin, Server, bytes, on_both, tree, wait_until, within};
 
 on_both!(
-    a_killed_servers_fill_goes_on_where_it_was_cut,
-    a_stopped_servers_fill_goes_on_where_it_was_cut,
-    a_fill_that_goes_on_is_not_stored_if_others_cut_its_file,
+    a_fill_of_a_killed_server_resumes_where_it_stopped,
+    a_fill_of_a_stopped_server_resumes_where_it_stopped,
+    a_resumed_fill_is_not_stored_if_another_program_truncated_its_file,
     a_whole_partial_is_asked_for_its_last_byte,
-    a_partial_of_a_changed_file_is_begun_anew,
-    a_partial_is_begun_anew_by_an_origin_that_knows_no_ranges_any_more,
+    a_partial_of_a_changed_file_is_fetched_from_the_start,
+    a_partial_is_fetched_from_the_start_when_the_origin_ignores_ranges,
     a_partial_stays_while_the_origin_is_down,
-    a_partial_of_another_query_is_begun_anew,
+    a_partial_of_another_query_is_fetched_from_the_start,
     a_partial_is_gone_on_with_in_whatever_form_its_file_is_asked_for,
     a_rest_of_a_length_that_no_file_can_have_is_not_gone_on_with,
-    a_partial_that_another_program_wrote_over_is_begun_anew,
+    a_partial_overwritten_by_another_program_is_fetched_from_the_start,
     after_a_power_cut_only_what_was_synced_is_used,
     a_partial_with_a_second_name_is_not_written_to,
     a_partial_without_a_validator_is_removed,
     partial_resumes_after_origin_timeout,
-    what_is_kept_of_a_download_serves_while_a_slow_reader_of_it_still_reads,
+    a_partial_is_resumed_while_a_slow_client_still_reads_it,
     an_origin_that_never_answers_for_the_rest_is_asked_for_the_whole,
     an_origin_that_wants_to_be_asked_later_is_not_asked_for_the_whole_at_once,
-    a_rest_that_brings_nothing_again_is_begun_anew,
+    a_partial_whose_resume_brings_no_bytes_is_fetched_from_the_start,
     a_partial_of_a_file_that_is_gone_takes_its_directories_along,
-    a_download_whose_rest_is_nonsense_is_not_kept,
-    a_fill_that_gave_up_for_good_leaves_nothing,
-    a_fill_without_clients_goes_on_by_default,
+    an_invalid_resume_response_removes_the_partial,
+    a_fill_that_cannot_resume_leaves_no_file,
+    a_fill_without_clients_continues_by_default,
     a_fill_without_clients_is_abandoned_if_so_wished,
     an_abandoned_fills_file_that_others_extend_is_not_gone_on_with,
-    a_fill_without_clients_goes_on_above_the_percentage,
+    a_fill_without_clients_continues_above_the_percentage,
     without_sync_files_are_stored_as_well,
     left_overs_are_removed_only_if_so_wished,
 );
@@ -119,14 +119,14 @@ fn expect_gone_on(io: Io, origin: &Origin, first: &Server, body: &[u8]) {
     second.get("/x.tgz").expect(200, body);
 }
 
-fn a_killed_servers_fill_goes_on_where_it_was_cut(io: Io) {
+fn a_fill_of_a_killed_server_resumes_where_it_stopped(io: Io) {
     let body = bytes(LENGTH, 1);
     let (origin, _gate) = stops_half_way(&body, TAG);
     let Some(first) = killed(io, &origin) else { return };
     expect_gone_on(io, &origin, &first, &body);
 }
 
-fn a_stopped_servers_fill_goes_on_where_it_was_cut(io: Io) {
+fn a_fill_of_a_stopped_server_resumes_where_it_stopped(io: Io) {
     let body = bytes(LENGTH, 2);
     let (origin, _gate) = stops_half_way(&body, TAG);
     let mut first = Launch::new(io, &origin).args(["--drain-timeout", "0.2"]).start();
@@ -140,7 +140,7 @@ fn a_stopped_servers_fill_goes_on_where_it_was_cut(io: Io) {
     expect_gone_on(io, &origin, &first, &body);
 }
 
-fn a_fill_that_goes_on_is_not_stored_if_others_cut_its_file(io: Io) {
+fn a_resumed_fill_is_not_stored_if_another_program_truncated_its_file(io: Io) {
     let body = bytes(LENGTH, 14);
     let gate = Gate::default();
     let (held, sent) = (gate.clone(), body.clone());
@@ -190,7 +190,7 @@ fn a_whole_partial_is_asked_for_its_last_byte(io: Io) {
     assert_eq!(origin.count(), 2);
 }
 
-fn a_partial_of_a_changed_file_is_begun_anew(io: Io) {
+fn a_partial_of_a_changed_file_is_fetched_from_the_start(io: Io) {
     let (old, new) = (bytes(LENGTH, 4), bytes(LENGTH, 5));
     for honours in [true, false] {
         let gate = Gate::default();
@@ -218,7 +218,7 @@ fn a_partial_of_a_changed_file_is_begun_anew(io: Io) {
     }
 }
 
-fn a_partial_is_begun_anew_by_an_origin_that_knows_no_ranges_any_more(io: Io) {
+fn a_partial_is_fetched_from_the_start_when_the_origin_ignores_ranges(io: Io) {
     let body = bytes(LENGTH, 6);
     let gate = Gate::default();
     let (held, sent) = (gate.clone(), body.clone());
@@ -267,7 +267,7 @@ fn a_partial_stays_while_the_origin_is_down(io: Io) {
     gate.open();
 }
 
-fn a_partial_of_another_query_is_begun_anew(io: Io) {
+fn a_partial_of_another_query_is_fetched_from_the_start(io: Io) {
     let body = bytes(LENGTH, 8);
     let (origin, _gate) = stops_half_way(&body, TAG);
     let Some(first) = killed(io, &origin) else { return };
@@ -332,7 +332,7 @@ fn a_rest_of_a_length_that_no_file_can_have_is_not_gone_on_with(io: Io) {
     }
 }
 
-fn a_partial_that_another_program_wrote_over_is_begun_anew(io: Io) {
+fn a_partial_overwritten_by_another_program_is_fetched_from_the_start(io: Io) {
     let body = bytes(LENGTH, 21);
     // Its first bytes may be the same ones; what we have said of the file stays with it.
     let changed = [body[..8_000].to_vec(), bytes(HALF + 100_000, 22)].concat();
@@ -452,7 +452,7 @@ fn partial_resumes_after_origin_timeout(io: Io) {
     }
 }
 
-fn what_is_kept_of_a_download_serves_while_a_slow_reader_of_it_still_reads(io: Io) {
+fn a_partial_is_resumed_while_a_slow_client_still_reads_it(io: Io) {
     // More than sockets take for a reader that does not read.
     const CUT: usize = 24_000_000;
     let body = bytes(30_000_000, 18);
@@ -556,7 +556,7 @@ fn an_origin_that_wants_to_be_asked_later_is_not_asked_for_the_whole_at_once(io:
     }
 }
 
-fn a_rest_that_brings_nothing_again_is_begun_anew(io: Io) {
+fn a_partial_whose_resume_brings_no_bytes_is_fetched_from_the_start(io: Io) {
     let body = bytes(LENGTH, 20);
     let sent = body.clone();
     let origin = Origin::start(move |request, reply| match asked_from(request) {
@@ -576,7 +576,7 @@ fn a_rest_that_brings_nothing_again_is_begun_anew(io: Io) {
     server.expect_cached("x.tgz", &body);
 }
 
-fn a_download_whose_rest_is_nonsense_is_not_kept(io: Io) {
+fn an_invalid_resume_response_removes_the_partial(io: Io) {
     let body = bytes(LENGTH, 21);
     for nonsense in [
         "HTTP/1.1 206 x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
@@ -601,7 +601,7 @@ fn a_download_whose_rest_is_nonsense_is_not_kept(io: Io) {
     }
 }
 
-fn a_fill_that_gave_up_for_good_leaves_nothing(io: Io) {
+fn a_fill_that_cannot_resume_leaves_no_file(io: Io) {
     let body = bytes(LENGTH, 12);
     let sent = body.clone();
     let origin = Origin::start(move |request, reply| match request.field("Range") {
@@ -613,7 +613,7 @@ fn a_fill_that_gave_up_for_good_leaves_nothing(io: Io) {
     server.expect_nothing_cached();
 }
 
-fn a_fill_without_clients_goes_on_by_default(io: Io) {
+fn a_fill_without_clients_continues_by_default(io: Io) {
     let body = bytes(LENGTH, 13);
     let (origin, gate) = stops_half_way(&body, TAG);
     let server = Server::start(io, &origin);
@@ -699,7 +699,7 @@ fn an_abandoned_fills_file_that_others_extend_is_not_gone_on_with(io: Io) {
     assert_eq!(asked_from(&origin.requests()[1]), None);
 }
 
-fn a_fill_without_clients_goes_on_above_the_percentage(io: Io) {
+fn a_fill_without_clients_continues_above_the_percentage(io: Io) {
     let body = bytes(LENGTH, 15);
     let origin = trickles(&body, TAG);
     let server = Launch::new(io, &origin).args(["--abandon-fill", "50"]).start();

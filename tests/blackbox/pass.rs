@@ -25,7 +25,7 @@ on_both!(
     host_becomes_the_origins,
     the_urls_path_is_a_prefix_of_upstream_paths_only,
     the_target_goes_upstream_as_it_came,
-    what_an_absolute_form_names_is_asked_of_the_origin,
+    an_absolute_form_target_is_requested_from_the_origin,
     date_and_server_are_ours,
     repeated_fields_keep_their_order,
     bodiless_statuses_leave_the_connection_in_step,
@@ -387,7 +387,7 @@ fn the_target_goes_upstream_as_it_came(io: Io) {
     assert_eq!(seen, targets);
 }
 
-fn what_an_absolute_form_names_is_asked_of_the_origin(io: Io) {
+fn an_absolute_form_target_is_requested_from_the_origin(io: Io) {
     let origin = echo();
     let server = Server::start(io, &origin);
     let mut client = server.client();

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::{Io, Launch, Origin, bytes, on_both, run_cli, wait_until};
 
 on_both!(
-    a_preset_takes_the_place_of_the_default_regex,
+    a_preset_replaces_the_default_regex,
     a_preset_is_added_to_a_regex,
     a_package_with_another_size_than_in_apts_index_is_dropped,
     an_index_reaches_nothing_beyond_its_repository,
     npm_documents_and_archives_are_both_kept,
-    what_never_changes_is_asked_for_once_and_what_does_is_checked,
+    packages_are_requested_once_and_indexes_are_revalidated,
     a_fresh_narinfo_is_checked_once_when_a_nar_is_missing,
 );
 
@@ -69,7 +69,7 @@ const CLASSES: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-fn what_never_changes_is_asked_for_once_and_what_does_is_checked(io: Io) {
+fn packages_are_requested_once_and_indexes_are_revalidated(io: Io) {
     for (preset, immutable, checked) in CLASSES {
         let origin = Origin::start(|request, reply| {
             if request.field("If-None-Match").is_some() {
@@ -125,7 +125,7 @@ fn npm_documents_and_archives_are_both_kept(io: Io) {
     assert_eq!(asked, ["/lodash", "/lodash/latest", "/@types/node"]);
 }
 
-fn a_preset_takes_the_place_of_the_default_regex(io: Io) {
+fn a_preset_replaces_the_default_regex(io: Io) {
     let origin = Origin::fixed(b"body");
     let server = Launch::new(io, &origin).args(["--preset", "apt,arch"]).start();
     for path in ["/pool/main/a/a_1_all.deb", "/core/os/x86_64/a-1-1-any.pkg.tar.zst", "/x.html"] {

@@ -8,20 +8,20 @@ use crate::support::{
 };
 
 on_both!(
-    several_ranges_of_a_hit_come_as_parts_in_the_order_asked_for,
+    several_ranges_of_a_hit_are_sent_in_the_order_of_the_request,
     if_range_and_conditions_guard_several_ranges_too,
     boundaries_differ_from_answer_to_answer,
     floods_of_ranges_get_the_whole_file,
     ranges_outside_are_left_out_and_none_left_is_416,
     huge_numbers_in_ranges_are_numbers,
     several_range_lines_get_the_whole_file,
-    several_ranges_of_a_growing_file_come_as_its_bytes_do,
+    several_ranges_of_a_growing_file_are_sent_as_its_bytes_arrive,
     several_ranges_on_a_miss_are_parts_and_the_whole_is_stored,
     a_range_with_both_ends_needs_no_length,
-    a_range_near_the_end_of_what_is_there_waits_without_a_length,
-    ranges_that_need_a_length_get_the_whole_where_nobody_knows_it,
+    a_range_beyond_the_bytes_received_waits_when_the_length_is_unknown,
+    ranges_that_need_an_unknown_length_get_the_whole_file,
     a_range_beyond_a_body_of_unknown_length_is_416_at_its_end,
-    a_part_tells_nothing_of_the_whole_contents_digest,
+    a_partial_response_has_no_digest_of_the_whole_content,
     a_range_far_ahead_of_a_slow_fill_comes_from_the_origin,
     a_range_that_starts_the_fill_may_be_far_ahead_of_it,
     a_range_near_the_fill_asks_the_origin_for_nothing,
@@ -30,7 +30,7 @@ on_both!(
     a_fill_that_arrives_first_answers_a_far_range,
     a_far_range_that_breaks_is_a_broken_transfer_and_the_file_is_whole,
     far_ranges_beside_one_fill_are_bounded,
-    parts_begin_with_a_line_end_wherever_the_bytes_come_from,
+    multipart_parts_begin_with_a_line_end_from_file_and_memory,
     a_length_that_no_file_can_have_is_refused_before_its_parts_are_counted,
     parts_of_the_longest_file_there_can_be_are_counted_right,
 );
@@ -89,7 +89,7 @@ fn expect_parts(response: &Response, body: &[u8], due: &[(usize, usize)]) {
     }
 }
 
-fn several_ranges_of_a_hit_come_as_parts_in_the_order_asked_for(io: Io) {
+fn several_ranges_of_a_hit_are_sent_in_the_order_of_the_request(io: Io) {
     // Longer than what is kept in memory, and longer than a slice of the loop.
     for size in [10_000, 3_000_000] {
         let (origin, server, body) = with_file(io, size);
@@ -238,7 +238,7 @@ fn unknown(body: &[u8], cut: usize) -> (Origin, Gate) {
     Origin::gated(head, chunked(body, 10_000), cut)
 }
 
-fn several_ranges_of_a_growing_file_come_as_its_bytes_do(io: Io) {
+fn several_ranges_of_a_growing_file_are_sent_as_its_bytes_arrive(io: Io) {
     let body = bytes(1_000_000, 2);
     let (origin, gate) = known(&body, 100_000);
     let server = Launch::new(io, &origin).args(["--workers", "2"]).start();
@@ -288,7 +288,7 @@ fn several_ranges_on_a_miss_are_parts_and_the_whole_is_stored(io: Io) {
     }
 }
 
-fn a_part_tells_nothing_of_the_whole_contents_digest(io: Io) {
+fn a_partial_response_has_no_digest_of_the_whole_content(io: Io) {
     let body = bytes(10_000, 4);
     let (origin, gate) = known(&body, 5_000);
     let server = Server::start(io, &origin);
@@ -322,7 +322,7 @@ fn a_range_with_both_ends_needs_no_length(io: Io) {
     assert_eq!(origin.count(), 1);
 }
 
-fn a_range_near_the_end_of_what_is_there_waits_without_a_length(io: Io) {
+fn a_range_beyond_the_bytes_received_waits_when_the_length_is_unknown(io: Io) {
     let body = bytes(100_000, 6);
     let (origin, gate) = unknown(&body, 30_000);
     let server = Server::start(io, &origin);
@@ -341,7 +341,7 @@ fn a_range_near_the_end_of_what_is_there_waits_without_a_length(io: Io) {
     assert_eq!(origin.count(), 1);
 }
 
-fn ranges_that_need_a_length_get_the_whole_where_nobody_knows_it(io: Io) {
+fn ranges_that_need_an_unknown_length_get_the_whole_file(io: Io) {
     let body = bytes(100_000, 7);
     let (origin, gate) = unknown(&body, 30_000);
     let server = Launch::new(io, &origin).args(["--far-range", "20000"]).start();
@@ -615,7 +615,7 @@ fn far_ranges_beside_one_fill_are_bounded(io: Io) {
 }
 
 /// zsync looks for the boundary behind a line end and loops without one; nginx and Apache send it.
-fn parts_begin_with_a_line_end_wherever_the_bytes_come_from(io: Io) {
+fn multipart_parts_begin_with_a_line_end_from_file_and_memory(io: Io) {
     let body = bytes(300_000, 8);
     let of = body.clone();
     let origin = Origin::start(move |request, reply| {

@@ -11,7 +11,7 @@ use crate::support::{Client, Gate, Io, Launch, Mounted, Origin, Server, bytes, o
 
 on_both!(
     every_kind_of_request_is_answered_from_a_file_asked_for_before,
-    a_small_file_changed_in_place_is_served_as_it_is_now,
+    a_small_file_changed_in_place_is_served_with_its_new_bytes,
     a_change_that_restores_size_and_date_is_seen_at_once,
     a_change_within_the_same_tick_of_the_clock_is_seen_at_once,
     a_change_on_a_file_system_that_dates_by_ticks_is_seen_at_once,
@@ -19,14 +19,14 @@ on_both!(
     a_directory_renamed_above_a_file_is_followed_within_the_look_up_time,
     a_file_asked_for_by_many_queries_is_opened_once,
     no_more_files_are_kept_open_than_allowed,
-    files_that_nobody_asks_for_any_more_are_closed,
+    unused_open_files_are_closed,
     bodies_beyond_the_memory_allowed_are_served_all_the_same,
-    pipelined_hits_come_in_order_and_exact,
+    pipelined_hits_arrive_in_order_and_complete,
     a_client_that_reads_late_gets_every_byte_of_many_small_hits,
     a_connection_that_was_quiet_for_seconds_is_served,
     a_head_in_two_parts_seconds_apart_is_served,
     a_quiet_connection_is_closed_when_its_time_is_over,
-    access_lines_of_many_hits_with_debug_all_come_out,
+    no_access_line_of_many_hits_is_lost_with_debug,
     with_few_descriptors_misses_wait_for_each_other_and_all_are_answered,
     with_no_descriptor_left_a_cached_file_is_never_asked_of_the_origin,
 );
@@ -67,7 +67,7 @@ fn every_kind_of_request_is_answered_from_a_file_asked_for_before(io: Io) {
     assert_eq!(origin.count(), 0);
 }
 
-fn a_small_file_changed_in_place_is_served_as_it_is_now(io: Io) {
+fn a_small_file_changed_in_place_is_served_with_its_new_bytes(io: Io) {
     let (_origin, server) = a_server(io, &[]);
     let path = server.put("x.tgz", &bytes(1000, 1));
     let mut client = server.client();
@@ -169,7 +169,7 @@ fn no_more_files_are_kept_open_than_allowed(io: Io) {
     }
 }
 
-fn files_that_nobody_asks_for_any_more_are_closed(io: Io) {
+fn unused_open_files_are_closed(io: Io) {
     let (_origin, server) = a_server(io, &[]);
     let mut client = server.client();
     client.get("/first");
@@ -199,7 +199,7 @@ fn bodies_beyond_the_memory_allowed_are_served_all_the_same(io: Io) {
     }
 }
 
-fn pipelined_hits_come_in_order_and_exact(io: Io) {
+fn pipelined_hits_arrive_in_order_and_complete(io: Io) {
     let (_origin, server) = a_server(io, &[]);
     for number in 0_u8..8 {
         server.put(&format!("f{number}.tgz"), &bytes(3000 + usize::from(number), number.into()));
@@ -265,7 +265,7 @@ fn a_quiet_connection_is_closed_when_its_time_is_over(io: Io) {
     assert!(start.elapsed().unwrap() >= Duration::from_millis(1300));
 }
 
-fn access_lines_of_many_hits_with_debug_all_come_out(io: Io) {
+fn no_access_line_of_many_hits_is_lost_with_debug(io: Io) {
     let origin = Origin::silent();
     let server = Launch::new(io, &origin).args(["--workers", "2"]).debug().start();
     server.put("x.tgz", &bytes(1000, 1));

@@ -8,23 +8,23 @@ use crate::support::origin::Request;
 use crate::support::{Gate, Io, Launch, Origin, Reply, Server, bytes, on_both, wait_until};
 
 on_both!(
-    a_rebuilt_rpm_behind_indexes_named_by_checksum_is_fetched_anew,
-    a_rebuilt_rpm_behind_an_index_of_one_name_is_fetched_anew,
-    a_rebuilt_package_of_arch_is_fetched_anew,
-    a_rebuilt_package_of_alpine_is_fetched_anew,
-    a_rebuilt_package_of_apt_is_fetched_anew,
-    a_rebuilt_package_of_apt_by_hash_is_fetched_anew,
-    a_rebuilt_source_package_of_apt_is_fetched_anew,
-    a_rebuilt_package_of_openwrt_is_fetched_anew,
-    a_rebuilt_package_of_pkgsrc_is_fetched_anew,
-    a_rebuilt_package_of_pkgsrc_with_the_date_of_the_first_is_fetched_anew,
-    a_rebuilt_rpm_whose_name_is_encoded_in_the_index_is_fetched_anew,
-    a_rebuilt_package_of_conda_is_fetched_anew,
-    a_rebuilt_package_of_freebsd_is_fetched_anew,
+    a_rebuilt_rpm_listed_in_indexes_named_by_checksum_is_fetched_again,
+    a_rebuilt_rpm_listed_in_an_index_with_a_fixed_name_is_fetched_again,
+    a_rebuilt_package_of_arch_is_fetched_again,
+    a_rebuilt_package_of_alpine_is_fetched_again,
+    a_rebuilt_package_of_apt_is_fetched_again,
+    a_rebuilt_package_of_apt_by_hash_is_fetched_again,
+    a_rebuilt_source_package_of_apt_is_fetched_again,
+    a_rebuilt_package_of_openwrt_is_fetched_again,
+    a_rebuilt_package_of_pkgsrc_is_fetched_again,
+    a_rebuilt_package_of_pkgsrc_with_the_old_date_is_fetched_again,
+    a_rebuilt_rpm_whose_name_is_encoded_in_the_index_is_fetched_again,
+    a_rebuilt_package_of_conda_is_fetched_again,
+    a_rebuilt_package_of_freebsd_is_fetched_again,
     an_index_in_another_packing_is_compared_with_the_one_there_was,
     a_generation_that_an_earlier_process_has_seen_counts,
     an_index_that_goes_over_to_another_checksum_drops_nothing,
-    a_package_on_its_way_when_its_index_changes_is_not_kept,
+    a_package_in_transfer_when_its_index_changes_is_not_stored,
     an_index_of_two_generations_reaches_nothing_beyond_its_repository,
     a_client_with_the_new_index_never_gets_the_old_package,
     a_kill_while_packages_are_compared_loses_no_comparison,
@@ -180,16 +180,16 @@ const RPM: Site = Site {
     names: ["Packages/a/a-1-1.noarch.rpm", "b-1-1.noarch.rpm"],
 };
 
-fn a_rebuilt_rpm_behind_indexes_named_by_checksum_is_fetched_anew(io: Io) {
+fn a_rebuilt_rpm_listed_in_indexes_named_by_checksum_is_fetched_again(io: Io) {
     RPM.check(io);
 }
 
-fn a_rebuilt_rpm_behind_an_index_of_one_name_is_fetched_anew(io: Io) {
+fn a_rebuilt_rpm_listed_in_an_index_with_a_fixed_name_is_fetched_again(io: Io) {
     let index = ["/repo/repodata/primary.xml.zst"; 2];
     Site { index, pack: |packages| zstd(&primary(packages)), ..RPM }.check(io);
 }
 
-fn a_rebuilt_package_of_arch_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_arch_is_fetched_again(io: Io) {
     let pack = |packages: &[(&str, &str); 2]| {
         let desc = |(name, sum): (&str, &str)| {
             format!("%FILENAME%\n{name}\n\n%NAME%\nx\n\n%CSIZE%\n{SIZE}\n\n%SHA256SUM%\n{sum}\n\n")
@@ -210,7 +210,7 @@ fn a_rebuilt_package_of_arch_is_fetched_anew(io: Io) {
     .check(io);
 }
 
-fn a_rebuilt_package_of_alpine_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_alpine_is_fetched_again(io: Io) {
     let pack = |packages: &[(&str, &str); 2]| {
         let record = |(name, sum): (&str, &str)| {
             let (name, version) = name.split_once('=').unwrap();
@@ -249,11 +249,11 @@ const APT: Site = Site {
     names: ["pool/main/a/a_1_all.deb", "pool/main/b/b_1_all.deb"],
 };
 
-fn a_rebuilt_package_of_apt_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_apt_is_fetched_again(io: Io) {
     APT.check(io);
 }
 
-fn a_rebuilt_package_of_apt_by_hash_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_apt_by_hash_is_fetched_again(io: Io) {
     let index = [
         "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/01",
         "/debian/dists/sid/main/binary-amd64/by-hash/SHA256/02",
@@ -261,7 +261,7 @@ fn a_rebuilt_package_of_apt_by_hash_is_fetched_anew(io: Io) {
     Site { index, ..APT }.check(io);
 }
 
-fn a_rebuilt_source_package_of_apt_is_fetched_anew(io: Io) {
+fn a_rebuilt_source_package_of_apt_is_fetched_again(io: Io) {
     let pack = |packages: &[(&str, &str); 2]| {
         let record = |(name, sum): (&str, &str)| {
             let (directory, file) = name.rsplit_once('/').unwrap();
@@ -287,7 +287,7 @@ fn a_rebuilt_source_package_of_apt_is_fetched_anew(io: Io) {
     }
 }
 
-fn a_rebuilt_package_of_openwrt_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_openwrt_is_fetched_again(io: Io) {
     let pack = |packages: &[(&str, &str); 2]| {
         let record = |(name, sum): (&str, &str)| {
             format!(
@@ -314,7 +314,7 @@ fn an_index_in_another_packing_is_compared_with_the_one_there_was(io: Io) {
     Site { index, ..APT }.check(io);
 }
 
-fn a_rebuilt_package_of_pkgsrc_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_pkgsrc_is_fetched_again(io: Io) {
     let pack = |packages: &[(&str, &str); 2]| {
         let record = |(name, sum): (&str, &str)| {
             let name = name.trim_end_matches(".tgz");
@@ -332,7 +332,7 @@ fn a_rebuilt_package_of_pkgsrc_is_fetched_anew(io: Io) {
     .check(io);
 }
 
-fn a_rebuilt_package_of_pkgsrc_with_the_date_of_the_first_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_pkgsrc_with_the_old_date_is_fetched_again(io: Io) {
     let pack = |packages: &[(&str, &str); 2]| {
         let record = |(name, sum): (&str, &str)| {
             format!(
@@ -351,7 +351,7 @@ fn a_rebuilt_package_of_pkgsrc_with_the_date_of_the_first_is_fetched_anew(io: Io
     .check(io);
 }
 
-fn a_rebuilt_rpm_whose_name_is_encoded_in_the_index_is_fetched_anew(io: Io) {
+fn a_rebuilt_rpm_whose_name_is_encoded_in_the_index_is_fetched_again(io: Io) {
     Site {
         packages: ["/repo/Packages/g/gcc-c++-1.rpm", "/repo/b-1-1.noarch.rpm"],
         names: ["Packages/g/gcc-c%2B%2b-1.rpm", "b-1-1.noarch.rpm"],
@@ -360,7 +360,7 @@ fn a_rebuilt_rpm_whose_name_is_encoded_in_the_index_is_fetched_anew(io: Io) {
     .check(io);
 }
 
-fn a_rebuilt_package_of_conda_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_conda_is_fetched_again(io: Io) {
     let pack = |packages: &[(&str, &str); 2]| {
         let record = |(name, sum): (&str, &str)| {
             format!("\"{name}\":{{\"depends\":[\"x\"],\"md5\":\"0\",\"sha256\":\"{sum}\",\"size\":{SIZE}}}")
@@ -381,7 +381,7 @@ fn a_rebuilt_package_of_conda_is_fetched_anew(io: Io) {
     .check(io);
 }
 
-fn a_rebuilt_package_of_freebsd_is_fetched_anew(io: Io) {
+fn a_rebuilt_package_of_freebsd_is_fetched_again(io: Io) {
     let pack = |packages: &[(&str, &str); 2]| {
         let record = |(name, sum): (&str, &str)| {
             format!(
@@ -436,7 +436,7 @@ fn an_index_that_goes_over_to_another_checksum_drops_nothing(io: Io) {
     assert_eq!(asked, 1);
 }
 
-fn a_package_on_its_way_when_its_index_changes_is_not_kept(io: Io) {
+fn a_package_in_transfer_when_its_index_changes_is_not_stored(io: Io) {
     let (state, gate) = (Arc::new(AtomicUsize::new(0)), Gate::default());
     let (now, opened) = (Arc::clone(&state), gate.clone());
     let origin = Origin::start(move |request, reply| {

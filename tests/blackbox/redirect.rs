@@ -15,7 +15,7 @@ on_both!(
     the_final_answer_is_stored_under_the_path_that_was_asked,
     a_final_answer_in_chunks_is_stored_whole,
     a_rest_from_another_mirror_is_of_another_file,
-    a_rest_from_the_same_mirror_with_another_signature_goes_on,
+    a_partial_resumes_from_the_same_mirror_with_another_signature,
     a_relative_location_stays_with_the_host_and_keeps_what_is_for_it,
     authorization_and_cookie_never_come_back_once_dropped,
     a_circle_of_redirects_is_502,
@@ -24,7 +24,7 @@ on_both!(
     a_redirect_from_https_to_http_is_never_followed,
     a_redirect_to_https_is_checked_like_an_https_origin,
     a_redirect_that_leaves_https_again_is_passed_on_with_a_whole_location,
-    a_location_that_cannot_be_used_is_passed_on_as_it_came,
+    an_unusable_location_is_relayed_unchanged,
     a_server_that_cannot_be_reached_is_502,
     a_server_that_does_not_answer_is_504,
     an_error_at_the_end_is_passed_on_without_cookies,
@@ -137,7 +137,7 @@ fn a_rest_from_another_mirror_is_of_another_file(io: Io) {
     server.expect_cached("x.tgz", &two);
 }
 
-fn a_rest_from_the_same_mirror_with_another_signature_goes_on(io: Io) {
+fn a_partial_resumes_from_the_same_mirror_with_another_signature(io: Io) {
     let body = bytes(300_000, 53);
     let place = mirror(&body, true);
     let (to, asked) = (place.url(), AtomicUsize::new(0));
@@ -306,7 +306,7 @@ fn a_redirect_that_leaves_https_again_is_passed_on_with_a_whole_location(io: Io)
     assert_eq!((secure.count(), plain.count()), (2, 0));
 }
 
-fn a_location_that_cannot_be_used_is_passed_on_as_it_came(io: Io) {
+fn an_unusable_location_is_relayed_unchanged(io: Io) {
     for lines in [
         "",
         "Location:\r\n",

@@ -20,7 +20,7 @@ on_both!(
     an_upload_longer_than_the_response_limit_is_not_cut,
     a_large_https_fill_ends_although_its_tail_is_buffered,
     a_followers_head_has_no_cookie_of_the_leaders,
-    body_bytes_that_come_with_the_head_are_stored_in_order,
+    body_bytes_in_the_packet_of_the_head_are_stored_in_order,
     clients_that_find_a_file_just_stored_are_hits,
     a_cache_directory_that_was_replaced_is_followed,
     a_malformed_upload_is_an_empty_400,
@@ -341,7 +341,7 @@ fn a_followers_head_has_no_cookie_of_the_leaders(io: Io) {
     assert_eq!(origin.count(), 1);
 }
 
-fn body_bytes_that_come_with_the_head_are_stored_in_order(io: Io) {
+fn body_bytes_in_the_packet_of_the_head_are_stored_in_order(io: Io) {
     const SIZE: usize = 2 << 20;
     // From a single byte to more than one read takes, and all of it.
     for first in [1, 1_000, 16_000, 16_384, 20_000, 300_000, SIZE] {

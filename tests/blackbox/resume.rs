@@ -12,7 +12,7 @@ use crate::support::{Gate, Io, LAST_MODIFIED, Launch, Origin, Reply, Server, byt
 on_both!(
     a_fill_cut_at_any_offset_is_exact_on_the_same_connection,
     a_fill_cut_by_resets_is_exact,
-    a_fill_with_a_date_and_a_length_goes_on,
+    a_fill_with_a_date_and_a_length_resumes,
     a_chunked_fill_cut_at_any_offset_is_exact,
     a_fill_cut_behind_tls_is_exact,
     an_origin_that_falls_silent_is_asked_for_the_rest,
@@ -119,7 +119,7 @@ fn a_fill_cut_by_resets_is_exact(io: Io) {
     assert_eq!(expect_exact(&server, &origin, &body).len(), 4);
 }
 
-fn a_fill_with_a_date_and_a_length_goes_on(io: Io) {
+fn a_fill_with_a_date_and_a_length_resumes(io: Io) {
     let body = bytes(300_000, 3);
     let tag = "Last-Modified: Sat, 16 May 2015 20:31:39 GMT\r\n";
     let origin = breaks_at(&body, tag, vec![100_000]);

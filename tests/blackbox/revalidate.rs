@@ -21,17 +21,17 @@ on_both!(
     a_file_that_was_replaced_by_hand_is_fetched_whole,
     what_is_fresh_is_not_checked,
     revalidate_after_counts_from_the_check,
-    conditions_of_clients_are_answered_from_what_is_kept,
-    a_range_is_answered_from_what_is_kept,
+    conditions_of_clients_are_evaluated_against_the_stored_response,
+    a_range_is_served_from_the_stored_response,
     several_ranges_on_a_miss_have_the_origins_date_once,
     a_request_that_wants_a_check_gets_one,
     only_if_cached_asks_nobody,
     the_class_goes_before_the_other_one,
     the_other_class_is_not_checked,
     a_304_about_another_answer_is_not_believed,
-    a_304_that_nobody_asked_for_is_no_answer,
+    a_304_to_an_unconditional_request_is_an_error,
     head_is_answered_from_what_is_kept,
-    a_head_request_that_tells_of_another_body_makes_it_stale,
+    a_head_response_of_another_version_makes_the_stored_response_stale,
 );
 
 /// An index with a tag that changes when the number does.
@@ -286,7 +286,7 @@ fn revalidate_after_counts_from_the_check(io: Io) {
     assert_eq!((index.origin.count(), index.whole()), (2, 1));
 }
 
-fn conditions_of_clients_are_answered_from_what_is_kept(io: Io) {
+fn conditions_of_clients_are_evaluated_against_the_stored_response(io: Io) {
     let (index, server) = with_index(io, "Cache-Control: max-age=9999\r\nContent-Location: /x\r\n");
     for (condition, status) in [
         ("If-None-Match: \"x\", W/\"v1\", \"y\"\r\n".to_owned(), 304),
@@ -309,7 +309,7 @@ fn conditions_of_clients_are_answered_from_what_is_kept(io: Io) {
     index.origin.only();
 }
 
-fn a_range_is_answered_from_what_is_kept(io: Io) {
+fn a_range_is_served_from_the_stored_response(io: Io) {
     let (index, server) = with_index(io, "Cache-Control: max-age=9999\r\n");
     let part = server.ask("GET", "/a.idx", "Range: bytes=5-9\r\nIf-Range: \"v1\"\r\n");
     part.expect(206, &body(1)[5..10]);
@@ -393,7 +393,7 @@ fn a_304_about_another_answer_is_not_believed(io: Io) {
     assert_eq!(origin.count(), 3);
 }
 
-fn a_304_that_nobody_asked_for_is_no_answer(io: Io) {
+fn a_304_to_an_unconditional_request_is_an_error(io: Io) {
     let origin = Origin::start(|request, reply| match request.index {
         0 => reply.answer("200 OK", "ETag: \"v1\"\r\n", &body(1)),
         _ => drop(reply.write("HTTP/1.1 304 Not Modified\r\nETag: \"v2\"\r\n\r\n")),
@@ -416,7 +416,7 @@ fn head_is_answered_from_what_is_kept(io: Io) {
     assert_eq!(tree(server.cache_dir()), ["a.idx"]);
 }
 
-fn a_head_request_that_tells_of_another_body_makes_it_stale(io: Io) {
+fn a_head_response_of_another_version_makes_the_stored_response_stale(io: Io) {
     let (index, server) = with_index(io, "Cache-Control: max-age=9999\r\n");
     index.change();
     let past = "Cache-Control: no-cache\r\n";

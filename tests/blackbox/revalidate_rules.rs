@@ -18,21 +18,21 @@ on_both!(
     an_answer_too_long_for_memory_is_passed_whole,
     an_unsafe_request_makes_its_target_and_its_location_stale,
     a_failed_unsafe_request_changes_nothing,
-    an_origin_that_fails_is_an_error_unless_told_otherwise,
+    an_origin_failure_is_an_error_without_stale_if_error,
     stale_if_error_serves_what_is_there,
-    a_refusal_leaves_what_is_kept_for_the_time_when_the_origin_fails,
-    what_the_origin_says_it_has_no_more_is_not_served_as_fresh,
+    a_4xx_response_does_not_replace_the_response_for_stale_if_error,
+    a_response_that_the_origin_no_longer_has_is_not_fresh,
     stale_if_error_serves_a_head_too,
     stale_if_error_ends_after_its_time,
-    stale_if_error_never_serves_what_must_be_checked,
+    stale_if_error_never_serves_must_revalidate,
     the_answer_itself_may_allow_stale_if_error,
     offline_asks_nobody,
     stale_while_revalidate_answers_first_and_checks_then,
-    stale_while_revalidate_checks_what_has_just_got_its_name,
+    stale_while_revalidate_works_for_a_file_just_committed,
     a_document_of_a_directory_survives_a_restart,
     a_document_of_one_variant_survives_a_restart,
     a_document_under_the_name_of_another_is_none,
-    what_another_process_is_writing_survives_a_start,
+    a_start_does_not_remove_files_that_another_process_writes,
     a_document_that_was_checked_is_as_old_as_its_check,
     a_document_that_is_a_file_now_is_the_file_after_a_restart,
     the_reserved_directory_is_not_served,
@@ -226,7 +226,7 @@ fn failing(io: Io, fields: &'static str, failure: &'static str, args: &[&str]) -
     (origin, server)
 }
 
-fn an_origin_that_fails_is_an_error_unless_told_otherwise(io: Io) {
+fn an_origin_failure_is_an_error_without_stale_if_error(io: Io) {
     for (failure, status) in FAILURES.into_iter().zip([500, 503, 502, 429]) {
         let (_origin, server) = failing(io, "ETag: \"a\"\r\n", failure, &[]);
         assert_eq!(server.get("/a.idx").status, status);
@@ -250,7 +250,7 @@ fn stale_if_error_serves_what_is_there(io: Io) {
 }
 
 /// What is kept is stale, the origin refuses it once, and then cannot be reached.
-fn a_refusal_leaves_what_is_kept_for_the_time_when_the_origin_fails(io: Io) {
+fn a_4xx_response_does_not_replace_the_response_for_stale_if_error(io: Io) {
     for (status, fields) in [
         ("404", ""),
         ("410", ""),
@@ -281,7 +281,7 @@ fn a_refusal_leaves_what_is_kept_for_the_time_when_the_origin_fails(io: Io) {
     }
 }
 
-fn what_the_origin_says_it_has_no_more_is_not_served_as_fresh(io: Io) {
+fn a_response_that_the_origin_no_longer_has_is_not_fresh(io: Io) {
     for status in ["404", "410"] {
         let origin = Origin::start(move |request, reply| match request.index {
             0 => reply.answer("200 OK", "Cache-Control: max-age=3600\r\nETag: \"a\"\r\n", b"kept"),
@@ -314,7 +314,7 @@ fn stale_if_error_ends_after_its_time(io: Io) {
     server.get("/a.idx").expect(200, b"kept");
 }
 
-fn stale_if_error_never_serves_what_must_be_checked(io: Io) {
+fn stale_if_error_never_serves_must_revalidate(io: Io) {
     let fields = "ETag: \"a\"\r\nCache-Control: max-age=0, must-revalidate\r\n";
     let (_origin, server) = failing(io, fields, "503", &["--stale-if-error", "forever"]);
     assert_eq!(server.get("/a.idx").status, 503);
@@ -360,7 +360,7 @@ fn stale_while_revalidate_answers_first_and_checks_then(io: Io) {
     });
 }
 
-fn stale_while_revalidate_checks_what_has_just_got_its_name(io: Io) {
+fn stale_while_revalidate_works_for_a_file_just_committed(io: Io) {
     let origin = answering("Cache-Control: max-age=0, stale-while-revalidate=3600\r\n");
     let server = launch(io, &origin).start();
     for number in 0..40 {
@@ -430,7 +430,7 @@ fn a_document_under_the_name_of_another_is_none(io: Io) {
 }
 
 /// Another process may be at work on the same directory, with the same number.
-fn what_another_process_is_writing_survives_a_start(io: Io) {
+fn a_start_does_not_remove_files_that_another_process_writes(io: Io) {
     let origin = answering("ETag: \"a\"\r\n");
     let cache = tempfile::tempdir().unwrap();
     let (documents, heads) =

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::{Io, Launch, Origin, Server, on_both};
 
 on_both!(
-    an_outage_serves_what_must_not_be_stale_if_the_operator_says_always,
+    an_outage_serves_must_revalidate_with_stale_if_error_always,
     an_outage_serves_an_index_set_that_must_not_be_stale_if_the_operator_says_always,
-    an_outage_serves_what_must_not_be_stale_no_longer_than_the_operator_says,
+    an_outage_serves_must_revalidate_no_longer_than_stale_if_error,
     an_outage_serves_nothing_that_is_not_kept,
-    without_the_switch_what_must_not_be_stale_is_an_error,
+    without_the_switch_must_revalidate_is_an_error,
     the_switch_alone_is_refused,
 );
 
@@ -76,7 +76,7 @@ fn expect_forced(server: &Server, target: &str) {
     server.err.wait_for("is stored, stale, which the response forbids: the origin fails");
 }
 
-fn an_outage_serves_what_must_not_be_stale_if_the_operator_says_always(io: Io) {
+fn an_outage_serves_must_revalidate_with_stale_if_error_always(io: Io) {
     for said in FORBIDDING {
         for failure in FAILURES {
             let site = Site::new(said, failure);
@@ -115,7 +115,7 @@ fn an_outage_serves_an_index_set_that_must_not_be_stale_if_the_operator_says_alw
     }
 }
 
-fn an_outage_serves_what_must_not_be_stale_no_longer_than_the_operator_says(io: Io) {
+fn an_outage_serves_must_revalidate_no_longer_than_stale_if_error(io: Io) {
     // Received with an age, it has been stale for far longer than that; its own word does not count.
     let said = "max-age=60, must-revalidate, stale-if-error=90000\r\nAge: 10000";
     for (time, status) in [("3600", 503), ("20000", 200)] {
@@ -139,7 +139,7 @@ fn an_outage_serves_nothing_that_is_not_kept(io: Io) {
     }
 }
 
-fn without_the_switch_what_must_not_be_stale_is_an_error(io: Io) {
+fn without_the_switch_must_revalidate_is_an_error(io: Io) {
     for said in FORBIDDING {
         let site = Site::new(said, Some("503 Service Unavailable"));
         let server = site.launch(io, &["--stale-if-error", "forever"]);

@@ -7,15 +7,15 @@ use crate::support::origin::Request;
 use crate::support::{Gate, Io, Launch, Origin, Reply, Server, on_both, wait_until};
 
 on_both!(
-    a_path_that_climbs_above_the_urls_prefix_is_asked_of_nobody,
+    a_path_above_the_prefix_of_the_url_is_not_requested,
     dot_segments_that_stay_inside_are_resolved_for_the_origin_too,
     every_form_of_a_files_name_is_asked_for_in_one_form,
-    an_encoded_slash_that_means_another_resource_is_passed_as_it_came,
-    an_encoded_slash_in_the_checked_class_is_passed_as_it_came,
+    an_encoded_slash_of_another_resource_is_passed_unchanged,
+    an_encoded_slash_in_the_revalidated_class_is_passed_unchanged,
     a_head_request_in_another_form_says_nothing_about_the_file,
     a_head_request_with_a_reserved_character_encoded_says_nothing_about_the_file,
-    an_unsafe_request_with_dot_segments_reaches_and_invalidates_what_it_names,
-    an_encoded_question_mark_is_no_query_of_what_is_kept,
+    an_unsafe_request_with_dot_segments_invalidates_its_target,
+    an_encoded_question_mark_is_no_query_of_a_stored_response,
     an_encoded_question_mark_joins_no_fetch_of_a_query,
     an_encoded_question_mark_is_no_query_after_a_restart,
     a_kept_404_of_one_form_is_no_answer_to_the_other,
@@ -51,7 +51,7 @@ const CLIMBERS: &[&str] = &[
     "http://localhost/a/%2e%2e/%2e%2e/x.tgz",
 ];
 
-fn a_path_that_climbs_above_the_urls_prefix_is_asked_of_nobody(io: Io) {
+fn a_path_above_the_prefix_of_the_url_is_not_requested(io: Io) {
     let origin = Origin::fixed(b"beyond the prefix");
     let url = format!("http://user:secret@{}/repo", origin.authority());
     for args in [&["-r", "."][..], &["-r", "^$"], &["-r", "^$", "--revalidate", "."]] {
@@ -135,7 +135,7 @@ fn picky(request: &Request, reply: &mut Reply<'_>) {
     }
 }
 
-fn an_encoded_slash_that_means_another_resource_is_passed_as_it_came(io: Io) {
+fn an_encoded_slash_of_another_resource_is_passed_unchanged(io: Io) {
     for own in ["/group%2Fproject/x.tgz", "/group//project/x.tgz"] {
         let origin = Origin::start(picky);
         let server = Launch::new(io, &origin).args(["--cache-status"]).debug().start();
@@ -154,7 +154,7 @@ fn an_encoded_slash_that_means_another_resource_is_passed_as_it_came(io: Io) {
     }
 }
 
-fn an_encoded_slash_in_the_checked_class_is_passed_as_it_came(io: Io) {
+fn an_encoded_slash_in_the_revalidated_class_is_passed_unchanged(io: Io) {
     let origin = Origin::start(picky);
     let server = Launch::new(io, &origin).args(["--revalidate", r"\.tgz$"]).start();
     for _ in 0..2 {
@@ -221,7 +221,7 @@ fn a_head_request_with_a_reserved_character_encoded_says_nothing_about_the_file(
     }
 }
 
-fn an_unsafe_request_with_dot_segments_reaches_and_invalidates_what_it_names(io: Io) {
+fn an_unsafe_request_with_dot_segments_invalidates_its_target(io: Io) {
     let origin = Origin::start(|request, reply| {
         let body = format!("{} {}", request.target, request.index);
         reply.answer("200 OK", "Cache-Control: max-age=600\r\n", body.as_bytes());
@@ -251,7 +251,7 @@ fn kept_echo() -> Origin {
     })
 }
 
-fn an_encoded_question_mark_is_no_query_of_what_is_kept(io: Io) {
+fn an_encoded_question_mark_is_no_query_of_a_stored_response(io: Io) {
     for order in [[0, 1], [1, 0]] {
         let origin = kept_echo();
         let server = keeping(io, &origin).start();

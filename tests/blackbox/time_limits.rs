@@ -11,13 +11,13 @@ use crate::support::util::chunked;
 use crate::support::{Client, Io, Launch, Origin, Response, Server, bytes, on_both, wait_until};
 
 on_both!(
-    a_silent_origin_is_504_for_everyone_who_waits,
+    a_silent_origin_is_504_for_all_waiting_clients,
     a_silent_origin_is_504_on_a_pass,
     a_head_that_trickles_for_ever_is_504,
     an_origin_that_stalls_mid_body_breaks_a_fill_and_commits_nothing,
     an_origin_that_stalls_mid_body_breaks_a_pass,
     a_client_that_stops_reading_is_cut,
-    a_client_that_stops_reading_its_miss_costs_nobody_the_file,
+    a_client_that_stops_reading_its_miss_does_not_stop_the_fill,
     an_idle_connection_is_closed,
     a_connection_that_never_asks_is_closed,
     an_origin_that_does_not_accept_is_504,
@@ -50,7 +50,7 @@ fn sullen(body: &[u8]) -> (Origin, Arc<AtomicBool>) {
     (origin, quiet)
 }
 
-fn a_silent_origin_is_504_for_everyone_who_waits(io: Io) {
+fn a_silent_origin_is_504_for_all_waiting_clients(io: Io) {
     let (origin, quiet) = sullen(b"body");
     let server = Launch::new(io, &origin).args(["--response-timeout", "0.3"]).start();
     let mut clients: Vec<_> = (0..4).map(|_| server.client()).collect();
@@ -198,7 +198,7 @@ fn a_client_that_stops_reading_is_cut(io: Io) {
     server.get("/hit.tar").expect(200, &body);
 }
 
-fn a_client_that_stops_reading_its_miss_costs_nobody_the_file(io: Io) {
+fn a_client_that_stops_reading_its_miss_does_not_stop_the_fill(io: Io) {
     let body = bytes(32 << 20, 4);
     let origin = Origin::fixed(&body);
     let server = Launch::new(io, &origin).args(["--stall-timeout", "0.3"]).start();
