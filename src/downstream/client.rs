@@ -105,12 +105,13 @@ impl<'a, R: Runtime> Out<'a, R> {
 
     /// Waits until the client has gone. One that sends more meanwhile is not waited for.
     ///
-    /// An end of its side may be a half-close (RFC 9112, 9.6): it has gone if nothing can be sent to it for a while.
+    /// An end of its side may be a half-close (RFC 9112, 9.6): it has gone if nothing can be sent to it for a while, or
+    /// at once if other clients wait for a place.
     pub async fn gone(&self) {
         while self.socket.readable().await.is_ok() {
             match socket::peek(self.socket) {
                 Err(error) if would_block(&error) => {}
-                Ok(0) => return self.silence().await,
+                Ok(0) => return or(self.silence(), self.rate.evicted()).await,
                 Ok(1..) => break,
                 Err(_) => return,
             }

@@ -2,6 +2,7 @@
 
 pub mod buffers;
 pub mod client;
+pub mod evictable;
 pub mod head;
 pub mod rate;
 pub mod readahead;

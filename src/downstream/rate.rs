@@ -4,8 +4,10 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::evictable::Evictable;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Side};
 use crate::rt::stall::StallDetector;
@@ -25,11 +27,13 @@ pub struct Rate {
     /// What the client had not taken when it was last judged.
     left: Cell<u64>,
     waited: Cell<Duration>,
+    /// Where it waits to be evicted, if it has closed its side.
+    evictable: Rc<Evictable>,
 }
 
 impl Rate {
     /// Nothing has been waited for yet.
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, evictable: &Rc<Evictable>) -> Self {
         Self {
             stall_time: limits.stall_time,
             least: limits.min_rate,
@@ -37,6 +41,7 @@ impl Rate {
             judged: Cell::new(0),
             left: Cell::new(0),
             waited: Cell::new(Duration::ZERO),
+            evictable: Rc::clone(evictable),
         }
     }
 
@@ -44,13 +49,18 @@ impl Rate {
     #[must_use]
     pub fn anew(&self) -> Self {
         let (moved, judged, left) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        let waited = Cell::new(Duration::ZERO);
-        Self { stall_time: self.stall_time, least: self.least, moved, judged, left, waited }
+        let (waited, evictable) = (Cell::new(Duration::ZERO), Rc::clone(&self.evictable));
+        Self { stall_time: self.stall_time, least: self.least, moved, judged, left, waited, evictable }
     }
 
     /// The client has taken or given so many bytes.
     pub fn moved(&self, count: usize) {
         self.moved.set(self.moved.get() + count as u64);
+    }
+
+    /// Waits until other clients need its place.
+    pub async fn evicted(&self) {
+        self.evictable.evicted().await;
     }
 
     /// All that it has taken or given.
@@ -108,7 +118,7 @@ mod tests {
     #[test]
     fn a_client_is_judged_by_the_time_that_was_waited_for_it() {
         let limits = Limits { min_rate: 1_000, stall_time: Duration::from_secs(10), ..Limits::default() };
-        let rate = Rate::new(&limits);
+        let rate = Rate::new(&limits, &Rc::default());
         let judge = |secs, left| rate.judge(Duration::from_secs(secs), || left);
         rate.moved(11_000);
         assert!(judge(6, None).is_ok());
@@ -122,7 +132,7 @@ mod tests {
     #[test]
     fn bytes_that_wait_in_the_system_are_not_taken_yet() {
         let limits = Limits { min_rate: 1_000, stall_time: Duration::from_secs(10), ..Limits::default() };
-        let rate = Rate::new(&limits);
+        let rate = Rate::new(&limits, &Rc::default());
         let judge = |left| rate.judge(Duration::from_secs(10), || Some(left));
         rate.moved(100_000);
         assert!(judge(85_000).is_ok(), "15,000 bytes in 10 seconds");

@@ -22,9 +22,9 @@ pub(crate) fn revalidate<R: Runtime>(wanted: &CacheRequest<'_, '_, R>) {
     }
     let request = RequestHead { method: Method::Get, ..wanted.exchange.request.clone() };
     let (log, key, arrived) = (wanted.exchange.log.clone(), wanted.key.clone(), Instant::now());
-    let busy = context.shared.stop.busy();
+    let (busy, client) = (context.shared.stop.busy(), wanted.exchange.client);
     spawn_guarded::<R>(busy, async move {
-        let exchange = Exchange::new(&context, &request, &log);
+        let exchange = Exchange::new(&context, &request, &log).on_behalf_of(client);
         let directives = RequestDirectives { no_cache: true, ..RequestDirectives::default() };
         let wanted = CacheRequest { directives, ..CacheRequest::new(&exchange, &key, arrived) };
         let mut next = cached::step(&wanted, FreshnessPolicy::Revalidate).await;

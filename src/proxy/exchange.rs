@@ -119,6 +119,12 @@ impl<'a, R: Runtime> Exchange<'a, R> {
         Self { client: Some(address.into()), ..self }
     }
 
+    /// The same on behalf of the client that gave rise to it: it takes that client's share of the places at the origin.
+    #[must_use]
+    pub fn on_behalf_of(self, client: Option<Holder>) -> Self {
+        Self { client, ..self }
+    }
+
     /// Ends the head of an answer that the cache had to do with.
     pub fn finish(&self, head: HeadWriter, keep: bool) -> Vec<u8> {
         head::finish(self.tell(head), keep)

@@ -81,7 +81,7 @@ impl<'a, R: Runtime> Connection<'a, R> {
         socket: R::Socket,
         peer: IpAddr,
     ) -> Self {
-        let rate = Rate::new(&context.shared.config.limits);
+        let rate = Rate::new(&context.shared.config.limits, &parking.evictable);
         let client = Client { socket, address: peer, peer: peer.to_string().into(), input: Vec::new(), rate };
         Self { context: Rc::clone(context), parking, client, scanned: 0 }
     }

@@ -2,7 +2,6 @@
 
 pub mod connection;
 pub mod connection_limit;
-mod evictable;
 pub mod listener;
 mod parking;
 pub mod rights;

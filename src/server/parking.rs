@@ -12,7 +12,7 @@ use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
 use super::connection_limit::ConnectionGuard;
-use super::evictable::Evictable;
+use crate::downstream::evictable::Evictable;
 use crate::rt::{Runtime, Socket};
 use crate::sys::clock;
 use crate::sys::poller::{self, Registered};
@@ -36,7 +36,7 @@ pub(super) struct Parking {
     ready: RefCell<Option<OwnedFd>>,
     parked: RefCell<Slab<Parked>>,
     /// Those that could not be parked.
-    pub(super) evictable: Evictable,
+    pub(super) evictable: Rc<Evictable>,
     /// A client waits for a place and no connection is idle: one is closed behind its next response.
     pub(super) is_place_wanted: Cell<bool>,
     limit: Duration,
@@ -50,7 +50,7 @@ impl Parking {
             poller,
             ready: RefCell::new(ready),
             parked: RefCell::default(),
-            evictable: Evictable::default(),
+            evictable: Rc::default(),
             is_place_wanted: Cell::default(),
             limit,
         }
@@ -83,7 +83,7 @@ impl Parking {
     /// Closes some of the connections that have been idle for longest; false if there is none. Those in tasks of
     /// their own are gone only after a turn of the loop.
     pub(super) fn make_room(&self) -> bool {
-        let waiting = self.evictable.len();
+        let waiting = self.evictable.count();
         if waiting > 0 {
             self.evictable.evict(waiting / ROOM + 1);
             return true;

@@ -27,6 +27,7 @@ on_both!(
     a_flood_beyond_the_descriptors_costs_no_cpu_and_service_goes_on,
     incomplete_heads_are_evicted_for_clients_that_wait,
     busy_clients_give_way_to_clients_that_wait,
+    clients_that_hang_up_before_the_head_hold_no_place_for_long,
 );
 
 fn head(fields: usize, length: usize) -> String {
@@ -473,4 +474,28 @@ fn a_burst_of_misses_is_stored_whole_and_requested_once(io: Io) {
 
 fn a_burst_of_misses_in_the_revalidated_class_is_stored_whole_and_requested_once(io: Io) {
     burst(io, "idx", &["--revalidate", r"\.idx$"]);
+}
+
+/// They are many more than there are places, at the origin too, and each might read on.
+fn clients_that_hang_up_before_the_head_hold_no_place_for_long(io: Io) {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::start(move |_, reply| {
+        opened.wait();
+        reply.answer("200 OK", "", b"");
+    });
+    let server = Launch::new(io, &origin)
+        .args(["--max-connections", "16", "--max-origin-connections", "4", "--workers", "1"])
+        .start();
+    server.put("hit.tgz", b"a hit");
+    let crowd: Vec<_> = (0..80)
+        .map(|n| {
+            let mut client = server.client();
+            client.ask("GET", &format!("/{n}.tgz"), "");
+            client
+        })
+        .collect();
+    drop(crowd);
+    server.get("/hit.tgz").expect(200, b"a hit");
+    gate.open();
 }

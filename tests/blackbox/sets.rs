@@ -44,6 +44,7 @@ on_both!(
     a_set_without_anchors_is_checked_several_files_at_a_time,
     a_file_that_joins_a_large_set_without_checksums_costs_a_bounded_number_of_requests,
     a_change_of_a_large_set_without_checksums_is_seen_when_another_file_joins,
+    updates_that_one_client_began_leave_places_at_the_origin_for_others,
 );
 
 /// What an origin serves: all its index files are of one state, which changes at once.
@@ -887,4 +888,44 @@ fn a_change_of_a_large_set_without_checksums_is_seen_when_another_file_joins(io:
     // Its own are no more than it has read; the new state is there for it once it begins again.
     assert_eq!(state(&client.get(&paths[0])), 1);
     assert_eq!(state(&client.get(&paths[35])), 1);
+}
+
+/// The files of each set hang at the origin.
+fn updates_that_one_client_began_leave_places_at_the_origin_for_others(io: Io) {
+    let (gate, state) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
+    let (opened, now) = (gate.clone(), Arc::clone(&state));
+    let origin = Origin::start(move |request, reply| {
+        let state = now.load(Ordering::SeqCst);
+        if state > 0 && request.target.ends_with("Packages") {
+            opened.wait();
+        }
+        reply.answer("200 OK", &format!("ETag: \"{state}\"\r\n"), format!("state {state}").as_bytes());
+    });
+    let args = ["--preset", "apt", "--max-origin-connections", "16"];
+    let server = Launch::new(io, &origin).args(args).start();
+    let set = |which: usize| format!("/d{which}/dists/x");
+    let mut client = server.client();
+    for which in 0..6 {
+        client.get(&format!("{}/InRelease", set(which))).expect(200, b"state 0");
+        for member in 0..8 {
+            let target = format!("{}/main/binary-{member}/Packages", set(which));
+            client.get(&target).expect(200, b"state 0");
+        }
+    }
+    state.store(1, Ordering::SeqCst);
+    let _begun: Vec<_> = (0..6)
+        .map(|which| {
+            let mut client = server.client();
+            client.ask("GET", &format!("{}/InRelease", set(which)), "");
+            client
+        })
+        .collect();
+    let begun = || origin.requests().iter().filter(|request| request.target.ends_with("Packages")).count();
+    wait_until("files hang", || begun() > 48 + 3);
+    for n in 0..3 {
+        let mut other = server.client_from(9);
+        other.get(&format!("/pool/{n}.deb")).expect(200, b"state 1");
+        other.get("/pass").expect(200, b"state 1");
+    }
+    gate.open();
 }

@@ -37,6 +37,7 @@ use crate::proxy::exchange::{Context, Exchange, LOOKS};
 use crate::proxy::fetch::storable::contradicts_name;
 use crate::proxy::revalidated::ask::FetchOutcome;
 use crate::proxy::revalidated::wanted::CacheRequest;
+use crate::rt::budget::Holder;
 use crate::rt::gather::gather;
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, spawn_guarded};
@@ -60,6 +61,8 @@ pub(crate) struct Refresh<R: Runtime> {
     /// The request that gave rise to it: the origin hears its fields.
     pub(crate) request: RequestHead,
     pub(crate) log: RequestLog,
+    /// Whose request it was.
+    client: Option<Holder>,
     policy: Policy,
     /// The directory that holds the members.
     pub(crate) root: String,
@@ -72,6 +75,7 @@ impl<R: Runtime> Clone for Refresh<R> {
             set: Arc::clone(&self.set),
             request: self.request.clone(),
             log: self.log.clone(),
+            client: self.client,
             policy: self.policy,
             root: self.root.clone(),
         }
@@ -121,7 +125,7 @@ impl<R: Runtime> Refresh<R> {
         let fields = request::carried(exchange.request, &wanted.along());
         let request = RequestHead { fields, ..exchange.request.clone() };
         let (log, policy, root) = (exchange.log.clone(), wanted.policy, place.root.to_owned());
-        Self { context, set, request, log, policy, root }
+        Self { context, set, request, log, client: exchange.client, policy, root }
     }
 
     /// How the origin is asked for the member that the request is about.
@@ -151,7 +155,7 @@ impl<R: Runtime> Refresh<R> {
         let Ok(waiter) = Waiter::new() else { return failed(Kind::Io) };
         let request =
             RequestHead { method: Method::Get, target: Box::from(&*known.target), ..self.request.clone() };
-        let exchange = Exchange::new(&self.context, &request, &self.log);
+        let exchange = Exchange::new(&self.context, &request, &self.log).on_behalf_of(self.client);
         let directives = RequestDirectives { no_cache: true, ..RequestDirectives::default() };
         let (arrived, place) = (Instant::now(), key.spare());
         let wanted = CacheRequest {

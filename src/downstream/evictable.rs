@@ -1,5 +1,5 @@
-//! Connections that wait in tasks of their own: their head is incomplete, or this system has no parking. When
-//! other clients wait for a place, those that have waited for longest are evicted.
+//! Connections that wait in tasks of their own: their head is incomplete, the client has closed its side, or this system
+//! has no parking. When other clients wait for a place, those that have waited for longest are evicted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -8,14 +8,14 @@ use std::task::{Poll, Waker};
 
 /// One worker's, numbered in the order in which they began to wait.
 #[derive(Debug, Default)]
-pub(super) struct Evictable {
+pub struct Evictable {
     wakers: RefCell<BTreeMap<u64, Waker>>,
     next: Cell<u64>,
 }
 
 impl Evictable {
     /// Waits until this connection is evicted. May be dropped.
-    pub(super) async fn evicted(&self) {
+    pub async fn evicted(&self) {
         let entry = Entry(self, self.next.replace(self.next.get() + 1));
         self.wakers.borrow_mut().insert(entry.1, Waker::noop().clone());
         poll_fn(|context| match self.wakers.borrow_mut().get_mut(&entry.1) {
@@ -29,12 +29,12 @@ impl Evictable {
     }
 
     /// How many wait.
-    pub(super) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.wakers.borrow().len()
     }
 
     /// Evicts this many. They are gone after the next turn of the loop.
-    pub(super) fn evict(&self, count: usize) {
+    pub fn evict(&self, count: usize) {
         let mut wakers = self.wakers.borrow_mut();
         std::iter::from_fn(|| wakers.pop_first()).take(count).for_each(|(_, waker)| waker.wake());
     }
@@ -63,13 +63,13 @@ mod tests {
         evictable.evict(1);
         assert_eq!(gone(), [true, false, false, false, false]);
         drop(all.drain(..2));
-        assert_eq!(evictable.len(), 3);
+        assert_eq!(evictable.count(), 3);
         let mut gone = || all.iter_mut().map(|one| block_on(poll_once(one)).is_some()).collect::<Vec<_>>();
         evictable.evict(2);
         assert_eq!(gone(), [true, true, false]);
         drop(all.drain(..2));
         evictable.evict(9);
         assert_eq!(all.iter_mut().map(|one| block_on(poll_once(one)).is_some()).collect::<Vec<_>>(), [true]);
-        assert_eq!(evictable.len(), 0);
+        assert_eq!(evictable.count(), 0);
     }
 }
