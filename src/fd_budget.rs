@@ -5,7 +5,6 @@
 //! and closed at once, a directory on the way to a file or a resolver's socket, is in `OWN`.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,19 +186,19 @@ impl Descriptors {
     }
 
     /// Takes so many, in the order of asking. The caller bounds the wait.
-    pub async fn take(&self, purpose: Purpose, count: usize) -> io::Result<Permit> {
-        self.budget.take(purpose as usize, count).await
+    pub async fn take(&self, purpose: Purpose, count: usize) -> Permit {
+        self.budget.take(purpose as usize, count, None).await
     }
 
     /// Takes a place at the origin for this client, or for nobody. The caller bounds the wait.
-    pub async fn place(&self, errand: OriginUse, client: Option<Holder>) -> io::Result<Place> {
+    pub async fn place(&self, errand: OriginUse, client: Option<Holder>) -> Place {
         let at_origin = match &self.places {
-            Some(places) => Some(places.take_for(errand as usize, 1, client).await?),
+            Some(places) => Some(places.take(errand as usize, 1, client).await),
             None => None,
         };
         let (purpose, count) = errand.needs();
-        let descriptors = self.budget.take_for(purpose as usize, count, client).await?;
-        Ok(Place { errand, at_origin, descriptors })
+        let descriptors = self.budget.take(purpose as usize, count, client).await;
+        Place { errand, at_origin, descriptors }
     }
 
     /// The way to give back what is held only for speed, for whoever holds such things.

@@ -1,7 +1,6 @@
 //! The way to the end of the process: who was told to stop, and who is still at work.
 
 use std::future::poll_fn;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -29,15 +28,14 @@ impl Stop {
     }
 
     /// Waits until it is asked for.
-    pub async fn wait(&self) -> io::Result<()> {
-        let waiter = Waiter::new()?;
+    pub async fn wait(&self) {
+        let waiter = Waiter::new();
         poll_fn(|context| {
             self.waiters.lock().unwrap_or_else(PoisonError::into_inner).add(&waiter, context);
             // Looked at after the waiter is on the list: whoever asks later will wake it.
             if self.asked.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        Ok(())
     }
 
     /// Counts one connection, fill or listener until the result is dropped.

@@ -384,14 +384,12 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::poll::{self, Portable};
-    use crate::rt::remote_wake;
+    use crate::rt::poll;
 
     #[test]
     fn a_disk_error_ends_the_wait_for_a_proof_that_will_not_come() {
         let waits = async {
-            remote_wake::start::<Portable>().unwrap();
-            let (fill, waiter) = (Fill::default(), Waiter::new().unwrap());
+            let (fill, waiter) = (Fill::default(), Waiter::new());
             fill.keep_back();
             let mut waiting = std::pin::pin!(fill.proven(&waiter));
             assert!(futures_lite::future::poll_once(&mut waiting).await.is_none());

@@ -41,8 +41,7 @@ impl Cache {
             return Found::File(Entry { held, ..entry });
         }
         drop(entry);
-        let held = timeout::<R, _>(GIVE_WAY, self.descriptors.take(Purpose::File, 1)).await;
-        let held = held.ok().and_then(Result::ok);
+        let held = timeout::<R, _>(GIVE_WAY, self.descriptors.take(Purpose::File, 1)).await.ok();
         match self.open::<R>(key).await {
             Found::File(entry) => Found::File(Entry { held, ..entry }),
             other @ (Found::Directory | Found::Absent | Found::Unusable(_)) => other,

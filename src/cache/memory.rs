@@ -177,15 +177,15 @@ impl Memory {
     }
 
     /// Room for `count` bytes: at once, if need be by eviction of responses that are not being sent, or when others give
-    /// theirs back. The caller bounds the wait. An error outside of a worker.
-    pub async fn room(&self, count: usize) -> io::Result<Permit> {
+    /// theirs back. The caller bounds the wait.
+    pub async fn room(&self, count: usize) -> Permit {
         if let Some(room) = self.budget.try_take(SHARE, count) {
-            return Ok(room);
+            return room;
         }
-        let room = or(self.budget.take(SHARE, count), self.relieved()).await?;
+        let room = or(self.budget.take(SHARE, count, None), self.relieved()).await;
         // There may be enough for the next request, too.
         self.relieve();
-        Ok(room)
+        room
     }
 
     /// Makes room larger by `count` bytes for a long body, if need be by eviction; whether that could be done at once. A

@@ -1,7 +1,6 @@
 //! Room for complete files that wait for their names: a bounded number over all workers, and a queue of the fills that
 //! wait for room (backpressure).
 
-use std::io;
 use std::sync::Arc;
 
 use crate::rt::budget::{Budget, Holder, Permit, Share};
@@ -24,8 +23,8 @@ impl Rooms {
     }
 
     /// Takes room in the order of the calls, on behalf of a client or of none. The caller bounds the wait.
-    pub async fn take(&self, client: Option<Holder>) -> io::Result<Room> {
-        self.budget.take_for(0, 1, client).await
+    pub async fn take(&self, client: Option<Holder>) -> Room {
+        self.budget.take(0, 1, client).await
     }
 
     /// Takes room beyond the bound for a file that is complete already: later fills wait longer.

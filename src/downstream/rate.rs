@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::evictable::Evictable;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Side};
+use crate::rt::Runtime;
 use crate::rt::stall::StallDetector;
-use crate::rt::{Runtime, timeout};
 
 /// What a client may take, and what it has taken. Only time in which we waited for this client
 /// counts: one whose origin is slow is not slow itself.
@@ -80,14 +80,12 @@ impl Rate {
         let mut stall = StallDetector::new(self.stall_time);
         loop {
             let since = (self.least > 0).then(Instant::now);
-            let waited = timeout::<R, _>(stall.interval(), ready.as_mut()).await;
+            let waited = stall.wait::<R, _>(ready.as_mut(), &left).await;
             if let Some(since) = since {
                 self.judge(since.elapsed(), &left)?;
             }
-            match waited {
-                Ok(ready) => return ready.map_err(|error| Error::io(Side::Client, &error)),
-                Err(late) if stall.is_stalled(left()) => return Err(Error::timeout(Side::Client)(late)),
-                Err(_) => {}
+            if let Some(ready) = waited.map_err(Error::timeout(Side::Client))? {
+                return ready.map_err(|error| Error::io(Side::Client, &error));
             }
         }
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Side};
 use crate::rt::blocking::{self, Running};
-use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, timeout};
 use crate::sys::cache::{self, Residency};
 use crate::sys::file;
@@ -101,8 +100,7 @@ impl<'a, F: AsFd + Send + Sync + 'static> Windows<'a, F> {
             timeout::<R, _>(patience, place).await.map_err(Error::timeout(Side::Disk))?;
         }
         if let Some(job) = self.job.take() {
-            let waiter = Waiter::new().map_err(|error| Error::io(Side::Proxy, &error))?;
-            let read = timeout::<R, _>(patience, job.result(&waiter)).await;
+            let read = timeout::<R, _>(patience, job.result()).await;
             read.map_err(Error::timeout(Side::Disk))?.and_then(|read| read).map_err(disk)?;
         }
         let next = self.end.min(window + WINDOW);
@@ -143,7 +141,6 @@ mod tests {
 
     use super::*;
     use crate::rt::poll::{self, Portable};
-    use crate::rt::remote_wake;
 
     const SIZE: u64 = 4 * WINDOW + 5;
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -163,7 +160,6 @@ mod tests {
 
     fn on_a_loop<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
         poll::run(|| async {
-            remote_wake::start::<Portable>().unwrap();
             timeout::<Portable, _>(PATIENCE, test()).await.unwrap();
         })
         .unwrap();

@@ -200,7 +200,7 @@ pub async fn wait<R: Runtime>(exchange: &Exchange<'_, R>) {
     if !matches!(shared.cache.look_up_path::<R>(key.as_str()).await, Found::File(_)) {
         return;
     }
-    let Ok(waiter) = Waiter::new() else { return };
+    let waiter = Waiter::new();
     exchange.log.debug(format_args!("{} waits for a new index to be compared", shared.store.display(&key)));
     // In time or not, the request goes on.
     timeout::<R, _>(PATIENCE, shared.comparisons.ended(key.as_str(), &waiter)).await.unwrap_or_default();

@@ -30,9 +30,8 @@ pub(crate) fn revalidate<R: Runtime>(wanted: &CacheRequest<'_, '_, R>) {
         let mut next = cached::step(&wanted, FreshnessPolicy::Revalidate).await;
         if let Next::Join(fill, _) = &next
             && fill.is_whole()
-            && let Ok(waiter) = Waiter::new()
         {
-            fill.left(&waiter).await;
+            fill.left(&Waiter::new()).await;
             next = cached::step(&wanted, FreshnessPolicy::Revalidate).await;
         }
         if let Next::Revalidate(permit, stored) = next {

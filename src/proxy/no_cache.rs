@@ -100,7 +100,7 @@ pub fn is_wanted<R: Runtime>(exchange: &Exchange<'_, R>) -> bool {
 
 /// Waits for what another request's exchange with the origin comes to.
 pub(crate) async fn join<R: Runtime>(fill: Arc<Fill>) -> Next<R> {
-    let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
+    let waiter = Waiter::new();
     if fill.is_whole() {
         // It will be the file in a moment, and then that is asked about.
         fill.left(&waiter).await;

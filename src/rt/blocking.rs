@@ -1,14 +1,14 @@
 //! A small pool of threads for work that may wait: the disk, the resolver.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::thread;
 
-use super::remote_wake::{Waiter, Waiters};
+use async_task::{Runnable, Task};
+
 use crate::sys::process;
 
 /// Threads of a pool.
@@ -16,13 +16,11 @@ const THREADS: usize = 4;
 /// Jobs that may wait in line.
 const QUEUE: usize = 4096;
 
-type Job = Box<dyn FnOnce() + Send>;
-
 /// One kind of work. Each has threads of its own, so that a dead resolver holds up no disk.
 pub struct Pool {
     /// Threads that could be started; with none of them jobs run where they are submitted.
     threads: AtomicUsize,
-    jobs: Mutex<VecDeque<Job>>,
+    jobs: Mutex<VecDeque<Runnable>>,
     more: Condvar,
 }
 
@@ -50,27 +48,16 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// What a job leaves behind (`None` inside: it panicked), and who waits for it.
-struct Slot<T> {
-    value: Option<Option<T>>,
-    waiters: Waiters,
-}
+/// A job that runs, or waits in the queue. It runs to its end even if this is dropped.
+pub struct Running<T>(Option<Task<thread::Result<T>>>);
 
-/// A job that runs, or waits in line. It runs to its end even if this is dropped.
-pub struct Running<T>(Arc<Mutex<Slot<T>>>);
-
-/// Starts `job` on a pool. With too many in line it runs at once, on this thread: late is better
-/// than lost.
+/// Starts `job` on a pool. With a full queue it runs at once, on this thread: late is better than lost.
 pub fn start<T: Send + 'static>(pool: &Arc<Pool>, job: impl FnOnce() -> T + Send + 'static) -> Running<T> {
-    let slot = Arc::new(Mutex::new(Slot { value: None, waiters: Waiters::default() }));
-    let theirs = Arc::clone(&slot);
-    pool.submit(Box::new(move || {
-        let value = catch_unwind(AssertUnwindSafe(job)).ok();
-        let mut slot = theirs.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.value = Some(value);
-        slot.waiters.wake_all();
-    }));
-    Running(slot)
+    let pool = Arc::clone(pool);
+    let job = async move { catch_unwind(AssertUnwindSafe(job)) };
+    let (job, result) = async_task::spawn(job, move |job| pool.submit(job));
+    job.schedule();
+    Running(Some(result))
 }
 
 /// Runs `job` on a pool and waits for its result, see [`start`].
@@ -78,26 +65,25 @@ pub async fn run<T: Send + 'static>(
     pool: &Arc<Pool>,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    let waiter = Waiter::new()?;
-    start(pool, job).result(&waiter).await
+    start(pool, job).result().await
 }
 
 impl<T> Running<T> {
-    /// Waits for what the job gives. Asked again after it has come, it waits for ever.
-    pub async fn result(&self, waiter: &Waiter) -> io::Result<T> {
-        poll_fn(|context| {
-            let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match slot.value.take() {
-                Some(value) => {
-                    Poll::Ready(value.ok_or_else(|| io::Error::other("a job on the pool panicked")))
-                }
-                None => {
-                    slot.waiters.add(waiter, context);
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+    /// Waits for the result of the job.
+    pub async fn result(mut self) -> io::Result<T> {
+        let result = match &mut self.0 {
+            Some(result) => result.await.ok(),
+            None => None,
+        };
+        result.ok_or_else(|| io::Error::other("a job on the pool panicked"))
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        if let Some(result) = self.0.take() {
+            result.detach();
+        }
     }
 }
 
@@ -107,15 +93,16 @@ impl Pool {
         self.jobs().len() >= QUEUE
     }
 
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(&self, job: Job) {
+    fn submit(&self, job: Runnable) {
         let mut jobs = self.jobs();
         if self.threads.load(Ordering::Relaxed) == 0 || jobs.len() >= QUEUE {
             drop(jobs);
-            return job();
+            job.run();
+            return;
         }
         jobs.push_back(job);
         self.more.notify_one();
@@ -127,7 +114,7 @@ impl Pool {
         let pool = Arc::new(Self { threads, jobs, more });
         for number in 0..count {
             let theirs = Arc::clone(&pool);
-            let thread = std::thread::Builder::new().name(format!("blocking-{number}"));
+            let thread = thread::Builder::new().name(format!("blocking-{number}"));
             if thread.spawn(move || theirs.work()).is_ok() {
                 pool.threads.fetch_add(1, Ordering::Relaxed);
             }
@@ -138,12 +125,9 @@ impl Pool {
     fn work(&self) {
         process::step_back();
         loop {
-            let idle = |jobs: &mut VecDeque<Job>| jobs.is_empty();
-            let waited = self.more.wait_while(self.jobs(), idle);
+            let waited = self.more.wait_while(self.jobs(), |jobs| jobs.is_empty());
             let job = waited.unwrap_or_else(PoisonError::into_inner).pop_front();
-            if let Some(job) = job {
-                job();
-            }
+            job.map(Runnable::run);
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Deadlines of waits, coarse and cheap: a wait costs an entry of a list, and one look at the clock in
-//! every eighth of the shortest limit ends those that last too long. Most waits are over long
-//! before, so a timer of the event loop for each would mostly be set to be taken back.
+//! Deadlines of waits, coarse and cheap: a wait costs an entry of a list, and a check of the clock in every eighth of
+//! the shortest limit ends those that last too long. Most waits are over long before, so a timer of the event loop for
+//! each would mostly be set to be cancelled.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::sys::clock;
 /// Checks of the list within the shortest limit; a wait ends late by one of them at most.
 const CHECKS: u32 = 8;
 /// The time between two checks, at the least and at the most.
-const TICK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(250));
+const INTERVAL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(250));
 
 thread_local! {
     static WAITS: RefCell<Waits> = RefCell::default();
@@ -28,36 +29,37 @@ struct Waits {
     entries: Slab<Entry>,
     /// The shortest limit seen on this thread.
     shortest: Option<Duration>,
-    /// The task that looks at the list; one whose number is not the last any more ends.
-    ticker: u64,
-    ticking: bool,
-}
-
-impl Waits {
-    fn add(&mut self, limit: Duration, waker: &Waker) -> usize {
-        let entry = Entry { ends: clock::steady() + limit, waker: waker.clone(), over: false };
-        if self.shortest.is_none_or(|shortest| limit < shortest) {
-            // The one that ticks now may sleep for longer than this limit.
-            self.shortest = Some(limit);
-            self.ticking = false;
-        }
-        self.entries.insert(entry)
-    }
-
-    /// The number of the task to start, if there is to be a new one.
-    fn start(&mut self) -> Option<u64> {
-        if std::mem::replace(&mut self.ticking, true) {
-            return None;
-        }
-        self.ticker += 1;
-        Some(self.ticker)
-    }
+    /// What the task that checks the list holds, for as long as it runs.
+    checker: Weak<()>,
 }
 
 struct Entry {
     ends: Duration,
     waker: Waker,
-    over: bool,
+    is_over: bool,
+}
+
+impl Waits {
+    fn add(&mut self, limit: Duration, waker: &Waker) -> usize {
+        if self.shortest.is_none_or(|shortest| limit < shortest) {
+            // The task that checks the list now may sleep for longer than this limit.
+            self.shortest = Some(limit);
+            self.checker = Weak::new();
+        }
+        self.entries.insert(Entry { ends: clock::steady() + limit, waker: waker.clone(), is_over: false })
+    }
+
+    /// Wakes what waits for too long. Is this checker to go on?
+    fn check(&mut self, checker: &Rc<()>) -> bool {
+        let now = clock::steady();
+        for (_, entry) in &mut self.entries {
+            if !entry.is_over && entry.ends <= now {
+                entry.is_over = true;
+                entry.waker.wake_by_ref();
+            }
+        }
+        !self.entries.is_empty() && self.checker.as_ptr() == Rc::as_ptr(checker)
+    }
 }
 
 /// Ready once `limit` has passed since it was first polled.
@@ -78,69 +80,39 @@ impl<R: Runtime> Future for Deadline<R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let over = WAITS.with_borrow_mut(|waits| {
-            let Some(entry) = self.entry.and_then(|entry| waits.entries.get_mut(entry)) else {
-                self.entry = Some(waits.add(self.limit, context.waker()));
-                return false;
-            };
-            entry.waker.clone_from(context.waker());
-            entry.over
-        });
-        if over {
-            return Poll::Ready(());
-        }
-        if let Some(number) = WAITS.with_borrow_mut(Waits::start) {
-            let ticking = Ticking(number);
-            R::spawn(async move {
-                tick::<R>(&ticking).await;
-                drop(ticking);
-            });
-        }
-        Poll::Pending
+        WAITS.with_borrow_mut(|waits| {
+            if let Some(entry) = self.entry.and_then(|entry| waits.entries.get_mut(entry)) {
+                entry.waker.clone_from(context.waker());
+                return if entry.is_over { Poll::Ready(()) } else { Poll::Pending };
+            }
+            self.entry = Some(waits.add(self.limit, context.waker()));
+            if waits.checker.strong_count() == 0 {
+                let checker = Rc::new(());
+                waits.checker = Rc::downgrade(&checker);
+                R::spawn(check::<R>(checker));
+            }
+            Poll::Pending
+        })
     }
 }
 
 impl<R> Drop for Deadline<R> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry {
-            // Out of the list first: a waker's own end may end other waits.
+            // Dropped behind the borrow: a waker may be the last to hold a task with other deadlines.
             let removed = WAITS.try_with(|waits| waits.borrow_mut().entries.try_remove(entry));
             drop(removed);
         }
     }
 }
 
-/// Ends what lasts too long, for as long as anything is waited for.
-async fn tick<R: Runtime>(ticking: &Ticking) {
+/// Checks the list for as long as it has entries, or until a shorter limit needs another checker.
+async fn check<R: Runtime>(checker: Rc<()>) {
     loop {
-        let shortest = WAITS.with_borrow(|waits| waits.shortest).unwrap_or(TICK.1);
-        R::sleep((shortest / CHECKS).clamp(TICK.0, TICK.1)).await;
-        let more = WAITS.with_borrow_mut(|waits| {
-            let now = clock::steady();
-            for (_, entry) in &mut waits.entries {
-                if !entry.over && entry.ends <= now {
-                    entry.over = true;
-                    entry.waker.wake_by_ref();
-                }
-            }
-            !waits.entries.is_empty() && waits.ticker == ticking.0
-        });
-        if !more {
+        let shortest = WAITS.with_borrow(|waits| waits.shortest).unwrap_or(INTERVAL.1);
+        R::sleep((shortest / CHECKS).clamp(INTERVAL.0, INTERVAL.1)).await;
+        if !WAITS.with_borrow_mut(|waits| waits.check(&checker)) {
             return;
         }
-    }
-}
-
-/// The task is there; dropped with it, also when its event loop ends.
-struct Ticking(u64);
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        // Without a list nobody waits any more.
-        let ended = |waits: &RefCell<Waits>| {
-            let mut waits = waits.borrow_mut();
-            waits.ticking &= waits.ticker != self.0;
-        };
-        WAITS.try_with(ended).unwrap_or_default();
     }
 }

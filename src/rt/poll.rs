@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -36,14 +36,54 @@ thread_local! {
     static REACTOR: RefCell<Option<Rc<Reactor>>> = const { RefCell::new(None) };
 }
 
-type Queue = Arc<Mutex<VecDeque<Runnable>>>;
+/// What is ready to run. Wakers add to it from any thread.
+struct Queue {
+    poller: Arc<Poller>,
+    tasks: Mutex<VecDeque<Runnable>>,
+    /// The worker's own future is to be polled.
+    is_main_ready: AtomicBool,
+    /// The loop waits for descriptors, or is about to.
+    is_waiting: AtomicBool,
+}
+
+impl Queue {
+    fn tasks(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, task: Runnable) {
+        self.tasks().push_back(task);
+        self.end_wait();
+    }
+
+    /// Ends a wait that began before something was added.
+    fn end_wait(&self) {
+        if self.is_waiting.load(Ordering::SeqCst) {
+            // Fails only where the descriptor of the poller does, and so does the wait.
+            drop(self.poller.notify());
+        }
+    }
+
+    /// Notes that a wait begins. Is there nothing to run before?
+    fn begin_wait(&self) -> bool {
+        self.is_waiting.store(true, Ordering::SeqCst);
+        self.tasks().is_empty() && !self.is_main_ready.load(Ordering::SeqCst)
+    }
+}
+
+/// Wakes the worker's own future.
+impl Wake for Queue {
+    fn wake(self: Arc<Self>) {
+        self.is_main_ready.store(true, Ordering::SeqCst);
+        self.end_wait();
+    }
+}
 
 struct Reactor {
-    poller: Rc<Poller>,
     sources: RefCell<Slab<Source>>,
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     next_timer: Cell<u64>,
-    queue: Queue,
+    queue: Arc<Queue>,
     /// Tasks that go on once the descriptors have been looked at.
     later: RefCell<Vec<Waker>>,
 }
@@ -100,43 +140,32 @@ impl Source {
 
 /// Runs a worker to its end on this thread.
 pub fn run<F: Future>(worker: impl FnOnce() -> F) -> io::Result<F::Output> {
+    let queue = Arc::new(Queue {
+        poller: Arc::new(Poller::new()?),
+        tasks: Mutex::default(),
+        is_main_ready: AtomicBool::new(true),
+        is_waiting: AtomicBool::new(false),
+    });
     let reactor = Rc::new(Reactor {
-        poller: Rc::new(Poller::new()?),
         sources: RefCell::default(),
         timers: RefCell::default(),
         next_timer: Cell::new(0),
-        queue: Queue::default(),
+        queue: Arc::clone(&queue),
         later: RefCell::default(),
     });
     REACTOR.set(Some(Rc::clone(&reactor)));
-    let main = Arc::new(MainWaker(AtomicBool::new(true)));
-    let waker = Waker::from(Arc::clone(&main));
+    let waker = Waker::from(Arc::clone(&queue));
     let mut worker = pin!(worker());
     let mut events = Events::with_capacity(TASKS_PER_TURN);
     loop {
-        if main.0.swap(false, Ordering::Relaxed)
+        if queue.is_main_ready.swap(false, Ordering::SeqCst)
             && let Poll::Ready(output) = worker.as_mut().poll(&mut Context::from_waker(&waker))
         {
             return Ok(output);
         }
         reactor.run_tasks();
-        let idle = lock(&reactor.queue).is_empty() && !main.0.load(Ordering::Relaxed);
-        reactor.turn(&mut events, idle)?;
+        reactor.turn(&mut events)?;
     }
-}
-
-/// Wakes the worker's own future. Wakes come from this thread only (other cores go through the
-/// wake queue), so a flag suffices.
-struct MainWaker(AtomicBool);
-
-impl Wake for MainWaker {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn lock(queue: &Queue) -> std::sync::MutexGuard<'_, VecDeque<Runnable>> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reactor {
@@ -146,21 +175,23 @@ impl Reactor {
 
     fn run_tasks(&self) {
         for _ in 0..TASKS_PER_TURN.get() {
-            let Some(task) = lock(&self.queue).pop_front() else {
+            let Some(task) = self.queue.tasks().pop_front() else {
                 return;
             };
             task.run();
         }
     }
 
-    /// Waits for descriptors and timers; only looks when there is other work (`idle` is false).
-    fn turn(&self, events: &mut Events, idle: bool) -> io::Result<()> {
+    /// Waits for descriptors and timers; only checks them when there is something to run.
+    fn turn(&self, events: &mut Events) -> io::Result<()> {
         let next =
             self.timers.borrow().keys().next().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let later = self.later.take();
-        let wait = if idle && later.is_empty() { next } else { Some(Duration::ZERO) };
+        let is_idle = later.is_empty() && self.queue.begin_wait();
         events.clear();
-        match self.poller.wait(events, wait) {
+        let waited = self.queue.poller.wait(events, if is_idle { next } else { Some(Duration::ZERO) });
+        self.queue.is_waiting.store(false, Ordering::Relaxed);
+        match waited {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             Ok(_) | Err(_) => {}
         }
@@ -198,8 +229,7 @@ impl Runtime for Portable {
     fn spawn(task: impl Future<Output = ()> + 'static) {
         let Ok(reactor) = Reactor::here() else { return };
         let queue = Arc::clone(&reactor.queue);
-        let schedule = move |task| lock(&queue).push_back(task);
-        let (runnable, task) = async_task::spawn_local(task, schedule);
+        let (runnable, task) = async_task::spawn_local(task, move |task| queue.push(task));
         runnable.schedule();
         task.detach();
     }
@@ -229,7 +259,7 @@ impl Runtime for Portable {
         let mut sources = reactor.sources.borrow_mut();
         let place = sources.vacant_entry();
         let key = place.key();
-        let fd = Rc::new(Registered::new(&reactor.poller, fd, key)?);
+        let fd = Rc::new(Registered::new(&reactor.queue.poller, fd, key)?);
         let (read, write) = (Direction::default(), Direction::default());
         place.insert(Source { fd: Rc::clone(&fd), read, write, reading: false });
         drop(sources);

@@ -1,14 +1,18 @@
-//! Stalls: how long a peer that is to take what was sent may take nothing at all.
+//! Stalls: how long a peer may take nothing of the bytes sent.
 //!
-//! A socket turns writable only when a good part of its buffer is free (a third, on Linux), which a
-//! slow peer may need long for. So the buffer itself is looked at while that is waited for.
+//! A socket becomes writable only when a good part of its buffer is free (a third, on Linux), for which a slow peer
+//! may need long. So the buffer itself is checked during the wait.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
-/// Checks within the limit: a peer that takes nothing is given up that much later at most.
+use super::{Runtime, TimedOut, timeout};
+
+/// Checks within the limit: the wait for a peer that takes nothing ends late by one of them at most.
 const CHECKS: u32 = 8;
 
-/// One wait for a peer, which may last until it [is stalled](Self::is_stalled).
+/// One wait for a peer, which may last until the peer stalls.
 #[derive(Debug)]
 pub struct StallDetector {
     limit: Duration,
@@ -24,14 +28,22 @@ impl StallDetector {
         Self { limit, untaken: None, idle: 0 }
     }
 
-    /// The time until the next check.
-    pub fn interval(&self) -> Duration {
-        self.limit / CHECKS
+    /// Waits until the peer is `ready` or the next check is due: then `None`, or an error if the peer has stalled.
+    /// `untaken` is the number of bytes that the peer has not taken, where the system knows it; where it does not, the
+    /// peer has taken nothing until it is ready.
+    pub async fn wait<R: Runtime, T>(
+        &mut self,
+        ready: Pin<&mut impl Future<Output = T>>,
+        untaken: impl FnOnce() -> Option<u64>,
+    ) -> Result<Option<T>, TimedOut> {
+        match timeout::<R, _>(self.limit / CHECKS, ready).await {
+            Ok(ready) => Ok(Some(ready)),
+            Err(late) if self.is_stalled(untaken()) => Err(late),
+            Err(_) => Ok(None),
+        }
     }
 
-    /// A check: `untaken` bytes are left, where the system tells. Where it does not, nothing
-    /// has been taken until the wait itself is over.
-    pub fn is_stalled(&mut self, untaken: Option<u64>) -> bool {
+    fn is_stalled(&mut self, untaken: Option<u64>) -> bool {
         let before = std::mem::replace(&mut self.untaken, untaken);
         // The first check has nothing to compare with, and gives the benefit of the doubt.
         let took = untaken.is_some_and(|untaken| before.is_none_or(|before| untaken < before));

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use polling::{Event, Events, PollMode, Poller};
@@ -31,7 +31,7 @@ struct Parked {
 
 /// One worker's idle connections.
 pub(super) struct Parking {
-    poller: Option<Rc<Poller>>,
+    poller: Option<Arc<Poller>>,
     /// Readable while a parked connection is; taken by the task that watches.
     ready: RefCell<Option<OwnedFd>>,
     parked: RefCell<Slab<Parked>>,
@@ -45,7 +45,7 @@ pub(super) struct Parking {
 impl Parking {
     /// No connections yet; each is closed after `limit`.
     pub(super) fn new(limit: Duration) -> Self {
-        let (poller, ready) = poller::waitable().map(|(poller, ready)| (Rc::new(poller), ready)).unzip();
+        let (poller, ready) = poller::waitable().map(|(poller, ready)| (Arc::new(poller), ready)).unzip();
         Self {
             poller,
             ready: RefCell::new(ready),

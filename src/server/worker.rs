@@ -23,7 +23,7 @@ use crate::rt::engine::{Engine, Main, remedy};
 use crate::rt::notify::Notify;
 use crate::rt::remote_wake::Waiter;
 use crate::rt::tick::Ticks;
-use crate::rt::{Listener, ReadyListener, Runtime, remote_wake, spawn_guarded};
+use crate::rt::{Listener, ReadyListener, Runtime, spawn_guarded};
 use crate::stop::Busy;
 use crate::sys::{self, process, socket};
 use crate::upstream::{Trust, Upstream};
@@ -83,7 +83,6 @@ impl Main for Start {
     async fn run<R: Runtime>(self) -> Self::Output {
         let Self { plan, listener, busy, .. } = self;
         let failed = |error: std::io::Error| format!("cannot start a worker: {error}{}", remedy(&error));
-        remote_wake::start::<R>().map_err(failed)?;
         let worker = Rc::new(Worker {
             context: Rc::new(context::<R>(&plan)),
             parking: Parking::new(plan.shared.config.limits.idle_time.saturating_sub(BUSY)),
@@ -103,7 +102,7 @@ impl Main for Start {
             R::spawn(accept(Rc::clone(&worker), listener));
         }
         plan.readiness.wait_for_all();
-        plan.shared.stop.wait().await.map_err(failed)?;
+        plan.shared.stop.wait().await;
         if !plan.inherited {
             worker.close();
         }
@@ -250,7 +249,7 @@ async fn watch_parked<R: Runtime>(worker: Rc<Worker<R>>) {
 /// Closes what is open only for speed, whenever a request waits for a descriptor.
 async fn give_way<R: Runtime>(worker: Rc<Worker<R>>) {
     let (context, budget) = (&worker.context, worker.context.shared.descriptors.budget());
-    let Ok(waiter) = Waiter::new() else { return };
+    let waiter = Waiter::new();
     let mut heard = 0;
     loop {
         let alarms = budget.wanted(heard, &waiter).await;

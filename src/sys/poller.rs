@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use polling::{Event, PollMode, Poller};
 
@@ -10,16 +10,16 @@ use polling::{Event, PollMode, Poller};
 #[derive(Debug)]
 pub struct Registered {
     fd: OwnedFd,
-    poller: Rc<Poller>,
+    poller: Arc<Poller>,
 }
 
 impl Registered {
     /// Registers `fd` with no interest yet.
-    pub fn new(poller: &Rc<Poller>, fd: OwnedFd, key: usize) -> io::Result<Self> {
+    pub fn new(poller: &Arc<Poller>, fd: OwnedFd, key: usize) -> io::Result<Self> {
         // SAFETY: the descriptor stays open until `drop` has deleted it from this poller, which
         // `Registered` keeps alive.
         unsafe { poller.add(&fd, Event::none(key)) }?;
-        Ok(Self { fd, poller: Rc::clone(poller) })
+        Ok(Self { fd, poller: Arc::clone(poller) })
     }
 
     /// Waits for what `interest` names, in the place of what was waited for before.

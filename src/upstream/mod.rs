@@ -220,8 +220,7 @@ impl<R: Runtime> Upstream<R> {
             OriginUse::Pass => self.limits.response_head_time,
         };
         let place = crate::rt::timeout::<R, _>(limit, self.descriptors.place(errand, client)).await;
-        let place = place.map_err(Error::timeout(Side::Proxy))?;
-        place.map_err(|error| Error::io(Side::Proxy, &error))
+        place.map_err(Error::timeout(Side::Proxy))
     }
 
     async fn connect(&self, to: &Arc<Origin>) -> Result<Connection<R>, Error> {

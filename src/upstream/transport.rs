@@ -12,6 +12,11 @@ use crate::sys::{socket, would_block};
 #[cfg(feature = "tls")]
 use super::tls::TlsStream;
 
+/// Bytes asked for at a time of plain TCP: what a socket may hold.
+const PLAIN_READ: usize = 256 * 1024;
+/// The same of TLS: a few records.
+const TLS_READ: usize = 64 * 1024;
+
 /// A connection's bytes. Reading and writing may go on at once, from one task.
 pub enum Transport<R: Runtime> {
     /// Plain TCP.
@@ -40,7 +45,7 @@ impl<R: Runtime> Transport<R> {
         }
     }
 
-    /// Reads up to `most` bytes of what is there, behind those in `buffer`.
+    /// Appends up to `most` received bytes to `buffer`.
     pub fn try_read(&self, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
         match self {
             Self::Plain(plain) => socket::recv_more(plain, buffer, most),
@@ -55,7 +60,24 @@ impl<R: Runtime> Transport<R> {
         }
     }
 
-    /// Reads what is there, or waits for it up to `limit`; 0 is a proper end of the stream.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(plain) => socket::send(plain, bytes, false),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Whether nothing written waits for the socket.
+    fn is_flushed(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.is_flushed(),
+        }
+    }
+
+    /// Reads received bytes, or waits for some up to `limit`; 0 is a proper end of the stream.
     pub async fn read(&self, buffer: &mut Vec<u8>, most: usize, limit: Duration) -> Result<usize, Error> {
         // The timer is set only when there is something to wait for.
         match self.try_read(buffer, most) {
@@ -67,12 +89,11 @@ impl<R: Runtime> Transport<R> {
         }
     }
 
-    /// Waits for what cannot have come yet. Where bytes may have been read ahead it does not wait.
+    /// Waits for bytes that cannot have been received yet. TLS may have read ahead, and does not wait.
     pub async fn expect(&self) -> Result<(), Error> {
-        match self {
-            Self::Plain(socket) => socket.readable().await.map_err(|e| origin_error(&e)),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => Ok(()),
+        match self.plain() {
+            Some(socket) => socket.readable().await.map_err(|e| origin_error(&e)),
+            None => Ok(()),
         }
     }
 
@@ -88,13 +109,9 @@ impl<R: Runtime> Transport<R> {
         }
     }
 
-    /// Bytes worth asking for at a time: what a socket may hold, or a few TLS records.
+    /// Bytes worth asking for at a time.
     pub fn read_size(&self) -> usize {
-        match self {
-            Self::Plain(_) => 256 * 1024,
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => 64 * 1024,
-        }
+        self.plain().map_or(TLS_READ, |_| PLAIN_READ)
     }
 
     /// Waits until a read may succeed.
@@ -107,48 +124,33 @@ impl<R: Runtime> Transport<R> {
         let mut ready = pin!(self.socket().writable());
         let mut stall = StallDetector::new(limit);
         loop {
-            match timeout::<R, _>(stall.interval(), ready.as_mut()).await {
-                Ok(ready) => return ready.map_err(|e| origin_error(&e)),
-                Err(late) if stall.is_stalled(socket::untaken(self.socket())) => {
-                    return Err(Error::timeout(Side::Origin)(late));
-                }
-                Err(_) => {}
+            let waited = stall.wait::<R, _>(ready.as_mut(), || socket::untaken(self.socket())).await;
+            if let Some(ready) = waited.map_err(Error::timeout(Side::Origin))? {
+                return ready.map_err(|e| origin_error(&e));
             }
         }
     }
 
     /// Writes all of it; `limit` bounds the time without progress.
     pub async fn write_all(&self, mut bytes: &[u8], limit: Duration) -> Result<(), Error> {
-        loop {
-            let wrote = match self {
-                Self::Plain(_) if bytes.is_empty() => return Ok(()),
-                Self::Plain(plain) => socket::send(plain, bytes, false),
-                #[cfg(feature = "tls")]
-                Self::Tls(stream) if bytes.is_empty() && stream.is_flushed() => return Ok(()),
-                #[cfg(feature = "tls")]
-                Self::Tls(stream) => stream.try_write(bytes),
-            };
-            match wrote {
-                Ok(n) => bytes = &bytes[n..],
+        while !bytes.is_empty() || !self.is_flushed() {
+            match self.try_write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
                 Err(error) if would_block(&error) => self.writable(limit).await?,
                 Err(error) => return Err(origin_error(&error)),
             }
         }
+        Ok(())
     }
 
-    /// Has something come that nobody has read? With TLS it may be no payload.
+    /// Whether received bytes have not been read. With TLS they may be no payload.
     pub fn has_input(&self) -> bool {
         socket::peek(self.socket()).is_ok()
     }
 
-    /// An idle connection is usable while nothing at all has come on it, not even its end.
+    /// An idle connection is usable while nothing at all has been received on it, not even its end.
     pub fn is_quiet(&self) -> bool {
-        let read = match self {
-            Self::Plain(plain) => socket::recv(plain, &mut [0; 1]),
-            #[cfg(feature = "tls")]
-            Self::Tls(stream) => stream.try_read(&mut [0; 1]),
-        };
-        matches!(read, Err(error) if would_block(&error))
+        matches!(self.try_read(&mut Vec::new(), 1), Err(error) if would_block(&error))
     }
 }
 

@@ -20,8 +20,8 @@ use crate::http::fields::Fields;
 use crate::http::request::Version;
 use crate::http::response::ResponseHead;
 use crate::outcome::BypassReason;
-use crate::rt::poll::{self, Portable};
-use crate::rt::remote_wake::{self, Waiter};
+use crate::rt::poll;
+use crate::rt::remote_wake::Waiter;
 use crate::sys::file::{self, Locked};
 
 const RUNS: u64 = 6_000;
@@ -148,7 +148,7 @@ async fn lead(world: Rc<World>) {
         Fate::Declined => return fill.end(NoFile::Declined(BypassReason::Status)),
         Fate::Whole | Fate::Breaks(_) => fill.announce(world.answer()),
     }
-    let waiter = Waiter::new().unwrap();
+    let waiter = Waiter::new();
     let (mut sent, mut in_memory) = (0, false);
     let stop = if let Fate::Breaks(at) = world.fate { at } else { world.body.len() };
     while sent < stop {
@@ -200,7 +200,7 @@ async fn follow(world: Rc<World>) -> Outcome {
         Err(other) => panic!("no way to follow: {other:?}"),
     };
     rng.pause().await;
-    let waiter = Waiter::new().unwrap();
+    let waiter = Waiter::new();
     match world.fill.answer(&waiter).await {
         Ok(answer) => assert_eq!(answer.length.is_some(), world.length_known),
         Err(NoFile::Again) => panic!("nobody withdraws here"),
@@ -350,7 +350,6 @@ fn every_follower_gets_exactly_the_bytes_or_a_broken_transfer() {
     let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
     let mut all = Vec::new();
     let runs = async {
-        remote_wake::start::<Portable>().unwrap();
         for seed in 0..RUNS {
             let named = Named(seed);
             all.extend(one(seed, &file));
@@ -377,7 +376,6 @@ fn a_run_is_the_same_for_the_same_seed() {
     let file = tempfile::tempfile().unwrap();
     let file = Arc::new(Placed::new(file::lock(file.into()).unwrap(), Place::Local));
     let runs = async {
-        remote_wake::start::<Portable>().unwrap();
         for seed in 0..200 {
             assert_eq!(one(seed, &file), one(seed, &file), "seed {seed}");
         }

@@ -43,8 +43,8 @@ use crate::http::request::Version;
 use crate::http::response::ResponseHead;
 use crate::key::{self, Key};
 use crate::outcome::BypassReason;
-use crate::rt::poll::{self, Portable};
-use crate::rt::remote_wake::{self, Waiter};
+use crate::rt::poll;
+use crate::rt::remote_wake::Waiter;
 use crate::sys::file::{self, Locked};
 use clients::{answer, client};
 use origin::{Coming, Origin};
@@ -340,7 +340,6 @@ fn over_many_restarts_every_file_is_exact_and_no_path_is_stuck() {
     let directory = memory_dir();
     let mut all = Events::new();
     let runs = async {
-        remote_wake::start::<Portable>().unwrap();
         for seed in 0..RUNS {
             let named = Named(seed);
             add(&mut all, one(seed, directory.path()));
@@ -374,7 +373,6 @@ fn over_many_restarts_every_file_is_exact_and_no_path_is_stuck() {
 fn a_run_of_restarts_is_the_same_for_the_same_seed() {
     let directory = memory_dir();
     let runs = async {
-        remote_wake::start::<Portable>().unwrap();
         for seed in 0..100 {
             assert_eq!(one(seed, directory.path()), one(seed, directory.path()), "seed {seed}");
         }

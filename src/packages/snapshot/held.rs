@@ -25,7 +25,7 @@ impl Member {
         match &self.what {
             MemberState::Open(kept) => Some(Arc::clone(kept)),
             MemberState::Coming(fill) => {
-                StoredResponse::of_fill::<R>(fill, &Waiter::new().ok()?).await.map(Arc::new)
+                StoredResponse::of_fill::<R>(fill, &Waiter::new()).await.map(Arc::new)
             }
             MemberState::StoredMember(named) => {
                 let (cache, place) = (&exchange.context.shared.cache, named.place(key));

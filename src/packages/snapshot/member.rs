@@ -180,7 +180,7 @@ impl Member {
         match &self.what {
             MemberState::StoredMember(named) => Some(named.info.size),
             MemberState::Open(kept) => Some(kept.size()),
-            MemberState::Coming(fill) => fill.answer(&Waiter::new().ok()?).await.ok()?.length,
+            MemberState::Coming(fill) => fill.answer(&Waiter::new()).await.ok()?.length,
         }
     }
 }

@@ -152,7 +152,7 @@ impl<R: Runtime> Refresh<R> {
     /// Asks the origin for a member, whole.
     pub(crate) async fn renew(&self, key: &Key, known: &Member) -> RefreshedMember {
         let failed = |kind| RefreshedMember::Failed(Error::new(Side::Proxy, kind));
-        let Ok(waiter) = Waiter::new() else { return failed(Kind::Io) };
+        let waiter = Waiter::new();
         let request =
             RequestHead { method: Method::Get, target: Box::from(&*known.target), ..self.request.clone() };
         let exchange = Exchange::new(&self.context, &request, &self.log).on_behalf_of(self.client);
@@ -275,7 +275,7 @@ impl<R: Runtime> Refresh<R> {
         let (refresh, generation, key) = (self.clone(), Arc::clone(generation), key.clone());
         let busy = self.context.shared.stop.busy();
         spawn_guarded::<R>(busy, async move {
-            let Ok(waiter) = Waiter::new() else { return };
+            let waiter = Waiter::new();
             fill.left(&waiter).await;
             let kept = StoredResponse::of_fill::<R>(&fill, &waiter).await;
             let this = |member: &Member| matches!(&member.what, MemberState::Coming(coming) if Arc::ptr_eq(coming, &fill));

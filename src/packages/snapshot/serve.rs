@@ -280,9 +280,7 @@ impl<'a, 'b, 'c, R: Runtime> SnapshotRequest<'a, 'b, 'c, R> {
 
     /// Asks the origin, one client of the set at a time. `pinned`: the client goes on with this generation.
     async fn ask(&self, pinned: Option<Arc<Generation<Member>>>) -> SnapshotStep<R> {
-        let Ok(waiter) = Waiter::new() else {
-            return SnapshotStep::Failed(Error::new(Side::Proxy, Kind::Io), None);
-        };
+        let waiter = Waiter::new();
         // Who has something to begin with does not wait anew for what others have waited for.
         let busy = if self.is_there() { self.refresh.set.busy_for() } else { Duration::ZERO };
         let patience = PATIENCE.saturating_sub(busy);

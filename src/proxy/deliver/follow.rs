@@ -34,7 +34,7 @@ pub async fn serve<R: Runtime>(
     follower: Result<Follower, NoFile>,
     role: Role,
 ) -> Next<R> {
-    let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
+    let waiter = Waiter::new();
     let joined = match follower {
         Ok(follower) => match answer(exchange, fill, &waiter).await {
             Ok(answer) => Ok((follower, answer)),

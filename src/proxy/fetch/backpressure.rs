@@ -17,7 +17,7 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 pub(crate) async fn room<R: Runtime>(exchange: &Exchange<'_, R>) -> Option<Room> {
     let rooms = &exchange.context.shared.store.committer.rooms;
     let limit = exchange.context.upstream.limits().response_head_time.max(STANDSTILL);
-    or(async { rooms.take(exchange.client).await.ok() }, stands_still::<R, _>(limit, || rooms.freed())).await
+    or(async { Some(rooms.take(exchange.client).await) }, stands_still::<R, _>(limit, || rooms.freed())).await
 }
 
 /// Clients that take nothing give their memory back after a second. A line for it that has not moved for so long stands
@@ -29,7 +29,7 @@ pub(crate) async fn memory_room<R: Runtime>(memory: &Memory, count: usize) -> Op
     if count > memory.most() {
         return None;
     }
-    let room = async { memory.room(count).await.ok() };
+    let room = async { Some(memory.room(count).await) };
     or(room, stands_still::<R, _>(MEMORY_STANDSTILL, || memory.freed())).await
 }
 

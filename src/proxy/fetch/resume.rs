@@ -119,7 +119,7 @@ impl Rest {
                 "body ended at {stored} - {error} - asking for the rest, attempt {attempt}"
             ));
             let wait = wait_before(attempt, told, patience.saturating_sub(self.since.elapsed()));
-            or(R::sleep(wait), async { drop(context.shared.stop.wait().await) }).await;
+            or(R::sleep(wait), context.shared.stop.wait()).await;
             if context.shared.stop.is_asked() {
                 break;
             }

@@ -23,7 +23,7 @@ pub(crate) async fn unstored<R: Runtime>(
     drop(partial);
     permit.fill().lose_file();
     permit.leave();
-    let Ok(waiter) = Waiter::new() else { return };
+    let waiter = Waiter::new();
     loop {
         if !piece.is_empty() && !permit.fill().hand_over(std::mem::take(&mut piece), &waiter).await {
             return;

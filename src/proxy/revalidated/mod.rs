@@ -49,7 +49,7 @@ pub(crate) async fn join<R: Runtime>(
     fill: Arc<Fill>,
     stored: Option<StoredResponse>,
 ) -> Next<R> {
-    let Ok(waiter) = Waiter::new() else { return Next::Status(500) };
+    let waiter = Waiter::new();
     // Joined before the head is waited for, so that nothing passes by meanwhile.
     let next = Next::follow(Arc::clone(&fill));
     match fill.answer(&waiter).await {

@@ -1,6 +1,5 @@
 use super::*;
-use crate::rt::poll::{self, Portable};
-use crate::rt::remote_wake;
+use crate::rt::poll;
 use futures_lite::future::poll_once;
 use proptest::prelude::*;
 use std::pin::pin;
@@ -13,11 +12,7 @@ fn budget(total: usize) -> Arc<Budget> {
 }
 
 fn on_a_loop<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
-    poll::run(|| async {
-        remote_wake::start::<Portable>().unwrap();
-        test().await;
-    })
-    .unwrap();
+    poll::run(test).unwrap();
 }
 
 #[test]
@@ -44,21 +39,23 @@ fn a_tiny_budget_has_something_for_everybody() {
 fn who_waits_is_served_in_the_order_of_asking_and_who_leaves_holds_up_nobody() {
     on_a_loop(|| async {
         let budget = budget(10);
-        let all = budget.try_take(A, 7).unwrap();
-        let mut first = pin!(budget.take(A, 3));
-        let mut last = pin!(budget.take(A, 1));
+        let mut all = budget.try_take(A, 7).unwrap();
+        let mut first = pin!(budget.take(A, 3, None));
+        let mut last = pin!(budget.take(A, 1, None));
         {
-            let mut gone = pin!(budget.take(A, 7));
+            let mut gone = pin!(budget.take(A, 7, None));
             assert!(poll_once(first.as_mut()).await.is_none());
             assert!(poll_once(gone.as_mut()).await.is_none());
             assert!(poll_once(last.as_mut()).await.is_none());
         }
         assert_eq!(budget.missing(), 4);
-        drop(all);
+        all.give_back(1);
         assert!(poll_once(last.as_mut()).await.is_none(), "out of turn");
         assert!(budget.try_take(A, 1).is_none(), "before those who wait");
-        let first = poll_once(first.as_mut()).await.unwrap().unwrap();
-        let last = poll_once(last.as_mut()).await.unwrap().unwrap();
+        all.give_back(3);
+        let last = poll_once(last.as_mut()).await.unwrap();
+        drop(all);
+        let first = poll_once(first.as_mut()).await.unwrap();
         assert_eq!((budget.used(), budget.missing()), (vec![4, 0], 0));
         drop((first, last));
         assert_eq!(budget.used(), [0, 0]);
@@ -96,17 +93,17 @@ fn who_has_his_part_waits_and_holds_up_nobody() {
         let budget = Budget::new(4, &[Share { least: 0, most: 4 }, Share { least: 0, most: 4 }]);
         let (one, other) = (client("10.0.0.1"), client("10.0.0.2"));
         let mut all = budget.try_take_for(A, 3, one).unwrap();
-        let mut second = pin!(budget.take_for(A, 1, one));
+        let mut second = pin!(budget.take(A, 1, one));
         assert!(poll_once(second.as_mut()).await.is_none());
         let theirs = budget.try_take_for(A, 1, other).unwrap();
-        let mut third = pin!(budget.take_for(A, 1, other));
+        let mut third = pin!(budget.take(A, 1, other));
         assert!(poll_once(third.as_mut()).await.is_none());
         drop(theirs);
         assert!(poll_once(second.as_mut()).await.is_none(), "more than his part");
-        let third = poll_once(third.as_mut()).await.unwrap().unwrap();
+        let third = poll_once(third.as_mut()).await.unwrap();
         all.give_back(2);
         drop(third);
-        drop(poll_once(second.as_mut()).await.unwrap().unwrap());
+        drop(poll_once(second.as_mut()).await.unwrap());
         // It counts where it is.
         all.move_to(B);
         assert_eq!((budget.used(), budget.state().shares[A].held.len()), (vec![0, 1], 0));
@@ -138,7 +135,7 @@ proptest! {
             for _ in 0..drops.min(held.len()) {
                 held.swap_remove(0);
             }
-            let (used, counted) = (budget.used(), held.iter().map(|permit| permit.count).sum::<usize>());
+            let (used, counted) = (budget.used(), held.iter().map(|permit| permit.claim.count).sum::<usize>());
             prop_assert_eq!(used.iter().sum::<usize>(), counted);
             prop_assert!(used[A].max(2) + used[B].max(3) <= 12);
         }

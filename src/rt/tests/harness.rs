@@ -8,8 +8,27 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::rt::poll::{self, Portable};
-use crate::rt::{Runtime, remote_wake, timeout};
+use crate::rt::{Runtime, timeout};
 use crate::sys::would_block;
+
+/// Makes a test of each function, on every backend.
+macro_rules! on_every_backend {
+    ($($name:ident),+ $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn portable() {
+                crate::rt::tests::harness::portable(super::$name::<crate::rt::poll::Portable>);
+            }
+
+            #[cfg(target_os = "linux")]
+            #[test]
+            fn uring() {
+                crate::rt::tests::harness::uring(super::$name::<crate::rt::uring::Uring>);
+            }
+        }
+    )+ };
+}
+pub(super) use on_every_backend;
 
 /// The longest any wait of these tests may last.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,9 +51,8 @@ pub(super) fn uring<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     }
 }
 
-/// Runs a test with a wake queue on its thread, for no longer than [`PATIENCE`].
+/// Runs a test for no longer than [`PATIENCE`].
 pub(super) async fn within<R: Runtime>(test: impl Future<Output = ()>) {
-    remote_wake::start::<R>().unwrap();
     timeout::<R, _>(PATIENCE, test).await.expect("the test stands still");
 }
 

@@ -232,7 +232,7 @@ fn give_up(process: &ProcessRun, permit: Permit, mut partial: Partial, stored: u
 /// After a disk error: the rest goes through memory.
 async fn unstored(process: &ProcessRun, fetch: &Fetch, permit: Permit, mut rest: &[u8]) {
     permit.leave();
-    let waiter = Waiter::new().unwrap();
+    let waiter = Waiter::new();
     while !rest.is_empty() {
         process.rng.pause().await;
         let (piece, after) = rest.split_at(rest.len().min(1 + process.rng.below(80)));
@@ -253,7 +253,7 @@ async fn follow(
     follower: Result<Follower, NoFile>,
 ) -> Option<Outcome> {
     let fetch = process.fetch_of(fill);
-    let waiter = Waiter::new().unwrap();
+    let waiter = Waiter::new();
     let joined = match follower {
         Ok(follower) => fill.answer(&waiter).await.map(|answer| (follower, answer)),
         Err(no_file) => {
