@@ -170,31 +170,21 @@ async fn connect_to<R: Runtime>(address: SocketAddr) -> Result<R::Socket, Error>
     Ok(socket)
 }
 
-#[cfg(feature = "tls")]
+/// TLS over the socket, or the socket as it is.
+#[cfg_attr(
+    not(feature = "tls"),
+    allow(clippy::unused_async, unused_variables, reason = "only TLS has a handshake")
+)]
 async fn secure<R: Runtime>(
     socket: R::Socket,
     origin: &Origin,
     trust: Option<&Trust>,
 ) -> Result<Transport<R>, Error> {
-    match trust {
-        Some(trust) if origin.https => {
-            let stream = super::tls::TlsStream::handshake(socket, &origin.host, trust).await?;
-            Ok(Transport::Tls(Box::new(stream)))
-        }
-        _ => plain(socket, origin),
+    #[cfg(feature = "tls")]
+    if let (true, Some(trust)) = (origin.https, trust) {
+        let stream = super::tls::TlsStream::handshake(socket, &origin.host, trust).await?;
+        return Ok(Transport::Tls(Box::new(stream)));
     }
-}
-
-#[cfg(not(feature = "tls"))]
-async fn secure<R: Runtime>(
-    socket: R::Socket,
-    origin: &Origin,
-    _: Option<&Trust>,
-) -> Result<Transport<R>, Error> {
-    plain(socket, origin)
-}
-
-fn plain<R: Runtime>(socket: R::Socket, origin: &Origin) -> Result<Transport<R>, Error> {
     if origin.https {
         return Err(Error::with(Side::Proxy, Kind::Tls, "https needs the tls feature"));
     }

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -145,15 +147,14 @@ fn is_authority_used_as_server(error: &rustls::Error) -> bool {
 
 /// A TLS connection. Nothing is borrowed across a wait, so reading and writing may go on at once.
 pub struct TlsStream<R: Runtime> {
-    socket: R::Socket,
-    state: RefCell<State>,
+    socket: Rc<R::Socket>,
+    state: RefCell<State<R::Socket>>,
 }
 
-struct State {
+struct State<S> {
     session: ClientConnection,
-    /// Records off the socket that rustls has not taken yet, and where they start.
-    records: Vec<u8>,
-    taken: usize,
+    /// Received records that rustls has not taken yet.
+    records: BufReader<Raw<S>>,
 }
 
 impl<R: Runtime> TlsStream<R> {
@@ -162,34 +163,19 @@ impl<R: Runtime> TlsStream<R> {
         let failed = |error: &dyn fmt::Display| Error::with(Side::Origin, Kind::Tls, error);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
         let session = ClientConnection::new(trust.current(), name).map_err(|error| failed(&error))?;
-        let state = State { session, records: Vec::new(), taken: 0 };
-        let stream = Self { socket, state: RefCell::new(state) };
+        let socket = Rc::new(socket);
+        let records = BufReader::with_capacity(RECORDS, Raw(Rc::clone(&socket)));
+        let stream = Self { socket, state: RefCell::new(State { session, records }) };
         while stream.state.borrow().session.is_handshaking() {
-            match stream.step() {
-                Err(error) if would_block(&error) && !stream.is_flushed() => {
-                    stream.socket.writable().await.map_err(|error| failed(&error))?;
-                }
-                Err(error) if would_block(&error) => {
-                    stream.socket.readable().await.map_err(|error| failed(&error))?;
-                }
-                result => result.map_err(|error| failed(&error))?,
-            }
+            let step = stream.state.borrow_mut().handshake();
+            let waited = match step {
+                Err(error) if would_block(&error) && !stream.is_flushed() => stream.socket.writable().await,
+                Err(error) if would_block(&error) => stream.socket.readable().await,
+                result => result,
+            };
+            waited.map_err(|error| failed(&error))?;
         }
         Ok(stream)
-    }
-
-    /// One step of the handshake: what is to be sent first, then what is to be read.
-    fn step(&self) -> io::Result<()> {
-        let mut state = self.state.borrow_mut();
-        state.flush(&self.socket)?;
-        state.receive(&self.socket)?;
-        state.flush(&self.socket)?;
-        let session = &state.session;
-        if session.is_handshaking() && !session.wants_read() && !session.wants_write() {
-            // The peer has said goodbye before it was done.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
     }
 
     /// The socket under it.
@@ -197,21 +183,20 @@ impl<R: Runtime> TlsStream<R> {
         &self.socket
     }
 
-    /// Payload that is there; 0 is a proper end (close_notify), an end without one `UnexpectedEof`.
+    /// Reads payload that has been received; 0 is a proper end (close_notify), an end without one `UnexpectedEof`.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.state.borrow_mut();
         let mut filled = 0;
-        // One record at a time comes out of rustls: as many are taken as are here.
+        // rustls gives the payload of one record at a time.
         while filled < buffer.len() {
-            let more = match state.session.reader().read(&mut buffer[filled..]) {
-                Err(error) if would_block(&error) => state.receive(&self.socket).map(|()| None),
-                result => result.map(Some),
-            };
-            match more {
-                Ok(None) => {}
-                Ok(Some(0)) => break,
-                Ok(Some(count)) => filled += count,
-                // What went wrong after these bytes shows again at the next read.
+            match state.session.reader().read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if would_block(&error) => match state.receive() {
+                    // The error of what follows shows again at the next read.
+                    Err(_) if filled > 0 => break,
+                    received => received?,
+                },
                 Err(_) if filled > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -222,65 +207,63 @@ impl<R: Runtime> TlsStream<R> {
     /// Takes what fits of `bytes` and sends what the socket takes of it.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.borrow_mut();
-        state.flush(&self.socket)?;
+        state.flush()?;
         state.session.writer().write(bytes)
     }
 
-    /// Has everything written been sent? Sends more of it if not.
+    /// Whether everything written has been sent. Sends more of it if not.
     pub fn is_flushed(&self) -> bool {
         let mut state = self.state.borrow_mut();
         // An error shows again at the write that follows.
-        drop(state.flush(&self.socket));
+        drop(state.flush());
         !state.session.wants_write()
     }
 }
 
-impl State {
-    fn flush(&mut self, to: &impl std::os::fd::AsFd) -> io::Result<()> {
+impl<S: AsFd> State<S> {
+    /// One step of the handshake: sends what is due, then receives.
+    fn handshake(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.receive()?;
+        self.flush()?;
+        if self.session.is_handshaking() && !self.session.wants_read() && !self.session.wants_write() {
+            // The peer has closed its side of TLS before the end of the handshake.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
-            self.session.write_tls(&mut Raw(to))?;
+            self.session.write_tls(self.records.get_mut())?;
         }
         Ok(())
     }
 
-    /// Feeds rustls with records, from the socket if none are left.
-    fn receive(&mut self, from: &impl std::os::fd::AsFd) -> io::Result<()> {
-        if self.taken == self.records.len() {
-            self.records.resize(RECORDS, 0);
-            self.taken = 0;
-            let read = socket::recv(from, &mut self.records);
-            self.records.truncate(*read.as_ref().unwrap_or(&0));
-            if read? == 0 {
-                // Tells rustls that the stream has ended.
-                self.session.read_tls(&mut io::empty())?;
-                self.process()?;
-                return if self.session.is_handshaking() {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                } else {
-                    Ok(())
-                };
-            }
-        }
-        // Each step takes what fits into rustls' own buffer; payload that waits to be read ends it.
-        while self.taken < self.records.len() && self.session.wants_read() {
-            self.taken += self.session.read_tls(&mut &self.records[self.taken..])?;
-            self.process()?;
-        }
-        Ok(())
-    }
-
-    fn process(&mut self) -> io::Result<()> {
+    /// Passes received bytes to rustls, as many as fit into its own buffer.
+    fn receive(&mut self) -> io::Result<()> {
+        let count = self.session.read_tls(&mut self.records)?;
         let processed = self.session.process_new_packets();
-        processed.map(drop).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if count == 0 && self.session.is_handshaking() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 }
 
-/// The socket as rustls writes to it.
-struct Raw<'a, S>(&'a S);
+/// The socket as rustls reads from it and writes to it.
+struct Raw<S>(Rc<S>);
 
-impl<S: std::os::fd::AsFd> Write for Raw<'_, S> {
+impl<S: AsFd> Read for Raw<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        socket::recv(&self.0, buffer)
+    }
+}
+
+impl<S: AsFd> Write for Raw<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        socket::send(self.0, bytes, false)
+        socket::send(&self.0, bytes, false)
     }
 
     fn flush(&mut self) -> io::Result<()> {
