@@ -85,6 +85,7 @@ mod linux {
     use nix::fcntl::OFlag;
     use nix::sys::sendfile::sendfile64;
     use nix::sys::stat::Mode;
+    use rustix::io::{ReadWriteFlags, preadv2};
 
     use super::super::transfer::is_unsupported;
     use super::super::{retry, would_block};
@@ -121,20 +122,12 @@ mod linux {
     /// Reads what the page cache has at `offset`; `WouldBlock` if that is nothing, `Unsupported` if
     /// it cannot be told (preadv2(2), RWF_NOWAIT). 0 is the end of the file.
     pub fn read_cached(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let at = libc::off64_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        let read = || {
-            // SAFETY: `part` describes `buffer`, which is writable and outlives the call.
-            let read =
-                unsafe { libc::preadv2(file.as_fd().as_raw_fd(), &raw const part, 1, at, libc::RWF_NOWAIT) };
-            Errno::result(read)
-        };
-        match retry(read) {
-            Ok(count) => usize::try_from(count).map_err(io::Error::other),
+        let mut parts = [io::IoSliceMut::new(buffer)];
+        match retry(|| preadv2(file, &mut parts, offset, ReadWriteFlags::NOWAIT)) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {
                 Err(io::ErrorKind::Unsupported.into())
             }
-            Err(error) => Err(error),
+            read => read,
         }
     }
 

@@ -11,14 +11,14 @@ pub use root::{Missing, Reach, Root, is_remote, missing};
 pub use walk::entries;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use rustix::fs::{FlockOperation, flock};
 
 use super::retry;
 
@@ -130,24 +130,25 @@ const NO_ACCESS_TIME: OFlag = OFlag::empty();
 
 /// Creates `name` for reading and writing, mode 0666 less the umask; fails if it exists.
 pub fn create_new(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let flags = flags | NO_ACCESS_TIME;
-    retry(|| openat(directory, name, flags, Mode::from_bits_truncate(0o666)))
+    open_at(directory, name, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | NO_ACCESS_TIME)
 }
 
 /// Opens an existing file of this very name for reading and writing.
 pub fn open_existing(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    retry(|| openat(directory, name, flags, Mode::empty()))
+    open_at(directory, name, OFlag::O_RDWR | OFlag::O_NONBLOCK)
 }
 
-/// The same for reading only: enough to lock it, where it belongs to somebody else.
+/// Opens it for reading only: enough to lock it, where another user owns it.
 pub fn open_foreign(directory: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    retry(|| openat(directory, name, flags, Mode::empty()))
+    open_at(directory, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
 }
 
-/// Locks the file, or says `WouldBlock` when another holder lives.
+fn open_at(directory: &impl AsFd, name: &str, flags: OFlag) -> io::Result<OwnedFd> {
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    retry(|| openat(directory, name, flags, Mode::from_bits_truncate(0o666)))
+}
+
+/// Locks the file; `WouldBlock` where another process holds the lock.
 pub fn lock(file: OwnedFd) -> io::Result<Locked> {
     hold(&file)?;
     Ok(Locked(file))
@@ -155,16 +156,12 @@ pub fn lock(file: OwnedFd) -> io::Result<Locked> {
 
 /// The same for a file that stays open as long as it is to be locked.
 pub fn hold(file: &impl AsFd) -> io::Result<()> {
-    // SAFETY: no memory is passed, and `file` is open for as long as the call takes.
-    let call = || unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    retry(|| Errno::result(call())).map(drop)
+    retry(|| flock(file, FlockOperation::NonBlockingLockExclusive))
 }
 
-/// Gives the lock up while others still read the file. Nothing is to be written by this value any more.
+/// Gives the lock up while others still read the file. Nothing may be written by this value any more.
 pub fn unlock(file: &Locked) -> io::Result<()> {
-    // SAFETY: no memory is passed, and `file` is open for as long as the call takes.
-    let call = || unsafe { libc::flock(file.0.as_raw_fd(), libc::LOCK_UN) };
-    retry(|| Errno::result(call())).map(drop)
+    retry(|| flock(file, FlockOperation::Unlock))
 }
 
 /// Removes a name.
@@ -238,8 +235,8 @@ pub fn set_modified(file: &impl AsFd, unix_secs: u64) -> io::Result<()> {
 /// Sets the modification time to now, more finely than the system does where its clock ticks: nobody else's change gets
 /// the same. May wait for the disk.
 pub fn set_modified_now(file: &impl AsFd) -> io::Result<()> {
-    let now =
-        TimeSpec::from_duration(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = TimeSpec::from_duration(since);
     Ok(futimens(file, &now, &now)?)
 }
 

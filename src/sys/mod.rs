@@ -1,4 +1,4 @@
-//! System calls. The only module that names `nix` and `libc`, and the only one that may hold
+//! System calls. The only module that names `nix`, `rustix` and `libc`, and the only one that may hold
 //! `unsafe`; everything here is non-blocking or bounded unless its doc says otherwise.
 #![allow(unsafe_code, reason = "the one module where system calls are wrapped")]
 
@@ -14,14 +14,12 @@ pub mod transfer;
 
 use std::io;
 
-use nix::errno::Errno;
-
 /// Repeats a call that a signal interrupted, and turns its errno into an [`io::Error`].
-fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
+fn retry<T, E: Into<io::Error>>(mut call: impl FnMut() -> Result<T, E>) -> io::Result<T> {
     loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            result => return result.map_err(io::Error::from),
+        match call().map_err(Into::into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

@@ -5,9 +5,15 @@ use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid};
+#[cfg(target_os = "linux")]
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 
 /// What tells this run of the system from every other, if it says so (random(4), `boot_id`). Reads a file
 /// that is no disk's.
@@ -27,57 +33,44 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 
 /// Lets the other threads of this process go first when there are fewer processors than work
 /// (setpriority(2), which on Linux is about one thread).
-#[cfg(target_os = "linux")]
 pub fn step_back() {
-    const NICE: i32 = 10;
-    // SAFETY: the call takes numbers only; 0 is the calling thread. One that may not do this goes on
-    // as it was.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    // Elsewhere the call is about the whole process. A thread that may not do this goes on as it was.
+    #[cfg(target_os = "linux")]
+    rustix::process::setpriority_process(None, 10).unwrap_or_default();
 }
-
-/// Elsewhere the call is about the whole process.
-#[cfg(not(target_os = "linux"))]
-pub fn step_back() {}
 
 /// Lets the allocator keep what is freed for the next request: by itself it gives memory back as soon
 /// as a buffer is freed, and every miss would take it from the system again, page by page (mallopt(3)).
 /// [`give_back_memory`] does so when there is time.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+/// Other allocators stay as they are.
 pub fn keep_memory() {
-    /// Larger pieces come from the system one by one, and go back there.
-    const LARGE: i32 = 4 * 1024 * 1024;
-    /// Free memory at the end of an arena that is worth giving back at once.
-    const SPARE: i32 = 64 * 1024 * 1024;
-    for (parameter, value) in [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, SPARE)] {
-        // SAFETY: the call takes numbers and locks the allocator itself.
-        unsafe { libc::mallopt(parameter, value) };
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        /// Larger pieces come from the system one by one, and go back there.
+        const LARGE: i32 = 4 * 1024 * 1024;
+        /// Free memory at the end of an arena that is worth giving back at once.
+        const SPARE: i32 = 64 * 1024 * 1024;
+        for (parameter, value) in [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, SPARE)] {
+            // SAFETY: the call takes numbers and locks the allocator itself.
+            unsafe { libc::mallopt(parameter, value) };
+        }
     }
 }
 
-/// Other allocators have habits of their own.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn keep_memory() {}
-
 /// Gives memory that is free inside the allocator back to the system (malloc_trim(3)). Takes a
-/// millisecond or so.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+/// millisecond or so. Other allocators do so by themselves, or never.
 pub fn give_back_memory() {
     // SAFETY: the call takes a number and locks the allocator itself.
-    unsafe { libc::malloc_trim(0) };
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
-
-/// Other allocators do so by themselves, or never.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn give_back_memory() {}
 
 /// The processors this process may run on, in order.
 #[cfg(target_os = "linux")]
 pub fn allowed_cpus() -> Vec<usize> {
-    use nix::sched::{CpuSet, sched_getaffinity};
-    use nix::unistd::Pid;
-    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
-        return Vec::new();
-    };
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
     (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect()
 }
 
@@ -90,8 +83,6 @@ pub fn allowed_cpus() -> Vec<usize> {
 /// Binds the calling thread to one processor.
 #[cfg(target_os = "linux")]
 pub fn pin_to(cpu: usize) -> io::Result<()> {
-    use nix::sched::{CpuSet, sched_setaffinity};
-    use nix::unistd::Pid;
     let mut set = CpuSet::new();
     set.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
@@ -246,15 +237,9 @@ pub fn become_user(user: Option<u32>, login: Option<&str>, group: u32) -> io::Re
 /// user, nor any where the process's secure bits say so (capabilities(7)).
 #[cfg(target_os = "linux")]
 fn drop_capabilities() -> io::Result<()> {
-    /// The version of the call with 64 capabilities, in two halves; and the calling thread.
-    const HEADER: [u32; 2] = [0x2008_0522, 0];
-    /// Effective, permitted and inheritable ones of each half.
-    const NONE: [[u32; 3]; 2] = [[0; 3]; 2];
-    let mut header = HEADER;
-    // SAFETY: both arrays have the layout that the call wants and outlive it; it may write a version to
-    // the first.
-    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), NONE.as_ptr()) };
-    nix::errno::Errno::result(done).map(drop).map_err(Into::into)
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
 /// May this process make files in the directory (access(2))? Blocks; for start-up only.
@@ -265,16 +250,16 @@ pub fn may_write(path: &Path) -> io::Result<()> {
 
 /// The words of an error of the system, without its number.
 pub fn error_text(error: &io::Error) -> String {
-    error
-        .raw_os_error()
-        .map_or_else(|| error.to_string(), |code| nix::errno::Errno::from_raw(code).desc().to_owned())
+    errno(error).map_or_else(|| error.to_string(), |errno| errno.desc().to_owned())
 }
 
 /// The name of an error of the system, such as `EPERM`.
 pub fn error_name(error: &io::Error) -> String {
-    error
-        .raw_os_error()
-        .map_or_else(|| error.to_string(), |code| format!("{:?}", nix::errno::Errno::from_raw(code)))
+    errno(error).map_or_else(|| error.to_string(), |errno| format!("{errno:?}"))
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw)
 }
 
 /// Kernel release, such as `6.1.0`.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::MsgFlags;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::retry;
 
@@ -40,17 +40,14 @@ pub fn listen(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Bounds what a client that reads slowly makes the system hold for it (TCP_NOTSENT_LOWAT, tcp(7)); those
-/// that are accepted have it from their listener.
-#[cfg(target_os = "linux")]
+/// Bounds what the system holds for a client that reads slowly (TCP_NOTSENT_LOWAT, tcp(7)); accepted
+/// sockets inherit it from their listener. Other systems have their own bounds.
 pub fn cap_unsent(listener: &impl AsFd) {
-    // A system that knows no such option has its own bounds.
+    #[cfg(target_os = "linux")]
     drop(SockRef::from(listener).set_tcp_notsent_lowat(MOST_UNSENT));
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
 }
-
-/// The system's own bounds hold.
-#[cfg(not(target_os = "linux"))]
-pub fn cap_unsent(_: &impl AsFd) {}
 
 /// Lets other sockets that ask for the same listen on this one's port (SO_REUSEPORT).
 #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
@@ -58,7 +55,7 @@ pub fn share_port(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_reuse_port(true)
 }
 
-/// This system has no such thing.
+/// This system has no such option.
 #[cfg(any(target_os = "illumos", target_os = "solaris"))]
 pub fn share_port(_: &impl AsFd) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -66,8 +63,7 @@ pub fn share_port(_: &impl AsFd) -> io::Result<()> {
 
 /// The address a socket is bound to.
 pub fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
-    let address = SockRef::from(socket).local_addr()?;
-    address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    internet(&SockRef::from(socket).local_addr()?)
 }
 
 /// The machine's name on the network; empty where it has none that is text.
@@ -79,12 +75,15 @@ pub fn host_name() -> String {
 /// Does it take connections?
 #[cfg(target_os = "linux")]
 pub fn is_listening(socket: &impl AsFd) -> io::Result<bool> {
-    retry(|| nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::AcceptConn))
+    SockRef::from(socket).is_listener()
 }
 
 /// The address at the other end of a socket.
 pub fn peer_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
-    let address = SockRef::from(socket).peer_addr()?;
+    internet(&SockRef::from(socket).peer_addr()?)
+}
+
+fn internet(address: &SockAddr) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
@@ -136,14 +135,16 @@ pub fn take_error(socket: &impl AsFd) -> io::Result<()> {
 
 /// Receives into `buffer`; 0 is the peer's end of stream.
 pub fn recv(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    let fd = socket.as_fd().as_raw_fd();
-    retry(|| nix::sys::socket::recv(fd, buffer, MsgFlags::MSG_DONTWAIT))
+    recv_with(socket, buffer, MsgFlags::MSG_DONTWAIT)
 }
 
 /// Has something come? 1 if so, 0 is the peer's end of stream; nothing is taken.
 pub fn peek(socket: &impl AsFd) -> io::Result<usize> {
-    let fd = socket.as_fd().as_raw_fd();
-    retry(|| nix::sys::socket::recv(fd, &mut [0; 1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK))
+    recv_with(socket, &mut [0; 1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK)
+}
+
+fn recv_with(socket: &impl AsFd, buffer: &mut [u8], flags: MsgFlags) -> io::Result<usize> {
+    retry(|| nix::sys::socket::recv(socket.as_fd().as_raw_fd(), buffer, flags))
 }
 
 /// Receives up to `most` bytes behind those in `buffer`; 0 is the peer's end of stream.
@@ -151,13 +152,8 @@ pub fn recv_more(socket: &impl AsFd, buffer: &mut Vec<u8>, most: usize) -> io::R
     buffer.reserve(most);
     let had = buffer.len();
     let socket = SockRef::from(socket);
-    let received = loop {
-        let room = &mut buffer.spare_capacity_mut()[..most];
-        match socket.recv_with_flags(room, libc::MSG_DONTWAIT) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => break result?,
-        }
-    };
+    let room = &mut buffer.spare_capacity_mut()[..most];
+    let received = retry(|| socket.recv_with_flags(room, libc::MSG_DONTWAIT))?;
     // SAFETY: there is room for `most` bytes more, and the call has written `received` of them.
     unsafe { buffer.set_len(had + received) };
     Ok(received)
@@ -187,11 +183,11 @@ pub fn untaken(socket: &impl AsFd) -> Option<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the call writes one int, for which `bytes` has room, and the descriptor is open for as
     // long as it takes. SIOCOUTQ is another name of TIOCOUTQ.
-    let told = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    (told == 0).then(|| u64::try_from(bytes).ok()).flatten()
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    u64::try_from(bytes).ok().filter(|_| result == 0)
 }
 
-/// This system does not tell.
+/// This system does not say so.
 #[cfg(not(target_os = "linux"))]
 pub fn untaken(_: &impl AsFd) -> Option<u64> {
     None
@@ -226,7 +222,8 @@ pub(crate) fn borrow<T>(_owner: &T, fd: std::os::fd::RawFd) -> std::os::fd::Borr
     unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -84,60 +84,49 @@ impl Root {
     /// Opens the existing file or directory at `path` for reading. Links are followed as long as
     /// they stay inside; one that leads out is `CrossesDevices` (EXDEV).
     pub fn open_file(&self, path: &str) -> io::Result<OwnedFd> {
-        self.open_beneath(path, reading())
+        self.open_beneath(path, reading(), Reach::Anywhere)
     }
 
     /// The same where memory alone can tell, hence without waiting for the disk; `WouldBlock` where
-    /// it cannot. A name never looked for is such a case (openat2(2), RESOLVE_CACHED; Linux 5.12).
-    #[cfg(linux_calls)]
+    /// it cannot, and always on systems without such a call. A name never looked up is such a case (openat2(2),
+    /// RESOLVE_CACHED; Linux 5.12).
     pub fn open_file_cached(&self, path: &str) -> io::Result<OwnedFd> {
-        use nix::fcntl::ResolveFlag;
         let top = self.top();
         if top.is_remote {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let cached = ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED) | ResolveFlag::RESOLVE_NO_XDEV;
-        match open_at_once(&top, path, reading(), cached) {
+        match open_at_once(&top, path, reading(), Within::Memory) {
             // What the walk would be for; EINVAL is a kernel that does not know the flag.
-            Err(error) if walk_may_help(&error) || error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(error) if lacks_call(&error) || walk_may_help(&error) || is_invalid(&error) => {
                 Err(io::ErrorKind::WouldBlock.into())
             }
             result => result,
         }
     }
 
-    /// The same where memory alone can tell; `WouldBlock` always, on systems that do not say so.
-    #[cfg(not(linux_calls))]
-    pub fn open_file_cached(&self, _path: &str) -> io::Result<OwnedFd> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-
     /// The same without leaving the file system of the top, and only if that is on this machine: `WouldBlock` says that
-    /// it takes another one (openat2(2), RESOLVE_NO_XDEV), which may never answer.
+    /// it takes another one (openat2(2), RESOLVE_NO_XDEV), which may never answer. Systems without that call cross to
+    /// file systems mounted below.
     pub fn open_file_here(&self, path: &str) -> io::Result<OwnedFd> {
-        self.open_here(path, reading())
+        self.open_beneath(path, reading(), Reach::Here)
     }
 
-    #[cfg(linux_calls)]
-    fn open_here(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        let top = self.top();
-        if top.is_remote {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        match open_at_once(&top, path, flags, nix::fcntl::ResolveFlag::RESOLVE_NO_XDEV) {
-            // No such call.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                walk(&top, path, flags)
-            }
-            Err(error) if walk_may_help(&error) => Err(io::ErrorKind::WouldBlock.into()),
+    fn open_beneath(&self, path: &str, flags: OFlag, reach: Reach) -> io::Result<OwnedFd> {
+        // Not locked while a dead server is waited for.
+        let top = Arc::clone(&self.top());
+        let within = match reach {
+            Reach::Here if top.is_remote => return Err(io::ErrorKind::WouldBlock.into()),
+            Reach::Here => Within::FileSystem,
+            Reach::Anywhere => Within::Top,
+        };
+        match open_at_once(&top, path, flags, within) {
+            Err(error) if lacks_call(&error) => walk(&top, path, flags),
+            Err(error) if walk_may_help(&error) => match reach {
+                Reach::Here => Err(io::ErrorKind::WouldBlock.into()),
+                Reach::Anywhere => walk(&top, path, flags),
+            },
             result => result,
         }
-    }
-
-    /// Systems without that call are not told of file systems mounted below.
-    #[cfg(not(linux_calls))]
-    fn open_here(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        if self.is_remote() { Err(io::ErrorKind::WouldBlock.into()) } else { self.open_beneath(path, flags) }
     }
 
     /// Opens the directory at `path` ("" is the top).
@@ -148,11 +137,7 @@ impl Root {
     /// The same within this reach: `WouldBlock` says that it takes more.
     pub fn open_directory_by(&self, path: &str, reach: Reach) -> io::Result<OwnedFd> {
         let path = if path.is_empty() { "." } else { path };
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        match reach {
-            Reach::Here => self.open_here(path, flags),
-            Reach::Anywhere => self.open_beneath(path, flags),
-        }
+        self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, reach)
     }
 
     /// Opens the directory at `path` and makes what is missing of it, mode 0777 less the umask. Also how
@@ -203,24 +188,6 @@ impl Root {
             end = above.len();
         }
     }
-
-    #[cfg(linux_calls)]
-    fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        // Not locked while a dead server is waited for.
-        let top = Arc::clone(&self.top());
-        match open_at_once(&top, path, flags, nix::fcntl::ResolveFlag::empty()) {
-            // An absolute link may still lead back inside; a kernel before 5.6 or a filter has no
-            // openat2 at all; EAGAIN is a rename that raced with the look-up.
-            Err(error) if walk_may_help(&error) => walk(&top, path, flags),
-            result => result,
-        }
-    }
-
-    #[cfg(not(linux_calls))]
-    fn open_beneath(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        let top = Arc::clone(&self.top());
-        walk(&top, path, flags)
-    }
 }
 
 /// How far a look-up may lead.
@@ -232,18 +199,50 @@ pub enum Reach {
     Anywhere,
 }
 
-/// One openat2(2) with these restrictions on top of staying beneath.
+/// What a look-up must stay in.
+#[derive(Clone, Copy)]
+enum Within {
+    /// The tree.
+    Top,
+    /// The file system of the top.
+    FileSystem,
+    /// What the system has of that in memory.
+    Memory,
+}
+
+/// One openat2(2), which stays beneath the top.
 #[cfg(linux_calls)]
-fn open_at_once(
-    top: &Top,
-    path: &str,
-    flags: OFlag,
-    restrictions: nix::fcntl::ResolveFlag,
-) -> io::Result<OwnedFd> {
+fn open_at_once(top: &Top, path: &str, flags: OFlag, within: Within) -> io::Result<OwnedFd> {
     use nix::fcntl::{OpenHow, ResolveFlag, openat2};
     let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new().flags(flags).resolve(beneath | restrictions);
-    retry(|| openat2(&top.directory, path, how))
+    let resolve = match within {
+        Within::Top => beneath,
+        Within::FileSystem => beneath | ResolveFlag::RESOLVE_NO_XDEV,
+        Within::Memory => {
+            beneath | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED)
+        }
+    };
+    retry(|| openat2(&top.directory, path, OpenHow::new().flags(flags).resolve(resolve)))
+}
+
+/// No such call.
+#[cfg(not(linux_calls))]
+fn open_at_once(_: &Top, _: &str, _: OFlag, _: Within) -> io::Result<OwnedFd> {
+    Err(Errno::ENOSYS.into())
+}
+
+/// The kernel is older than 5.6, or a filter lets nobody make the call.
+fn lacks_call(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+/// An absolute link may still lead back inside (EXDEV); or a rename raced with the look-up (EAGAIN).
+fn walk_may_help(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EAGAIN))
+}
+
+fn is_invalid(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
 }
 
 /// Resolves `path` one component at a time, reading links itself.
@@ -298,17 +297,8 @@ fn walk(top: &Top, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
 pub fn is_remote(file: &OwnedFd) -> bool {
     /// NFS, SMB (three numbers), FUSE, 9P, AFS, Ceph, Coda, Lustre, automounts.
     const REMOTE: [u32; 11] = [
-        0x6969,
-        0x517b,
-        0xfe53_4d42,
-        0xff53_4d42,
-        0x6573_5546,
-        0x0102_1997,
-        0x5346_414f,
-        0x00c3_6400,
-        0x7375_7245,
-        0x0bd0_0bd0,
-        0x0187,
+        0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x65735546, 0x01021997, 0x5346414f, 0x00c36400, 0x73757245,
+        0x0bd00bd0, 0x0187,
     ];
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the numbers have 32 bits")]
     let kind = |system: nix::sys::statfs::Statfs| system.filesystem_type().0 as u32;
@@ -325,11 +315,6 @@ pub fn is_remote(_: &OwnedFd) -> bool {
 fn reading() -> OFlag {
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
     OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC
-}
-
-#[cfg(linux_calls)]
-fn walk_may_help(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::ENOSYS | libc::EPERM | libc::EAGAIN))
 }
 
 fn outside() -> io::Error {
