@@ -1,4 +1,4 @@
-//! What the program was told to do, checked: nothing here is a raw string that could still be wrong.
+//! The checked configuration: nothing here is a raw string that could still be wrong.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -34,54 +34,54 @@ pub struct Config {
     pub port: u16,
     /// Which paths are cached.
     pub pattern: Pattern,
-    /// The package sites whose layouts were asked for.
+    /// The presets chosen.
     pub presets: Vec<&'static Preset>,
-    /// Which of their indexes belong together, and which tell the sizes of packages.
+    /// Their rules: index sets, and indexes that list packages.
     pub rules: Rules,
-    /// Where missing files come from.
+    /// The origin that misses are fetched from.
     pub origin: Origin,
     /// How many threads serve.
     pub workers: Workers,
     /// Which processors they run on.
     pub pin: Pinning,
-    /// How they wait for sockets.
+    /// The event loop.
     pub io: IoChoice,
     /// Every bound on time and memory.
     pub limits: Limits,
     /// Whether redirects on cacheable paths are followed.
     pub follow_redirects: bool,
-    /// Whether a Location on the origin becomes one on us.
+    /// Whether a Location on the origin is rewritten to this server.
     pub rewrite_location: bool,
-    /// Whether answers tell what the cache did (RFC 9211).
+    /// Whether responses have Cache-Status (RFC 9211).
     pub cache_status: bool,
-    /// What becomes of a fill that does not go straight through.
+    /// How interrupted fills are treated.
     pub fills: Fills,
-    /// The class of paths that are kept and checked, if there is one.
+    /// The revalidated class, if there is one.
     pub revalidate: Option<Revalidate>,
     /// The origin is never asked.
     pub offline: bool,
     /// What the process may write to.
     pub sandbox: Sandbox,
-    /// Whom it runs as, once it listens.
+    /// The user and group to change to, once it listens.
     pub account: Option<Account>,
 }
 
-/// Paths whose answers are kept and checked with the origin (RFC 9111).
+/// Paths whose responses are stored and revalidated with the origin (RFC 9111).
 #[derive(Debug, Clone)]
 pub struct Revalidate {
-    /// Which they are.
+    /// Their pattern.
     pub pattern: Pattern,
-    /// What counts as fresh, and what may be served when the origin fails.
+    /// Freshness, and what may be served stale.
     pub policy: Policy,
-    /// Bytes of answers that are kept in memory because no plain file can stand for them. One of
-    /// them may take an eighth.
+    /// Bytes of responses that are stored in memory because they cannot be plain files. A single one may take an
+    /// eighth.
     pub memory: usize,
-    /// Names of further fields of clients that go along when the origin is asked.
+    /// Names of further client fields that are sent to the origin.
     pub fields: Vec<String>,
 }
 
 impl Revalidate {
-    /// Some thousands of small answers.
+    /// Some thousands of small responses.
     pub const MEMORY: usize = 64 * 1024 * 1024;
 }
 
@@ -95,7 +95,7 @@ pub enum Workers {
 }
 
 impl Workers {
-    /// More threads than this help nobody and cost each its ring, pool and caches.
+    /// More threads bring nothing, and each costs a ring, a pool and caches.
     pub const MAX: usize = 1024;
 
     /// Reads `auto` or a number.

@@ -1,10 +1,10 @@
-//! What can go wrong on the way of a request, and on whose side.
+//! What can go wrong in a request, and on which side.
 
 use std::fmt;
 use std::io;
 
 labelled! {
-    /// Who an error is to be blamed on.
+    /// The side that an error is on.
     pub enum Side {
         /// The client left, stalled or broke the protocol.
         Client => "client",
@@ -40,21 +40,21 @@ labelled! {
         Io => "input/output error",
         /// A limit is reached.
         Busy => "too busy",
-        /// The task that should have done it ended early.
+        /// The task that had to do it ended early.
         Abandoned => "abandoned",
         /// The request has been here before.
         Loop => "request loop",
-        /// The origin answered that it cannot.
+        /// The origin responded that it is unavailable.
         Unavailable => "unavailable",
-        /// We were told not to ask the origin.
+        /// The origin is never asked (`--offline`).
         Offline => "not asked (--offline)",
-        /// The index set that the client has begun to read is another by now.
+        /// The index set has changed since the client began to read it.
         Superseded => "index files changed during this update: begin again",
         /// It does not fit the other files of its index set.
         Mismatch => "does not fit the other index files",
-        /// The client wants nothing from the origin, and the cache has nothing.
+        /// The request has `only-if-cached`, and no response is stored.
         NotCached => "not in the cache",
-        /// The request names another host than the origin's and ours.
+        /// The request names another host than the origin's and this server's.
         Misdirected => "request for another host",
     }
 }
@@ -100,8 +100,8 @@ impl Error {
         Self::with(side, kind, error)
     }
 
-    /// Was nobody there to answer, or somebody who broke off or was silent? That says nothing against the
-    /// bytes that came before. Where it is false, something has come that is not as it must be.
+    /// Was the peer unreachable, or did it stop sending? That does not invalidate the bytes received before. Where
+    /// it is false, the peer sent something invalid.
     pub fn is_outage(&self) -> bool {
         match self.kind {
             Kind::Protocol

@@ -13,7 +13,7 @@ pub use path::{BadPath, Forms, UrlPath, decode};
 /// The ending of a file that is still being fetched.
 pub const IN_PROGRESS: &str = ".in-progress";
 
-/// The directory at the top of the cache that is no part of the served tree.
+/// The directory at the top of the cache that is not part of the served tree.
 pub const RESERVED: &str = ".fs-caching-server";
 
 /// Digits in the name of a spare file.
@@ -25,10 +25,11 @@ const NAME_BYTES: usize = 255;
 /// The longest relative path the system calls take, in bytes (`PATH_MAX` less its NUL).
 const PATH_BYTES: usize = 4095;
 
-/// What a stored response is found by: the name of a file, or a resource of the origin that no file stands for.
+/// The key of a stored response: the name of a file, or a resource of the origin that has no file.
 ///
-/// That of a file is a path proven to stay inside the cache directory: relative, no `.`, `..`, empty or NUL component.
-/// That of a resource is what the client sent, with the query apart, so that no two targets have the same.
+/// The key of a file is a path proven to stay inside the cache directory: relative, no `.`, `..`, empty or NUL
+/// component. The key of a resource is the target as sent, with the query apart, so that no two targets have the
+/// same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
     /// Relative for a file. For a resource the target, which begins with `/`, each byte beyond ASCII as the character
@@ -39,7 +40,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// Takes a normalised path, so that only the ending and the lengths are left to check.
+    /// Takes a normalised path, so that only the suffix and the lengths are checked here.
     fn new(normalized: &str) -> Option<Self> {
         let path = normalized.strip_prefix('/')?;
         let fits = |name: &str, room: usize| !name.is_empty() && name.len() <= room;
@@ -50,7 +51,7 @@ impl Key {
         named.then(|| Self { text: path.to_owned(), query: None })
     }
 
-    /// That of a file found at this path relative to the cache directory.
+    /// The key of the file at this path relative to the cache directory.
     pub fn of_file(path: &str) -> Option<Self> {
         Self::new(&format!("/{path}"))
     }
@@ -70,8 +71,8 @@ impl Key {
         (key.as_str().len() > base.len() && !key.is_in_progress_name()).then_some(key)
     }
 
-    /// That of what the origin has at this path, in the form in which it is asked ([`Forms::own`]), with this query.
-    /// Never equal to the key of a file.
+    /// The key of the origin's resource at this path, in the form that is requested ([`Forms::own`]), with this
+    /// query. Never equal to the key of a file.
     pub fn resource(path: &[u8], query: Option<&[u8]>) -> Self {
         let characters = |bytes: &[u8]| bytes.iter().map(|&byte| char::from(byte)).collect::<String>();
         let mut text = characters(path);
@@ -84,17 +85,17 @@ impl Key {
         Self { text, query: at }
     }
 
-    /// Is it that of a target with a query?
+    /// Is it the key of a target with a query?
     pub fn has_query(&self) -> bool {
         self.query.is_some()
     }
 
-    /// Is it that of a file?
+    /// Is it the key of a file?
     pub fn names_a_file(&self) -> bool {
         !self.text.starts_with('/')
     }
 
-    /// Does it lie in the directory that is no part of the served tree?
+    /// Does it lie in the directory that is not part of the served tree?
     pub fn is_reserved(&self) -> bool {
         self.components().next() == Some(RESERVED)
     }
@@ -104,8 +105,9 @@ impl Key {
         &self.text
     }
 
-    /// Does every form of this name mean the same to every origin? An origin may tell a reserved character from its
-    /// encoded form (RFC 3986 section 2.2), as `+` from `%2B`; only these are the same in both (section 2.3).
+    /// Does every form of this name mean the same to every origin? To an origin a reserved character may differ
+    /// from its encoded form (RFC 3986 section 2.2), as `+` from `%2B`; only these are the same in both (section
+    /// 2.3).
     pub fn is_unreserved(&self) -> bool {
         let is_one = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
         self.text.bytes().all(is_one)
@@ -131,13 +133,13 @@ impl Key {
         format!("{}{IN_PROGRESS}", self.file_name())
     }
 
-    /// A file beside it, under a random name that no request can have, which is to take its place. `None`: no name
-    /// can be so long.
+    /// A file beside it that is to replace it, under a random name that no request can have. `None` where that name
+    /// is too long.
     pub fn spare(&self) -> Option<Self> {
         Self::of_file(&format!("{}.{}{IN_PROGRESS}", self.as_str(), Uuid::new_v4().simple()))
     }
 
-    /// The file that one at this path has been meant for, on its way or whole.
+    /// The file that the in-progress or spare file at this path was written for.
     pub fn of_unfinished(path: &str) -> Option<Self> {
         let name = path.strip_suffix(IN_PROGRESS)?;
         let is_random = |end: &str| end.len() == SPARE && end.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,7 +1,7 @@
-//! How a request ends, in words shared by the log, the counters and the tests.
+//! How a request ends, in words shared by the log, the metrics and the tests.
 
 labelled! {
-    /// Why a request was not answered from the cache or into it.
+    /// Why a request bypassed the cache, or why its response was not stored.
     pub enum BypassReason {
         /// Neither GET nor HEAD.
         Method => "method",
@@ -9,19 +9,19 @@ labelled! {
         NoMatch => "no match",
         /// The path names no file: a trailing slash, or a component too long for one.
         NoName => "names no file",
-        /// A name that ends in `.in-progress` is ours while it lives.
+        /// Names that end in `.in-progress` belong to fills.
         InProgressName => "in-progress name",
-        /// HEAD fetches nothing into the cache.
+        /// HEAD stores nothing.
         HeadOnMiss => "HEAD on a miss",
         /// A GET with a body is not the same request for everyone.
         RequestBody => "request has a body",
-        /// The answer may be for this user only.
+        /// The response may be for this user only.
         Authorization => "request has Authorization",
-        /// The origin refuses what is asked without the client's own fields.
+        /// The origin refuses the request without the client's own fields.
         Denied => "refused without the client's own fields",
-        /// The origin has another variant for what the client says.
+        /// The client's fields select another variant.
         Variant => "another variant",
-        /// The request has a query, and what has one is not to be stored.
+        /// The request has a query, and such responses are not to be stored.
         Query => "request has a query",
         /// A link leads out of the cache directory.
         LeadsOutside => "link leads out of the cache directory",
@@ -35,60 +35,60 @@ labelled! {
         Coding => "content coding",
         /// A content type that the name rules out, as a page under the name of a package.
         ContentType => "content type contradicts the name",
-        /// `Vary: *`: the next answer may be another.
+        /// `Vary: *`: the response matches no later request.
         Vary => "Vary: *",
-        /// The body ends with the connection, so nothing proves it whole.
+        /// The body ends with the connection, so nothing proves it complete.
         NoEnd => "body without a length",
-        /// The cache directory refused.
+        /// The cache directory failed.
         Disk => "disk error",
-        /// No descriptor is left to look into the cache directory.
+        /// No descriptor is left to open the cache directory.
         Descriptors => "out of descriptors",
-        /// A file that is being fetched has the name of a directory above.
+        /// A fill has the name of a directory above.
         Below => "below a file that is being fetched",
         /// The file system that the path leads to does not answer.
         DiskHangs => "file system does not answer",
-        /// Too many whole files wait for the disk to take them.
+        /// Too many complete files wait for the disk.
         DiskBehind => "disk is behind",
-        /// As many files are being fetched as may be.
+        /// The limit of concurrent fills is reached.
         FillsFull => "too many fills",
-        /// A redirect that we followed has led back to us.
+        /// A followed redirect has led back to this server.
         Returned => "came back by a redirect",
-        /// The directory that is no part of the served tree.
+        /// The directory that is not part of the served tree.
         Reserved => "reserved directory",
-        /// Whether the pattern matches would take too long to find out.
+        /// The pattern takes too long on this path.
         Pattern => "regex takes too long",
-        /// The request or the answer says `no-store`.
+        /// The request or the response has `no-store`.
         NoStore => "no-store",
-        /// The answer says `private`.
+        /// The response has `private`.
         Private => "private",
-        /// The request wants to hear from the origin itself, later than others.
+        /// The request has `no-cache`, and was not the first to revalidate.
         NoCache => "request says no-cache",
-        /// Nothing says that the answer may be used again.
+        /// The response can never be reused.
         NoUse => "no use later",
-        /// More bytes than are kept in memory.
+        /// More bytes than are stored in memory.
         TooLong => "too long for memory",
-        /// There is no room in memory: it is all being received, or sent to clients.
+        /// No room in memory: all stored bodies are being received or sent.
         MemoryFull => "memory is full",
-        /// The origin refuses what is kept: that stays.
+        /// The origin refuses a stored resource: the stored response stays.
         Refused => "refused by the origin - the stored response stays",
-        /// What the origin has does not fit the other files of its index set.
+        /// The origin's file does not fit the other files of its index set.
         Mismatch => "does not fit the other index files",
-        /// The client's form of the path, with `//` or an encoded slash in it, may be another resource: in that of the file
-        /// the origin has none.
+        /// The client's form of the path, with `//` or an encoded slash in it, may be another resource: in the form
+        /// of the file the origin has none.
         OtherForm => "no file in the plain form of the path",
     }
 }
 
-/// How a request to the class that is checked with the origin was answered from what is kept.
+/// How a stored response was used for a request of the revalidated class.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CacheUse {
-    /// Fresh: the origin was not asked.
+    /// Fresh: no request to the origin.
     Hit,
-    /// The origin was asked and vouched for it.
+    /// Validated by the origin.
     Revalidated,
-    /// It was not kept before: the origin has just sent it.
+    /// Not stored before: just received from the origin.
     Fetched,
-    /// It is stale, for this reason.
+    /// Stale, for this reason.
     Stale(Stale),
 }
 
@@ -126,10 +126,10 @@ impl BypassReason {
             | Self::Pattern
             | Self::Returned => "bypass",
             Self::Variant => "vary-miss",
-            // What the client asked for kept it from being answered.
+            // Directives of the request excluded a stored response.
             Self::NoCache | Self::NoStore => "request",
             Self::Refused => "stale",
-            // No file could be used, although the cache was asked for one.
+            // The cache was searched, and no file could be used.
             Self::HeadOnMiss
             | Self::HeldElsewhere
             | Self::Below
@@ -153,7 +153,7 @@ impl BypassReason {
         }
     }
 
-    /// What RFC 9211's own words leave unsaid.
+    /// The detail that the parameters of RFC 9211 do not express.
     fn detail(self) -> Option<&'static str> {
         let said = matches!(self, Self::Method | Self::NoMatch | Self::HeadOnMiss | Self::Status);
         (!said).then(|| self.as_str())
@@ -161,45 +161,44 @@ impl BypassReason {
 }
 
 labelled! {
-    /// Why a stale answer was given.
+    /// Why a stale response was served.
     pub enum Stale {
-        /// The client takes it (`max-stale`).
+        /// The client accepts it (`max-stale`).
         Accepted => "accepted",
-        /// The origin is asked meanwhile (`stale-while-revalidate`).
+        /// It is being revalidated (`stale-while-revalidate`).
         WhileRevalidate => "being revalidated",
         /// The origin is down or could not be reached.
         Unreachable => "origin cannot be reached",
-        /// The origin answered with a 5xx.
+        /// The origin responded with a 5xx.
         ServerError => "origin fails",
-        /// The origin fails or could not be reached, and the operator's word goes before the response's, which forbids
-        /// stale use.
+        /// The origin fails or could not be reached, and the operator overrides a response that forbids stale use.
         Forced => "origin fails, response forbids stale",
-        /// We were told not to ask.
+        /// The origin is never asked (`--offline`).
         Offline => "offline",
     }
 }
 
-/// What the cache had to do with an answer.
+/// How the cache took part in a response.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {
-    /// A file that is there; seconds it is still fresh, where that ends.
+    /// A stored response; seconds it is still fresh, where that ends.
     Hit(Option<i64>),
-    /// The origin's answer, which is being stored.
+    /// The origin's response, which is being stored.
     Miss,
-    /// The same, for whoever reads along.
+    /// The same, for a follower: a collapsed request.
     Follow,
-    /// The origin's answer, not stored.
+    /// The origin's response, not stored.
     Pass(BypassReason),
-    /// The same, in the place of what was there and is not fresh any more.
+    /// A new response from the origin, which replaces a stale one.
     Renewed,
-    /// A file that is there, and is still good: the origin said 304.
+    /// A stored response that the origin validated with a 304.
     Revalidated,
-    /// A file that is not fresh any more, since so many seconds.
+    /// A stale response, and for how many seconds it has been stale.
     Stale(Stale, i64),
 }
 
 impl Outcome {
-    /// Our member of Cache-Status (RFC 9211), the redirects that were followed counted in its detail.
+    /// This cache's member of Cache-Status (RFC 9211), the redirects that were followed counted in its detail.
     pub fn cache_status(self, redirects: usize) -> String {
         let mut member = String::from("fs-caching-server");
         let detail = match self {
@@ -229,7 +228,7 @@ impl Outcome {
                 member.push_str("; fwd=stale; fwd-status=200; stored");
                 None
             }
-            // The origin was asked, in vain.
+            // The request to the origin failed.
             Self::Stale(why @ (Stale::Unreachable | Stale::ServerError | Stale::Forced), _) => {
                 member.push_str("; fwd=stale");
                 Some(why.as_str())

@@ -1,5 +1,5 @@
-//! What is known of the layouts of package sites: which paths never change under one name, which do and are to be
-//! checked, and which of those belong together.
+//! The layouts of package sites: which paths are immutable, which have to be revalidated, and which of those belong
+//! together.
 //!
 //! A preset is data only: two patterns in the terms of [`crate::pattern`], the rules for its index sets, and which
 //! index lists its packages.
@@ -21,13 +21,13 @@ pub struct Preset {
     pub immutable: &'static [&'static str],
     /// Alternatives: paths whose content changes under the same name.
     pub revalidate: &'static [&'static str],
-    /// Of these, alternatives: paths that are the directories of other files too, so that no file can have their name.
+    /// Of these, alternatives: paths that are directories of other files too, so that no file can have their name.
     pub documents: &'static [&'static str],
     /// Alternatives, of either class: paths that are pages for people by nature.
     pub pages: &'static [&'static str],
     /// Which of them belong together.
     pub sets: &'static [SetRule],
-    /// The index that lists packages, with what tells one build of them from another.
+    /// The index that lists packages, with what distinguishes one build of them from another.
     pub indexes: &'static [PackageIndex],
 }
 
@@ -158,13 +158,13 @@ pub struct Rules {
     files: Vec<(Pattern, Option<Pattern>)>,
 }
 
-/// What a preset takes for documents, by names that say little: others know theirs better.
+/// Documents of a preset, by patterns that match much: the more specific ones of other presets go before them.
 #[derive(Debug, Clone)]
 struct Documents {
     own: Pattern,
-    /// What the other presets keep for ever.
+    /// The immutable paths of the other presets.
     files: Pattern,
-    /// And what they check.
+    /// And their revalidated paths.
     indexes: Pattern,
 }
 
@@ -221,7 +221,7 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Is there nothing to ask them?
+    /// Are there neither sets nor indexes?
     pub fn is_empty(&self) -> bool {
         self.sets.is_empty() && self.indexes.is_empty()
     }
@@ -230,7 +230,7 @@ impl Rules {
     pub fn place<'a>(&self, path: &'a str) -> Option<Place<'a>> {
         let (rule, set) = self.sets.iter().enumerate().find(|(_, set)| set.members.matches(path))?;
         let root = set.rule.extent.root(path);
-        // One in a directory of its own tells of that directory only.
+        // An anchor in a directory below covers that directory only.
         let tells = |anchors: &Pattern| parent(path) == root && anchors.matches(path);
         let is_anchor = set.anchors.as_ref().is_some_and(tells);
         let name = &path[parent(path).len()..];
@@ -250,7 +250,7 @@ impl Rules {
         })
     }
 
-    /// Does it look like a document, and is a file that another preset keeps for ever?
+    /// Does it look like a document, and is an immutable file of another preset?
     pub fn is_file_of_another(&self, path: &str) -> bool {
         self.documents.iter().any(|documents| documents.own.matches(path) && documents.files.matches(path))
     }

@@ -1,4 +1,4 @@
-//! What a request is about, decided in one place from its head and the configuration alone.
+//! The class of a request, decided in one place from its head and the configuration alone.
 
 use crate::http::request::{Method, RequestHead};
 use crate::key::{self, Forms, Key};
@@ -9,26 +9,26 @@ use crate::preset::Rules;
 /// Where a request goes.
 #[derive(Debug)]
 pub enum Route {
-    /// To the cache, and from there to the origin if need be.
+    /// An immutable file: from the cache, or from the origin on a miss.
     Cache(Key),
-    /// The same, for what is checked with the origin.
+    /// The same, for a response that is revalidated with the origin.
     Check(Key),
     /// A path with a slash at its end, here relative and without it: never a file.
     Directory(String),
-    /// To the origin, nothing kept.
+    /// To the origin, nothing stored.
     Pass(BypassReason),
-    /// Nowhere: the path cannot be decoded. The text says why.
+    /// Refused: the path cannot be decoded, for this reason.
     BadPath(&'static str),
 }
 
 /// Which paths are cached.
 #[derive(Clone, Debug)]
 pub struct Classes {
-    /// For ever.
+    /// Immutable: never validated.
     pub immutable: Pattern,
-    /// Until the origin says otherwise. What matches both is of this class.
+    /// Stored and revalidated with the origin. A path that matches both is of this class.
     pub revalidate: Option<Pattern>,
-    /// What presets know of these paths.
+    /// The rules of the presets for these paths.
     pub rules: Rules,
 }
 
@@ -78,7 +78,7 @@ enum Class {
     None,
 }
 
-/// The class of a path; `None` if a pattern takes too long to tell.
+/// The class of a path; `None` if a pattern takes too long.
 fn class(path: &str, classes: &Classes) -> Option<Class> {
     if let Some(pattern) = &classes.revalidate
         && pattern.try_matches(path)?

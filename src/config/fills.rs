@@ -1,21 +1,21 @@
-//! What becomes of fills that do not go straight through.
+//! Interrupted fills: resume, abandon, remove.
 
 use std::time::Duration;
 
 use super::{Choice, number};
 
-/// What becomes of a fill that does not go straight through, and of its file.
+/// How interrupted fills, and their files, are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fills {
-    /// Times in a row that the rest is asked for without anything new having come; 0 never asks.
+    /// Consecutive requests for the rest without progress; 0 never resumes.
     pub resume_attempts: u32,
     /// What happens when all clients of a fill have left.
     pub abandon: Abandon,
     /// Files are brought to stable storage before they get their names.
     pub sync: bool,
-    /// What becomes of the query of a request for a file that is not there.
+    /// The query of a request for a file on a miss.
     pub query: FillQuery,
-    /// In-progress files that nobody has touched for so long are removed; `None` leaves them.
+    /// The age after which unused in-progress files are removed; `None` keeps them.
     pub sweep: Option<Duration>,
 }
 
@@ -32,15 +32,15 @@ impl Default for Fills {
     }
 }
 
-/// What becomes of the query of a request for a file that is not there. The name of a file has none, so whatever is
-/// stored is for all queries.
+/// The query of a request for a file on a miss. The name of a file has none, so whatever is stored is for all
+/// queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FillQuery {
-    /// It goes along: who asks first decides what all get.
+    /// It is sent to the origin: the first request decides what all get.
     Forward,
-    /// The origin is asked without it.
+    /// It is not sent to the origin.
     Strip,
-    /// The request is passed, and its answer not stored.
+    /// The request is passed, and its response not stored.
     Pass,
 }
 
@@ -49,14 +49,14 @@ impl Choice for FillQuery {
         &[(Self::Forward, "forward"), (Self::Strip, "strip"), (Self::Pass, "pass")];
 }
 
-/// Whether a fill that nobody follows any more is given up.
+/// Whether a fill without followers is abandoned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Abandon {
     /// It goes on.
     Never,
     /// It ends.
     Always,
-    /// It ends unless so many percent of the file are there. Without a length none are.
+    /// Abandoned below this percentage of the file. Without a known length, always.
     Below(u8),
 }
 

@@ -13,59 +13,59 @@ pub struct Limits {
     pub head_fields: usize,
     /// Bytes of a request target. Package URLs are short; signed URLs reach a few KiB.
     pub target_bytes: usize,
-    /// From the first byte of a request head to its last: what a trickling client may take.
+    /// From the first byte of a request head to its last.
     pub head_time: Duration,
     /// Between two requests of a connection. Longer than the pauses of a package manager between packages.
     pub idle_time: Duration,
-    /// Without a single byte of progress in a body, either way. Longer than a radio link's or a sleepy disk's pause.
+    /// Without progress in a body, in either direction. Longer than the pauses of a radio link or of a disk that
+    /// spins up.
     pub stall_time: Duration,
     /// To open a connection to the origin, over all its addresses: above three SYN retries.
     pub connect_time: Duration,
-    /// From the request to the origin's head. Mirrors that fetch on demand answer late.
+    /// From the request to the origin's head. Mirrors that fetch on demand respond late.
     pub response_head_time: Duration,
     /// Bytes beyond a fill from which on a range counts as far ahead of it. Below, waiting is cheaper for all.
     pub far_range: u64,
-    /// For open transfers once a stop was asked. Below the patience of service managers.
+    /// For open transfers after a stop signal. Below the time-out of service managers.
     pub drain_time: Duration,
     /// Open files and bodies in memory.
     pub files: FileLimits,
     /// Client connections at once, over all workers; `None` derives it from the descriptor limit.
     pub connections: Option<usize>,
-    /// Of one client's address; `None` does not count.
+    /// Of one client's address; `None` sets no limit.
     pub client_connections: Option<usize>,
     /// Requests at the origin at once, over all workers; `None` derives it from the descriptor limit.
     pub origin_connections: Option<usize>,
-    /// Files being fetched at once; beyond it misses are passed on. `None`: as many as have a place at
-    /// the origin.
+    /// Concurrent fills; beyond it misses are passed. `None`: the limit of requests at the origin.
     pub fills: Option<usize>,
-    /// Requests in a row that a client sends without having its answers. What has come of them takes
-    /// [`Self::head_bytes`] and one read in any case, so `None` does not count.
+    /// The most pipelined requests of a client. Their bytes take at most [`Self::head_bytes`] and one read in any
+    /// case, so `None` sets no limit.
     pub pipelined: Option<usize>,
     /// Bytes of all heads that are not complete, of one worker. A thousand clients with the longest
     /// head each.
     pub head_memory: usize,
-    /// Bytes a second that a client must take or give of a body, measured while we wait for it, over
-    /// [`Self::stall_time`]; 0 asks for nothing.
+    /// Minimum transfer rate of a client in bytes per second, measured while the server waits for it, over
+    /// [`Self::stall_time`]; 0 sets none.
     pub min_rate: u64,
-    /// Idle connections to the origin that each worker keeps.
+    /// Idle connections to the origin in the pool of each worker.
     pub idle_origin_connections: usize,
-    /// How long they are kept: below the 5 s after which common origins close, so that few are found dead.
+    /// How long they stay in the pool: below the 5 s after which common origins close them.
     pub origin_idle_time: Duration,
-    /// Whole files that may wait for their names, each with a descriptor open; with so many the next misses wait. A
-    /// disk that takes a tenth of a second for a batch has room for some thousands a second.
+    /// Complete files that may wait for their commit, each with an open descriptor; beyond it misses wait. A disk
+    /// that takes a tenth of a second for a batch commits some thousands a second.
     pub pending_commits: usize,
 }
 
-/// What each worker keeps ready of the files that are asked for.
+/// The open files and bodies in memory of each worker.
 #[derive(Debug, Clone, Copy)]
 pub struct FileLimits {
-    /// Bytes of the longest body that is kept in memory. Above it, sendfile from the page cache is as cheap.
+    /// Bytes of the longest body in memory. Above it, sendfile from the page cache is as cheap.
     pub small_body: u64,
     /// Bytes of all such bodies of a worker.
     pub body_memory: usize,
     /// Open files of a worker; `None` derives it from the descriptor limit.
     pub open_files: Option<usize>,
-    /// How long the look-up of a name holds. What happens to the file itself shows at once.
+    /// How long the lookup of a name is valid. Changes of the file itself are seen at once.
     pub look_up_time: Duration,
 }
 

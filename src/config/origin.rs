@@ -33,7 +33,7 @@ pub struct Origin {
 pub enum CredentialUse {
     /// GET and HEAD: what only reads (RFC 9110 section 9.2.1).
     Safe,
-    /// All methods but TRACE, whose response would tell them to the client.
+    /// All methods but TRACE, whose response would show them to the client.
     All,
 }
 
@@ -89,7 +89,7 @@ impl Origin {
     /// The target of the upstream request for a target without the prefix.
     pub fn target(&self, origin_form: &[u8]) -> Vec<u8> {
         match origin_form {
-            // Asks about the server, so there is no path to put the prefix before.
+            // Asks about the server: no path, so no prefix.
             b"*" => b"*".to_vec(),
             path => [self.prefix.as_bytes(), path].concat(),
         }
@@ -106,7 +106,7 @@ pub(crate) fn mask(url: &str) -> String {
     }
 }
 
-/// Splits `host[:port]` or `[v6][:port]`; the host comes back lower-cased and without brackets.
+/// Splits `host[:port]` or `[v6][:port]`; the host is returned in lower case and without brackets.
 fn split_port(address: &str) -> Result<(String, Option<u16>), String> {
     let (host, rest) = match address.strip_prefix('[') {
         Some(bracketed) => {

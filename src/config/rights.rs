@@ -1,12 +1,12 @@
-//! What the process may do once it listens.
+//! The rights of the process once it listens.
 
 use super::Choice;
 
 /// What the process may write to, where the kernel can say so (Landlock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sandbox {
-    /// Where it is possible: the directory in which the cache directory lies, so that one that was
-    /// removed can be made anew.
+    /// Where it is possible: the directory in which the cache directory lies, so that one that was removed can be
+    /// created again.
     Auto,
     /// The cache directory alone, or the program does not start.
     On,
@@ -26,7 +26,7 @@ pub struct Account {
     pub name: String,
     /// The user, where it is to change.
     pub user: Option<u32>,
-    /// The name of that user, where the system knows it: its other groups come along.
+    /// The name of that user, where the system knows it: its supplementary groups are set as well.
     pub login: Option<String>,
     /// The group.
     pub group: u32,

@@ -1,20 +1,20 @@
-//! Taking the framing off a message body, and knowing when it has ended (RFC 9112 section 6).
+//! Removes the framing of a message body and finds its end (RFC 9112 section 6).
 
 use super::BadMessage;
 use super::chunked::{ChunkDecoder, Step};
 use super::request::RequestBody;
 use super::response::ResponseBody;
 
-/// A body on its way in.
+/// A body that is being received.
 #[derive(Debug)]
 pub enum Incoming {
-    /// This many bytes are yet to come; never 0.
+    /// This many bytes are still to be received; never 0.
     Length(u64),
     /// Chunks.
     Chunked(ChunkDecoder),
     /// Everything until the connection closes.
     UntilClose,
-    /// All of it has come.
+    /// All of it has been received.
     Done,
 }
 
@@ -40,12 +40,12 @@ impl From<RequestBody> for Incoming {
 }
 
 impl Incoming {
-    /// Has all of it come?
+    /// Has all of it been received?
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }
 
-    /// May bytes be read without looking at each? Then how many are left at most.
+    /// The most bytes left of a body whose bytes are all payload, so that they need no decoding.
     pub fn unframed(&self) -> Option<u64> {
         match self {
             Self::Length(left) => Some(*left),
@@ -64,7 +64,7 @@ impl Incoming {
         }
     }
 
-    /// Moves what there is of the payload from the front of `input` to the end of `piece`.
+    /// Moves the payload received so far from the front of `input` to the end of `piece`.
     pub fn take(&mut self, input: &mut Vec<u8>, piece: &mut Vec<u8>) -> Result<(), BadMessage> {
         match self {
             Self::Length(left) => {

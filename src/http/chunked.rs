@@ -57,7 +57,7 @@ pub struct ChunkDecoder {
     state: State,
     /// Digits read, or bytes of the current extension, or of all trailers.
     count: usize,
-    /// Payload bytes of the current chunk that are still to come.
+    /// Payload bytes of the current chunk that are still to be received.
     left: u64,
 }
 
@@ -86,7 +86,7 @@ impl ChunkDecoder {
         Self::default()
     }
 
-    /// Looks at the front of `input`: the bytes that came after those of the last step.
+    /// Decodes the front of `input`: the bytes received after those of the last step.
     ///
     /// # Errors
     /// What RFC 9112 section 7.1 does not allow, and extensions or trailers beyond their limits. There is no

@@ -5,7 +5,7 @@ use super::etag::{opaque, strongly_equal, weakly_equal};
 use super::fields::Fields;
 use super::request::Method;
 
-/// What is known of the representation. Several tags may name it (the origin's and ours).
+/// The validators of the representation. It may have two entity tags: the origin's and the one of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Validators<'a> {
     /// Entity tags as they stand in an ETag field: quoted, weak ones with their `W/`.
@@ -24,7 +24,7 @@ impl Validators<'_> {
     }
 }
 
-/// What a request's conditions come to.
+/// The result of a request's conditions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Answer as if there were no condition.
@@ -47,7 +47,7 @@ pub const SELECTING: [&str; 7] = [
     "if-unmodified-since",
 ];
 
-/// Is there neither a condition nor a range: is the whole wanted, whatever it is?
+/// Does the request have neither a condition nor a range?
 pub fn is_plain(fields: &Fields) -> bool {
     fields.iter().all(|(name, _)| {
         let conditional = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"));
@@ -55,7 +55,7 @@ pub fn is_plain(fields: &Fields) -> bool {
     })
 }
 
-/// The same, and is nothing said about caches either? By the lengths of the names, which tell most apart.
+/// Does it have neither, and no Cache-Control and Pragma either? Names are compared only where their length fits.
 pub fn is_bare(fields: &Fields) -> bool {
     fields.iter().all(|(name, _)| {
         let said: &[&[u8]] = match name.len() {
@@ -116,7 +116,7 @@ pub fn if_range_holds(fields: &Fields, v: &Validators<'_>) -> bool {
     }
 }
 
-/// Does the list `name` hold `*` or a tag that `equal` finds the same as one of ours?
+/// Does the list `name` hold `*` or a tag that is `equal` to one of the representation?
 fn lists(fields: &Fields, name: &str, v: &Validators<'_>, equal: fn(&[u8], &[u8]) -> bool) -> bool {
     fields
         .all(name)

@@ -1,6 +1,6 @@
 //! Header fields, and which of them travel from one hop to the next.
 
-/// A header section: names and values in the order they came, duplicates kept.
+/// A header section: names and values in the order received, duplicates included.
 ///
 /// One byte buffer and a list of spans, so that a clone costs two allocations however many fields there are.
 #[derive(Clone, Default, Debug)]

@@ -83,7 +83,7 @@ pub(super) enum Coding {
     Chunked,
     /// A list that ends in its only `chunked`, with codings before it that are not known here.
     Unknown,
-    /// Anything else: no telling where such a body ends.
+    /// Anything else: where such a body ends is unknown.
     Malformed,
 }
 

@@ -1,10 +1,9 @@
-//! Which bytes an answer is about, and whether a later answer goes on with the same ones (RFC 9110
+//! Identifies the bytes that a response transfers, and whether a later response continues the same ones (RFC 9110
 //! sections 8.8, 13.1.5 and 14.4).
 //!
-//! Two parts may be put together only if a strong validator says that they are of one representation.
-//! A strong entity tag is one. Last-Modified is one only where there is no tag at all, together with the
-//! length, and only where the answer is so much younger than it that the file cannot have changed twice
-//! within that second.
+//! Two parts may be put together only if a strong validator says that they are of one representation. A strong
+//! entity tag is one. Last-Modified is one only where there is no tag at all, together with the length, and only
+//! where the response is so much younger than it that the file cannot have changed twice within that second.
 
 use super::date;
 use super::fields::Fields;
@@ -13,27 +12,27 @@ use super::range::Span;
 use super::request::Method;
 use super::response::{ResponseBody, ResponseHead, is_origin_failure};
 
-/// An answer must be so many seconds younger than its Last-Modified: more than clocks that are not the
-/// same one usually differ by (RFC 9110 section 8.8.2.2 asks for one second, and for that).
+/// A response must be this many seconds younger than its Last-Modified: more than two clocks usually differ by (RFC
+/// 9110 section 8.8.2.2 requires one second).
 const SETTLED: u64 = 60;
 
-/// What proves that another answer is about the same bytes.
+/// What proves that another response transfers the same bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The entity tag as it stands in its field. A weak one proves nothing, nor does a date beside it (RFC
     /// 9110 section 13.1.5).
     pub etag: Option<Vec<u8>>,
-    /// Last-Modified as it came. The validator where there is no tag; else only told to clients.
+    /// Last-Modified as received. The validator where there is no tag; else only sent to clients.
     pub modified: Option<Vec<u8>>,
-    /// Bytes of the whole, where that was told.
+    /// Length of the whole representation, where it is known.
     pub length: Option<u64>,
-    /// Content-Encoding as it came, empty for none.
+    /// Content-Encoding as received, empty for none.
     pub coding: Vec<u8>,
-    /// Where redirects led: a validator is one of a single resource. Nothing for what was asked itself.
+    /// The target of redirects: a validator belongs to one resource. `None` for the requested resource itself.
     pub source: Option<Vec<u8>>,
 }
 
-/// What an answer to the question for the rest is.
+/// What the response to a request for the rest is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Continuation {
     /// The same bytes: its body begins at `first`, and the whole has `total` bytes, where that is known.
@@ -43,9 +42,9 @@ pub enum Continuation {
         /// Bytes of the whole.
         total: Option<u64>,
     },
-    /// The origin cannot answer now.
+    /// The origin fails for now.
     Later,
-    /// Other bytes, or none, or nothing that tells.
+    /// Other bytes, or none, or no proof of either.
     Other,
 }
 
@@ -71,7 +70,7 @@ impl Identity {
         (found.strong_tag().is_some() || (settled && found.is_proof())).then_some(found)
     }
 
-    /// Has it what [`Self::of`] asks for, as far as it still shows?
+    /// Does it have what [`Self::of`] requires, as far as it can still be seen?
     pub fn is_proof(&self) -> bool {
         let dated = self.modified.as_deref().and_then(date::parse).is_some();
         self.strong_tag().is_some() || (self.etag.is_none() && dated && self.length.is_some())
@@ -86,8 +85,8 @@ impl Identity {
         self.strong_tag().or(self.modified.as_deref()).unwrap_or_default()
     }
 
-    /// Where to ask from, with `stored` bytes at hand. With all of them at hand, or maybe so, it is the
-    /// last one: no range begins behind the end.
+    /// The first byte to request when `stored` bytes are stored. When these are all, or may be, it is the last one:
+    /// no range begins behind the end.
     pub fn ask_from(&self, stored: u64) -> u64 {
         match self.length {
             Some(length) if stored < length => stored,
@@ -160,8 +159,8 @@ fn is_strong(tag: &[u8]) -> bool {
     quoted.is_some_and(|opaque| !opaque.contains(&b'"'))
 }
 
-/// Words that stand in Content-Encoding and name no coding of the body: MIME's transfer encodings, a charset,
-/// and the framing of an upload to S3, which some stores keep beside the bytes they have taken it from.
+/// Words that stand in Content-Encoding and name no coding of the body: MIME's transfer encodings, a charset, and
+/// the framing of an upload to S3, which some stores send although they have removed it.
 const NO_CODINGS: [&[u8]; 7] = [b"identity", b"none", b"binary", b"8bit", b"7bit", b"utf-8", b"aws-chunked"];
 
 /// The codings of a body, in the order in which they were applied (RFC 9110 section 8.4).

@@ -1,12 +1,12 @@
 //! HTTP/1.1 as values: bytes in, values out. No I/O, no clock, no configuration.
 //!
-//! What one peer could read in another way than the next is refused, never repaired: bare line feeds, two
-//! lengths, a length beside a transfer coding, folded fields, blanks before a colon. Requests are held to
-//! that strictly; responses are given the one indulgence RFC 9112 section 6.3 allows, equal repeated lengths.
+//! A message that two peers could read in different ways is refused, never repaired: bare line feeds, two lengths,
+//! a length beside a transfer coding, folded fields, blanks before a colon. That is strict for requests; in
+//! responses equal repeated lengths are accepted (RFC 9112 section 6.3).
 //!
-//! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header
-//! section. [`conditional`], [`range`], [`multipart`], [`date`], [`etag`] and [`mime`] answer what a hit needs to know,
-//! [`identity`] and [`retry_after`] what a broken fill does; [`url`] resolves what a Location says; [`percent`] decodes.
+//! [`request`] and [`response`] read and write heads, [`chunked`] frames bodies, [`fields`] holds a header section.
+//! [`conditional`], [`range`], [`multipart`], [`date`], [`etag`] and [`mime`] serve a hit, [`identity`] and
+//! [`retry_after`] a fill that is resumed; [`url`] resolves the reference in a Location; [`percent`] decodes.
 
 mod bad_message;
 pub mod body;

@@ -62,8 +62,8 @@ impl Multipart {
     }
 }
 
-/// Is an answer's body made of parts? Its own Content-Range, if it has one, then says nothing of them
-/// (RFC 9110 section 15.3.7.2).
+/// Is the body of a response multipart/byteranges? Its own Content-Range, if it has one, does not describe the
+/// parts (RFC 9110 section 15.3.7.2).
 pub fn is_one(fields: &Fields) -> bool {
     const KIND: &[u8] = b"multipart/byteranges";
     fields
@@ -71,15 +71,14 @@ pub fn is_one(fields: &Fields) -> bool {
         .any(|kind| kind.get(..KIND.len()).is_some_and(|it| it.eq_ignore_ascii_case(KIND)))
 }
 
-/// The value of Content-Range for `span` of `size` bytes; `*` where nobody knows that yet
-/// (RFC 9110 section 14.4).
+/// The value of Content-Range for `span` of `size` bytes; `*` while that is unknown (RFC 9110 section 14.4).
 pub fn content_range(span: Span, size: Option<u64>) -> String {
     let size = size.map_or_else(|| "*".to_owned(), |size| size.to_string());
     format!("bytes {}-{}/{size}", span.first, span.end - 1)
 }
 
-/// First and last position and complete length of a Content-Range in bytes that tells all three and is
-/// valid (RFC 9110 section 14.4). A length that no file can have is none.
+/// First and last position and complete length of a valid Content-Range in bytes that has all three (RFC 9110
+/// section 14.4). A length that no file can have is invalid.
 pub fn read_content_range(value: &[u8]) -> Option<(Span, u64)> {
     let text = std::str::from_utf8(value).ok()?;
     let (unit, rest) = text.split_once(' ')?;

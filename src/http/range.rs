@@ -6,8 +6,8 @@ use super::head::digits;
 use super::message::MOST_BYTES;
 use super::request::Method;
 
-/// Ranges in one request that are looked at. Clients that update files from their differences ask
-/// for a few dozen at a time; more select the whole.
+/// The most ranges in one request. Clients that update files from their differences request a few dozen at a time;
+/// more select the whole.
 const MAX_RANGES: usize = 128;
 /// Parts that may overlap others (RFC 9110 section 14.2 warns of more): one pair.
 const MAX_OVERLAPS: usize = 1;
@@ -49,8 +49,8 @@ pub enum Selection {
         /// Offset of the last byte.
         last: u64,
     },
-    /// Two or more parts in the order asked for, with 206 and multipart/byteranges. Together they
-    /// have no more bytes than the whole.
+    /// Two or more parts in the order requested, with 206 and multipart/byteranges. Together they have no more
+    /// bytes than the whole.
     Parts(Vec<Span>),
     /// None: answer 416.
     Unsatisfiable,
@@ -58,16 +58,16 @@ pub enum Selection {
 
 /// What the Range and If-Range fields of a request select of `size` bytes.
 ///
-/// Ranges outside are left out; one that overlaps or touches the one asked for just before becomes one
-/// with it. The whole is selected, as RFC 9110 section 14.2 allows, by several Range lines, other units,
-/// bad syntax, too many ranges, too many that overlap, ranges that have more bytes than the whole
-/// together, and by any method but GET.
+/// Ranges outside are left out; one that overlaps or touches the one before it in the request is merged with it.
+/// The whole is selected, as RFC 9110 section 14.2 allows, by several Range lines, other units, bad syntax, too
+/// many ranges, too many that overlap, ranges that have more bytes than the whole together, and by any method but
+/// GET.
 pub fn select(method: &Method, fields: &Fields, size: u64, v: &Validators<'_>) -> Selection {
     asked(method, fields, v).map_or(Selection::Whole, |ranges| resolve_all(&ranges, size))
 }
 
-/// The first and the last position of the only range of a request, where it tells both: such a range
-/// needs no length to be found.
+/// The first and the last position of the only range of a request, where it has both: such a range can be resolved
+/// without the length.
 pub fn closed(method: &Method, fields: &Fields, v: &Validators<'_>) -> Option<(u64, u64)> {
     match asked(method, fields, v)?.as_slice() {
         [(Some(first), Some(last))] => Some((*first, *last)),
@@ -78,7 +78,7 @@ pub fn closed(method: &Method, fields: &Fields, v: &Validators<'_>) -> Option<(u
 /// Two positions, of which one may be left out.
 type Range = (Option<u64>, Option<u64>);
 
-/// The ranges that a request asks for, if that counts.
+/// The ranges of a request, if they apply.
 fn asked(method: &Method, fields: &Fields, v: &Validators<'_>) -> Option<Vec<Range>> {
     let range = fields.only("range").filter(|_| *method == Method::Get)?;
     range_set(range).filter(|_| if_range_holds(fields, v))
@@ -131,7 +131,7 @@ fn resolve_all(ranges: &[Range], size: u64) -> Selection {
     }
 }
 
-/// Do the parts cost more than the whole, or overlap more than anyone in earnest asks for?
+/// Do the parts cost more than the whole, or overlap more than an honest request does?
 fn is_flood(spans: &[Span], size: u64) -> bool {
     let bytes = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.count()));
     let mut sorted = spans.to_vec();
@@ -304,7 +304,7 @@ mod tests {
             prop_assert_eq!(get(&format!("bytes={first}-{last}"), size), expected);
         }
 
-        /// Whoever asks in order for parts that do not touch gets exactly these.
+        /// A request for ascending parts that do not touch gets exactly these.
         #[test]
         fn ascending_parts_come_as_asked(steps in proptest::collection::vec((1..9u64, 1..9u64), 2..20)) {
             let mut at = 0;

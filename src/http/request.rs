@@ -19,7 +19,7 @@ const BLANK_LIMIT: usize = 16;
 pub enum RequestBody {
     /// There is no body.
     None,
-    /// So many bytes, zero if the request says so.
+    /// This many bytes, maybe zero.
     Length(u64),
     /// In the chunked coding.
     Chunked,
@@ -35,11 +35,11 @@ impl RequestBody {
 /// The head of a request.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
-    /// What is asked for.
+    /// The method.
     pub method: Method,
-    /// The request target as it came.
+    /// The request target as received.
     pub target: Box<[u8]>,
-    /// The version as it came.
+    /// The version as received.
     pub version: Version,
     /// The header section.
     pub fields: Fields,
@@ -58,8 +58,8 @@ impl RequestHead {
         self.target.first() == Some(&b'/')
     }
 
-    /// Path and query as they came. Scheme and authority of an absolute-form are left out, `*` stays `*`.
-    /// An absolute-form without a path has the path `/` (RFC 9112 section 3.2.1), or is about the whole server
+    /// Path and query as received. Scheme and authority of an absolute-form are left out, `*` stays `*`. An
+    /// absolute-form without a path has the path `/` (RFC 9112 section 3.2.1), or is about the whole server
     /// (section 3.2.4).
     pub fn origin_form(&self) -> Cow<'_, [u8]> {
         match split_absolute(&self.target) {
@@ -70,7 +70,7 @@ impl RequestHead {
         }
     }
 
-    /// The path as it came: the origin form before its `?`.
+    /// The path as received: the origin form before its `?`.
     pub fn path(&self) -> &[u8] {
         let form = match &*self.target {
             form @ [b'/', ..] => form,
@@ -82,12 +82,12 @@ impl RequestHead {
         }
     }
 
-    /// What follows the first `?` of the target, as it came.
+    /// What follows the first `?` of the target, as received.
     pub fn query(&self) -> Option<&[u8]> {
         memchr(b'?', &self.target).map(|at| &self.target[at + 1..])
     }
 
-    /// How many more programs may forward this request, if it is one that tells (RFC 9110 section 7.6.2).
+    /// Max-Forwards of an OPTIONS or TRACE request (RFC 9110 section 7.6.2).
     pub fn forwards_left(&self) -> Option<u64> {
         if !matches!(self.method.as_str(), "OPTIONS" | "TRACE") {
             return None;
@@ -109,9 +109,9 @@ impl RequestHead {
 }
 
 /// Reads a request head from the front of `buf`: the head and how many bytes it took, empty lines before it
-/// included. `None` while it is not all there; call again with the grown buffer then.
+/// included. `None` while it is incomplete; call again with more bytes then.
 ///
-/// `scanned` starts at zero and is this function's memory across the calls for one head.
+/// `scanned` is zero at first and has to be handed on unchanged to the next call for the same head.
 ///
 /// # Errors
 /// Anything that some other program might read differently; see [`BadMessage`]. What can be refused before the
@@ -137,8 +137,8 @@ pub fn parse(
     Ok(Some((RequestHead { method, target: target.into(), version, fields, body }, end)))
 }
 
-/// Method, target and version of the first line of `buf` as well as they can be told, for the log line of a
-/// request that was refused. Each may be empty.
+/// Method, target and version of the first line of `buf` as far as they can be recognised, for the log line of a
+/// refused request. Each may be empty.
 pub fn sketch(buf: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let text = buf.trim_ascii_start();
     let line = &text[..memchr2(b'\r', b'\n', text).unwrap_or(text.len())];
@@ -177,7 +177,7 @@ fn skip_blank_lines(buf: &[u8]) -> Result<usize, BadMessage> {
     Ok(start)
 }
 
-/// Refuses what cannot become a request whatever comes next, so that nobody waits for the end of it.
+/// Refuses an incomplete head that no further bytes can make valid, instead of waiting for its end.
 fn refuse_early(rest: &[u8], limits: &HeadLimits) -> Result<(), BadMessage> {
     match rest {
         [] | [b'\r'] => return Ok(()),

@@ -13,11 +13,11 @@ pub use super::request::request_head;
 pub enum ResponseBody {
     /// There is no body.
     None,
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
     /// In the chunked coding.
     Chunked,
-    /// All that comes before the connection closes; whether it is complete cannot be told.
+    /// All bytes until the connection closes; whether it is complete cannot be known.
     UntilClose,
 }
 
@@ -26,9 +26,9 @@ pub enum ResponseBody {
 pub struct ResponseHead {
     /// 100 to 999.
     pub status: u16,
-    /// The reason phrase as it came, maybe empty.
+    /// The reason phrase as received, maybe empty.
     pub reason: Box<[u8]>,
-    /// The version as it came.
+    /// The version as received.
     pub version: Version,
     /// The header section. Equal repeated lengths have become one.
     pub fields: Fields,
@@ -60,9 +60,9 @@ impl ResponseHead {
         }
     }
 
-    /// Does it tell of no body where there is none by the rules? Some origins send one there all the same, and
-    /// what comes late would be taken for the next response. So HEAD's must say that there is nothing, whatever its
-    /// status, and no length may stand in a 204 or 304; those of ordinary origins have none.
+    /// Is a response that has no body by the rules (HEAD, 204, 304) certain to be followed by none? Some origins
+    /// send one all the same, and its bytes would be read as the next response. So a response to HEAD must have
+    /// Content-Length 0, whatever its status, and a 204 or 304 no Content-Length but 0.
     pub fn is_surely_empty(&self, request: &Method) -> bool {
         let length = content_length(&self.fields);
         let told = match length {
@@ -80,20 +80,20 @@ impl ResponseHead {
         head::is_persistent(self.version, &self.fields)
     }
 
-    /// Does the final response still follow (RFC 9110 section 15.2)?
+    /// Is it an interim response, before the final one (RFC 9110 section 15.2)?
     pub fn is_interim(&self) -> bool {
         self.status < 200
     }
 }
 
 /// Reads a response head from the front of `buf`: the head and how many bytes it took. `None` while it is
-/// not all there; call again with the grown buffer then.
+/// incomplete; call again with more bytes then.
 ///
-/// `scanned` starts at zero and is this function's memory across the calls for one head. Of `limits`, the
-/// target's is not used.
+/// `scanned` is zero at first and has to be handed on unchanged to the next call for the same head. Of `limits`,
+/// the target's is not used.
 ///
 /// # Errors
-/// See [`BadMessage`]. What comes after such a head cannot be trusted: the connection is to be closed.
+/// See [`BadMessage`]. The bytes after such a head cannot be trusted: the connection has to be closed.
 pub fn parse(
     buf: &[u8],
     limits: &HeadLimits,
@@ -113,7 +113,7 @@ pub fn parse(
     Ok(Some((ResponseHead { status, reason: reason.into(), version, fields, source: None }, end)))
 }
 
-/// The space before the reason is asked of senders even where there is none, but many leave it out.
+/// Senders must write the space before an empty reason phrase, but many leave it out.
 fn status_line(line: &[u8]) -> Result<(Version, u16, &[u8]), BadMessage> {
     let (version, rest) = line.split_at_checked(b"HTTP/1.1".len()).ok_or(BadMessage::BadStatusLine)?;
     let Some(version) = Version::read(version) else {
@@ -155,7 +155,7 @@ impl HeadWriter {
         Self::with_reason(status, reason(status).as_bytes())
     }
 
-    /// An HTTP/1.1 head with a reason phrase of its own. Of `status` the last three digits count.
+    /// An HTTP/1.1 head with a reason phrase of its own. Only the last three digits of `status` count.
     pub fn with_reason(status: u16, reason: &[u8]) -> Self {
         let mut out = Vec::with_capacity(512);
         out.extend_from_slice(b"HTTP/1.1 ");
@@ -194,8 +194,8 @@ impl HeadWriter {
     }
 }
 
-/// Is this the answer of an origin that fails for now, so that asking again may help: overloaded, in repair, or out of
-/// patience (RFC 5861 section 4, RFC 6585 section 4, RFC 9110 section 15.5.9)?
+/// Does the origin fail for now, so that a later request may succeed: overloaded, in maintenance, or timed out (RFC
+/// 5861 section 4, RFC 6585 section 4, RFC 9110 section 15.5.9)?
 pub fn is_origin_failure(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502..=504)
 }

@@ -1,4 +1,4 @@
-//! Retry-After: when an origin that cannot answer now wants to be asked again (RFC 9110 section 10.2.3).
+//! Retry-After: when an origin that fails for now accepts the next request (RFC 9110 section 10.2.3).
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use super::date;
 use super::fields::Fields;
 use super::head::digits;
 
-/// The time that a response wants to pass before the next request, if it says so. A date counts from the
-/// response's own Date, else from `now` (seconds since 1970): the two clocks need not agree.
+/// The time that the origin wants to pass before the next request, if the response has the field. A date counts
+/// from the response's own Date, else from `now` (seconds since 1970): the two clocks need not agree.
 pub fn retry_after(fields: &Fields, now: u64) -> Option<Duration> {
     let value = fields.only("retry-after")?.trim_ascii();
     if let Some(seconds) = digits(value) {
-        // More than a number can hold is as good as for ever.
+        // A larger number than 64 bits hold is as good as no end.
         return Some(Duration::from_secs(seconds.parse().unwrap_or(u64::MAX)));
     }
     let at = date::parse(value)?;
@@ -33,7 +33,7 @@ mod tests {
             ("99999999999999999999999", "", Some(u64::MAX)),
             (date, "", Some(30)),
             (date, "Sun, 06 Nov 1994 08:49:27 GMT", Some(10)),
-            // Its clock says that the time has come.
+            // By its clock the time has passed.
             (date, "Sun, 06 Nov 1994 08:50:00 GMT", Some(0)),
             (date, "soon", Some(30)),
             ("-1", "", None),

@@ -11,7 +11,7 @@ use memchr::memchr;
 pub struct Url {
     /// Is it https?
     pub https: bool,
-    /// Host and port as they came, in lower case; an empty port is left out.
+    /// Host and port as received, in lower case; an empty port is left out.
     pub authority: String,
     /// Begins with a slash.
     pub path: String,
@@ -50,9 +50,8 @@ impl Url {
         Self::read(text, None)
     }
 
-    /// The URL that `reference` means where it stands in an answer from this one (RFC 3986 section
-    /// 5.2.2, strict). Bytes that a URL cannot hold, such as blanks and those of other scripts, are
-    /// percent-encoded, as browsers do.
+    /// The URL that `reference` means in a response from this one (RFC 3986 section 5.2.2, strict). Bytes that a
+    /// URL cannot hold, such as blanks and those of other scripts, are percent-encoded, as browsers do.
     ///
     /// # Errors
     /// See [`BadReference`].

@@ -1,8 +1,8 @@
-//! What the path of a request means, and in which form the origin is asked for it.
+//! What the path of a request means, and in which form it is requested from the origin.
 //!
-//! A file has one name here, and the origin is asked for it in one form: as a client sent it, but without dot
-//! segments, empty segments and encoded slashes. What is no file goes to the origin as it came; dot segments are
-//! resolved even there, since what the origin makes of them is not in our hands.
+//! A file has one name, and is requested from the origin in one form: as a client sent it, but without dot
+//! segments, empty segments and encoded slashes. What is not a file is requested as received, but dot segments are
+//! resolved, since an origin may resolve them in another way.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,13 @@ use memchr::{memchr, memmem};
 use super::Key;
 use crate::http::percent::percent_decode;
 
-/// A request's path after decoding.
+/// The path of a request after decoding.
 #[derive(Clone, Debug)]
 pub struct UrlPath {
     /// Decoded and normalised, always beginning with `/`: what the pattern sees.
     pub normalized: String,
-    /// The file it names. `None` for the root, for a path that ends in `/`, and for names no file system takes.
+    /// The file it names. `None` for the root, for a path that ends in `/`, and for names that no file system
+    /// accepts.
     pub key: Option<Key>,
 }
 
@@ -49,10 +50,10 @@ pub fn decode(path: &[u8]) -> Result<UrlPath, BadPath> {
     Ok(UrlPath { normalized, key })
 }
 
-/// Does a decoded path lead above the root, for us or for an origin that reads it in another way?
+/// Does a decoded path lead above the root, for this program or for an origin that reads it in another way?
 ///
-/// There are origins to which a backslash separates as a slash does, and others that leave out of a segment what
-/// begins with a semicolon: `..;x` is `..` then. For each segment the reading counts that leads further up.
+/// Some origins take a backslash for a slash, and others drop the part of a segment after a semicolon, so that
+/// `..;x` is `..`. For each segment the reading that leads further up counts.
 fn climbs(decoded: &[u8]) -> bool {
     let step = |name: &[u8]| match &name[..memchr(b';', name).unwrap_or(name.len())] {
         b"" | b"." => 0,
@@ -108,17 +109,17 @@ fn normalize(path: String) -> String {
     out
 }
 
-/// How the origin is asked for a path. Every segment keeps its bytes.
+/// The forms in which a path is requested from the origin. Every segment keeps its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Forms<'a> {
-    /// As the client sent it, but for dot segments: for what is no file of ours.
+    /// As the client sent it, but for dot segments: for what has no file here.
     pub own: Cow<'a, [u8]>,
     /// The one form of all paths that name the same file.
     pub file: Cow<'a, [u8]>,
 }
 
 impl Forms<'_> {
-    /// Those of a path that [`decode`] takes. Any other stays what it is.
+    /// The forms of a path that [`decode`] accepts. Any other path stays as it is.
     pub fn of(path: &[u8]) -> Forms<'_> {
         let as_sent = Cow::Borrowed(path);
         if is_plain(path) {
@@ -145,8 +146,7 @@ impl Forms<'_> {
         Forms { own, file: Cow::Owned(file) }
     }
 
-    /// Does an origin that takes `//` or an encoded slash for something of its own hear of another resource in the
-    /// form of the file?
+    /// Is the form of the file another resource for an origin that distinguishes `//` or an encoded slash?
     pub fn differ(&self) -> bool {
         self.own != self.file
     }

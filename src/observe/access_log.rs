@@ -6,7 +6,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, Local, Offset};
 
-/// What one line tells.
+/// The values of one line.
 pub struct Entry<'a> {
     /// Address of the client. On a socket of both families an IPv4 one comes as `::ffff:10.0.1.35`.
     pub client: &'a str,
@@ -14,11 +14,11 @@ pub struct Entry<'a> {
     pub user: Option<&'a [u8]>,
     /// When the response ended, in seconds since 1970.
     pub at: u64,
-    /// The method as it came.
+    /// The method as received.
     pub method: &'a [u8],
-    /// The request target as it came.
+    /// The request target as received.
     pub target: &'a [u8],
-    /// The number of the HTTP version as it came: `1.1` or `1.0`.
+    /// The number of the HTTP version as received: `1.1` or `1.0`.
     pub version: &'a str,
     /// Status of the response.
     pub status: u16,
@@ -144,7 +144,7 @@ const LENIENT: GeneralPurpose = {
     GeneralPurpose::new(&STANDARD, config.with_decode_padding_mode(DecodePaddingMode::RequireNone))
 };
 
-/// The user of Basic credentials; `None` when the field is of another scheme, malformed, or names nobody.
+/// The user of Basic credentials; `None` when the field is of another scheme, malformed, or names no user.
 pub fn basic_user(authorization: &[u8]) -> Option<Vec<u8>> {
     let (scheme, credentials) = authorization.trim_ascii().split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {

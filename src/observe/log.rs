@@ -1,5 +1,5 @@
-//! Log lines on their way out: workers add them to buffers, one thread writes them. A slow or
-//! closed stdout or stderr never holds up a request.
+//! Buffered log output: workers add lines to buffers, one thread writes them. A slow or closed stdout or stderr
+//! never holds up a request.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::access_log::{self, Entry, Stamp};
 
-/// Bytes a buffer may be behind; lines beyond that are lost, and counted.
+/// Bytes that may wait in a buffer; lines beyond that are dropped, and counted.
 const MAX_BEHIND: usize = 8 * 1024 * 1024;
-/// How long lines gather before they are written together: a write for each would cost more than
-/// the answer that it tells of.
+/// How long lines are collected before they are written together: a write for each would cost more than the
+/// response that it records.
 const GATHER: Duration = Duration::from_millis(5);
-/// A buffer that has grown beyond this is given back once it is empty.
+/// A buffer that has grown beyond this is shrunk once it is empty.
 const SPARE: usize = 256 * 1024;
 
 #[derive(Default)]
@@ -21,11 +21,11 @@ struct State {
     stderr: Vec<u8>,
     lost: u64,
     lanes: Vec<Arc<Mutex<Lines>>>,
-    /// A buffer has something that the writing thread has not taken yet.
+    /// A buffer has lines that the writing thread has not taken yet.
     pending: bool,
-    /// The writing thread is at it.
+    /// The writing thread is writing.
     writing: bool,
-    /// Somebody waits for all of it to be written.
+    /// A flush waits for everything to be written.
     urgent: bool,
 }
 
@@ -44,7 +44,7 @@ struct Lines {
     lost: u64,
 }
 
-/// The way to stdout and stderr.
+/// The output to stdout and stderr.
 pub struct Log {
     debug: bool,
     state: Mutex<State>,
@@ -109,7 +109,8 @@ impl Log {
         drop(waited);
     }
 
-    /// Writes what [`flush`](Self::flush) does, and if that takes too long at least how many lines are lost.
+    /// Flushes as [`flush`](Self::flush) does; where that takes too long it writes at least the number of lost
+    /// lines.
     pub fn end(&self, limit: Duration) {
         self.flush(limit);
         let lost = lock(&self.state).take_lost();
@@ -127,7 +128,7 @@ impl Log {
         }
     }
 
-    /// Wakes the writing thread, unless it is about to look anyway.
+    /// Wakes the writing thread, unless it has been woken already.
     fn ring(&self, mut state: MutexGuard<'_, State>) {
         if !std::mem::replace(&mut state.pending, true) {
             drop(state);
@@ -158,7 +159,7 @@ impl Log {
         }
     }
 
-    /// Waits for lines, lets more of them gather, and takes them all; how many were lost.
+    /// Waits for lines, collects more for a moment, and takes them all. The number of lost lines.
     fn collect(&self, out: &mut Vec<u8>, err: &mut Vec<u8>) -> u64 {
         let waited = self.more.wait_while(lock(&self.state), |state| !state.pending);
         let state = waited.unwrap_or_else(PoisonError::into_inner);
@@ -182,8 +183,8 @@ fn tell_lost(lines: u64) {
     drop(writeln!(io::stderr().lock(), "{lines} log lines lost: the log is not read fast enough"));
 }
 
-/// One worker's way to the access log. Its lines wait in a buffer of their own, so that workers do
-/// not wait for each other.
+/// The access log of one worker. Its lines wait in a buffer of their own, so that workers do not wait for each
+/// other.
 #[derive(Clone)]
 pub struct Lane {
     log: Arc<Log>,
@@ -191,7 +192,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A new one; it is looked after for as long as the program lives.
+    /// Registers a new buffer, for the life of the process.
     pub fn open(log: &Arc<Log>) -> Self {
         let lines = Arc::new(Mutex::new(Lines::default()));
         lock(&log.state).lanes.push(Arc::clone(&lines));
@@ -215,7 +216,7 @@ impl Lane {
         access_log::format(entry, stamp.at(entry.at), text);
         let among_debug = request.is_on().then(|| String::from_utf8_lossy(&text[start..]).into_owned());
         text.push(b'\n');
-        // The writing thread takes the two locks the other way round.
+        // The writing thread takes the two locks in the other order.
         drop(lines);
         if let Some(line) = among_debug {
             request.debug(format_args!("{line}"));

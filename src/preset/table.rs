@@ -140,7 +140,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "openwrt",
-        // Of releases; what is in a snapshot is built anew under its name.
+        // Of releases; a file of a snapshot is rebuilt under its name.
         immutable: &[
             r"/(?:packages-)?[0-9]{2}\.[0-9]{2}(?:\.[0-9]+)?(?:-rc[0-9]+)?/(?:.+/)?[^/]+\.(?:ipk|apk)$",
             r"/[0-9]{2}\.[0-9]{2}(?:\.[0-9]+)?(?:-rc[0-9]+)?/targets/[^/]+/[^/]+/openwrt-[^/]+$",
@@ -160,7 +160,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "freebsd",
-        // Only names with a hash: others are built anew with the same version.
+        // Only names with a hash: others are rebuilt with the same version.
         immutable: &[r"/All/Hashed/[^/]+~[0-9a-zA-Z]+\.(?:pkg|txz)$"],
         revalidate: &[
             r"/All/[^/]+\.(?:pkg|txz|tzst|tbz|tgz)$",
@@ -207,7 +207,7 @@ pub const PRESETS: &[Preset] = &[
             r"/nar/(?:(?:gzip|lzip|zstd|none)/)?[0-9a-z]{32}-[^/]+$",
             r"/file/[^/]+/sha256/[0-9a-z]{52}$",
         ],
-        // A narinfo names a nar, which may be packed anew under another name.
+        // A narinfo names a nar, which may be repacked under another name.
         revalidate: &[r"/nix-cache-info$", r"/[0-9a-z]{32}\.narinfo$"],
         ..PLAIN
     },
@@ -261,9 +261,9 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "maven",
-        // The directory above the file is the version; none that ends in "-SNAPSHOT", in any case. A release that shares
-        // the last letter with that is checked, which is slower and not wrong. Types that others have too must look
-        // like an artifact: a version with a digit, and a hyphen with a digit behind it.
+        // The directory above the file is the version; none that ends in "-SNAPSHOT", in any case. A release that
+        // shares the last letter with that is revalidated, which is slower and not wrong. Types that others have
+        // too must look like an artifact: a version with a digit, and a hyphen with a digit behind it.
         immutable: &[
             r"/[^/]*[^/Tt]/[^/]+\.(?:jar|pom|module|war|ear|aar|klib|rar|nbm|hpi|jpi|kar)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
             r"/(?:[^/]*[0-9]|[^/]*[0-9][^/]*[^/Tt])/[^/]+-[^/]*[0-9][^/]*\.(?:zip|tar(?:\.(?:gz|bz2|xz|zst))?|tgz|tbz2|exe|so|dll|dylib|jnilib|xml|xsd|json|swc|toml|nar|ya?ml|properties|cfg|txt|rpm|deb|apk|par|sar|esa|wasm|proto|pdf|html)(?:\.(?:asc|md5|sha1|sha256|sha512|sigstore|sigstore\.json))*$",
@@ -297,7 +297,7 @@ pub const PRESETS: &[Preset] = &[
         ],
         revalidate: &[
             r"/(?:current_)?repodata(?:_from_packages)?\.json(?:\.(?:bz2|zst|xz))?$",
-            // Grows at its end: clients ask for the rest of it.
+            // Grows at its end: clients request the rest of it.
             r"/(?:current_)?repodata(?:_from_packages)?\.jlap$",
             r"/repodata_shards\.msgpack\.zst$",
             r"/(?:run_exports|channeldata|patch_instructions)\.json(?:\.(?:bz2|zst|xz))?$",

@@ -4,8 +4,8 @@
 
 use super::Rules;
 
-/// Types of pages for people, and of errors: nothing that a package manager asks for is one, unless its name
-/// says so.
+/// Types of pages for people, and of errors: nothing that a package manager requests is one, unless its name says
+/// so.
 const PAGES: [&str; 4] =
     ["text/html", "application/xhtml+xml", "application/problem+json", "application/problem+xml"];
 /// How the types of lists of mirrors begin (RFC 5854).
@@ -30,7 +30,7 @@ const NAMED_PAGES: [&str; 4] = ["html", "htm", "xhtml", "shtml"];
 /// Digits of the shortest checksum that stands for a name.
 const SHORTEST_HASH: usize = 32;
 
-/// What a name tells of the bytes.
+/// What a name says about the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Told {
     /// An archive: neither a page nor JSON.
@@ -43,8 +43,8 @@ enum Told {
     Nothing,
 }
 
-/// Does a 200 of this Content-Type contradict the relative path that was asked for? Of names that tell nothing those are
-/// no pages that the presets know as files of theirs.
+/// Does a 200 with this Content-Type contradict the relative path that was requested? Of names that say nothing,
+/// only files of a preset are known to be no pages.
 pub fn contradicts(rules: &Rules, path: &str, content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
     let media = String::from_utf8_lossy(content_type[..end].trim_ascii()).to_ascii_lowercase();
@@ -101,7 +101,7 @@ fn told(path: &str) -> Told {
     if !COMPRESSED.contains(&extension) {
         return Told::Nothing;
     }
-    // Old servers tell the type of what is inside.
+    // Old servers send the type of the content inside.
     match stem.rsplit_once('.').map_or("", |(_, inner)| inner) {
         inner if NAMED_PAGES.contains(&inner) => Told::Page,
         inner if ARCHIVES.contains(&inner) => Told::Archive,

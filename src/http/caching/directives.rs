@@ -4,7 +4,7 @@
 use crate::http::fields::Fields;
 use crate::http::head::digits;
 
-/// The largest number of seconds that is told apart (RFC 9111 section 1.2.2).
+/// The largest number of seconds that is distinguished (RFC 9111 section 1.2.2).
 const MOST_SECONDS: u64 = 1 << 31;
 
 /// Whether a directive that may name fields is there, and what it names.
@@ -13,7 +13,7 @@ pub enum Listed {
     /// It is not there.
     #[default]
     No,
-    /// For the whole answer.
+    /// For the whole response.
     All,
     /// For these fields only.
     Fields(Vec<String>),
@@ -32,25 +32,25 @@ impl Listed {
 /// What a response says.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct ResponseDirectives {
-    /// Not to be kept.
+    /// Not to be stored.
     pub no_store: bool,
-    /// Not to be used without a check; or these fields not.
+    /// Not to be used without validation; or these fields not.
     pub no_cache: Listed,
-    /// Not to be kept by a cache that several use; or these fields not.
+    /// Not to be stored by a shared cache; or these fields not.
     pub private: Listed,
-    /// To be kept even where it otherwise would not be.
+    /// To be stored even where it otherwise would not be.
     pub public: bool,
     /// Not to be used stale.
     pub must_revalidate: bool,
     /// The same for shared caches.
     pub proxy_revalidate: bool,
-    /// Not to be kept by who does not know the status.
+    /// Not to be stored by a cache that does not understand the status.
     pub must_understand: bool,
     /// Seconds it is fresh.
     pub max_age: Option<u64>,
     /// The same for shared caches.
     pub s_maxage: Option<u64>,
-    /// Seconds it may be used stale while it is checked (RFC 5861 section 3).
+    /// Seconds it may be used stale while it is revalidated (RFC 5861 section 3).
     pub stale_while_revalidate: Option<u64>,
     /// Seconds it may be used stale when the origin fails (RFC 5861 section 4).
     pub stale_if_error: Option<u64>,
@@ -86,11 +86,11 @@ impl ResponseDirectives {
 /// What a request wants.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RequestDirectives {
-    /// Nothing of it is to be kept.
+    /// Nothing of it is to be stored.
     pub no_store: bool,
-    /// Nothing is to be used without a check.
+    /// Nothing is to be used without validation.
     pub no_cache: bool,
-    /// No answer from the origin is wanted.
+    /// No response from the origin is wanted.
     pub only_if_cached: bool,
     /// Nothing older, in seconds.
     pub max_age: Option<u64>,
@@ -120,7 +120,7 @@ impl RequestDirectives {
     }
 }
 
-/// Seconds in decimal digits (RFC 9111 section 1.2.2); what is more than can be told apart is the most.
+/// Seconds in decimal digits (RFC 9111 section 1.2.2); more than the largest distinguished number is that number.
 pub fn seconds(text: &[u8]) -> Option<u64> {
     digits(text).map(|number| number.parse().unwrap_or(u64::MAX).min(MOST_SECONDS))
 }

@@ -1,4 +1,4 @@
-//! How old an answer is and how long it is fresh (RFC 9111 section 4.2).
+//! How old a stored response is and how long it is fresh (RFC 9111 section 4.2).
 
 use super::directives::{ResponseDirectives, seconds};
 use super::stored::StoredHead;
@@ -8,10 +8,10 @@ use crate::http::fields::Fields;
 
 /// What a heuristic gives at most: a day.
 const HEURISTIC_LIMIT: u64 = 86_400;
-/// Of the time since the last change, one part of so many.
+/// The heuristic lifetime is the time since the last change divided by this.
 const HEURISTIC_PART: u64 = 10;
 
-/// Statuses that may be kept although nothing says so (RFC 9110 section 15.1).
+/// Statuses that are heuristically cacheable (RFC 9110 section 15.1).
 pub fn is_heuristically_cacheable(status: u16) -> bool {
     matches!(status, 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
@@ -53,7 +53,7 @@ pub fn lifetime(head: &StoredHead, policy: &Policy) -> u64 {
         return 0;
     }
     match (policy.after, head.modified()) {
-        // Counted from the check, so what it had aged by then is added.
+        // Counted from the last validation, so its age at that time is added.
         (After::Time(time), _) if time.is_zero() => 0,
         (After::Time(time), _) => time.as_secs().saturating_add(age(head, head.times.came)),
         (After::Heuristic, Some(modified)) => {
@@ -85,7 +85,8 @@ fn lenient_date(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// The date with the day of the week that it falls on. Not for years of two digits, whose century the day tells.
+/// The date with the day of the week that it falls on. Not for years of two digits, where the day of the week
+/// decides the century.
 fn on_its_day(text: &mut [u8]) -> Option<u64> {
     const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
     let (told, rest) = text.split_first_chunk_mut::<3>()?;
@@ -110,7 +111,7 @@ mod tests {
 
     const CAME: u64 = 1_000_000;
 
-    /// A head that came at `CAME`, one second after it was asked for; `@n` is the date `CAME` + n.
+    /// A head received at `CAME`, one second after the request; `@n` is the date `CAME` + n.
     fn head(status: u16, fields: &[(&str, &str)]) -> StoredHead {
         let dated = |value: &str| match value.strip_prefix('@').and_then(|n| n.parse::<i64>().ok()) {
             Some(n) => date::format(CAME.saturating_add_signed(n)).to_vec(),

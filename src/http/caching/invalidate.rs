@@ -3,13 +3,13 @@
 use crate::http::fields::Fields;
 use crate::http::url::Url;
 
-/// Does an answer with this status mean that something may have changed?
+/// Does a response with this status mean that something may have changed?
 pub fn is_success(status: u16) -> bool {
     (200..400).contains(&status)
 }
 
-/// The targets (path and query) whose stored answers are stale after a request to `target` that was
-/// answered with `answer`: itself, and what Location and Content-Location name on the same site.
+/// The targets (path and query) whose stored responses are invalid after a request to `target` that got the
+/// response `answer`: itself, and what Location and Content-Location name on the same site.
 ///
 /// `sites` are the authorities under which the origin is known, `prefix` is the path in front of
 /// every target there.

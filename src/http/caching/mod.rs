@@ -1,10 +1,10 @@
-//! What a shared cache may do with an answer (RFC 9111), as values: heads and times in, verdicts
-//! out. No I/O, no clock.
+//! What a shared cache may do with a response (RFC 9111), as values: heads and times in, verdicts out. No I/O, no
+//! clock.
 //!
-//! [`directives`] reads Cache-Control, [`storable`] says what may be kept, [`stored`] is the head
-//! that is kept and how a 304 or a HEAD changes it, [`freshness`] says how long it is fresh,
-//! [`reuse`] what becomes of a request that it could answer, [`vary`] which requests that are, and
-//! [`invalidate`] what an unsafe request makes stale. [`record`] is the stored form of a head.
+//! [`directives`] reads Cache-Control, [`storable`] decides what may be stored, [`stored`] is the stored head and
+//! how a 304 or a HEAD updates it, [`freshness`] computes its age and lifetime, [`reuse`] decides whether it may be
+//! used, [`vary`] for which requests, and [`invalidate`] what an unsafe request makes stale. [`record`] is the
+//! stored form of a head.
 
 pub mod directives;
 pub mod freshness;
@@ -22,7 +22,7 @@ use stored::OF_ONE_USER;
 /// What the operator wants of the class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
-    /// What is fresh where the origin says nothing of it.
+    /// What is fresh where the origin sends no explicit lifetime.
     pub after: After,
     /// What may be served beyond its freshness when the origin fails.
     pub if_error: IfError,
@@ -30,7 +30,7 @@ pub struct Policy {
     pub if_error_always: bool,
     /// Does CDN-Cache-Control go before Cache-Control (RFC 9213)?
     pub targeted: bool,
-    /// What of one user is stored all the same.
+    /// Which fields of one user are stored all the same.
     pub stored_anyway: StoredAnyway,
 }
 
@@ -61,23 +61,23 @@ impl StoredAnyway {
     }
 }
 
-/// How long an answer without explicit freshness is fresh.
+/// How long a response without explicit freshness is fresh.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum After {
-    /// So long after it was received or checked.
+    /// This long after it was received or validated.
     Time(Duration),
     /// A tenth of its age when it was received (RFC 9111 section 4.2.2).
     Heuristic,
 }
 
-/// How long beyond its freshness an answer may be served when the origin fails.
+/// How long beyond its freshness a stored response may be served when the origin fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IfError {
-    /// As long as the answer itself says (`stale-if-error`, RFC 5861 section 4), which may be not at all.
+    /// As long as the response itself says (`stale-if-error`, RFC 5861 section 4), which may be not at all.
     AsSaid,
-    /// So long, or as the answer says if that is longer.
+    /// This long, or as long as the response says if that is longer.
     Time(Duration),
-    /// For ever.
+    /// Without limit.
     Forever,
 }
 

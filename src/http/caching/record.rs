@@ -1,5 +1,4 @@
-//! The stored form of a head: bytes that are kept beside a body, and trusted only if every one of
-//! them makes sense.
+//! The stored form of a head: bytes stored beside a body, and trusted only if every one of them makes sense.
 //!
 //! A mark, the key and the body that it belongs to, the head, and a sum over all of it. Numbers are big-endian,
 //! texts have their length before them. The first form had no key.
@@ -16,7 +15,7 @@ const MARK_1: &[u8] = b"fcsh\x01";
 /// Bytes of a record: a head has at most 64 KiB.
 pub const MOST: usize = 256 * 1024;
 
-/// What a record tells.
+/// What a record holds.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The head.

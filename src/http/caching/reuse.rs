@@ -1,20 +1,20 @@
-//! What becomes of a request that a stored answer could answer (RFC 9111 sections 4 and 4.2.4).
+//! Whether a stored response may be used for a request (RFC 9111 sections 4 and 4.2.4).
 
 use super::directives::{Listed, RequestDirectives, ResponseDirectives};
 use super::freshness::{age, lifetime};
 use super::stored::StoredHead;
 use super::{IfError, Policy};
 
-/// How a stored answer may be used.
+/// How a stored response may be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reuse {
     /// As it is: it is fresh.
     Fresh,
-    /// As it is: it is stale, and the client takes that.
+    /// As it is: it is stale, and the client accepts that.
     Stale,
-    /// As it is, while the origin is asked.
+    /// As it is, while it is revalidated.
     WhileChecked,
-    /// After the origin has been asked.
+    /// Only after validation with the origin.
     Check,
 }
 
@@ -25,7 +25,7 @@ pub fn decide(head: &StoredHead, request: &RequestDirectives, now: u64, policy: 
         return Reuse::Check;
     }
     let (age, lifetime) = (age(head, now), lifetime(head, policy));
-    // Zero asks for an answer of this very moment.
+    // Zero asks for a response of this very moment.
     if request.max_age.is_some_and(|most| age > most || most == 0) {
         return Reuse::Check;
     }
@@ -46,7 +46,7 @@ pub fn decide(head: &StoredHead, request: &RequestDirectives, now: u64, policy: 
     }
 }
 
-/// May it be used although the origin could not be asked, or failed (RFC 5861 section 4)?
+/// May it be used stale because the origin cannot be reached, or fails (RFC 5861 section 4)?
 pub fn may_use_if_error(head: &StoredHead, now: u64, policy: &Policy) -> bool {
     let forbidden = forbids_stale(head, policy);
     if forbidden && !policy.if_error_always {
@@ -62,7 +62,7 @@ pub fn may_use_if_error(head: &StoredHead, now: u64, policy: &Policy) -> bool {
     }
 }
 
-/// Does the stored response forbid to be used stale, or without a check (RFC 9111 section 4.2.4)?
+/// Does the stored response forbid its use when stale, or without validation (RFC 9111 section 4.2.4)?
 pub fn forbids_stale(head: &StoredHead, policy: &Policy) -> bool {
     let directives = ResponseDirectives::of(&head.fields, policy.targeted);
     is_strict(&directives) || directives.no_cache == Listed::All

@@ -1,4 +1,4 @@
-//! Which answers may be kept (RFC 9111 section 3).
+//! Which responses may be stored (RFC 9111 section 3).
 
 use super::directives::{Listed, ResponseDirectives};
 use super::freshness::{explicit, is_heuristically_cacheable, lifetime};
@@ -7,29 +7,29 @@ use super::{IfError, Policy};
 use crate::http::fields::Fields;
 use crate::http::response::ResponseHead;
 
-/// Why an answer is not kept.
+/// Why a response is not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotKept {
     /// `no-store`.
     NoStore,
     /// `private`.
     Private,
-    /// It answers a request with Authorization and does not say that others may have it.
+    /// The request had Authorization, and the response does not allow a shared cache to store it.
     Authorization,
-    /// Part of an answer, or about an answer that is elsewhere.
+    /// A part of a response, or about a response that is stored elsewhere.
     Partial,
-    /// Nothing says that it may be used again, or it could not be.
+    /// Nothing allows its reuse, or it could never be reused.
     NoUse,
 }
 
-/// May the answer to a GET with the fields `request` be kept by a shared cache?
+/// May a shared cache store the response to a GET with the fields `request`?
 pub fn may_keep(answer: &ResponseHead, request: &Fields, targeted: bool) -> Result<(), NotKept> {
     let directives = ResponseDirectives::of(&answer.fields, targeted);
     if matches!(answer.status, 100..=199 | 206 | 304) {
         return Err(NotKept::Partial);
     }
     let understood = is_understood(answer.status);
-    // Who understands the status need not heed no-store (RFC 9111 section 5.2.2.3).
+    // A cache that understands the status ignores no-store (RFC 9111 section 5.2.2.3).
     if directives.must_understand && !understood || directives.no_store && !directives.must_understand {
         return Err(NotKept::NoStore);
     }
@@ -50,7 +50,7 @@ fn is_understood(status: u16) -> bool {
         || matches!(status, 421 | 422 | 426 | 428 | 429 | 431 | 451 | 500..=505 | 507 | 508 | 511)
 }
 
-/// May this answer change what is kept and has the `status`? Only if it could have been kept itself, as one with that
+/// May this response update a stored one that has the `status`? Only if it could have been stored itself with that
 /// status.
 pub fn may_update(status: u16, answer: &ResponseHead, request: &Fields, targeted: bool) -> bool {
     let as_kept = ResponseHead { status, ..answer.clone() };
@@ -58,7 +58,7 @@ pub fn may_update(status: u16, answer: &ResponseHead, request: &Fields, targeted
     matches!(may_keep(&as_kept, request, targeted), Ok(()) | Err(NotKept::NoUse))
 }
 
-/// Is it any use later: is it fresh for a time, can it be checked, or may it serve when the origin fails?
+/// Is it of use later: is it fresh for a time, can it be validated, or may it be served when the origin fails?
 pub fn is_useful(head: &StoredHead, policy: &Policy) -> bool {
     lifetime(head, policy) > 0
         || head.has_validator()

@@ -1,4 +1,4 @@
-//! The head that is kept of an answer, and how later answers change it.
+//! The head of a stored response, and how later responses update it.
 
 use super::Policy;
 use super::directives::ResponseDirectives;
@@ -9,45 +9,45 @@ use crate::http::fields::{Fields, end_to_end, is_one_of};
 use crate::http::identity;
 use crate::http::response::ResponseHead;
 
-/// Fields that concern one connection or one hop, which are not kept (RFC 9111 section 3.1), and
-/// those that are written anew with each answer.
+/// Fields that concern one connection or one hop, which are not stored (RFC 9111 section 3.1), and those that are
+/// generated for each response.
 const NOT_KEPT: [&str; 3] = ["content-length", "server", "proxy-authentication-info"];
-/// Fields that describe the body that is kept, so a 304 does not change them (RFC 9111 section 3.2).
+/// Fields that describe the stored body, so a 304 does not change them (RFC 9111 section 3.2).
 const OF_THE_BODY: [&str; 3] = ["content-encoding", "content-range", "content-length"];
 
-/// Tags remembered beside the newest. More machines than that behind one name need not be told apart.
+/// Tags remembered beside the newest: an origin of more machines with different tags is rare.
 const OTHER_TAGS: usize = 3;
 
 /// Fields that say something to one user. They are passed to the client whose request has brought them and not stored,
 /// whatever else the response says.
 pub const OF_ONE_USER: [&str; 4] = ["Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Authentication-Info"];
 
-/// When an answer was asked for and when it came, in seconds since 1970.
+/// When the request was sent and when its response was received, in seconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Times {
-    /// The request went out.
+    /// The request was sent.
     pub asked: u64,
-    /// Its head came.
+    /// The head of the response was received.
     pub came: u64,
 }
 
-/// The head of a stored answer.
+/// The head of a stored response.
 #[derive(Clone, Debug)]
 pub struct StoredHead {
     /// 200 for what has a file.
     pub status: u16,
-    /// The reason phrase as it came.
+    /// The reason phrase as received.
     pub reason: Box<[u8]>,
-    /// End-to-end fields as they came, Date among them, without Content-Length.
+    /// End-to-end fields as received, Date among them, without Content-Length.
     pub fields: Fields,
-    /// The last exchange that vouched for it.
+    /// Of the last exchange that fetched or validated it.
     pub times: Times,
     /// Which requests it answers.
     pub variant: Variant,
-    /// An unsafe request has been there since (RFC 9111 section 4.4): it is to be checked.
+    /// Invalidated by an unsafe request (RFC 9111 section 4.4): it has to be validated.
     pub invalid: bool,
-    /// Other entity tags that the origin has given to the same bytes: its machines need not agree on them. Remembered
-    /// by this process only.
+    /// Other entity tags of the same bytes: the machines of an origin need not agree on them. Remembered by this
+    /// process only.
     pub other_tags: Vec<Box<[u8]>>,
 }
 
@@ -60,7 +60,7 @@ impl StoredHead {
         head
     }
 
-    /// The head as the client gets it whose request it answers.
+    /// The head for the client whose request fetched it.
     pub fn received(answer: &ResponseHead, times: Times, variant: Variant) -> Self {
         Self {
             status: answer.status,
@@ -114,13 +114,13 @@ impl StoredHead {
         self.fields.only("date").and_then(date::parse)
     }
 
-    /// Can the origin be asked whether it is still the same?
+    /// Can it be validated with the origin?
     pub fn has_validator(&self) -> bool {
         self.etag().is_some() || self.fields.contains("last-modified")
     }
 
-    /// Is this 304 about this answer (RFC 9111 section 4.3.4)? One with another validator is not, and of a file of
-    /// which only the date is known nothing but that date tells.
+    /// Does this 304 select this stored response (RFC 9111 section 4.3.4)? One with another validator does not. For
+    /// a file of which only the date is known, only the same date counts.
     pub fn is_meant_by(&self, not_modified: &Fields) -> bool {
         let date = not_modified.only("last-modified").and_then(date::parse);
         let same_date = date.is_some() && date == self.modified();
@@ -129,7 +129,7 @@ impl StoredHead {
         }
         let other_date = not_modified.contains("last-modified") && self.modified().is_some() && !same_date;
         match (not_modified.get("etag"), self.etag()) {
-            // A weak tag is the same for what the origin takes as equal, so the date counts as well.
+            // Weak tags are equal for what the origin takes as equivalent, so the date counts as well.
             (Some(told), Some(_)) => {
                 let kept = self.all_tags().find(|tag| weakly_equal(told, tag));
                 kept.is_some_and(|kept| !other_date || !is_weak(told) && !is_weak(kept))
@@ -139,13 +139,13 @@ impl StoredHead {
         }
     }
 
-    /// Is an answer with these fields the same variant, as far as it says? `told` and `always` as for [`Variant::of`].
+    /// Is a response with these fields the same variant? `told` and `always` as for [`Variant::of`].
     pub fn is_same_variant(&self, answer: &Fields, told: &Fields, always: &[&str]) -> bool {
         let says = if answer.contains("vary") { answer } else { &self.fields };
         Variant::of(says, told, always).is_ok_and(|variant| variant == self.variant)
     }
 
-    /// Does the answer to a HEAD tell of this very body (RFC 9111 section 4.3.5)?
+    /// Does the response to a HEAD describe this stored body (RFC 9111 section 4.3.5)?
     pub fn is_told_by(&self, head: &ResponseHead, length: u64) -> bool {
         let same = |name| head.fields.get(name).is_none_or(|told| self.fields.get(name) == Some(told));
         let told = head.fields.get("content-length").and_then(|told| std::str::from_utf8(told).ok());
@@ -155,8 +155,8 @@ impl StoredHead {
             && told.is_none_or(|told| told.trim().parse() == Ok(length))
     }
 
-    /// The head after an exchange that vouched for it with these fields: they replace those of the
-    /// same name (RFC 9111 section 3.2). Its own tag stays: another form of it is not known to be that of these bytes.
+    /// The head after a validation with these fields: they replace those of the same name (RFC 9111 section 3.2).
+    /// Its own tag stays: another form of it is not known to be that of these bytes.
     #[must_use]
     pub fn updated(&self, by: &Fields, times: Times, policy: &Policy) -> Self {
         let mut news = received_fields(by, times);
@@ -189,13 +189,13 @@ impl StoredHead {
         (tags != self.other_tags).then(|| Self { other_tags: tags, ..self.clone() })
     }
 
-    /// The tags that the origin may vouch for it by, for If-None-Match (RFC 9110 section 13.1.2).
+    /// All its tags, for If-None-Match (RFC 9110 section 13.1.2).
     pub fn tags(&self) -> Option<Vec<u8>> {
         self.etag()?;
         Some(self.all_tags().collect::<Vec<_>>().join(&b", "[..]))
     }
 
-    /// The same, to be checked before it is used.
+    /// The same, to be validated before it is used.
     #[must_use]
     pub fn invalidated(&self) -> Self {
         Self { invalid: true, ..self.clone() }

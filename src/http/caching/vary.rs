@@ -1,14 +1,14 @@
-//! Which requests a stored answer may answer (RFC 9111 section 4.1).
+//! For which requests a stored response may be used (RFC 9111 section 4.1).
 
 use crate::http::conditional::SELECTING;
 use crate::http::fields::{Fields, is_hop_by_hop};
 use crate::http::message::is_token_byte;
 
-/// The request fields that chose an answer, and what they said.
+/// The request fields that selected a response, with their values.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Variant(pub Vec<(String, Option<Vec<u8>>)>);
 
-/// Is it a field in which the origin gets the same for all clients, so that it tells nobody apart?
+/// Is it a field that the origin gets with one value for all clients, so that it selects nothing?
 fn is_ours(name: &str) -> bool {
     name == "host" || SELECTING.contains(&name)
 }
@@ -18,8 +18,8 @@ fn is_ours(name: &str) -> bool {
 pub struct Unmatched;
 
 impl Variant {
-    /// The variant that `answer` is: of the client's fields, those in `told` have gone to the origin. It is one of the
-    /// fields named `always` even where the origin does not say so.
+    /// The variant of the response `answer`: `told` are the client's fields that went to the origin. The fields
+    /// named `always` select it even where Vary does not list them.
     pub fn of(answer: &Fields, told: &Fields, always: &[&str]) -> Result<Self, Unmatched> {
         let mut chosen: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         for name in answer.tokens("vary").chain(always.iter().map(|name| name.as_bytes())) {
@@ -35,18 +35,18 @@ impl Variant {
         Ok(Self(chosen))
     }
 
-    /// Does it answer a request with these fields?
+    /// Does it match a request with these fields?
     pub fn matches(&self, request: &Fields) -> bool {
         self.0.iter().all(|(name, value)| normal(request, name) == *value)
     }
 
-    /// Does it answer every request?
+    /// Does it match every request?
     pub fn is_only_one(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Reads a list of fields by which requests may be told apart, separated by commas.
+/// Reads a list of request fields that may select a response, separated by commas.
 pub fn names(text: &str) -> Result<Vec<String>, String> {
     let names = text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
     names
