@@ -12,7 +12,7 @@ pub enum Route {
     /// An immutable file: from the cache, or from the origin on a miss.
     Cache(Key),
     /// The same, for a response that is revalidated with the origin.
-    Check(Key),
+    Revalidate(Key),
     /// A path with a slash at its end, here relative and without it: never a file.
     Directory(String),
     /// To the origin, nothing stored.
@@ -53,9 +53,11 @@ pub fn decide(request: &RequestHead, classes: &Classes) -> Route {
         return match path.key {
             Some(key) if key.is_in_progress_name() => Route::Pass(BypassReason::InProgressName),
             Some(key) if request.query().is_none() && !classes.rules.is_document(&path.normalized) => {
-                Route::Check(key)
+                Route::Revalidate(key)
             }
-            Some(_) | None => Route::Check(Key::resource(&Forms::of(request.path()).own, request.query())),
+            Some(_) | None => {
+                Route::Revalidate(Key::resource(&Forms::of(request.path()).own, request.query()))
+            }
         };
     }
     if class == Class::None {

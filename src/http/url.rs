@@ -78,7 +78,7 @@ impl Url {
                 (self::authority(authority)?, encoded(path), query)
             }
             (None, Some(base)) => {
-                let (path, query) = base.lead_to(text, query);
+                let (path, query) = base.resolve_path(text, query);
                 (base.authority.clone(), path, query)
             }
             _ => return Err(BadReference::Authority),
@@ -88,7 +88,7 @@ impl Url {
     }
 
     /// Path and query of a reference on the same server.
-    fn lead_to(&self, path: &[u8], query: Option<String>) -> (String, Option<String>) {
+    fn resolve_path(&self, path: &[u8], query: Option<String>) -> (String, Option<String>) {
         match path {
             [] => (self.path.clone(), query.or_else(|| self.query.clone())),
             [b'/', ..] => (encoded(path), query),

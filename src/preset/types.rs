@@ -32,7 +32,7 @@ const SHORTEST_HASH: usize = 32;
 
 /// What a name says about the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Told {
+enum Named {
     /// An archive: neither a page nor JSON.
     Archive,
     /// No page, whatever else.
@@ -48,11 +48,11 @@ enum Told {
 pub fn contradicts(rules: &Rules, path: &str, content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
     let media = String::from_utf8_lossy(content_type[..end].trim_ascii()).to_ascii_lowercase();
-    match told(path) {
-        Told::Page => false,
-        Told::Nothing => is_page(&media) && rules.is_no_page(&format!("/{path}")),
-        Told::NoPage => is_page(&media),
-        Told::Archive => is_page(&media) || JSON.contains(&media.as_str()),
+    match named(path) {
+        Named::Page => false,
+        Named::Nothing => is_page(&media) && rules.is_no_page(&format!("/{path}")),
+        Named::NoPage => is_page(&media),
+        Named::Archive => is_page(&media) || JSON.contains(&media.as_str()),
     }
 }
 
@@ -71,41 +71,41 @@ pub fn describes_nar(path: &str) -> bool {
     path.ends_with(".narinfo")
 }
 
-fn told(path: &str) -> Told {
+fn named(path: &str) -> Named {
     let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
     let lower = name.to_ascii_lowercase();
     if is_nar(path) {
-        return Told::Archive;
+        return Named::Archive;
     }
     let Some((stem, extension)) = lower.rsplit_once('.') else {
         let is_hash = lower.len() >= SHORTEST_HASH && lower.bytes().all(|byte| byte.is_ascii_hexdigit());
         // The registry of crates has them under this name.
         let is_crate = lower == "download" && directory.contains("crates/");
         return if is_crate {
-            Told::Archive
+            Named::Archive
         } else if is_hash {
-            Told::NoPage
+            Named::NoPage
         } else {
-            Told::Nothing
+            Named::Nothing
         };
     };
     if ARCHIVES.contains(&extension) {
-        return Told::Archive;
+        return Named::Archive;
     }
     if PROOFS.contains(&extension) {
-        return Told::NoPage;
+        return Named::NoPage;
     }
     if NAMED_PAGES.contains(&extension) {
-        return Told::Page;
+        return Named::Page;
     }
     if !COMPRESSED.contains(&extension) {
-        return Told::Nothing;
+        return Named::Nothing;
     }
     // Old servers send the type of the content inside.
     match stem.rsplit_once('.').map_or("", |(_, inner)| inner) {
-        inner if NAMED_PAGES.contains(&inner) => Told::Page,
-        inner if ARCHIVES.contains(&inner) => Told::Archive,
-        _ => Told::NoPage,
+        inner if NAMED_PAGES.contains(&inner) => Named::Page,
+        inner if ARCHIVES.contains(&inner) => Named::Archive,
+        _ => Named::NoPage,
     }
 }
 

@@ -109,8 +109,8 @@ fn fresh<R: Runtime>(
         _ if stored.is_checked_since(wanted.arrived) => Some(CacheUse::Revalidated),
         Reuse::Fresh => Some(CacheUse::Hit),
         Reuse::Stale => Some(CacheUse::Stale(Stale::Accepted)),
-        Reuse::WhileChecked => Some(CacheUse::Stale(Stale::WhileRevalidate)),
-        Reuse::Check => None,
+        Reuse::WhileRevalidate => Some(CacheUse::Stale(Stale::WhileRevalidate)),
+        Reuse::Validate => None,
     }
 }
 

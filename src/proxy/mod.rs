@@ -69,8 +69,8 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     let (key, policy) = match &route {
         Route::Cache(key) if is_reload => (key, FreshnessPolicy::Reload),
         Route::Cache(key) => (key, FreshnessPolicy::Immutable),
-        Route::Check(key) if shared.config.rules.is_empty() => (key, FreshnessPolicy::Revalidate),
-        Route::Check(key) => (key, FreshnessPolicy::Member),
+        Route::Revalidate(key) if shared.config.rules.is_empty() => (key, FreshnessPolicy::Revalidate),
+        Route::Revalidate(key) => (key, FreshnessPolicy::Member),
         Route::Pass(why) => return pass::run(exchange, client, *why).await,
         Route::Directory(path) => match shared.cache.look_up_path::<R>(path).await {
             Found::Directory => {

@@ -18,14 +18,14 @@ pub fn is_heuristically_cacheable(status: u16) -> bool {
 
 /// Its age at `now` (seconds since 1970), in seconds (RFC 9111 section 4.2.3).
 pub fn age(head: &StoredHead, now: u64) -> u64 {
-    let came = head.times.came;
+    let came = head.times.received;
     let apparent = head.date().map_or(0, |date| came.saturating_sub(date));
-    let corrected = told_age(&head.fields).saturating_add(came.saturating_sub(head.times.asked));
+    let corrected = age_field(&head.fields).saturating_add(came.saturating_sub(head.times.requested));
     apparent.max(corrected).saturating_add(now.saturating_sub(came))
 }
 
 /// The Age field: the first member of its first line, or nothing (RFC 9111 section 5.1).
-fn told_age(fields: &Fields) -> u64 {
+fn age_field(fields: &Fields) -> u64 {
     fields.tokens("age").next().and_then(seconds).unwrap_or(0)
 }
 
@@ -45,7 +45,7 @@ pub fn explicit(fields: &Fields, targeted: bool, came: u64) -> Option<u64> {
 
 /// How long it is fresh, in seconds.
 pub fn lifetime(head: &StoredHead, policy: &Policy) -> u64 {
-    if let Some(said) = explicit(&head.fields, policy.targeted, head.times.came) {
+    if let Some(said) = explicit(&head.fields, policy.targeted, head.times.received) {
         return said;
     }
     let public = ResponseDirectives::of(&head.fields, policy.targeted).public;
@@ -55,9 +55,9 @@ pub fn lifetime(head: &StoredHead, policy: &Policy) -> u64 {
     match (policy.after, head.modified()) {
         // Counted from the last validation, so its age at that time is added.
         (After::Time(time), _) if time.is_zero() => 0,
-        (After::Time(time), _) => time.as_secs().saturating_add(age(head, head.times.came)),
+        (After::Time(time), _) => time.as_secs().saturating_add(age(head, head.times.received)),
         (After::Heuristic, Some(modified)) => {
-            let date = head.date().unwrap_or(head.times.came);
+            let date = head.date().unwrap_or(head.times.received);
             (date.saturating_sub(modified) / HEURISTIC_PART).min(HEURISTIC_LIMIT)
         }
         (After::Heuristic, None) => 0,
@@ -127,7 +127,7 @@ mod tests {
         };
         StoredHead::new(
             &answer,
-            Times { asked: CAME - 1, came: CAME },
+            Times { requested: CAME - 1, received: CAME },
             Variant::default(),
             &Policy::default(),
         )

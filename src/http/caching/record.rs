@@ -48,7 +48,7 @@ impl BodyId {
 pub fn encode(head: &StoredHead, body: BodyId, key: &[u8]) -> Vec<u8> {
     let mut out = Out(MARK.to_vec());
     out.text(key);
-    for number in [body.inode, body.size, body.modified, head.times.asked, head.times.came] {
+    for number in [body.inode, body.size, body.modified, head.times.requested, head.times.received] {
         out.number(number);
     }
     out.number(u64::from(head.status));
@@ -85,7 +85,7 @@ pub fn decode(record: &[u8]) -> Option<Record> {
         None => (In(written.strip_prefix(MARK_1)?), None),
     };
     let body = BodyId { inode: rest.number()?, size: rest.number()?, modified: rest.number()? };
-    let times = Times { asked: rest.number()?, came: rest.number()? };
+    let times = Times { requested: rest.number()?, received: rest.number()? };
     let status = u16::try_from(rest.number()?).ok().filter(|status| (200..1000).contains(status))?;
     let invalid = rest.flag()?;
     let reason = rest.line()?.into();
@@ -178,15 +178,15 @@ mod tests {
             reason in "[ -~]{0,20}",
             fields in prop::collection::vec(("[a-zA-Z-]{1,12}", "[ -~\u{80}-\u{ff}]{0,30}"), 0..12),
             variant in prop::collection::vec(("[a-z]{1,8}", prop::option::of("[ -~]{0,9}")), 0..4),
-            asked in any::<u64>(),
-            came in any::<u64>(),
+            requested in any::<u64>(),
+            received in any::<u64>(),
             invalid in any::<bool>(),
         ) -> StoredHead {
             StoredHead {
                 status,
                 reason: reason.into_bytes().into(),
                 fields: fields.iter().map(|(name, value)| (name, value)).collect(),
-                times: Times { asked, came },
+                times: Times { requested, received },
                 variant: Variant(variant.into_iter().map(|(n, v)| (n, v.map(String::into_bytes))).collect()),
                 invalid,
                 other_tags: Vec::new(),

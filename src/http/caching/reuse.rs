@@ -13,36 +13,36 @@ pub enum Reuse {
     /// As it is: it is stale, and the client accepts that.
     Stale,
     /// As it is, while it is revalidated.
-    WhileChecked,
+    WhileRevalidate,
     /// Only after validation with the origin.
-    Check,
+    Validate,
 }
 
 /// Decides at `now`, in seconds since 1970.
 pub fn decide(head: &StoredHead, request: &RequestDirectives, now: u64, policy: &Policy) -> Reuse {
     let directives = ResponseDirectives::of(&head.fields, policy.targeted);
     if head.invalid || request.no_cache || directives.no_cache == Listed::All {
-        return Reuse::Check;
+        return Reuse::Validate;
     }
     let (age, lifetime) = (age(head, now), lifetime(head, policy));
     // Zero asks for a response of this very moment.
     if request.max_age.is_some_and(|most| age > most || most == 0) {
-        return Reuse::Check;
+        return Reuse::Validate;
     }
     if lifetime > age {
         let enough = request.min_fresh.is_none_or(|least| lifetime - age >= least);
-        return if enough { Reuse::Fresh } else { Reuse::Check };
+        return if enough { Reuse::Fresh } else { Reuse::Validate };
     }
     let stale = age - lifetime;
     let within = |seconds: Option<u64>| seconds.is_some_and(|seconds| stale <= seconds);
     if request.min_fresh.is_some() || is_strict(&directives) {
-        Reuse::Check
+        Reuse::Validate
     } else if within(request.max_stale) {
         Reuse::Stale
     } else if within(directives.stale_while_revalidate) {
-        Reuse::WhileChecked
+        Reuse::WhileRevalidate
     } else {
-        Reuse::Check
+        Reuse::Validate
     }
 }
 
@@ -75,7 +75,7 @@ fn is_strict(directives: &ResponseDirectives) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Reuse::{Check, Fresh, Stale, WhileChecked};
+    use super::Reuse::{Fresh, Stale, Validate, WhileRevalidate};
     use super::*;
     use crate::http::caching::After;
     use crate::http::caching::stored::Times;
@@ -97,7 +97,12 @@ mod tests {
             fields,
             source: None,
         };
-        StoredHead::new(&answer, Times { asked: CAME, came: CAME }, Variant::default(), &Policy::default())
+        StoredHead::new(
+            &answer,
+            Times { requested: CAME, received: CAME },
+            Variant::default(),
+            &Policy::default(),
+        )
     }
 
     fn after(seconds: u64, said: &str, wanted: &str) -> Reuse {
@@ -108,27 +113,27 @@ mod tests {
     #[test]
     fn rfc9111_4_2_fresh_until_its_lifetime_has_passed() {
         assert_eq!(after(9, "max-age=10", ""), Fresh);
-        assert_eq!(after(10, "max-age=10", ""), Check);
-        assert_eq!(after(0, "", ""), Check);
-        assert_eq!(after(0, "max-age=10, no-cache", ""), Check);
+        assert_eq!(after(10, "max-age=10", ""), Validate);
+        assert_eq!(after(0, "", ""), Validate);
+        assert_eq!(after(0, "max-age=10, no-cache", ""), Validate);
         assert_eq!(after(0, "max-age=10, no-cache=\"a\"", ""), Fresh);
     }
 
     #[test]
     fn rfc9111_5_2_1_what_the_request_wants() {
         for (seconds, said, wanted, verdict) in [
-            (0, "max-age=10", "no-cache", Check),
-            (0, "max-age=10", "max-age=0", Check),
-            (3, "max-age=10", "max-age=2", Check),
+            (0, "max-age=10", "no-cache", Validate),
+            (0, "max-age=10", "max-age=0", Validate),
+            (3, "max-age=10", "max-age=2", Validate),
             (3, "max-age=10", "max-age=3", Fresh),
             (3, "max-age=10", "min-fresh=7", Fresh),
-            (3, "max-age=10", "min-fresh=8", Check),
+            (3, "max-age=10", "min-fresh=8", Validate),
             (13, "max-age=10", "max-stale", Stale),
             (13, "max-age=10", "max-stale=3", Stale),
-            (13, "max-age=10", "max-stale=2", Check),
-            (13, "max-age=10, must-revalidate", "max-stale=9", Check),
-            (13, "s-maxage=10", "max-stale=9", Check),
-            (13, "max-age=10, proxy-revalidate", "max-stale=9", Check),
+            (13, "max-age=10", "max-stale=2", Validate),
+            (13, "max-age=10, must-revalidate", "max-stale=9", Validate),
+            (13, "s-maxage=10", "max-stale=9", Validate),
+            (13, "max-age=10, proxy-revalidate", "max-stale=9", Validate),
         ] {
             assert_eq!(after(seconds, said, wanted), verdict, "{seconds} {said} {wanted}");
         }
@@ -137,16 +142,16 @@ mod tests {
     #[test]
     fn rfc5861_3_stale_while_revalidate() {
         let said = "max-age=10, stale-while-revalidate=5";
-        assert_eq!(after(15, said, ""), WhileChecked);
-        assert_eq!(after(16, said, ""), Check);
-        assert_eq!(after(15, said, "max-age=12"), Check);
-        assert_eq!(after(12, &format!("{said}, must-revalidate"), ""), Check);
+        assert_eq!(after(15, said, ""), WhileRevalidate);
+        assert_eq!(after(16, said, ""), Validate);
+        assert_eq!(after(15, said, "max-age=12"), Validate);
+        assert_eq!(after(12, &format!("{said}, must-revalidate"), ""), Validate);
     }
 
     #[test]
     fn rfc9111_4_4_what_was_invalidated_is_checked() {
         let head = head("max-age=10").invalidated();
-        assert_eq!(decide(&head, &RequestDirectives::default(), CAME, &Policy::default()), Check);
+        assert_eq!(decide(&head, &RequestDirectives::default(), CAME, &Policy::default()), Validate);
     }
 
     #[test]
@@ -189,7 +194,7 @@ mod tests {
         #[test]
         fn what_may_not_be_used_stale_never_is(said in "max-age=[0-9]{1,3}", wanted in "[a-z-]{0,9}(=[0-9]{1,3})?", seconds in 0..2000_u64) {
             let verdict = after(seconds, &format!("{said}, must-revalidate, stale-while-revalidate=999"), &wanted);
-            prop_assert!(matches!(verdict, Fresh | Check));
+            prop_assert!(matches!(verdict, Fresh | Validate));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::http::response::ResponseHead;
 
 /// Why a response is not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotKept {
+pub enum NotStorable {
     /// `no-store`.
     NoStore,
     /// `private`.
@@ -23,25 +23,25 @@ pub enum NotKept {
 }
 
 /// May a shared cache store the response to a GET with the fields `request`?
-pub fn may_keep(answer: &ResponseHead, request: &Fields, targeted: bool) -> Result<(), NotKept> {
+pub fn may_store(answer: &ResponseHead, request: &Fields, targeted: bool) -> Result<(), NotStorable> {
     let directives = ResponseDirectives::of(&answer.fields, targeted);
     if matches!(answer.status, 100..=199 | 206 | 304) {
-        return Err(NotKept::Partial);
+        return Err(NotStorable::Partial);
     }
     let understood = is_understood(answer.status);
     // A cache that understands the status ignores no-store (RFC 9111 section 5.2.2.3).
     if directives.must_understand && !understood || directives.no_store && !directives.must_understand {
-        return Err(NotKept::NoStore);
+        return Err(NotStorable::NoStore);
     }
     if directives.private == Listed::All {
-        return Err(NotKept::Private);
+        return Err(NotStorable::Private);
     }
     let shared = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
     if request.contains("authorization") && !shared {
-        return Err(NotKept::Authorization);
+        return Err(NotStorable::Authorization);
     }
     let said = explicit(&answer.fields, targeted, 0).is_some() || directives.public;
-    if said || is_heuristically_cacheable(answer.status) { Ok(()) } else { Err(NotKept::NoUse) }
+    if said || is_heuristically_cacheable(answer.status) { Ok(()) } else { Err(NotStorable::NoUse) }
 }
 
 /// Is it a status whose rules for caches this program knows (RFC 9110 section 15, RFC 6585)?
@@ -55,7 +55,7 @@ fn is_understood(status: u16) -> bool {
 pub fn may_update(status: u16, answer: &ResponseHead, request: &Fields, targeted: bool) -> bool {
     let as_kept = ResponseHead { status, ..answer.clone() };
     // A 304 need not repeat what made it of use.
-    matches!(may_keep(&as_kept, request, targeted), Ok(()) | Err(NotKept::NoUse))
+    matches!(may_store(&as_kept, request, targeted), Ok(()) | Err(NotStorable::NoUse))
 }
 
 /// Is it of use later: is it fresh for a time, can it be validated, or may it be served when the origin fails?
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::http::request::Version;
 
-    fn keep(status: u16, said: &[(&str, &str)], request: &[(&str, &str)]) -> Result<(), NotKept> {
+    fn keep(status: u16, said: &[(&str, &str)], request: &[(&str, &str)]) -> Result<(), NotStorable> {
         let fields = said.iter().copied().collect();
         let answer = ResponseHead {
             status,
@@ -79,7 +79,7 @@ mod tests {
             fields,
             source: None,
         };
-        may_keep(&answer, &request.iter().copied().collect(), true)
+        may_store(&answer, &request.iter().copied().collect(), true)
     }
 
     #[test]
@@ -88,15 +88,15 @@ mod tests {
         for (status, said, verdict) in [
             (200, &[][..], Ok(())),
             (404, &[], Ok(())),
-            (403, &[], Err(NotKept::NoUse)),
+            (403, &[], Err(NotStorable::NoUse)),
             (403, &cc("max-age=9"), Ok(())),
             (403, &cc("public"), Ok(())),
             (403, &[("Expires", "0")], Ok(())),
             (599, &cc("max-age=9"), Ok(())),
-            (206, &cc("max-age=9"), Err(NotKept::Partial)),
-            (304, &cc("max-age=9"), Err(NotKept::Partial)),
-            (200, &cc("no-store, max-age=9"), Err(NotKept::NoStore)),
-            (200, &cc("private, max-age=9"), Err(NotKept::Private)),
+            (206, &cc("max-age=9"), Err(NotStorable::Partial)),
+            (304, &cc("max-age=9"), Err(NotStorable::Partial)),
+            (200, &cc("no-store, max-age=9"), Err(NotStorable::NoStore)),
+            (200, &cc("private, max-age=9"), Err(NotStorable::Private)),
             (200, &cc("private=\"a\", max-age=9"), Ok(())),
         ] {
             assert_eq!(keep(status, said, &[]), verdict, "{status} {said:?}");
@@ -107,18 +107,18 @@ mod tests {
     fn rfc9111_5_2_2_3_must_understand_goes_before_no_store() {
         let said = [("Cache-Control", "max-age=9, no-store, must-understand")];
         assert_eq!(keep(200, &said, &[]), Ok(()));
-        assert_eq!(keep(599, &said, &[]), Err(NotKept::NoStore));
+        assert_eq!(keep(599, &said, &[]), Err(NotStorable::NoStore));
     }
 
     #[test]
     fn rfc9111_3_5_an_answer_to_one_user_is_kept_only_if_it_says_so() {
         let user = [("Authorization", "x")];
         for (said, verdict) in [
-            ("max-age=9", Err(NotKept::Authorization)),
+            ("max-age=9", Err(NotStorable::Authorization)),
             ("max-age=9, public", Ok(())),
             ("max-age=9, must-revalidate", Ok(())),
             ("s-maxage=9", Ok(())),
-            ("private, s-maxage=9", Err(NotKept::Private)),
+            ("private, s-maxage=9", Err(NotStorable::Private)),
         ] {
             assert_eq!(keep(200, &[("Cache-Control", said)], &user), verdict, "{said}");
         }
@@ -129,6 +129,6 @@ mod tests {
         let said = [("Cache-Control", "no-store"), ("CDN-Cache-Control", "max-age=9")];
         assert_eq!(keep(200, &said, &[]), Ok(()));
         let said = [("Cache-Control", "max-age=9"), ("CDN-Cache-Control", "private")];
-        assert_eq!(keep(200, &said, &[]), Err(NotKept::Private));
+        assert_eq!(keep(200, &said, &[]), Err(NotStorable::Private));
     }
 }

@@ -26,9 +26,9 @@ pub const OF_ONE_USER: [&str; 4] = ["Set-Cookie", "Set-Cookie2", "Clear-Site-Dat
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Times {
     /// The request was sent.
-    pub asked: u64,
+    pub requested: u64,
     /// The head of the response was received.
-    pub came: u64,
+    pub received: u64,
 }
 
 /// The head of a stored response.
@@ -121,7 +121,7 @@ impl StoredHead {
 
     /// Does this 304 select this stored response (RFC 9111 section 4.3.4)? One with another validator does not. For
     /// a file of which only the date is known, only the same date counts.
-    pub fn is_meant_by(&self, not_modified: &Fields) -> bool {
+    pub fn is_selected_by(&self, not_modified: &Fields) -> bool {
         let date = not_modified.only("last-modified").and_then(date::parse);
         let same_date = date.is_some() && date == self.modified();
         if self.is_unknown() {
@@ -146,7 +146,7 @@ impl StoredHead {
     }
 
     /// Does the response to a HEAD describe this stored body (RFC 9111 section 4.3.5)?
-    pub fn is_told_by(&self, head: &ResponseHead, length: u64) -> bool {
+    pub fn is_described_by(&self, head: &ResponseHead, length: u64) -> bool {
         let same = |name| head.fields.get(name).is_none_or(|told| self.fields.get(name) == Some(told));
         let told = head.fields.get("content-length").and_then(|told| std::str::from_utf8(told).ok());
         head.status == self.status
@@ -209,7 +209,7 @@ fn received_fields(from: &Fields, times: Times) -> Fields {
     // A recipient with a clock adds the date of arrival (RFC 9110 section 6.6.1).
     if fields.only("date").and_then(date::parse).is_none() {
         fields.remove("date");
-        fields.push(b"Date", &date::format(times.came));
+        fields.push(b"Date", &date::format(times.received));
     }
     fields
 }
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::http::request::Version;
 
-    const NOW: Times = Times { asked: 1000, came: 1001 };
+    const NOW: Times = Times { requested: 1000, received: 1001 };
 
     fn answer(fields: &[(&str, &str)]) -> ResponseHead {
         let fields = fields.iter().copied().collect();
@@ -287,7 +287,7 @@ mod tests {
             ("Content-Encoding", "x"),
             ("Content-Type", "t"),
         ]);
-        let times = Times { asked: 2000, came: 2001 };
+        let times = Times { requested: 2000, received: 2001 };
         let by = Fields::from_iter([
             ("A", "3"),
             ("Content-Length", "0"),
@@ -312,10 +312,10 @@ mod tests {
             [("\"a\"", "\"a\"", true), ("\"a\"", "W/\"a\"", true), ("\"a\"", "\"b\"", false)]
         {
             let told = Fields::from_iter([("ETag", told)]);
-            assert_eq!(stored(&[("ETag", kept)]).is_meant_by(&told), same);
+            assert_eq!(stored(&[("ETag", kept)]).is_selected_by(&told), same);
         }
-        assert!(stored(&[("ETag", "\"a\"")]).is_meant_by(&Fields::new()));
-        assert!(!stored(&[]).is_meant_by(&Fields::from_iter([("ETag", "\"b\"")])));
+        assert!(stored(&[("ETag", "\"a\"")]).is_selected_by(&Fields::new()));
+        assert!(!stored(&[]).is_selected_by(&Fields::from_iter([("ETag", "\"b\"")])));
     }
 
     #[test]
@@ -340,7 +340,7 @@ mod tests {
             (&[("ETag", "\"a\"")], &[("Last-Modified", date)], true),
         ] {
             let told: Fields = told.iter().copied().collect();
-            assert_eq!(stored(kept).is_meant_by(&told), same, "{kept:?} {told:?}");
+            assert_eq!(stored(kept).is_selected_by(&told), same, "{kept:?} {told:?}");
         }
         let unknown = StoredHead::unknown(7, "x");
         for (told, same) in [
@@ -349,7 +349,7 @@ mod tests {
             (&[("ETag", "\"a\"")], false),
             (&[], false),
         ] {
-            assert_eq!(unknown.is_meant_by(&told.iter().copied().collect()), same, "{told:?}");
+            assert_eq!(unknown.is_selected_by(&told.iter().copied().collect()), same, "{told:?}");
         }
     }
 
@@ -360,8 +360,8 @@ mod tests {
         assert_eq!(both.tags().unwrap(), b"\"b\", \"a\"");
         assert!(both.with_tags_of(&one).is_none() && both.with_tags_of(&other).is_none());
         let told = |tag: &str| Fields::from_iter([("ETag", tag)]);
-        assert!(both.is_meant_by(&told("\"a\"")) && both.is_meant_by(&told("\"b\"")));
-        assert!(!both.is_meant_by(&told("\"c\"")));
+        assert!(both.is_selected_by(&told("\"a\"")) && both.is_selected_by(&told("\"b\"")));
+        assert!(!both.is_selected_by(&told("\"c\"")));
         let vouched = both.updated(&told("\"a\""), NOW, &Policy::default());
         assert_eq!(vouched.tags().unwrap(), b"\"a\", \"b\"");
         let many = (0..9).fold(one, |head, number| {
@@ -374,11 +374,11 @@ mod tests {
     #[test]
     fn rfc9111_4_3_5_a_head_with_other_validators_is_about_another_body() {
         let head = stored(&[("ETag", "\"a\"")]);
-        assert!(head.is_told_by(&answer(&[]), 3));
-        assert!(head.is_told_by(&answer(&[("ETag", "\"a\""), ("Content-Length", "3")]), 3));
-        assert!(!head.is_told_by(&answer(&[("ETag", "\"b\"")]), 3));
-        assert!(!head.is_told_by(&answer(&[("Content-Length", "4")]), 3));
-        assert!(!head.is_told_by(&answer(&[("Last-Modified", "x")]), 3));
-        assert!(!head.is_told_by(&ResponseHead { status: 404, ..answer(&[]) }, 3));
+        assert!(head.is_described_by(&answer(&[]), 3));
+        assert!(head.is_described_by(&answer(&[("ETag", "\"a\""), ("Content-Length", "3")]), 3));
+        assert!(!head.is_described_by(&answer(&[("ETag", "\"b\"")]), 3));
+        assert!(!head.is_described_by(&answer(&[("Content-Length", "4")]), 3));
+        assert!(!head.is_described_by(&answer(&[("Last-Modified", "x")]), 3));
+        assert!(!head.is_described_by(&ResponseHead { status: 404, ..answer(&[]) }, 3));
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn send<R: Runtime>(
     }));
     // Without a Last-Modified it is as old as its date (RFC 9111 section 4.3.2).
     let (last_modified, etags) = (head.modified(), [head.etag(), None]);
-    let since = last_modified.or(head.date()).or(Some(head.times.came));
+    let since = last_modified.or(head.date()).or(Some(head.times.received));
     let validators = Validators { etags, last_modified, since, now };
     let body = match stored.body {
         response::Body::File(_, file) => Body::File(file),

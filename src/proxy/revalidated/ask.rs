@@ -13,7 +13,7 @@ use crate::cache::response::{Body, StoredResponse};
 use crate::cache::room::Room;
 use crate::downstream::head;
 use crate::error::{Error, Kind, Side};
-use crate::http::caching::storable::{NotKept, is_useful, may_keep, may_update};
+use crate::http::caching::storable::{NotStorable, is_useful, may_store, may_update};
 use crate::http::caching::stored::{StoredHead, Times};
 use crate::http::caching::vary::Variant;
 use crate::http::fields::Fields;
@@ -123,13 +123,13 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
         let begun = clock::unix_secs();
         let (mut answer, body) = origin::ask(exchange, pending(), &asked, Follow::Maybe).await?;
         unify(&mut answer, self.key, &exchange.context.shared.config);
-        let times = Times { asked: begun, came: clock::unix_secs() };
+        let times = Times { requested: begun, received: clock::unix_secs() };
         Ok(OriginResponse { asked, told, answer, body, times, at: Instant::now() })
     }
 
     /// Is this 304 about the stored response, and for the same requests?
     fn is_meant(&self, stored: &StoredResponse, came: &OriginResponse<R>) -> bool {
-        stored.head.is_meant_by(&came.answer.fields)
+        stored.head.is_selected_by(&came.answer.fields)
             && stored.head.is_same_variant(&came.answer.fields, &came.told, self.told_apart())
     }
 
@@ -191,7 +191,7 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
         if contradicts_name(&came.answer, self.key, &self.exchange.context.shared.config) {
             return Err(BypassReason::ContentType);
         }
-        may_keep(&came.answer, &self.exchange.request.fields, self.policy.targeted).map_err(why)?;
+        may_store(&came.answer, &self.exchange.request.fields, self.policy.targeted).map_err(why)?;
         let variant = Variant::of(&came.answer.fields, &came.told, self.told_apart());
         let variant = variant.map_err(|_| BypassReason::Vary)?;
         if framing == ResponseBody::UntilClose { Err(BypassReason::NoEnd) } else { Ok(variant) }
@@ -312,12 +312,12 @@ fn own<R: Runtime>(permit: Permit, came: OriginResponse<R>, why: BypassReason) -
     FetchOutcome::Bypass(why)
 }
 
-fn why(not: NotKept) -> BypassReason {
+fn why(not: NotStorable) -> BypassReason {
     match not {
-        NotKept::NoStore => BypassReason::NoStore,
-        NotKept::Private => BypassReason::Private,
-        NotKept::Authorization => BypassReason::Authorization,
-        NotKept::Partial => BypassReason::Status,
-        NotKept::NoUse => BypassReason::NoUse,
+        NotStorable::NoStore => BypassReason::NoStore,
+        NotStorable::Private => BypassReason::Private,
+        NotStorable::Authorization => BypassReason::Authorization,
+        NotStorable::Partial => BypassReason::Status,
+        NotStorable::NoUse => BypassReason::NoUse,
     }
 }

@@ -6,7 +6,7 @@ use crate::cache::response::StoredResponse;
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::OriginUse;
-use crate::http::caching::storable::{NotKept, may_keep, may_update};
+use crate::http::caching::storable::{NotStorable, may_store, may_update};
 use crate::http::caching::stored::Times;
 use crate::http::caching::vary::Variant;
 use crate::http::conditional;
@@ -68,8 +68,8 @@ pub(crate) async fn step<R: Runtime>(
         && !contradicts_name(&answer, wanted.key, &exchange.context.shared.config)
         && may_update(200, &answer, &exchange.request.fields, targeted)
     {
-        let times = Times { asked: begun, came: clock::unix_secs() };
-        let told = kept.head.is_told_by(&answer, kept.size());
+        let times = Times { requested: begun, received: clock::unix_secs() };
+        let told = kept.head.is_described_by(&answer, kept.size());
         let (news, checked) = if told {
             (kept.head.updated(&answer.fields, times, &wanted.policy), Some(Instant::now()))
         } else {
@@ -94,10 +94,10 @@ fn is_for_others<R: Runtime>(
     if request::is_denied(answer.status) {
         return Some(BypassReason::Denied);
     }
-    let may = may_keep(answer, &request.fields, wanted.policy.targeted);
+    let may = may_store(answer, &request.fields, wanted.policy.targeted);
     match (may, Variant::of(&answer.fields, told, wanted.told_apart())) {
-        (Err(NotKept::Private), _) => Some(BypassReason::Private),
-        (Err(NotKept::NoStore), _) => Some(BypassReason::NoStore),
+        (Err(NotStorable::Private), _) => Some(BypassReason::Private),
+        (Err(NotStorable::NoStore), _) => Some(BypassReason::NoStore),
         (_, Err(_)) => Some(BypassReason::Vary),
         (_, Ok(variant)) => (!variant.matches(&request.fields)).then_some(BypassReason::Variant),
     }

@@ -25,7 +25,7 @@ pub async fn note<R: Runtime>(exchange: &Exchange<'_, R>, answer: &ResponseHead)
     for target in targets(&form::own(request), &answer.fields, &sites, &origin.prefix) {
         let mut get = request.clone();
         (get.method, get.target) = (Method::Get, target.into());
-        let Route::Check(key) = route::decide(&get, &context.classes) else { continue };
+        let Route::Revalidate(key) = route::decide(&get, &context.classes) else { continue };
         exchange.log.debug(format_args!("{} is stale - {}", key.as_str(), request.method.as_str()));
         context.shared.cache.invalidate::<R>(&key).await;
     }

@@ -115,7 +115,7 @@ fn routed(path: &[u8], normalized: &str, key: Option<&Key>) {
             assert_eq!(Some(&found), key);
             assert!(!found.is_in_progress_name());
         }
-        Route::Check(_) => unreachable!("there is no such class"),
+        Route::Revalidate(_) => unreachable!("there is no such class"),
         Route::Directory(name) => {
             assert!(key.is_none() && normalized.ends_with('/'));
             assert_eq!(normalized.trim_matches('/'), name);

@@ -80,7 +80,7 @@ fn kept(data: &[u8]) -> bool {
         return false;
     }
     let mut dice = Dice::of(data);
-    let times = Times { asked: dice.magnitude(), came: dice.magnitude() };
+    let times = Times { requested: dice.magnitude(), received: dice.magnitude() };
     let policy = Policy { targeted: dice.one_in(2), ..Policy::default() };
     let head = StoredHead::new(&answer, times, variant, &policy);
     let body = BodyId { inode: dice.number(), size: used as u64, modified: dice.number() };
