@@ -42,7 +42,7 @@ fn at(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, last], port))
 }
 
-/// Answers, and closes each connection: the next request has to connect anew.
+/// Responds, and closes each connection: the next request has to connect again.
 fn answers(word: &'static str) -> impl Fn(&crate::support::origin::Request, &mut Reply<'_>) + Send + Sync {
     move |_, reply| {
         reply.answer("200 OK", "Connection: close\r\n", word.as_bytes());

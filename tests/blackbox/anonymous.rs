@@ -1,5 +1,5 @@
-//! What is stored for all is asked for in the name of nobody: what of a client's request reaches the origin, and what
-//! becomes of an answer that is for that client only.
+//! Requests to the origin for files that are stored for all clients: which fields of a client's request they carry, and
+//! responses that are for one client only.
 
 use std::fs;
 use std::sync::Arc;

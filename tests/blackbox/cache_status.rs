@@ -1,4 +1,4 @@
-//! `--cache-status`: Cache-Status (RFC 9211) and X-Cache on each kind of answer.
+//! `--cache-status`: the fields Cache-Status (RFC 9211) and X-Cache in each kind of response.
 
 use std::io::Read;
 use std::net::TcpStream;

@@ -1,5 +1,4 @@
-//! An origin that breaks off a file of the class that is checked: the rest is asked for, of the very version that
-//! broke off.
+//! An interrupted transfer of the revalidated class: the rest is requested, of the same version.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

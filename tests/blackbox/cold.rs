@@ -203,7 +203,7 @@ fn a_cold_file_is_not_read_by_a_worker(io: Io) {
     let origin = Origin::silent();
     let server = Server::start(io, &origin);
     // One window or less: of a longer file the system reads ahead by itself, in the background, and
-    // puts that on the account of whoever sent the part before.
+    // puts that on the account of the client that sent the part before.
     let body = bytes(1_000_000, 5);
     let mut client = server.client();
     server.put("first.tgz", &body);

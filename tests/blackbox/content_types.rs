@@ -1,5 +1,5 @@
-//! Responses that cannot be what the name promises: a login page in the place of a package, a list of its mirrors,
-//! an error that calls itself 200. Under a preset they are passed on and not kept.
+//! Responses whose Content-Type contradicts the file name: a login page instead of a package, a list of mirrors, an
+//! error page with status 200. With a preset they are passed on and not stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

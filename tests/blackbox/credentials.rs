@@ -1,5 +1,4 @@
-//! The credentials in `-U http://USER:PASSWORD@SITE`: they open what can be read, and nothing that anybody
-//! could change with them.
+//! The credentials in `-U http://USER:PASSWORD@SITE`: sent with safe methods only, and to no other server.
 
 use crate::support::{Io, Launch, Origin, Server, on_both};
 

@@ -1,5 +1,5 @@
-//! A disk that does not answer, as an NFS whose server is gone: what has to do with it is served without it, and all
-//! else as if it were not there.
+//! A disk whose calls hang, such as NFS without its server: requests for its files are served without it, and all other
+//! requests are not delayed.
 
 use std::thread;
 

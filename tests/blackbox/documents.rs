@@ -1,7 +1,7 @@
 //! The man page, the completions and the tables of the reference are what the program makes of its own flags, and
 //! README and reference name no flag that does not exist.
 //!
-//! `FS_CACHE_REWRITE=1 cargo test --test blackbox documents` writes them anew.
+//! `FS_CACHE_REWRITE=1 cargo test --test blackbox documents` writes them again.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Misses that become files: who asks the origin, who gets which bytes, and when.
+//! Misses that become files: the request to the origin, the bytes that each client gets, and their order.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

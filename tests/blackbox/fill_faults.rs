@@ -1,5 +1,5 @@
-//! Faults on misses: what must never be committed, what a client must see when the
-//! origin or the disk fails, and what two processes do to one directory.
+//! Faults during misses: files that must never be committed, responses to clients when the origin or the disk fails, and
+//! two processes in one directory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;

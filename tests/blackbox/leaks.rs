@@ -1,5 +1,4 @@
-//! Clients that vanish at random points leave no descriptor and no memory behind, and nobody
-//! else notices.
+//! Clients that vanish at random points: no descriptor and no memory stays behind, and other clients are not disturbed.
 
 use crate::support::{Io, Launch, Origin, Server, assert_bytes, bytes, on_both, wait_until};
 

@@ -1,4 +1,4 @@
-//! Signals, draining, and what a stop leaves behind.
+//! Signals, draining, and the files that a stop leaves behind.
 
 use std::net::TcpStream;
 

@@ -1,5 +1,4 @@
-//! The limits that are flags: who is over one gets a clear answer or a close, and everybody else is
-//! served as before.
+//! The limits that are flags: a client over a limit gets an error or a close, and all others are served as before.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -293,7 +292,7 @@ fn too_many_requests_without_answers_are_429(io: Io) {
     }
     client.response("GET").expect(429, b"");
     client.expect_closed();
-    // One who waits for each answer may ask for ever.
+    // A client that waits for each response is never refused.
     let mut client = server.client();
     for _ in 0..50 {
         client.get("/x.tgz").expect(200, b"body");

@@ -1,4 +1,4 @@
-//! `--rewrite-location`: what points to the origin points to us, and nothing else changes.
+//! `--rewrite-location`: locations on the origin become locations on the proxy, and nothing else changes.
 
 use std::sync::{Arc, OnceLock};
 

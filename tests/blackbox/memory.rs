@@ -1,4 +1,4 @@
-//! Memory for answers that no plain file can stand for: clients that read nothing hold no more of it than there is.
+//! Memory for responses that cannot be plain files: clients that read nothing hold no more of it than the limit.
 
 use std::fs;
 use std::thread::sleep;

@@ -1,5 +1,4 @@
-//! Misses in numbers: small bodies that come whole, and what becomes of files that are whole but
-//! have no name yet.
+//! Many misses: small bodies that arrive with their head, and complete files that wait for their final names.
 
 use std::fs;
 use std::thread;

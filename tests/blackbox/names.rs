@@ -1,4 +1,4 @@
-//! From the URL's path to a name in the cache directory, and what may never be reached by one.
+//! From the path of a URL to a file name in the cache directory, and names that must never be reached.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};

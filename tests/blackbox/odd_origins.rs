@@ -1,5 +1,5 @@
-//! Answers that are unusual, or no HTTP at all, on cacheable paths and on others: what the client
-//! gets, that nothing is stored, and that the next request on the same connection is served well.
+//! Unusual responses, or no HTTP at all: the client's response, nothing stored, and the next request on the same
+//! connection.
 
 use std::sync::Arc;
 

@@ -453,7 +453,7 @@ fn logs_to_nobody(io: Io) -> (Server, OwnedFd) {
     (server, reader)
 }
 
-/// So many requests for `/x.tgz`, ten at a time, each with a line of about so many bytes.
+/// This many requests for `/x.tgz`, ten at a time, each with a log line of about this many bytes.
 fn write_lines(server: &Server, requests: u64, length: usize) -> Client {
     let target = format!("/x.tgz?{}", "q".repeat(length));
     let mut client = server.client();

@@ -1,4 +1,4 @@
-//! What a fill leaves behind that was cut short, and the fill that goes on with it.
+//! Partial files of interrupted fills, and the fills that resume them.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Presets: what they cache, packages that were built anew, and `--print-config`.
+//! Presets: the paths that they cache, rebuilt packages, and `--print-config`.
 
 use std::fs;
 use std::sync::Arc;

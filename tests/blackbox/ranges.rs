@@ -1,5 +1,5 @@
-//! Ranges (RFC 9110 section 14): several in one request, from files that grow with or without a
-//! known length, far ahead of a fill, and those that nobody asks for in earnest.
+//! Ranges (RFC 9110 section 14): several in one request, from growing files with or without a known length, far ahead of
+//! a fill, and hostile ones.
 
 use crate::support::client::find;
 use crate::support::util::chunked;
@@ -387,7 +387,7 @@ struct Facts {
     whole: &'static str,
     /// Fields of a part.
     part: &'static str,
-    /// The complete length that a part tells is off by so many.
+    /// The complete length in a part is wrong by this much.
     off: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Files asked for more than once: what is kept open or in memory is served only while it is what
-//! the cache directory has, and costs no more than it may.
+//! Files that are requested more than once: an open file or a body in memory is served only while the cache directory
+//! has the same file, and within its limits.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -308,7 +308,7 @@ fn with_few_descriptors_misses_wait_for_each_other_and_all_are_answered(io: Io) 
 }
 
 /// Clients that idle take every descriptor they can get; what is in the cache is served all the same,
-/// or it is said that this program cannot, but nobody else is asked for it.
+/// or the client gets an error; the origin is not asked for it.
 fn with_no_descriptor_left_a_cached_file_is_never_asked_of_the_origin(io: Io) {
     for limit in [48, 64, 128] {
         let origin = Origin::start(|_, reply| reply.answer("404 Not Found", "", b"no"));

@@ -1,4 +1,4 @@
-//! Packages that were built anew under their old name, with the same size: the next index tells another checksum.
+//! Packages rebuilt under their old name, with the same size: the next index lists another checksum.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -504,7 +504,7 @@ fn an_index_of_two_generations_reaches_nothing_beyond_its_repository(io: Io) {
 /// Packages of a large index, so that to compare it takes a while.
 const MANY: usize = 40_000;
 
-/// An index of many packages, of which the last is the one that was built anew.
+/// An index of many packages, of which the last is the rebuilt one.
 fn large(packages: &[(&str, &str); 2]) -> Vec<u8> {
     let filler = |at: usize| {
         format!("Package: f{at}\nFilename: pool/f{at}.deb\nSize: 5\nSHA256: {at:064x}\nDescription: x\n\n")

@@ -1,4 +1,4 @@
-//! `--follow-redirects`: where the origin leads, what goes along, and where it ends.
+//! `--follow-redirects`: targets, the fields that are sent there, and the end of a chain.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -408,7 +408,7 @@ fn a_redirect_back_to_ourselves_is_502_and_does_not_hang(io: Io) {
     expect_lost(&server, "/x.tgz");
     // Asked by the client, and by ourselves; the answer to that was the same again.
     assert_eq!(origin.count(), 2);
-    // In the class that is checked what comes back is passed on, and the redirect with it. A port of its own: the ring of
+    // In the revalidated class the response is passed on, and the redirect with it. A port of its own: the ring of
     // a process that was just ended may still accept on the other.
     let port = free_port();
     let origin = redirecting("302 Found", move |at| format!("http://127.0.0.1:{port}{at}"));

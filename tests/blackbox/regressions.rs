@@ -1,4 +1,4 @@
-//! Faults that were found once, each named after what was seen of it.
+//! Faults of the past, each named after its symptom.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -179,7 +179,7 @@ fn an_upload_the_origin_stops_reading_ends_in_time(io: Io) {
     }
 }
 
-/// A client that asks for `target` over and over without waiting, and takes in what comes.
+/// A client that pipelines requests for `target` without end, and reads the responses.
 struct Flood {
     stream: TcpStream,
     threads: Vec<thread::JoinHandle<()>>,
@@ -404,7 +404,7 @@ fn a_cache_directory_that_was_replaced_is_followed(io: Io) {
     let server = Server::start(io, &origin);
     server.get("/first.tgz").expect(200, b"body");
     server.expect_cached("first.tgz", b"body");
-    // Removed and made anew by the operator; removed; and moved away.
+    // Removed and made again by the operator; removed; and moved away.
     for (round, replace) in [true, false, false].into_iter().enumerate() {
         if round == 2 {
             std::fs::rename(server.cache_dir(), server.outside().join("moved")).unwrap();

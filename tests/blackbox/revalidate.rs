@@ -1,4 +1,4 @@
-//! The class that is kept and checked with the origin: who asks, what is kept where, what is sent.
+//! The revalidated class: requests to the origin, stored responses, responses to clients.
 
 use std::fs;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The class that is kept and checked with the origin: variants, users, changes, failures, limits.
+//! The revalidated class: variants, users, changes, failures, limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -377,7 +377,7 @@ fn stale_while_revalidate_works_for_a_file_just_committed(io: Io) {
     }
 }
 
-/// Has `targets` answered, starts anew, and takes the origin away.
+/// Requests `targets`, restarts the server, and stops the origin.
 fn restarted(io: Io, fields: &'static str, targets: &[&str]) -> (Server, tempfile::TempDir) {
     let origin = answering(fields);
     let cache = tempfile::tempdir().unwrap();

@@ -134,7 +134,7 @@ fn a_fenced_server_writes_to_no_other_directory(io: Io) {
     }
     server.err.wait_for("not saved - disk error");
     server.expect_tree(&["there.tgz"]);
-    // Nor can one that is gone be made anew.
+    // Nor can a removed one be made again.
     fs::remove_dir_all(server.cache_dir()).unwrap();
     server.err.wait("the loss", |line| line.contains("is lost - Permission denied"));
     server.get("/new.tgz").expect(200, b"body");
@@ -250,7 +250,7 @@ fn root_becomes_another_user_once_it_listens(io: Io) {
         assert_eq!((owner.uid(), owner.gid()), (uid, gid), "{made:?}");
     }
     drop(server);
-    // A directory that is not its own is told of at the start.
+    // A directory of another user is an error at the start.
     chown(&cache, Some(0), Some(0)).unwrap();
     let dir = cache.to_str().unwrap();
     let args = ["-U", "http://127.0.0.1:1", "-H127.0.0.1", "-p0", "-c", dir, "--user=nobody"];
@@ -311,7 +311,7 @@ fn a_user_may_be_a_number_and_a_group_another(io: Io) {
     assert_eq!(server.err.all(), [""; 0]);
 }
 
-/// The secure bits of whoever starts it decide whether a change of the user takes them.
+/// The secure bits of the starting process decide whether a change of the user removes them.
 fn a_user_that_starts_with_capabilities_keeps_none(io: Io) {
     if !is_root() {
         return;

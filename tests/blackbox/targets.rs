@@ -1,5 +1,5 @@
-//! Which bytes a target means: paths that climb, several forms of one file, two resources of nearly one name, and
-//! whose site an absolute form is for.
+//! The meaning of request targets: paths above the root, several forms of one file, two resources with similar names, and
+//! targets in absolute form for other sites.
 
 use std::fs;
 

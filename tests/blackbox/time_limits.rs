@@ -1,4 +1,4 @@
-//! The time limits: what stands still is cut, whoever it is, and what moves is not, however slow.
+//! The time limits: a transfer without progress is cut, on either side; a slow one is not.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! https origins: whom to trust, and what a cut TLS stream means for a body.
+//! https origins: trusted certificates, and TLS streams that end early.
 
 use std::io::{Read, Write};
 
