@@ -68,10 +68,7 @@ impl InProgress {
     /// `reach`.
     pub(crate) fn begin(tree: &Arc<Tree>, key: &Key, reach: Reach) -> Result<Option<Partial>, BypassReason> {
         let (path, mut made) = (key.parent(), None);
-        let mut known = match tree.known(path, reach) {
-            Ok(known) => known,
-            Err(_) => return Ok(None),
-        };
+        let Ok(mut known) = tree.known(path, reach) else { return Ok(None) };
         let mut walks = 0;
         loop {
             let directory = match known.take() {
