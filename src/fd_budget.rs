@@ -1,4 +1,4 @@
-//! The process's descriptors: who gets how many, and who has how many now.
+//! The descriptors of the process: the share of each purpose, and what is taken of it.
 //!
 //! Clients' sockets have a fixed part. All that a request can open beside its client's socket is taken
 //! from the rest with a permit, for one of the purposes below; see [`crate::rt::budget`]. What is opened
@@ -13,18 +13,18 @@ use crate::rt::Runtime;
 use crate::rt::budget::{Budget, Holder, Permit, Share};
 use crate::sys::process;
 
-/// Descriptors where the system does not tell how many there may be.
+/// Descriptors where the system does not say how many there may be.
 const USUAL: u64 = 1024;
 /// Descriptors that are not for sharing: the program's streams, its log, the cache directory, those that its
 /// own threads open for a moment; and of each worker the ring, its wake-ups, its listener, and the poller of
-/// idle connections (13 with io_uring, 12 with epoll).
+/// idle connections (10 with io_uring, 9 with epoll, and some to spare).
 const OWN: u64 = 12;
 const WORKERS: u64 = 13;
-/// Clients' sockets get so many hundredths of the others, or up to so many if the operator wants that. A little
-/// less than half: each of them may read a file of its own, and the origin must have something left.
+/// Hundredths of the others for clients' sockets, by default and at the operator's wish. A little less than half: each
+/// of them may read a file of its own, and requests to the origin need some.
 const CLIENTS: u64 = 48;
 const MOST_CLIENTS: u64 = 80;
-/// A request to the origin whose answer may be kept needs a socket, a file, and its directory.
+/// A request to the origin whose response may be stored needs a socket, a file, and its directory.
 pub const FILL: usize = 3;
 /// One that is passed on needs a socket.
 pub const PASS: usize = 1;
@@ -38,17 +38,17 @@ const LEAST: u64 = 2 + (FILL + PASS) as u64;
 const EXHAUSTED: Duration = Duration::from_millis(20);
 /// A worker's files kept open: more than are asked for within a few seconds need not be.
 const MOST_FILES: usize = 16 * 1024;
-/// Of so many places at the origin, where the operator has limited them, one is kept for each errand.
+/// A quarter of the requests at the origin, where the operator has limited them, is reserved for each use.
 const QUARTER: usize = 4;
 
 /// What a descriptor is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// A stored file that is read, or kept open for the next who asks for it.
+    /// A stored file that is read, or kept open for the next request.
     File,
-    /// A request to the origin whose answer may be kept: fills and checks.
+    /// A request to the origin whose response may be stored: fills and revalidations.
     Fill,
-    /// A request to the origin whose answer goes to its client only.
+    /// A request to the origin whose response is sent to its client only.
     Pass,
     /// A pipe for splicing. Without one, bytes are copied.
     Pipe,
@@ -90,9 +90,9 @@ impl Purpose {
 /// Why the origin is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OriginUse {
-    /// For an answer that may be kept. It comes as fast as the origin sends it.
+    /// For a response that may be stored. It is read as fast as the origin sends it.
     Keep,
-    /// For one that goes to its client only, who may take as long as he likes.
+    /// For one that is sent to its client only, which may be slow.
     Pass,
 }
 
@@ -124,7 +124,7 @@ pub struct Descriptors {
 /// A place at the origin.
 #[derive(Debug)]
 pub struct Place {
-    errand: OriginUse,
+    origin_use: OriginUse,
     at_origin: Option<Permit>,
     descriptors: Permit,
 }
@@ -180,28 +180,28 @@ impl Descriptors {
         }
     }
 
-    /// Takes so many at once, or none.
+    /// Takes `count` now, or none.
     pub fn try_take(&self, purpose: Purpose, count: usize) -> Option<Permit> {
         self.budget.try_take(purpose as usize, count)
     }
 
-    /// Takes so many, in the order of asking. The caller bounds the wait.
+    /// Takes `count`, in the order of asking. The caller bounds the wait.
     pub async fn take(&self, purpose: Purpose, count: usize) -> Permit {
         self.budget.take(purpose as usize, count, None).await
     }
 
-    /// Takes a place at the origin for this client, or for nobody. The caller bounds the wait.
-    pub async fn place(&self, errand: OriginUse, client: Option<Holder>) -> Place {
+    /// Takes a place at the origin for this client, or for none. The caller bounds the wait.
+    pub async fn place(&self, origin_use: OriginUse, client: Option<Holder>) -> Place {
         let at_origin = match &self.places {
-            Some(places) => Some(places.take(errand as usize, 1, client).await),
+            Some(places) => Some(places.take(origin_use as usize, 1, client).await),
             None => None,
         };
-        let (purpose, count) = errand.needs();
+        let (purpose, count) = origin_use.needs();
         let descriptors = self.budget.take(purpose as usize, count, client).await;
-        Place { errand, at_origin, descriptors }
+        Place { origin_use, at_origin, descriptors }
     }
 
-    /// The way to give back what is held only for speed, for whoever holds such things.
+    /// The budget, for tasks that give back what is held only for speed.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
@@ -220,20 +220,20 @@ impl Place {
         self.descriptors.split_to(PASS)
     }
 
-    /// Makes it one for an answer that is passed on; false where there is no room for another.
+    /// Makes it one for a response that is passed on; false where there is no room for another.
     pub fn try_pass(&mut self) -> bool {
         let at_origin = &mut self.at_origin;
         let moved = self.descriptors.try_move(Purpose::Pass as usize)
             && at_origin.as_mut().is_none_or(|place| place.try_move(OriginUse::Pass as usize));
         if moved {
-            self.errand = OriginUse::Pass;
+            self.origin_use = OriginUse::Pass;
         }
         moved
     }
 
-    /// Is it one for an answer that is passed on?
+    /// Whether it is one for a response that is passed on.
     pub fn is_pass(&self) -> bool {
-        self.errand == OriginUse::Pass
+        self.origin_use == OriginUse::Pass
     }
 }
 

@@ -1,4 +1,4 @@
-//! The way to the end of the process: who was told to stop, and who is still at work.
+//! The stop of the process: whether it has been asked for, and what is still in progress.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use crate::rt::remote_wake::{Waiter, Waiters};
 
-/// Told once, heard by every worker.
+/// Asked for once, for every worker.
 #[derive(Debug, Default)]
 pub struct Stop {
     asked: AtomicBool,
@@ -22,7 +22,7 @@ impl Stop {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner).wake_all();
     }
 
-    /// Has it been asked for?
+    /// Whether it has been asked for.
     pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
@@ -32,7 +32,7 @@ impl Stop {
         let waiter = Waiter::new();
         poll_fn(|context| {
             self.waiters.lock().unwrap_or_else(PoisonError::into_inner).add(&waiter, context);
-            // Looked at after the waiter is on the list: whoever asks later will wake it.
+            // Checked after the waiter is on the list, which a later stop wakes.
             if self.asked.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -44,13 +44,13 @@ impl Stop {
         Busy(Arc::clone(self))
     }
 
-    /// Is anything still at work?
+    /// Whether anything is still in progress.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
     }
 }
 
-/// Something the end waits for.
+/// Something in progress, which the end of the process waits for.
 #[derive(Debug)]
 pub struct Busy(Arc<Stop>);
 

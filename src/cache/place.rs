@@ -18,7 +18,7 @@ use crate::rt::blocking::{self, MOUNT_THREADS, Pool};
 use crate::rt::lock::Lock;
 use crate::rt::{Runtime, timeout};
 use crate::sys::file::{self, Root};
-use crate::sys::handover::{HandedOver, Undertaker};
+use crate::sys::handover::{Disposer, HandedOver};
 
 /// A call that takes longer has failed, and the request goes on without it.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -240,8 +240,8 @@ fn lane(name: &str) -> Arc<Lane> {
 /// Something open. Where calls may hang, a thread of its own closes it, since a close may write.
 pub type Placed<T> = HandedOver<T, Place>;
 
-impl<T: Send + 'static> Undertaker<T> for Place {
-    fn bury(&self, value: T) {
+impl<T: Send + 'static> Disposer<T> for Place {
+    fn dispose(&self, value: T) {
         if let Self::Remote { device, .. } = self {
             close(*device, Box::new(value));
         }

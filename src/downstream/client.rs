@@ -29,9 +29,9 @@ pub struct Client<R: Runtime> {
     pub address: IpAddr,
     /// The same, as logs show it.
     pub peer: Box<str>,
-    /// Bytes that came and are not consumed yet.
+    /// Bytes received and not consumed yet.
     pub input: Vec<u8>,
-    /// The patience with it.
+    /// Its transfer rate, and the limits for it.
     pub rate: Rate,
 }
 
@@ -46,7 +46,7 @@ impl<R: Runtime> Client<R> {
         self.out().gone().await;
     }
 
-    /// Sends an answer without a body.
+    /// Sends a response without a body.
     pub async fn send_empty(&self, status: u16, keep: bool) -> Reply {
         let bytes = head::finish(head::local(status, 0), keep);
         Reply::ended(status, Some(0), keep, self.out().send(&bytes).await)
@@ -65,7 +65,7 @@ impl<R: Runtime> Client<R> {
     }
 }
 
-/// Does it, unless the client has `gone` before.
+/// Runs `done`, unless the client has `gone` before.
 pub async fn unless<T>(
     gone: impl Future<Output = ()>,
     done: impl Future<Output = Result<T, Error>>,
@@ -77,7 +77,7 @@ pub async fn unless<T>(
     or(done, gone).await
 }
 
-/// How far [`Out::send_window`] came.
+/// How far [`Out::send_window`] has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Sent {
     /// To the end.
@@ -93,7 +93,7 @@ pub struct Out<'a, R: Runtime> {
 }
 
 impl<'a, R: Runtime> Out<'a, R> {
-    /// What is sent goes to `socket`, or is given up when the client is too slow for `rate`.
+    /// Sends to `socket`, until the client is too slow for `rate`.
     pub fn new(socket: &'a R::Socket, rate: &'a Rate) -> Self {
         Self { socket, rate }
     }
@@ -153,7 +153,7 @@ impl<'a, R: Runtime> Out<'a, R> {
         Ok(())
     }
 
-    /// Sends what the socket takes of `bytes` now, and tells how much that is. `more` follows at once.
+    /// Sends what the socket takes of `bytes` now, and returns its number. `more` follows at once.
     pub fn send_now(&self, bytes: &[u8], more: bool) -> Result<usize, Error> {
         self.sent_now(socket::send(self.socket, bytes, more))
     }
@@ -219,7 +219,7 @@ impl<'a, R: Runtime> Out<'a, R> {
         Ok(())
     }
 
-    /// The same of a file that may be gone: read by threads that may wait for it.
+    /// The same of a file on another machine: read by threads that may wait for it.
     async fn send_elsewhere<F: AsFd + Send + Sync + 'static>(
         &self,
         file: &Arc<Placed<F>>,
@@ -240,7 +240,7 @@ impl<'a, R: Runtime> Out<'a, R> {
         Ok(())
     }
 
-    /// Sends bytes that are in memory, until the client took so long that they may not be any more.
+    /// Sends bytes that are in memory, until the client has taken so long that they may have left it.
     async fn send_window(&self, file: &impl AsFd, offset: &mut u64, end: u64) -> Result<Sent, Error> {
         let mut turn_end = *offset + fairness::quantum();
         let mut since = None;
@@ -258,7 +258,8 @@ impl<'a, R: Runtime> Out<'a, R> {
         Ok(Sent::Whole)
     }
 
-    /// Sends what may end with the connection only: until it is sent, any end of ours must look different.
+    /// Sends a body that ends with the connection, if it is framed `by_close`: until it is whole, a close must look
+    /// different.
     pub async fn until_close(
         &self,
         by_close: bool,
@@ -279,7 +280,7 @@ impl<'a, R: Runtime> Out<'a, R> {
         self.rate.wait::<R>(self.socket.writable(), || socket::untaken(self.socket)).await
     }
 
-    /// So many bytes have gone out.
+    /// Counts bytes sent.
     pub fn moved(&self, count: usize) {
         self.rate.moved(count);
     }

@@ -14,12 +14,12 @@ pub const NAME: &str = "fs-caching-server";
 /// The same in Via.
 pub const VIA: &[u8] = b"1.1 fs-caching-server";
 
-/// The head of an answer of our own.
+/// The head of a response of this server's own.
 pub fn local(status: u16, length: usize) -> HeadWriter {
     HeadWriter::new(status).field("Content-Length", length.to_string())
 }
 
-/// Adds what every answer has and ends the head.
+/// Adds the fields of every response and ends the head.
 pub fn finish(head: HeadWriter, keep: bool) -> Vec<u8> {
     finish_dated(head.field("Date", date::format(clock::unix_secs())), keep)
 }
@@ -31,7 +31,7 @@ pub fn finish_dated(head: HeadWriter, keep: bool) -> Vec<u8> {
     head.field("Connection", connection).finish()
 }
 
-/// The fields of a stored answer as a client gets them; its `age` in seconds replaces what was told.
+/// The fields of a stored response as a client gets them; `age` in seconds replaces the field of the origin.
 pub fn kept_fields(head: &StoredHead, age: Option<u64>) -> Fields {
     let mut fields = head.fields.clone();
     fields.remove("accept-ranges");
@@ -44,7 +44,7 @@ pub fn kept_fields(head: &StoredHead, age: Option<u64>) -> Fields {
 }
 
 /// Fields of a 200 that a 304 has too: those of RFC 9110 section 15.4.5, the date by which caches before us compare what
-/// has no tag, and what tells about the way and the age of the answer. Content-Type and the like are not among them.
+/// has no tag, and those about the caches and the age of the response. Content-Type and the like are not among them.
 const OF_A_304: [&str; 11] = [
     "age",
     "cache-control",
@@ -59,7 +59,7 @@ const OF_A_304: [&str; 11] = [
     "via",
 ];
 
-/// The fields of a 304 in the place of a response with these.
+/// The fields of a 304 that replaces a response with these.
 pub fn not_modified(fields: &Fields) -> Fields {
     let mut kept = Fields::new();
     let due = fields.iter().filter(|(name, _)| is_one_of(name, &OF_A_304));
@@ -67,30 +67,30 @@ pub fn not_modified(fields: &Fields) -> Fields {
     kept
 }
 
-/// Adds what the cache had to do with the answer, behind what caches before us said.
+/// Adds how the cache handled the request, after the members of caches before it.
 pub fn tell(head: HeadWriter, outcome: Outcome, redirects: usize) -> HeadWriter {
     head.field("Cache-Status", outcome.cache_status(redirects)).field("X-Cache", outcome.x_cache())
 }
 
-/// The text of an answer that tells of an error: one line.
+/// The body of an error response: one line.
 pub fn error_text(status: u16, error: &Error) -> String {
     let line = format!("{status} {}: {error}", reason(status));
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).chain(['\n']).collect()
 }
 
-/// What of the origin's answer goes to clients, but for its length.
+/// The fields of the origin's response that clients get, without its length.
 pub fn answer_fields(from: &Fields) -> Fields {
     let mut fields = end_to_end(from, &["date", "server", "content-length"]);
     fields.push(b"Via", VIA);
     fields
 }
 
-/// What separates the parts of one body, unlike any content that somebody could have prepared.
+/// What separates the parts of one body; no content can have been prepared to contain it.
 pub fn boundary() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
-/// Without the fields that describe the content of a whole answer, not of a part of it.
+/// Without the fields that describe the content of a whole response, not of a part of it.
 pub fn part_fields(mut fields: Fields) -> Fields {
     for name in ["content-range", "content-md5", "content-digest"] {
         fields.remove(name);
@@ -98,7 +98,7 @@ pub fn part_fields(mut fields: Fields) -> Fields {
     fields
 }
 
-/// The fields of an answer with several parts, `fields` being those of the whole.
+/// The fields of a response with several parts, `fields` being those of the whole.
 pub fn several_parts(mut fields: Fields, multipart: &Multipart) -> Fields {
     fields.remove("content-type");
     let mut several = Fields::new();

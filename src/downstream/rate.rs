@@ -1,4 +1,4 @@
-//! The patience with one client: how long it may stand still, and how slow it may be.
+//! The transfer rate of one client: how long it may stand still, and how slow it may be.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -53,7 +53,7 @@ impl Rate {
         Self { stall_time: self.stall_time, least: self.least, moved, judged, left, waited, evictable }
     }
 
-    /// The client has taken or given so many bytes.
+    /// Counts bytes that the client has taken or sent.
     pub fn moved(&self, count: usize) {
         self.moved.set(self.moved.get() + count as u64);
     }
@@ -90,7 +90,7 @@ impl Rate {
         }
     }
 
-    /// Judges over the stall time, then begins anew. What is `left` has moved, but not to the client.
+    /// Judges over the stall time, then over the next. Bytes `left` have been sent, but not been taken.
     fn judge(&self, waited: Duration, left: impl Fn() -> Option<u64>) -> Result<(), Error> {
         let waited = self.waited.get() + waited;
         if waited < self.stall_time {

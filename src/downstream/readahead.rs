@@ -12,20 +12,20 @@ use crate::rt::{Runtime, timeout};
 use crate::sys::cache::{self, Residency};
 use crate::sys::file;
 
-/// Bytes looked at, read and sent as one. With the one ahead that makes two in memory a client.
+/// Bytes checked, read and sent as one. With the next one that makes two in memory for each client.
 pub const WINDOW: u64 = 1024 * 1024;
-/// How long what was found in memory, or was sent from there, is taken to be there still.
+/// How long bytes found in memory, or sent from there, count as still there.
 pub const FRESH: Duration = Duration::from_secs(1);
-/// Where the system does not say what is in memory, so much is read on the loop: about what a
-/// thread hop costs when it is there.
+/// Bytes read on the loop where the system does not say what is in memory: reading them from there costs about as much
+/// as a change of threads.
 const UNKNOWN_AT_ONCE: u64 = 64 * 1024;
-/// The time after which a window is asked for again that found the pool's line full.
+/// Pause before another attempt to read a window when the queue of the pool is full.
 const LINE_FULL: Duration = Duration::from_millis(5);
 
 /// Bytes read at a time where they go to the client from our memory: they wait there for one that takes nothing.
 pub const PIECE: usize = 128 * 1024;
 
-/// What the file has of so many bytes, at least one.
+/// Up to `most` bytes of the file, at least one.
 pub fn piece(from: &impl AsFd, at: u64, most: usize) -> io::Result<Vec<u8>> {
     let mut piece = vec![0; most];
     let count = file::fill_from(from, &mut piece, at)?;
@@ -38,7 +38,7 @@ pub fn piece(from: &impl AsFd, at: u64, most: usize) -> io::Result<Vec<u8>> {
 pub enum Heat {
     /// In memory: written, read or sent from there at most [`FRESH`] ago. Costs no call.
     Warm,
-    /// Nothing: every window is looked at.
+    /// Nothing: every window is checked.
     Unknown,
 }
 
@@ -57,7 +57,7 @@ pub fn is_warm(file: &impl AsFd, first: u64, end: u64) -> bool {
 }
 
 /// Reads what is in memory at `offset` of a small file: `WouldBlock` where that takes the disk. A
-/// system that cannot tell reads it in any case.
+/// system that does not know reads it in any case.
 pub fn read_now(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     match cache::read_cached(file, buffer, offset) {
         Err(error)
@@ -75,7 +75,7 @@ pub struct Windows<'a, F> {
     file: &'a Arc<F>,
     /// The end of the span.
     end: u64,
-    /// Up to here the file was looked at.
+    /// Up to here the file was checked.
     seen: u64,
     /// The job that reads what lies before `seen`.
     job: Option<Running<io::Result<()>>>,

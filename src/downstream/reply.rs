@@ -16,13 +16,13 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The same answer, but for its end.
+    /// The same response with this end.
     #[must_use]
     pub fn failed(self, error: Error) -> Self {
         Self { keep: false, end: Err(error), ..self }
     }
 
-    /// An answer sent whole.
+    /// A response sent whole.
     pub fn sent(status: u16, length: Option<u64>, keep: bool) -> Self {
         Self { status, length, keep, end: Ok(()) }
     }

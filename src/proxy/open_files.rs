@@ -22,7 +22,7 @@ use crate::http::response::HeadWriter;
 use crate::http::{date, mime};
 use crate::key::Key;
 use crate::outcome::Outcome;
-use crate::rt::tick::{Look, Ticks};
+use crate::rt::tick::{LastCheck, Ticks};
 use crate::sys::{clock, file};
 
 /// Ticks of the housekeeper, one a second, after which a file that nobody asked for is closed.
@@ -47,7 +47,7 @@ pub struct Ready {
     /// When so many of its first bytes were known to be in memory, on the steady clock.
     warm: Cell<(Duration, u64)>,
     /// When it was last found unchanged.
-    checked: Look,
+    checked: LastCheck,
     /// When its name was looked up, on the steady clock.
     looked_up: Cell<Duration>,
     /// Bytes of the head in the message.
@@ -105,7 +105,7 @@ impl Ready {
             etag,
             modified,
             warm: Cell::new((Duration::ZERO, 0)),
-            checked: Look::default(),
+            checked: LastCheck::default(),
             looked_up: Cell::new(clock::steady()),
             head: head_bytes,
             message,

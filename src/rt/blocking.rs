@@ -13,10 +13,10 @@ use crate::sys::process;
 
 /// Threads of a pool.
 const THREADS: usize = 4;
-/// Jobs that may wait in line.
+/// Jobs that may wait in the queue of a pool.
 const QUEUE: usize = 4096;
 
-/// One kind of work. Each has threads of its own, so that a dead resolver holds up no disk.
+/// The threads for one kind of work. Each kind has its own, so that a dead resolver does not hold up the disk.
 pub struct Pool {
     /// Threads that could be started; with none of them jobs run where they are submitted.
     threads: AtomicUsize,
@@ -26,20 +26,20 @@ pub struct Pool {
 
 /// Work that changes the disk, and waits for it.
 pub static DISK: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
-/// Reads that may wait for the disk: no fsync is before them in line.
+/// Reads that may wait for the disk: no fsync is before them in the queue.
 pub static READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
-/// Look-ups, and reads of so few bytes that hundreds of long ones must not be before them in line.
+/// Look-ups, and short reads, which must not wait behind hundreds of long ones.
 pub static SHORT_READS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
-/// Threads for what lies on one file system that may never answer.
+/// Threads for one file system on which a call may never return.
 pub const MOUNT_THREADS: usize = 8;
 /// Work that waits for the resolver.
 pub static RESOLVER: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
 
-/// Writing answers that lie beside the tree: one at a time, so that the last of a path is the last.
+/// Writing sidecars: one at a time, so that the last version of a path stays.
 pub static DOCUMENTS: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
-/// Putting bytes on the disk that clients do not take: those who wait for the memory wait for no fsync before it.
+/// Moving bytes to the disk that clients do not take: what waits for their memory does not wait for an fsync.
 pub static ASIDE: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(THREADS));
-/// Reading package indexes: long work that nobody waits for, one at a time.
+/// Reading package indexes: long work that no request waits for, one at a time.
 pub static INDEXES: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
 
 impl std::fmt::Debug for Pool {
@@ -88,7 +88,7 @@ impl<T> Drop for Running<T> {
 }
 
 impl Pool {
-    /// Is the line full? Who can do without asks first.
+    /// Whether the queue is full. Callers with an alternative check this first.
     pub fn is_full(&self) -> bool {
         self.jobs().len() >= QUEUE
     }
@@ -108,7 +108,7 @@ impl Pool {
         self.more.notify_one();
     }
 
-    /// One with so many threads.
+    /// A pool with `count` threads.
     pub fn start(count: usize) -> Arc<Self> {
         let (threads, jobs, more) = (AtomicUsize::new(0), Mutex::default(), Condvar::new());
         let pool = Arc::new(Self { threads, jobs, more });

@@ -49,7 +49,7 @@ impl Waits {
         self.entries.insert(Entry { ends: clock::steady() + limit, waker: waker.clone(), is_over: false })
     }
 
-    /// Wakes what waits for too long. Is this checker to go on?
+    /// Wakes the tasks whose deadline has passed. Returns whether this checker is still needed.
     fn check(&mut self, checker: &Rc<()>) -> bool {
         let now = clock::steady();
         for (_, entry) in &mut self.entries {

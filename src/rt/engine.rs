@@ -45,7 +45,7 @@ pub enum Engine {
     Poll(String),
 }
 
-/// What tells the portable event loop that a descriptor is ready.
+/// The mechanism by which the portable event loop learns that a descriptor is ready.
 const READINESS: &str = if cfg!(polling_test_poll_backend) {
     "poll"
 } else if cfg!(any(target_os = "illumos", target_os = "solaris")) {
@@ -86,8 +86,8 @@ impl Engine {
         }
     }
 
-    /// Runs `main` on this thread until it ends. `replaced` is told what runs instead, and why, where this thread
-    /// gets another backend than the others. An error is one line for stderr.
+    /// Runs `main` on this thread until it ends. Where this thread gets another backend than the others, `replaced` is
+    /// called with that backend and the reason. An error is one line for stderr.
     #[cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "nothing else could run"))]
     pub fn run<M: Main>(&self, main: M, replaced: impl FnOnce(&str)) -> Result<M::Output, String> {
         match self {

@@ -4,8 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
-/// Runs the futures, at most so many at a time, until all are done or a result is the `last` that matters; those that
-/// run then are dropped. The results come in the order of their ends.
+/// Runs the futures, at most `at_once` at a time, until all are done or a result is the `last` that matters; those that
+/// still run are dropped. The results are in the order of completion.
 pub async fn gather<T, F: Future<Output = T>>(
     at_once: usize,
     futures: impl IntoIterator<Item = F>,

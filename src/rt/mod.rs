@@ -38,15 +38,15 @@ pub trait Runtime: Copy + 'static {
     type Socket: Socket;
     /// A listening socket.
     type Listener: Listener<Self::Socket>;
-    /// Whether the bytes that [`Socket::receive`] gives came before the loop's tick began in which they
-    /// are given. Not where they are received in that tick. For [`tick`] alone.
+    /// Whether the bytes that [`Socket::receive`] returns were received before the tick of the loop in which it returns
+    /// them. For [`tick`] alone.
     const RECEIVES_AHEAD: bool;
 
     /// Starts a task on this thread.
     fn spawn(task: impl Future<Output = ()> + 'static);
     /// Waits.
     fn sleep(time: Duration) -> impl Future<Output = ()>;
-    /// Lets every other task and every ready descriptor have its turn.
+    /// Lets every other task and every ready descriptor run first.
     fn yield_now() -> impl Future<Output = ()>;
     /// Makes a non-blocking descriptor known to this thread's loop.
     fn socket(fd: OwnedFd) -> io::Result<Self::Socket>;
@@ -58,10 +58,10 @@ pub trait Runtime: Copy + 'static {
 pub trait Socket: AsFd + 'static {
     /// Waits until a read would not block.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
-    /// Waits for bytes, up to `patience`, and receives them into `buffer`, up to its capacity and in
-    /// the place of what it held: how many, 0 being the end of the stream, or `TimedOut`. The buffer
-    /// comes back in either case, and no byte is lost. Where a wait that is dropped may lose one, each later wait
-    /// to receive or read fails: nobody goes on behind lost bytes.
+    /// Waits for bytes, up to `patience`, and receives them into `buffer`, up to its capacity and in the place of its
+    /// content. Returns their number, 0 at the end of the stream, or `TimedOut`; and the buffer in either case, with no
+    /// byte lost. Where dropping the wait may lose bytes, each later wait to receive or read fails, so that reading never
+    /// resumes after a gap.
     fn receive(
         &mut self,
         buffer: Vec<u8>,

@@ -1,4 +1,4 @@
-//! A notification of one thread, once and for good: what is to stop hears of it here.
+//! A notification for the tasks of one thread, given once and for good, such as that of a stop.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -15,7 +15,7 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Wakes all who wait, and lets all pass who will.
+    /// Wakes all tasks that wait; later waits end at once.
     pub fn notify_all(&self) {
         self.is_set.set(true);
         for waker in self.waiters.take().drain() {

@@ -27,9 +27,9 @@ use super::{ReadyListener, Runtime, Socket, TimedOut, timeout};
 use crate::sys::poller::Registered;
 use crate::sys::{socket, would_block};
 
-/// Tasks run between two looks at the descriptors, so that busy tasks starve no socket. A look takes
-/// no more descriptors than that: what was ready and not yet read would be found ready again, and
-/// have its interest taken away and armed anew, at two system calls a request.
+/// Tasks run between two polls of the descriptors, so that busy tasks starve no socket. A poll takes no more descriptors
+/// than that: one that is ready and not yet read would be reported again, and its interest taken away and set again, at
+/// two system calls a request.
 const TASKS_PER_TURN: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 thread_local! {
@@ -64,7 +64,7 @@ impl Queue {
         }
     }
 
-    /// Notes that a wait begins. Is there nothing to run before?
+    /// Notes that a wait begins. Returns whether there is nothing to run before.
     fn begin_wait(&self) -> bool {
         self.is_waiting.store(true, Ordering::SeqCst);
         self.tasks().is_empty() && !self.is_main_ready.load(Ordering::SeqCst)
@@ -84,11 +84,11 @@ struct Reactor {
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     next_timer: Cell<u64>,
     queue: Arc<Queue>,
-    /// Tasks that go on once the descriptors have been looked at.
+    /// Tasks to wake after the next poll of the descriptors.
     later: RefCell<Vec<Waker>>,
 }
 
-/// Who waits for a descriptor, and what has fired since.
+/// The tasks that wait for a descriptor, and the events since.
 struct Source {
     fd: Rc<Registered>,
     read: Direction,
@@ -115,7 +115,7 @@ impl Direction {
 impl Source {
     fn fire(&mut self, event: Event) {
         if self.reading && self.read.waker.is_none() {
-            // Nobody reads for now: it would fire in every turn. A registration that cannot be
+            // No task reads now: the event would fire in every turn. A registration that cannot be
             // changed belongs to a descriptor that is about to be closed.
             self.reading = false;
             drop(self.fd.arm(Event::none(event.key), PollMode::Oneshot));
@@ -238,7 +238,7 @@ impl Runtime for Portable {
         Sleep { at: Instant::now() + time, id: None }
     }
 
-    /// Not by the queue of tasks alone: that is looked through many times before the descriptors are.
+    /// Not by the queue of tasks alone: many tasks run between two polls of the descriptors.
     fn yield_now() -> impl Future<Output = ()> {
         let mut waited = false;
         poll_fn(move |context| {

@@ -1,5 +1,5 @@
-//! Ticks of an event loop. Where what a tick works on was received before it began, one look at a file in that
-//! tick is new enough for all its requests.
+//! Ticks of an event loop. Where the requests of a tick were received before it began, one check of a file in that tick
+//! is new enough for all of them.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -8,24 +8,24 @@ use std::task::{Poll, Waker};
 
 use super::Runtime;
 
-/// Counts the ticks of one thread's loop in which somebody asks.
+/// Counts the ticks of one thread's loop in which a file is checked.
 #[derive(Debug, Default)]
 pub struct Ticks(Option<Rc<State>>);
 
-/// When something was last looked at, in ticks.
+/// The tick of the last check of a file.
 #[derive(Debug, Default)]
-pub struct Look(Cell<u64>);
+pub struct LastCheck(Cell<u64>);
 
 #[derive(Debug, Default)]
 struct State {
     number: Cell<u64>,
-    /// Somebody has asked in this tick.
+    /// A file has been checked in this tick.
     asked: Cell<bool>,
     counter: RefCell<Option<Waker>>,
 }
 
 impl Ticks {
-    /// Starts to count, on a task of its own, where there is use for it.
+    /// Starts to count, in a task of its own, where requests are received ahead.
     pub fn start<R: Runtime>() -> Self {
         if !R::RECEIVES_AHEAD {
             return Self(None);
@@ -41,20 +41,19 @@ impl Ticks {
         Self(Some(state))
     }
 
-    /// Whether there was a look already that is new enough for what [`receive`](super::Socket::receive) has given in
-    /// this tick. If not, the caller looks now.
-    pub fn is_current(&self, look: &Look) -> bool {
+    /// Whether a check in this tick is new enough for the bytes that [`receive`](super::Socket::receive) has returned in
+    /// it. If not, the caller checks now.
+    pub fn is_current(&self, last: &LastCheck) -> bool {
         self.0.as_ref().is_some_and(|state| {
             let tick = state.current();
-            look.0.replace(tick) == tick
+            last.0.replace(tick) == tick
         })
     }
 }
 
 impl State {
-    /// The number of this tick; never 0 once the loop runs. The first who asks puts the counter
-    /// behind all tasks that have been woken: the number holds at most until the last of them has
-    /// had its turn.
+    /// The number of this tick; never 0 once the loop runs. The first check wakes the counter, behind all tasks that have
+    /// been woken: the number holds at most until the last of them has run.
     fn current(&self) -> u64 {
         if !self.asked.replace(true)
             && let Some(waker) = &*self.counter.borrow()

@@ -108,7 +108,7 @@ impl Runtime for Uring {
         monoio::time::sleep(time)
     }
 
-    /// By way of the ring: a task that only wakes itself would keep the ring from being looked at.
+    /// By way of the ring: a task that only wakes itself would keep the ring from being polled.
     async fn yield_now() {
         let ready = READY.with_borrow_mut(|ready| {
             if ready.is_none() {
@@ -139,9 +139,9 @@ impl Runtime for Uring {
 /// A descriptor polled and received from through the ring.
 pub struct UringSocket {
     stream: TcpStream,
-    /// Takes back a receive that lasts too long; there from the first one to the first that did.
+    /// Cancels a receive that lasts too long; set from the first receive to the first cancellation.
     canceller: Option<Canceller>,
-    /// A receive is under way, or was when it was dropped: what it had taken is lost, and the stream has a gap.
+    /// A receive is in progress, or was dropped: then its bytes are lost, and the stream has a gap.
     receiving: bool,
 }
 
@@ -168,7 +168,7 @@ impl UringSocket {
                     (Err(error), buffer) if is_canceled(&error) => {
                         (Err(io::ErrorKind::TimedOut.into()), buffer)
                     }
-                    // It came at the last moment.
+                    // Received just before the cancellation.
                     received => received,
                 }
             }
@@ -209,7 +209,7 @@ type Accepting = Pin<Box<dyn Future<Output = io::Result<(TcpStream, SocketAddr)>
 /// A listener whose accepts go through the ring.
 pub struct UringListener {
     listener: Rc<TcpListener>,
-    /// The operation under way. It outlives who waits for it, since the connection that it takes would be lost.
+    /// The operation in progress. It outlives a dropped wait, which would lose the connection that it takes.
     accepting: Option<Accepting>,
 }
 

@@ -27,7 +27,7 @@ use crate::proxy::exchange::Shared;
 use crate::proxy::loops::Name;
 use crate::proxy::recent_checks::Revalidated;
 use crate::rt::engine::Engine;
-use crate::sys::process::{self, Signals, Told};
+use crate::sys::process::{self, SignalAction, Signals};
 use crate::upstream::Trust;
 use connection_limit::ConnectionLimits;
 use listener::Listening;
@@ -226,15 +226,15 @@ fn watch_directory(shared: &Arc<Shared>) -> io::Result<(mpsc::Sender<()>, Receiv
 }
 
 /// Waits up to `limit` for a signal; a watcher that failed counts as a signal to stop.
-fn told(signals: &Receiver<Told>, limit: Duration) -> Option<Told> {
+fn told(signals: &Receiver<SignalAction>, limit: Duration) -> Option<SignalAction> {
     let told = signals.recv_timeout(limit);
-    (told != Err(RecvTimeoutError::Timeout)).then(|| told.unwrap_or(Told::Stop))
+    (told != Err(RecvTimeoutError::Timeout)).then(|| told.unwrap_or(SignalAction::Stop))
 }
 
 /// Waits for a signal to stop, or for a worker that has failed; then for transfers to finish, up to the drain
 /// timeout. A second signal ends that at once.
 fn wait(
-    signals: &Receiver<Told>,
+    signals: &Receiver<SignalAction>,
     workers: Vec<Worker>,
     shared: &Shared,
     reload: impl Fn(),
@@ -242,8 +242,8 @@ fn wait(
     let ended = || workers.iter().any(JoinHandle::is_finished);
     while !ended() {
         match told(signals, WATCH_TICK) {
-            Some(Told::Stop) => break,
-            Some(Told::Reload) => reload(),
+            Some(SignalAction::Stop) => break,
+            Some(SignalAction::Reload) => reload(),
             None => {}
         }
     }
@@ -251,7 +251,7 @@ fn wait(
     service_manager::stopping();
     shared.stop.ask();
     let deadline = Instant::now() + shared.config.limits.drain_time;
-    let second = || told(signals, DRAIN_TICK) == Some(Told::Stop);
+    let second = || told(signals, DRAIN_TICK) == Some(SignalAction::Stop);
     while !failed && shared.stop.is_busy() && Instant::now() < deadline && !second() {}
     let finished = workers.into_iter().find(JoinHandle::is_finished);
     finished.map_or(Ok(()), |worker| worker.join().unwrap_or_else(|_| Err("a worker failed".to_owned())))

@@ -12,13 +12,13 @@ pub enum Residency {
     Cached,
     /// Some do not, or are still on their way.
     Cold,
-    /// The system, or this file system, cannot tell.
+    /// Not known to this system, or of this file system.
     Unknown,
 }
 
 /// Bytes asked for at once by [`bring`]: the system reads ahead of that, in pages as large as it
-/// likes. (Asked by posix_fadvise(2) it takes small ones: measured, a third slower, and ever after
-/// each look at them costs twenty times as much.)
+/// chooses. (With posix_fadvise(2) it takes small ones: measured, a third slower, and each later count of
+/// them costs twenty times as much.)
 const CHUNK: usize = 64 * 1024;
 
 /// Reads the bytes from `first` to `end` and forgets them; they are in the page cache then. An end
@@ -109,7 +109,7 @@ mod linux {
         }
         match all_present(file, first, end) {
             Ok(false) => Residency::Cold,
-            // A page that is being read counts as present: the last one tells, it comes last.
+            // A page that is being read counts as present: the last page shows it, which is read last.
             Ok(true) => match tried(file, end - 1) {
                 Residency::Cold => Residency::Cold,
                 Residency::Cached | Residency::Unknown => Residency::Cached,
@@ -120,7 +120,7 @@ mod linux {
     }
 
     /// Reads what the page cache has at `offset`; `WouldBlock` if that is nothing, `Unsupported` if
-    /// it cannot be told (preadv2(2), RWF_NOWAIT). 0 is the end of the file.
+    /// that is not known (preadv2(2), RWF_NOWAIT). 0 is the end of the file.
     pub fn read_cached(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut parts = [io::IoSliceMut::new(buffer)];
         match retry(|| preadv2(file, &mut parts, offset, ReadWriteFlags::NOWAIT)) {

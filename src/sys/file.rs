@@ -1,4 +1,4 @@
-//! Files: what they are, their names, locks and bytes. The way to them is [`Root`]'s.
+//! Files: what they are, their names, locks and bytes. [`Root`] opens them by path.
 
 mod attributes;
 mod durable;
@@ -232,8 +232,8 @@ pub fn set_modified(file: &impl AsFd, unix_secs: u64) -> io::Result<()> {
     Ok(futimens(file, &time, &time)?)
 }
 
-/// Sets the modification time to now, more finely than the system does where its clock ticks: nobody else's change gets
-/// the same. May wait for the disk.
+/// Sets the modification time to now, more finely than the clock ticks with which the system dates changes: no other
+/// change gets the same. May wait for the disk.
 pub fn set_modified_now(file: &impl AsFd) -> io::Result<()> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = TimeSpec::from_duration(since);
@@ -256,7 +256,7 @@ pub fn lock_named(directory: &impl AsFd, name: &str) -> io::Result<(Locked, Info
     Ok((locked, info))
 }
 
-/// Is this the error of a lock that somebody else holds?
+/// True for the error of a lock that is held elsewhere.
 pub fn is_held(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }

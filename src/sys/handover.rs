@@ -1,34 +1,34 @@
-//! The end of values that is not to take place where they are let go.
+//! Values that are not to be dropped by the task that releases them: their drop may block.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
-/// Who sees to the end of values.
-pub trait Undertaker<T> {
-    /// Has it dropped, here or elsewhere.
-    fn bury(&self, value: T);
+/// Where released values are dropped.
+pub trait Disposer<T> {
+    /// Drops it, here or on another thread.
+    fn dispose(&self, value: T);
 }
 
-/// A value that is handed over instead of being dropped.
-pub struct HandedOver<T, U: Undertaker<T>> {
+/// A value that is handed over on drop.
+pub struct HandedOver<T, U: Disposer<T>> {
     value: ManuallyDrop<T>,
     to: U,
 }
 
-impl<T, U: Undertaker<T>> HandedOver<T, U> {
-    /// It goes there in the end.
+impl<T, U: Disposer<T>> HandedOver<T, U> {
+    /// A value that `to` disposes of.
     pub fn new(value: T, to: U) -> Self {
         Self { value: ManuallyDrop::new(value), to }
     }
 
-    /// Where it goes in the end.
+    /// What disposes of it.
     pub fn to(&self) -> &U {
         &self.to
     }
 }
 
-impl<T, U: Undertaker<T>> Deref for HandedOver<T, U> {
+impl<T, U: Disposer<T>> Deref for HandedOver<T, U> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -36,21 +36,21 @@ impl<T, U: Undertaker<T>> Deref for HandedOver<T, U> {
     }
 }
 
-impl<T, U: Undertaker<T>> DerefMut for HandedOver<T, U> {
+impl<T, U: Disposer<T>> DerefMut for HandedOver<T, U> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
     }
 }
 
-impl<T, U: Undertaker<T>> Drop for HandedOver<T, U> {
+impl<T, U: Disposer<T>> Drop for HandedOver<T, U> {
     fn drop(&mut self) {
         // SAFETY: this is the only place that takes it, and nothing sees it afterwards.
         let value = unsafe { ManuallyDrop::take(&mut self.value) };
-        self.to.bury(value);
+        self.to.dispose(value);
     }
 }
 
-impl<T: fmt::Debug, U: Undertaker<T>> fmt::Debug for HandedOver<T, U> {
+impl<T: fmt::Debug, U: Disposer<T>> fmt::Debug for HandedOver<T, U> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(out)
     }

@@ -15,8 +15,8 @@ use nix::{
     unistd::Pid,
 };
 
-/// What tells this run of the system from every other, if it says so (random(4), `boot_id`). Reads a file
-/// that is no disk's.
+/// An identifier of this boot of the system, where there is one (random(4), `boot_id`). Reads a file that is not on a
+/// disk.
 pub fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id.len() <= 64)
@@ -107,22 +107,22 @@ pub fn pin_to(_: usize) -> io::Result<()> {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Told {
+pub enum SignalAction {
     /// SIGTERM, SIGINT, SIGQUIT: the end.
     Stop,
     /// SIGHUP: read again what can change.
     Reload,
 }
 
-/// The signals that are heeded, blocked in every thread and taken by one that waits for them.
+/// The signals that the program handles, blocked in every thread and taken by one that waits for them.
 #[derive(Debug)]
 pub struct Signals(SigSet);
 
 impl Signals {
-    /// Blocks the signals that are heeded in this thread and in those it starts from now on, and with
+    /// Blocks the handled signals in this thread and in those it starts from now on, and with
     /// them all others that would end the process without a need: one that rotates logs sends SIGUSR1,
     /// and a file at its size limit (SIGXFSZ) is an error of a write. Those of a fault still end it, and
-    /// a terminal can still stop it and let it go on.
+    /// a terminal can still stop and continue it.
     pub fn block() -> io::Result<Self> {
         use Signal::{
             SIGABRT, SIGBUS, SIGCONT, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGQUIT, SIGSEGV, SIGSYS, SIGTERM,
@@ -138,12 +138,12 @@ impl Signals {
         Ok(Self([SIGTERM, SIGINT, SIGQUIT, SIGHUP].into_iter().collect()))
     }
 
-    /// Starts a thread that tells of each that comes.
-    pub fn watch(self) -> io::Result<Receiver<Told>> {
+    /// Starts a thread that sends what each signal asks for.
+    pub fn watch(self) -> io::Result<Receiver<SignalAction>> {
         let (tell, told) = channel();
         let watch = move || {
             while let Ok(signal) = self.0.wait() {
-                let what = if signal == Signal::SIGHUP { Told::Reload } else { Told::Stop };
+                let what = if signal == Signal::SIGHUP { SignalAction::Reload } else { SignalAction::Stop };
                 if tell.send(what).is_err() {
                     return;
                 }
@@ -220,7 +220,7 @@ pub fn become_user(user: Option<u32>, login: Option<&str>, group: u32) -> io::Re
         nix::unistd::setuid(Uid::from_raw(user))?;
         #[cfg(target_os = "linux")]
         drop_capabilities()?;
-        // Whoever could come back has not left.
+        // A process that can change back has kept its rights.
         if nix::unistd::setuid(Uid::from_raw(same)).is_ok() {
             return Err(io::Error::other("the user could be changed back"));
         }

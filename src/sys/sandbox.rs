@@ -1,9 +1,9 @@
-//! Fences around the process itself: beneath which directory it may write (landlock(7)).
+//! The sandbox of the process: the directory beneath which it may write (landlock(7)).
 
 use std::io;
 use std::path::Path;
 
-/// What came of it.
+/// How far the kernel enforces the sandbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fenced {
     /// All that was asked for holds.

@@ -72,7 +72,7 @@ pub fn host_name() -> String {
     name.unwrap_or_default()
 }
 
-/// Does it take connections?
+/// Whether it is a listening socket.
 #[cfg(target_os = "linux")]
 pub fn is_listening(socket: &impl AsFd) -> io::Result<bool> {
     SockRef::from(socket).is_listener()
@@ -95,11 +95,11 @@ pub fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, IpAddr)> {
     Ok((socket.into(), ip))
 }
 
-/// Does anybody wait to be accepted? Takes no time.
+/// Whether a connection waits to be accepted. Does not block.
 pub fn has_waiting(listener: &impl AsFd) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let mut look = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    // A look that fails saw nobody.
+    // A poll that fails counts as none.
     retry(|| poll(&mut look, PollTimeout::ZERO)).is_ok_and(|ready| ready > 0)
 }
 
@@ -138,7 +138,7 @@ pub fn recv(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     recv_with(socket, buffer, MsgFlags::MSG_DONTWAIT)
 }
 
-/// Has something come? 1 if so, 0 is the peer's end of stream; nothing is taken.
+/// Checks for received bytes without taking them: 1 if there are any, 0 at the peer's end of stream.
 pub fn peek(socket: &impl AsFd) -> io::Result<usize> {
     recv_with(socket, &mut [0; 1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK)
 }

@@ -1,21 +1,21 @@
-//! In which order the addresses of a name are tried (RFC 8305 section 4), and which of them have not answered
+//! The order in which the addresses of a name are tried (RFC 8305 section 4), and those that have not answered
 //! lately.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Addresses tried of those a name has.
+/// Addresses of a name that are tried.
 const MOST: usize = 8;
-/// For so long an address that did not answer is tried after the others.
+/// How long an address that did not answer is tried after the others.
 const MEMORY: Duration = Duration::from_secs(300);
-/// Addresses remembered: beyond that the one noted first goes.
+/// Addresses remembered; the oldest makes room for another.
 const REMEMBERED: usize = 256;
 
-/// Those of all workers: what one has found out the others need not wait for.
+/// Those of all workers, which need not find out each for itself.
 static UNREACHABLE: Mutex<Unreachable> = Mutex::new(Unreachable(Vec::new()));
 
-/// Addresses that did not answer, and when that was, oldest first.
+/// Addresses that did not answer, with the time, oldest first.
 #[derive(Debug)]
 struct Unreachable(Vec<(SocketAddr, Instant)>);
 
@@ -58,7 +58,7 @@ pub(super) fn in_order(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order(found, |address| known.contains(address, now))
 }
 
-/// Families take turns, the system's order within each; the dead come last.
+/// Families take turns, in the system's order within each; those that did not answer are last.
 fn order(found: Vec<SocketAddr>, is_dead: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
     let first_family = found.first().is_some_and(SocketAddr::is_ipv6);
     let (mut preferred, mut other): (Vec<_>, Vec<_>) =

@@ -1,4 +1,4 @@
-//! The body of an origin's answer: framing taken off, and its end proven or not.
+//! The body of an origin's response, without its framing: with a proven end, or not.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::http::response::{ResponseBody, ResponseHead};
 use crate::rt::Runtime;
 use crate::rt::budget::Permit;
 
-/// Bytes read at a time of a body that goes to its client only: a client that takes none keeps them waiting.
+/// Bytes read at a time of a body that is sent to its client only: they stay in memory while the client takes none.
 pub const PACED: usize = 64 * 1024;
 
 /// A body being read. Dropped before its end, it closes the connection.
@@ -20,16 +20,15 @@ pub struct OriginBody<R: Runtime> {
     connection: Option<Connection<R>>,
     rest: Incoming,
     keep: bool,
-    /// Whoever reads it has little room for it.
+    /// It is read in small pieces.
     paced: bool,
-    /// What the file needs that it may go to.
+    /// The descriptors of the file that it may be stored in.
     naming: Option<Permit>,
 }
 
 impl<R: Runtime> OriginBody<R> {
-    /// The body that follows `head` on `connection`. The connection serves another request after it
-    /// if it is `reusable`, the origin having read all of this one before it answered, and if nothing can come
-    /// behind the body.
+    /// The body that follows `head` on `connection`. The connection serves another request after it if it is `reusable`,
+    /// the origin having read all of this one before its response, and if no bytes can follow the body.
     pub fn new(
         upstream: &Rc<Upstream<R>>,
         mut connection: Connection<R>,
@@ -81,18 +80,18 @@ impl<R: Runtime> OriginBody<R> {
         Ok(!piece.is_empty())
     }
 
-    /// Closes the connection, and frees its place for another request. What has not come is lost.
+    /// Closes the connection, and frees its place for another request. The rest of the body is lost.
     pub fn close(&mut self) {
         drop(self.connection.take());
     }
 
-    /// The descriptors that were taken for the file that it goes to.
+    /// The descriptors that were taken for the file that it is stored in.
     pub fn take_naming(&mut self) -> Option<Permit> {
         self.naming.take()
     }
 
-    /// It goes to its client only, who may take as long as he likes: false if there are so many of these that this one
-    /// would hold up others, and is to be asked for again in its turn.
+    /// Marks it as sent to its client only, which may be slow. False if there are too many of these: then the request
+    /// has to wait for its turn, and is sent again.
     pub fn try_pass(&mut self) -> bool {
         self.naming = None;
         let place = self.connection.as_mut().and_then(|connection| connection.place.as_mut());
@@ -111,7 +110,7 @@ impl<R: Runtime> OriginBody<R> {
         let left = usize::try_from(*left).ok().filter(|left| *left <= most)?;
         while connection.input.len() < left {
             let missing = left - connection.input.len();
-            // Whatever keeps it from coming is met again by whoever waits for it.
+            // An error shows again at the next read.
             if !matches!(connection.transport.try_read(&mut connection.input, missing), Ok(1..)) {
                 return None;
             }
@@ -143,7 +142,7 @@ impl<R: Runtime> OriginBody<R> {
         }
     }
 
-    /// Has some of it come already, beside its head?
+    /// Whether some of it has been received with its head.
     pub fn is_buffered(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| !connection.input.is_empty())
     }
@@ -160,7 +159,7 @@ impl<R: Runtime> OriginBody<R> {
     }
 
     /// `count` bytes have been moved off the socket that [`Self::raw`] gave; none is the end of
-    /// the stream, which comes too early.
+    /// the stream, before that of the body.
     pub fn moved_raw(&mut self, count: usize) -> Result<(), Error> {
         if count == 0 {
             return Err(cut_short());
@@ -178,7 +177,7 @@ impl<R: Runtime> OriginBody<R> {
         }
     }
 
-    /// At the end the connection goes back to the pool, or is closed.
+    /// At the end the connection becomes idle again, or is closed.
     fn release_at_end(&mut self) {
         if self.rest.is_done()
             && let Some(connection) = self.connection.take()

@@ -18,16 +18,16 @@ use crate::rt::budget::Permit;
 use crate::rt::{Runtime, Socket, blocking, timeout};
 use crate::sys::{is_exhausted, socket};
 
-/// Addresses looked at of those a name has.
+/// Addresses of a name that are considered.
 const MAX_FOUND: usize = 64;
-/// An address that has not answered for so long does not hold up the next one (RFC 8305 section 5).
+/// The next address is tried after this time without an answer (RFC 8305 section 5).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// Where there is no descriptor for one more attempt at a time, the oldest has this long before it gives up its turn:
 /// time for a lost SYN to be sent again.
 const TURN: Duration = Duration::from_secs(2);
 
-/// Connects within `limit` to the first address of the name that answers. `spare` gives what one more attempt at
-/// a time takes, if it is there.
+/// Connects within `limit` to the first address of the name that answers. `spare` is the descriptor of one more
+/// attempt at the same time, if there is one.
 pub async fn connect<R: Runtime>(
     origin: &Origin,
     limit: Duration,
@@ -67,7 +67,7 @@ struct Attempt<'a, S> {
     connecting: Pin<Box<dyn Future<Output = Result<S, Error>> + 'a>>,
 }
 
-/// What comes next in a race.
+/// The next event of a race.
 enum Event<S> {
     /// The attempt at this place has ended.
     Ended(usize, Result<S, Error>),
@@ -75,7 +75,7 @@ enum Event<S> {
     Due,
 }
 
-/// Tries one address after the other, without waiting long for any: the first that answers is the one, and all
+/// Tries one address after the other, without waiting long for any (RFC 8305): the first that answers wins, and the
 /// other attempts are closed. The caller bounds the time.
 async fn race<R: Runtime>(
     tried: &[SocketAddr],

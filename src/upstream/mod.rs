@@ -25,9 +25,9 @@ use transport::Transport;
 #[cfg(feature = "tls")]
 pub use tls::Trust;
 
-/// Interim answers (1xx) swallowed before a final one must have come.
+/// Interim responses (1xx) ignored before the final one.
 const MAX_INTERIM: usize = 16;
-/// How long a fill waits for a place among the requests to the origin, at the least.
+/// The least time that a fill waits for a place among the requests to the origin.
 const FILL_WAIT: Duration = Duration::from_secs(30);
 /// Bytes read from the origin at a time while its head is incomplete: a head and a small body.
 const HEAD_READ: usize = 72 * 1024;
@@ -69,11 +69,11 @@ pub struct Upstream<R: Runtime> {
 pub struct Connection<R: Runtime> {
     /// What the bytes go over.
     pub transport: Rc<Transport<R>>,
-    /// Bytes that came and are not consumed yet.
+    /// Bytes received and not consumed yet.
     pub input: Vec<u8>,
     /// It has served a request before, so the origin may be about to close it.
     pub reused: bool,
-    /// Something may still come on it that belongs to no response.
+    /// Bytes may follow on it that belong to no response.
     doubtful: bool,
     /// The server at its other end.
     to: Arc<Origin>,
@@ -101,7 +101,7 @@ impl<R: Runtime> Upstream<R> {
         &self.limits
     }
 
-    /// Sends a server a request without a body and waits for the answer's head. Asks a second
+    /// Sends a server a request without a body and waits for the head of the response. Asks a second
     /// time, on a new connection, when a reused one turns out to be closed (RFC 9112 section 9.3.1).
     pub async fn ask(
         self: &Rc<Self>,
@@ -156,7 +156,7 @@ impl<R: Runtime> Upstream<R> {
             if head.is_interim() {
                 connection.doubtful |= !head.is_surely_empty(&Method::Get);
             } else {
-                // A bad body length shows here already, before anyone has seen the head.
+                // A bad body length is an error here, before the head is used.
                 head.body(method).map_err(|bad| bad_http(bad.as_str()))?;
                 return Ok(head);
             }
@@ -210,16 +210,16 @@ impl<R: Runtime> Upstream<R> {
     }
 
     /// A place at the origin for this client, or for nobody.
-    pub async fn place(&self, errand: OriginUse, client: Option<Holder>) -> Result<Place, Error> {
+    pub async fn place(&self, origin_use: OriginUse, client: Option<Holder>) -> Result<Place, Error> {
         if self.offline {
             return Err(Error::new(Side::Origin, Kind::Offline));
         }
         // A short time for the origin's response is no reason to give a fill up that the disk has slowed down.
-        let limit = match errand {
+        let limit = match origin_use {
             OriginUse::Keep => self.limits.response_head_time.max(FILL_WAIT),
             OriginUse::Pass => self.limits.response_head_time,
         };
-        let place = crate::rt::timeout::<R, _>(limit, self.descriptors.place(errand, client)).await;
+        let place = crate::rt::timeout::<R, _>(limit, self.descriptors.place(origin_use, client)).await;
         place.map_err(Error::timeout(Side::Proxy))
     }
 
@@ -236,7 +236,7 @@ impl<R: Runtime> Upstream<R> {
         Ok(Connection { transport, input: Vec::new(), reused: false, doubtful: false, to, place: None })
     }
 
-    /// Keeps a connection whose last answer has been read to its end.
+    /// Keeps a connection whose last response has been read to its end.
     pub fn give_back(&self, mut connection: Connection<R>) {
         if connection.input.is_empty() {
             connection.reused = true;

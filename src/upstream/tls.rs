@@ -108,7 +108,7 @@ impl ServerCertVerifier for PinningVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
-            // The dates have been checked when this error comes up; the name has not.
+            // Before this error the dates have been checked, and the name has not.
             Err(error) if is_authority_used_as_server(&error) && self.pinned.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())

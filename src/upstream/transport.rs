@@ -17,7 +17,7 @@ const PLAIN_READ: usize = 256 * 1024;
 /// The same of TLS: a few records.
 const TLS_READ: usize = 64 * 1024;
 
-/// A connection's bytes. Reading and writing may go on at once, from one task.
+/// A connection's bytes. One task may read and write at the same time.
 pub enum Transport<R: Runtime> {
     /// Plain TCP.
     Plain(R::Socket),

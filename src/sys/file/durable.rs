@@ -48,7 +48,7 @@ pub fn sync(file: &impl AsFd) -> io::Result<()> {
     retry(|| nix::unistd::fsync(file.as_fd()))
 }
 
-/// Brings what has been written so far to stable storage, the size with it (fdatasync(2)). Waits for the disk.
+/// Brings the bytes written so far to stable storage, with the size of the file (fdatasync(2)). Waits for the disk.
 pub fn sync_data(file: &impl AsFd) -> io::Result<()> {
     retry(|| nix::unistd::fdatasync(file.as_fd()))
 }
@@ -75,7 +75,7 @@ mod whole {
     pub(super) fn sync(files: &[BorrowedFd<'_>]) -> Option<Vec<io::Result<()>>> {
         let first = files.first().filter(|_| files.len() >= MANY)?;
         let known = fstatfs(first).is_ok_and(|system| KNOWN.contains(&system.filesystem_type()));
-        // An error may be another file's: each file asked for itself tells whose.
+        // An error may be that of another file: syncing each file by itself shows whose.
         if !known || retry(|| nix::unistd::syncfs(first)).is_err() {
             return None;
         }

@@ -1,4 +1,4 @@
-//! The way into a tree that nothing leads out of: every look-up stays beneath its top.
+//! A directory tree that no path leads out of: every look-up stays beneath its top.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ const MAX_LINKS: usize = 40;
 /// The top of a tree: nothing opened through it lies outside.
 #[derive(Debug)]
 pub struct Root {
-    /// As it was given: the same name may come to stand for another directory.
+    /// As it was given: the name may later be that of another directory.
     path: PathBuf,
     top: RwLock<Arc<Top>>,
 }
@@ -56,8 +56,8 @@ impl Root {
         Ok(Self { top: RwLock::new(Arc::new(Top::open(&path)?)), path })
     }
 
-    /// Looks whether the name still stands for the directory that is open, and opens it anew (and
-    /// makes it anew) if not. Blocks; not for a worker.
+    /// Checks whether the name is still that of the open directory. If not, opens the directory of that name, which is
+    /// created if it is missing. Blocks; not for a worker.
     pub fn refresh(&self) -> io::Result<()> {
         let id = nix::sys::stat::stat(&self.path).map(|stat| Info::of(&stat).id);
         if id == Ok(self.top().id) {
@@ -71,7 +71,7 @@ impl Root {
         Ok(())
     }
 
-    /// For calls that do not wait for another machine: nobody can change it meanwhile.
+    /// For calls that do not wait for another machine, since it cannot be changed meanwhile.
     fn top(&self) -> RwLockReadGuard<'_, Arc<Top>> {
         self.top.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,8 +87,8 @@ impl Root {
         self.open_beneath(path, reading(), Reach::Anywhere)
     }
 
-    /// The same where memory alone can tell, hence without waiting for the disk; `WouldBlock` where
-    /// it cannot, and always on systems without such a call. A name never looked up is such a case (openat2(2),
+    /// The same from what the system has in memory, hence without waiting for the disk; `WouldBlock` where that does not
+    /// suffice, and always on systems without such a call. A name never looked up is such a case (openat2(2),
     /// RESOLVE_CACHED; Linux 5.12).
     pub fn open_file_cached(&self, path: &str) -> io::Result<OwnedFd> {
         let top = self.top();
@@ -104,8 +104,8 @@ impl Root {
         }
     }
 
-    /// The same without leaving the file system of the top, and only if that is on this machine: `WouldBlock` says that
-    /// it takes another one (openat2(2), RESOLVE_NO_XDEV), which may never answer. Systems without that call cross to
+    /// The same without leaving the file system of the top, and only if that is on this machine: `WouldBlock` where the
+    /// path leads to another one (openat2(2), RESOLVE_NO_XDEV), on which a call may never return. Systems without that call cross to
     /// file systems mounted below.
     pub fn open_file_here(&self, path: &str) -> io::Result<OwnedFd> {
         self.open_beneath(path, reading(), Reach::Here)
@@ -160,7 +160,7 @@ impl Root {
             }
             match mkdirat(&parent, name, Mode::from_bits_truncate(0o777)) {
                 Ok(()) if is_claimed() => {
-                    // By somebody who has looked for the directory before it was there.
+                    // Created by another thread that had found no directory.
                     super::remove_directory(&parent, name)?;
                     return Err(Errno::EBUSY.into());
                 }

@@ -55,7 +55,7 @@ impl Pipe {
     }
 
     /// Moves all that the pipe holds into a file at `offset`. May wait for the disk. After an error
-    /// `held` tells what has not been moved.
+    /// `held` is the number of bytes that have not been moved.
     pub fn drain_to_file(&mut self, file: &impl AsFd, offset: u64) -> io::Result<()> {
         let mut at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         while self.held > 0 {

@@ -16,13 +16,13 @@ pub use linux::{Pipe, send_file};
 
 use std::io;
 
-/// Does the error say that this kind of descriptor knows no such call (sendfile(2), splice(2)), or that
-/// a filter lets nobody make it?
+/// True for the error of a descriptor that does not support the call (sendfile(2), splice(2)), or of a filter that
+/// forbids it.
 pub fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EPERM))
 }
 
-/// What a call has moved that may report an error although it moved something: the offset tells.
+/// The bytes moved, by the offset, where a call may report an error although it has moved some.
 #[cfg(any(target_os = "illumos", test))]
 fn by_offset(result: io::Result<usize>, before: u64, after: u64) -> io::Result<usize> {
     match usize::try_from(after.saturating_sub(before)) {
