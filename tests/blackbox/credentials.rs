@@ -72,6 +72,7 @@ fn credentials_of_the_url_do_not_go_with_an_overridden_method(io: Io) {
         ("GET", "/x", "x-http-method: PUT\r\n"),
         ("HEAD", "/x", "X-Method-Override: DELETE\r\n"),
         ("GET", "/x", "X-Request-Method: PUT\r\n"),
+        ("GET", "/x", "X-Original-Method: PUT\r\n"),
         // Many applications see no difference between `-` and `_` in a name.
         ("GET", "/x", "X_HTTP_METHOD_OVERRIDE: DELETE\r\n"),
         ("HEAD", "/x", "x-http_Method-override: DELETE\r\n"),

@@ -210,10 +210,11 @@ enum Asks {
 }
 
 /// Those fields. Many applications see no difference between `-` and `_` in a name, so it makes none here.
-const ASKING_FOR_ANOTHER: [(&str, Asks); 14] = [
+const ASKING_FOR_ANOTHER: [(&str, Asks); 15] = [
     ("x-http-method", Asks::Method),
     ("x-http-method-override", Asks::Method),
     ("x-method-override", Asks::Method),
+    ("x-original-method", Asks::Method),
     ("x-request-method", Asks::Method),
     ("path-info", Asks::Path),
     ("script-name", Asks::Path),
