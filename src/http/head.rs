@@ -110,16 +110,14 @@ pub(super) fn transfer_coding(fields: &Fields) -> Coding {
 
 /// The length, repeated or not, as long as it is always the same (RFC 9112 section 6.3).
 pub(super) fn content_length(fields: &Fields) -> Result<Option<u64>, BadMessage> {
-    let mut length = None;
+    let mut found = None;
     for value in fields.all("content-length").flat_map(|line| line.split(|&byte| byte == b',')) {
-        let number = digits(value.trim_ascii()).and_then(|number| number.parse().ok());
-        let number = number.filter(|number| *number <= MOST_BYTES).ok_or(BadMessage::BadLength)?;
-        if length.is_some_and(|length| length != number) {
+        let number = length(value.trim_ascii()).ok_or(BadMessage::BadLength)?;
+        if *found.get_or_insert(number) != number {
             return Err(BadMessage::AmbiguousLength);
         }
-        length = Some(number);
     }
-    Ok(length)
+    Ok(found)
 }
 
 /// May the connection serve another message after this one (RFC 9112 section 9.3)?
@@ -128,10 +126,20 @@ pub(super) fn is_persistent(version: Version, fields: &Fields) -> bool {
     !says(b"close") && (version == Version::Http11 || says(b"keep-alive"))
 }
 
-/// `text` as a string if it is one or more decimal digits and nothing else.
+/// `text` as a string if it is one or more decimal digits and nothing else: `parse` alone would accept a sign.
 pub(super) fn digits(text: &[u8]) -> Option<&str> {
     let plain = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text).ok().filter(|_| plain)
+}
+
+/// A number in decimal digits; the largest one for those that 64 bits do not hold.
+pub(super) fn saturating(text: &[u8]) -> Option<u64> {
+    digits(text).map(|number| number.parse().unwrap_or(u64::MAX))
+}
+
+/// A length in decimal digits that a file can have.
+pub(super) fn length(text: &[u8]) -> Option<u64> {
+    saturating(text).filter(|number| *number <= MOST_BYTES)
 }
 
 /// May `byte` be part of a field value or a reason phrase (RFC 9110 section 5.5)?

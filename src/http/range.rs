@@ -2,7 +2,7 @@
 
 use super::conditional::{Validators, if_range_holds};
 use super::fields::Fields;
-use super::head::digits;
+use super::head::saturating;
 use super::message::MOST_BYTES;
 use super::request::Method;
 
@@ -110,7 +110,7 @@ fn position(text: &[u8]) -> Option<Option<u64>> {
     if text.is_empty() {
         return Some(None);
     }
-    digits(text).map(|number| Some(number.parse().unwrap_or(u64::MAX)))
+    saturating(text).map(Some)
 }
 
 fn resolve_all(ranges: &[Range], size: u64) -> Selection {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::fields::Fields;
-use super::head::{self, Coding, content_length, digits};
+use super::head::{self, Coding, content_length, saturating};
 use super::message::{METHOD_LIMIT, is_token_byte};
 use super::target::{is_authority, is_target, split_absolute};
 use memchr::{memchr, memchr2, memrchr};
@@ -92,7 +92,7 @@ impl RequestHead {
         if !matches!(self.method.as_str(), "OPTIONS" | "TRACE") {
             return None;
         }
-        digits(self.fields.only("max-forwards")?).map(|number| number.parse().unwrap_or(u64::MAX))
+        saturating(self.fields.only("max-forwards")?)
     }
 
     /// Does the client want the connection to stay (RFC 9112 section 9.3)?

@@ -64,13 +64,11 @@ impl ResponseHead {
     /// send one all the same, and its bytes would be read as the next response. So a response to HEAD must have
     /// Content-Length 0, whatever its status, and a 204 or 304 no Content-Length but 0.
     pub fn is_surely_empty(&self, request: &Method) -> bool {
-        let length = content_length(&self.fields);
-        let told = match length {
-            Ok(None) => *request != Method::Head,
-            Ok(Some(length)) => length == 0,
-            Err(_) => false,
-        };
-        told && !self.fields.contains("transfer-encoding")
+        !self.fields.contains("transfer-encoding")
+            && match content_length(&self.fields) {
+                Ok(None) => *request != Method::Head,
+                found => found == Ok(Some(0)),
+            }
     }
 
     /// May the connection be used again once the body has ended (RFC 9112 section 9.3)?

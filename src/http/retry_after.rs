@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use super::date;
 use super::fields::Fields;
-use super::head::digits;
+use super::head::saturating;
 
 /// The time that the origin wants to pass before the next request, if the response has the field. A date counts
 /// from the response's own Date, else from `now` (seconds since 1970): the two clocks need not agree.
 pub fn retry_after(fields: &Fields, now: u64) -> Option<Duration> {
     let value = fields.only("retry-after")?.trim_ascii();
-    if let Some(seconds) = digits(value) {
+    if let Some(seconds) = saturating(value) {
         // A larger number than 64 bits hold is as good as no end.
-        return Some(Duration::from_secs(seconds.parse().unwrap_or(u64::MAX)));
+        return Some(Duration::from_secs(seconds));
     }
     let at = date::parse(value)?;
     let from = fields.only("date").and_then(date::parse).unwrap_or(now);

@@ -2,7 +2,7 @@
 //! (RFC 9213).
 
 use crate::http::fields::Fields;
-use crate::http::head::digits;
+use crate::http::head::{digits, saturating};
 
 /// The largest number of seconds that is distinguished (RFC 9111 section 1.2.2).
 const MOST_SECONDS: u64 = 1 << 31;
@@ -122,7 +122,7 @@ impl RequestDirectives {
 
 /// Seconds in decimal digits (RFC 9111 section 1.2.2); more than the largest distinguished number is that number.
 pub fn seconds(text: &[u8]) -> Option<u64> {
-    digits(text).map(|number| number.parse().unwrap_or(u64::MAX).min(MOST_SECONDS))
+    saturating(text).map(|seconds| seconds.min(MOST_SECONDS))
 }
 
 /// The directives of a field over all its lines: names in lower case, values without their quotes.

@@ -76,14 +76,9 @@ pub fn decode(record: &[u8]) -> Option<Record> {
     if record.len() > MOST || In(told).number()? != sum(written) {
         return None;
     }
-    let (mut rest, key) = match written.strip_prefix(MARK) {
-        Some(rest) => {
-            let mut rest = In(rest);
-            let key = rest.text()?.into();
-            (rest, Some(key))
-        }
-        None => (In(written.strip_prefix(MARK_1)?), None),
-    };
+    let first_form = written.strip_prefix(MARK_1);
+    let mut rest = In(first_form.or_else(|| written.strip_prefix(MARK))?);
+    let key = if first_form.is_none() { Some(rest.text()?.into()) } else { None };
     let body = BodyId { inode: rest.number()?, size: rest.number()?, modified: rest.number()? };
     let times = Times { requested: rest.number()?, received: rest.number()? };
     let status = u16::try_from(rest.number()?).ok().filter(|status| (200..1000).contains(status))?;
