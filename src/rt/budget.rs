@@ -92,8 +92,8 @@ struct Waiting {
 pub struct Permit {
     budget: Arc<Budget>,
     claim: Claim,
-    /// The number in the queue, until the claim is granted.
-    waiting: Option<u64>,
+    /// The number in the queue, which is never 0, until the claim is granted.
+    waiting: Option<NonZeroU64>,
 }
 
 impl Budget {
@@ -148,7 +148,7 @@ impl Budget {
         let number = self.state().enqueue(claim);
         // Dropped before the end, it leaves the queue, or gives back what was granted.
         let mut permit = self.permit(claim);
-        permit.waiting = Some(number);
+        permit.waiting = NonZeroU64::new(number);
         let waiter = Waiter::new();
         poll_fn(|context| match self.state().waiting(share, number) {
             Some(waiting) => {
@@ -361,7 +361,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.budget.state();
-        if !self.waiting.is_some_and(|number| state.leave(self.claim.share, number)) {
+        if !self.waiting.is_some_and(|number| state.leave(self.claim.share, number.get())) {
             state.remove(self.claim);
             state.freed += 1;
         }
