@@ -1,17 +1,18 @@
 //! The stop of the process: whether it has been asked for, and what is still in progress.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
+use crate::rt::lock::Lock;
 use crate::rt::remote_wake::{Waiter, Waiters};
 
 /// Asked for once, for every worker.
 #[derive(Debug, Default)]
 pub struct Stop {
     asked: AtomicBool,
-    waiters: Mutex<Waiters>,
+    waiters: Lock<Waiters>,
     busy: AtomicUsize,
 }
 
@@ -19,7 +20,7 @@ impl Stop {
     /// Nothing new from now on.
     pub fn ask(&self) {
         self.asked.store(true, Ordering::SeqCst);
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner).wake_all();
+        self.waiters.lock().wake_all();
     }
 
     /// Whether it has been asked for.
@@ -31,7 +32,7 @@ impl Stop {
     pub async fn wait(&self) {
         let waiter = Waiter::new();
         poll_fn(|context| {
-            self.waiters.lock().unwrap_or_else(PoisonError::into_inner).add(&waiter, context);
+            self.waiters.lock().add(&waiter, context);
             // Checked after the waiter is on the list, which a later stop wakes.
             if self.asked.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         })

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock};
 use std::thread;
 
 use async_task::{Runnable, Task};
 
+use super::lock::{Lock, unpoisoned};
 use crate::sys::process;
 
 /// Threads of a pool.
@@ -20,7 +21,7 @@ const QUEUE: usize = 4096;
 pub struct Pool {
     /// Threads that could be started; with none of them jobs run where they are submitted.
     threads: AtomicUsize,
-    jobs: Mutex<VecDeque<Runnable>>,
+    jobs: Lock<VecDeque<Runnable>>,
     more: Condvar,
 }
 
@@ -44,7 +45,7 @@ pub static INDEXES: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::start(1));
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Pool").field("waiting", &self.jobs().len()).finish_non_exhaustive()
+        out.debug_struct("Pool").field("waiting", &self.jobs.lock().len()).finish_non_exhaustive()
     }
 }
 
@@ -90,15 +91,11 @@ impl<T> Drop for Running<T> {
 impl Pool {
     /// Whether the queue is full. Callers with an alternative check this first.
     pub fn is_full(&self) -> bool {
-        self.jobs().len() >= QUEUE
-    }
-
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs.lock().len() >= QUEUE
     }
 
     fn submit(&self, job: Runnable) {
-        let mut jobs = self.jobs();
+        let mut jobs = self.jobs.lock();
         if self.threads.load(Ordering::Relaxed) == 0 || jobs.len() >= QUEUE {
             drop(jobs);
             job.run();
@@ -110,7 +107,7 @@ impl Pool {
 
     /// A pool with `count` threads.
     pub fn start(count: usize) -> Arc<Self> {
-        let (threads, jobs, more) = (AtomicUsize::new(0), Mutex::default(), Condvar::new());
+        let (threads, jobs, more) = (AtomicUsize::new(0), Lock::default(), Condvar::new());
         let pool = Arc::new(Self { threads, jobs, more });
         for number in 0..count {
             let theirs = Arc::clone(&pool);
@@ -125,8 +122,8 @@ impl Pool {
     fn work(&self) {
         process::step_back();
         loop {
-            let waited = self.more.wait_while(self.jobs(), |jobs| jobs.is_empty());
-            let job = waited.unwrap_or_else(PoisonError::into_inner).pop_front();
+            let waited = self.more.wait_while(self.jobs.lock(), |jobs| jobs.is_empty());
+            let job = unpoisoned(waited).pop_front();
             job.map(Runnable::run);
         }
     }

@@ -12,9 +12,10 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 
+use super::lock::Lock;
 use super::remote_wake::{Waiter, Waiters};
 
 /// What one client has of a share is at most this many times what is left for others.
@@ -46,7 +47,7 @@ pub struct Share {
 
 /// The amount, and what is taken of it.
 #[derive(Debug)]
-pub struct Budget(Mutex<State>);
+pub struct Budget(Lock<State>);
 
 #[derive(Debug)]
 struct State {
@@ -103,11 +104,11 @@ impl Budget {
             |&share: &Share| Holding { share, used: 0, held: HashMap::new(), queue: VecDeque::new() };
         let shares = shares.iter().map(holding).collect();
         let state = State { total, shares, clock: 0, freed: 0, alarms: 0, givers: Waiters::default() };
-        Arc::new(Self(Mutex::new(state)))
+        Arc::new(Self(Lock::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn permit(self: &Arc<Self>, claim: Claim) -> Permit {

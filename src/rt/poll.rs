@@ -14,8 +14,8 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use async_task::Runnable;
 use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
+use super::lock::Lock;
 use super::{ReadyListener, Runtime, Socket, TimedOut, timeout};
 use crate::sys::poller::Registered;
 use crate::sys::{socket, would_block};
@@ -39,7 +40,7 @@ thread_local! {
 /// What is ready to run. Wakers add to it from any thread.
 struct Queue {
     poller: Arc<Poller>,
-    tasks: Mutex<VecDeque<Runnable>>,
+    tasks: Lock<VecDeque<Runnable>>,
     /// The worker's own future is to be polled.
     is_main_ready: AtomicBool,
     /// The loop waits for descriptors, or is about to.
@@ -47,12 +48,8 @@ struct Queue {
 }
 
 impl Queue {
-    fn tasks(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn push(&self, task: Runnable) {
-        self.tasks().push_back(task);
+        self.tasks.lock().push_back(task);
         self.end_wait();
     }
 
@@ -67,7 +64,7 @@ impl Queue {
     /// Notes that a wait begins. Returns whether there is nothing to run before.
     fn begin_wait(&self) -> bool {
         self.is_waiting.store(true, Ordering::SeqCst);
-        self.tasks().is_empty() && !self.is_main_ready.load(Ordering::SeqCst)
+        self.tasks.lock().is_empty() && !self.is_main_ready.load(Ordering::SeqCst)
     }
 }
 
@@ -142,7 +139,7 @@ impl Source {
 pub fn run<F: Future>(worker: impl FnOnce() -> F) -> io::Result<F::Output> {
     let queue = Arc::new(Queue {
         poller: Arc::new(Poller::new()?),
-        tasks: Mutex::default(),
+        tasks: Lock::default(),
         is_main_ready: AtomicBool::new(true),
         is_waiting: AtomicBool::new(false),
     });
@@ -175,7 +172,7 @@ impl Reactor {
 
     fn run_tasks(&self) {
         for _ in 0..TASKS_PER_TURN.get() {
-            let Some(task) = self.queue.tasks().pop_front() else {
+            let Some(task) = self.queue.tasks.lock().pop_front() else {
                 return;
             };
             task.run();

@@ -1,17 +1,19 @@
 //! Waking tasks from any thread. Both backends have wakers that may be called from another thread, which hands
 //! the task to the thread that owns it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Waker};
+
+use super::lock::Lock;
 
 /// Where one task waits for a [`Waiters`] list to be woken, on whatever thread that happens. The waker lies in
 /// here, not in the list: dropped, it keeps no task in memory, and that on the thread of the task.
 #[derive(Clone, Debug, Default)]
-struct Slot(Arc<Mutex<Option<Waker>>>);
+struct Slot(Arc<Lock<Option<Waker>>>);
 
 impl Slot {
-    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take(&self) -> Option<Waker> {
+        self.0.lock().take()
     }
 }
 
@@ -28,8 +30,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let waker = self.0.waker().take();
-        drop(waker);
+        drop(self.0.take());
     }
 }
 
@@ -40,7 +41,7 @@ pub struct Waiters(Vec<Slot>);
 impl Waiters {
     /// Puts a waiter on the list, to wake the task behind `context`.
     pub fn add(&mut self, waiter: &Waiter, context: &Context<'_>) {
-        if waiter.0.waker().replace(context.waker().clone()).is_none() {
+        if waiter.0.0.lock().replace(context.waker().clone()).is_none() {
             if self.0.len() == self.0.capacity() {
                 // Entries whose waiter is gone would be many on a list that is woken once.
                 self.0.retain(|slot| Arc::strong_count(&slot.0) > 1);
@@ -53,8 +54,7 @@ impl Waiters {
     /// Wakes every task on the list and clears it.
     pub fn wake_all(&mut self) {
         for slot in self.0.drain(..) {
-            let waker = slot.waker().take();
-            if let Some(waker) = waker {
+            if let Some(waker) = slot.take() {
                 waker.wake();
             }
         }

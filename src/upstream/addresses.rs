@@ -2,8 +2,9 @@
 //! lately.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::rt::lock::Lock;
 
 /// Addresses of a name that are tried.
 const MOST: usize = 8;
@@ -13,7 +14,7 @@ const MEMORY: Duration = Duration::from_secs(300);
 const REMEMBERED: usize = 256;
 
 /// Those of all workers, which need not find out each for itself.
-static UNREACHABLE: Mutex<Unreachable> = Mutex::new(Unreachable(Vec::new()));
+static UNREACHABLE: Lock<Unreachable> = Lock::new(Unreachable(Vec::new()));
 
 /// Addresses that did not answer, with the time, oldest first.
 #[derive(Debug)]
@@ -38,23 +39,19 @@ impl Unreachable {
     }
 }
 
-fn unreachable() -> MutexGuard<'static, Unreachable> {
-    UNREACHABLE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Notes that this address refused, or let others overtake it.
 pub(super) fn note(address: SocketAddr) {
-    unreachable().note(address, Instant::now());
+    UNREACHABLE.lock().note(address, Instant::now());
 }
 
 /// Notes that it has answered.
 pub(super) fn forget(address: SocketAddr) {
-    unreachable().forget(address);
+    UNREACHABLE.lock().forget(address);
 }
 
 /// The addresses to try, in order.
 pub(super) fn in_order(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let (now, known) = (Instant::now(), unreachable());
+    let (now, known) = (Instant::now(), UNREACHABLE.lock());
     order(found, |address| known.contains(address, now))
 }
 

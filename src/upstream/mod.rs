@@ -187,20 +187,20 @@ impl<R: Runtime> Upstream<R> {
 
     /// An idle connection to that server that still stands.
     fn idle_connection(&self, to: &Arc<Origin>) -> Option<Connection<R>> {
+        let serves = |theirs: &Arc<Origin>| Arc::ptr_eq(theirs, to) || theirs.is_same_server(to);
+        let mut idle = self.idle.borrow_mut();
         loop {
-            let Idle { since, connection, .. } = self.take_idle(to)?;
-            if since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet() {
-                return Some(connection);
+            // The one that was given back last.
+            let at = idle.iter().rposition(|idle| serves(&idle.connection.to))?;
+            let found = idle.remove(at);
+            if self.is_usable(&found) {
+                return Some(found.connection);
             }
         }
     }
 
-    /// The connection to that server that was given back last.
-    fn take_idle(&self, to: &Arc<Origin>) -> Option<Idle<R>> {
-        let serves = |theirs: &Arc<Origin>| Arc::ptr_eq(theirs, to) || theirs.is_same_server(to);
-        let mut idle = self.idle.borrow_mut();
-        let at = idle.iter().rposition(|idle| serves(&idle.connection.to))?;
-        Some(idle.remove(at))
+    fn is_usable(&self, idle: &Idle<R>) -> bool {
+        idle.since.elapsed() < self.limits.origin_idle_time && idle.connection.transport.is_quiet()
     }
 
     /// A new connection to the origin, for a request of this client that is passed on.
@@ -259,9 +259,7 @@ impl<R: Runtime> Upstream<R> {
 
     /// Closes what has been idle for too long.
     pub fn prune(&self) {
-        self.idle.borrow_mut().retain(|Idle { since, connection, .. }| {
-            since.elapsed() < self.limits.origin_idle_time && connection.transport.is_quiet()
-        });
+        self.idle.borrow_mut().retain(|idle| self.is_usable(idle));
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -18,6 +18,7 @@ use rustls::{
 };
 
 use crate::error::{Error, Kind, Side};
+use crate::rt::lock::Lock;
 use crate::rt::{Runtime, Socket};
 use crate::sys::{socket, would_block};
 
@@ -27,7 +28,7 @@ const RECORDS: usize = 64 * 1024;
 /// The authorities an https origin is checked against; shared by all workers, so that sessions
 /// are resumed too, and new ones reach all of them.
 #[derive(Clone, Debug)]
-pub struct Trust(Arc<RwLock<Arc<ClientConfig>>>);
+pub struct Trust(Arc<Lock<Arc<ClientConfig>>>);
 
 impl Trust {
     /// Loads the system's authorities (SSL_CERT_FILE, SSL_CERT_DIR), those of NODE_EXTRA_CA_CERTS,
@@ -35,18 +36,18 @@ impl Trust {
     /// could not be read, one line each.
     pub fn load() -> Result<(Self, Vec<String>), String> {
         let (config, complaints) = load().map_err(|error| format!("cannot set up TLS: {error}"))?;
-        Ok((Self(Arc::new(RwLock::new(config))), complaints))
+        Ok((Self(Arc::new(Lock::new(config))), complaints))
     }
 
     /// Loads them again, for connections made from now on. Blocks; not for a worker.
     pub fn reload(&self) -> Result<Vec<String>, String> {
         let (config, complaints) = load()?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.0.lock() = config;
         Ok(complaints)
     }
 
     fn current(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.lock())
     }
 }
 
