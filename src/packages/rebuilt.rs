@@ -50,7 +50,7 @@ pub struct Index {
     key: Key,
     form: Form,
     /// Until the comparison has ended.
-    pub pending: Pending,
+    pub pending: Arc<Pending>,
     log: RequestLog,
 }
 
@@ -68,7 +68,7 @@ impl Index {
         }
         let path = format!("/{}", key.as_str());
         let (form, base) = shared.config.rules.package_index(&path)?;
-        let pending = Pending::new(&shared.comparisons, base.to_owned());
+        let pending = Arc::new(Pending::new(&shared.comparisons, base.to_owned()));
         let (shared, key, log) = (Arc::clone(shared), key.clone(), log.clone());
         Some(Self { shared, key, form, pending, log })
     }

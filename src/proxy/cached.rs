@@ -47,7 +47,7 @@ pub(crate) async fn step<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, policy: F
     let fresh = |stored: &Stored| fresh(wanted, policy, stored);
     let refused = async |stored| may_ask(wanted, is_revalidated, stored);
     match claim(&wanted.cache().store.inflight, wanted.key, find, fresh, refused).await {
-        Ok(Claim::Fresh(Stored::File(entry), _)) => Next::File(entry),
+        Ok(Claim::Fresh(Stored::File(entry), _)) => Next::File(Box::new(entry)),
         Ok(Claim::Fresh(Stored::Directory, _) | Claim::Stale(Stored::Directory, _)) => {
             log_directory(wanted.exchange, wanted.key.as_str());
             Next::Status(400)

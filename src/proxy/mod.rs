@@ -133,7 +133,7 @@ async fn take_steps<R: Runtime>(
                 follow::serve(exchange, client, &fill, follower, role).await
             }
             Next::Done(reply) => return reply,
-            Next::File(entry) => return hit::first(exchange, client, wanted.key.clone(), entry).await,
+            Next::File(entry) => return hit::first(exchange, client, wanted.key.clone(), *entry).await,
             Next::Stored(stored, how) => {
                 let is_behind = how == CacheUse::Stale(Stale::WhileRevalidate);
                 if is_behind && policy == FreshnessPolicy::Revalidate {

@@ -48,7 +48,7 @@ pub enum Next<R: Runtime> {
     /// Ask the origin by HEAD about this stored response of the revalidated class.
     Head(Option<Box<StoredResponse>>),
     /// Send a file of the immutable class.
-    File(Entry),
+    File(Box<Entry>),
     /// Send a stored response of the revalidated class, which is used in this way.
     Stored(Box<StoredResponse>, CacheUse),
     /// Send what a fill brings.

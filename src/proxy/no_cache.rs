@@ -11,12 +11,12 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::exchange::Exchange;
 use super::fetch::backpressure;
-use super::fetch::fill::{Storing, client_fields, store};
+use super::fetch::fill;
 use super::fetch::origin::{self, Follow};
 use super::fetch::progress::Start;
 use super::fetch::storable::{may_fill, storable};
 use super::loops;
-use super::next::{FreshnessPolicy, Next, Role};
+use super::next::{FreshnessPolicy, Next};
 use crate::cache::Entry;
 use crate::cache::fill::Fill;
 use crate::cache::inflight::Permit;
@@ -203,10 +203,8 @@ async fn take<R: Runtime>(
     };
     shared.revalidated.note_new(permit.key(), answer.fields.get("etag"), partial.id());
     exchange.outcome.set(Some(Outcome::Renewed));
-    let (fields, room, start) = (client_fields(&answer), Some(room), Start { end, ..Start::default() });
-    let storing = Storing { asked, answer, fields, body, partial, room, start, kept: None, proof: None };
-    let (fill, follower, at_hand) = store(exchange, permit, storing);
-    Next::Follow(fill, follower, Role::Leader(at_hand))
+    let start = Start { end, ..Start::default() };
+    fill::store(exchange, permit, asked, (answer, body), (partial, room, start))
 }
 
 #[cfg(test)]

@@ -12,4 +12,4 @@ pub mod request;
 pub mod resume;
 pub mod splice;
 pub mod storable;
-pub mod unstored;
+pub mod transfer;

@@ -45,39 +45,38 @@ pub enum Stop {
     Deserted,
 }
 
-/// How far the file is.
+/// A file in progress, and how far it is.
 #[derive(Debug)]
-pub struct Progress<'a> {
-    fill: &'a Fill,
-    partial: &'a Partial,
-    pace: &'a Arc<Pace>,
+pub struct Progress {
+    fill: Arc<Fill>,
+    /// The file.
+    pub partial: Partial,
+    /// Of an index: the comparison that will begin.
+    pending: Option<Arc<Pending>>,
+    pace: Arc<Pace>,
     abandon: Abandon,
     start: Start,
     stored: u64,
     turn_end: u64,
-    index: Option<&'a Pending>,
 }
 
-impl<'a> Progress<'a> {
+impl Progress {
     /// What is in the file from `start` may be had already.
     pub fn new(
-        (pace, abandon): (&'a Arc<Pace>, Abandon),
-        fill: &'a Fill,
-        partial: &'a Partial,
+        (pace, abandon): (&Arc<Pace>, Abandon),
+        fill: &Arc<Fill>,
+        partial: Partial,
+        pending: Option<Arc<Pending>>,
         start: Start,
-        index: Option<&'a Pending>,
     ) -> Self {
-        fill.advance(start.stored);
-        Self {
-            fill,
-            partial,
-            pace,
-            abandon,
-            start,
-            stored: start.stored,
-            turn_end: start.stored + fairness::quantum(),
-            index,
-        }
+        let (fill, pace) = (Arc::clone(fill), Arc::clone(pace));
+        let turn_end = start.stored + fairness::quantum();
+        Self { fill, partial, pending, pace, abandon, start, stored: start.stored, turn_end }
+    }
+
+    /// Goes on with a body that begins there.
+    pub fn start(&mut self, start: Start) {
+        (self.start, self.stored, self.turn_end) = (start, start.stored, start.stored + fairness::quantum());
     }
 
     /// Bytes in the file.
@@ -93,14 +92,14 @@ impl<'a> Progress<'a> {
     /// So many more are in it: followers may have them.
     pub fn advance(&mut self, count: usize) {
         self.stored += count as u64;
-        self.index.iter().for_each(|index| index.note(self.stored, self.start.end));
+        self.pending.iter().for_each(|pending| pending.note(self.stored, self.start.end));
         self.fill.advance(self.stored);
     }
 
-    /// An end before the one that was told: the origin errs, or the parts are not of one file.
-    pub fn check_end(&self) -> Result<(), Stop> {
+    /// How long the file is. An end before the one that was told: the origin errs, or the parts are not of one file.
+    pub fn check_end(&self) -> Result<u64, Stop> {
         let is_early = self.start.skip > 0 || self.start.end.is_some_and(|end| self.stored < end);
-        if is_early { Err(wrong_length()) } else { Ok(()) }
+        if is_early { Err(wrong_length()) } else { Ok(self.stored) }
     }
 
     /// Is it to be given up, since nobody follows it?
@@ -124,7 +123,7 @@ impl<'a> Progress<'a> {
         if !self.is_off_loop() {
             return Ok(self.pace.measured(|| write(self.partial.file(), self.stored)));
         }
-        let (file, at, pace) = (Arc::clone(self.partial.file()), self.stored, Arc::clone(self.pace));
+        let (file, at, pace) = (Arc::clone(self.partial.file()), self.stored, Arc::clone(&self.pace));
         let written = blocking::run(&blocking::DISK, move || pace.measured(|| write(&file, at))).await;
         written.map_err(|error| Stop::Origin(Error::io(Side::Proxy, &error)))
     }
@@ -164,7 +163,7 @@ impl<'a> Progress<'a> {
     /// The same where a write may never come back: who follows has the piece from memory, whatever becomes of the file.
     async fn store_elsewhere<R: Runtime>(&mut self, piece: Vec<u8>) -> Result<(), Stop> {
         let (bytes, at) = (Arc::new(piece), self.stored);
-        self.index.iter().for_each(|index| index.note(at + bytes.len() as u64, self.start.end));
+        self.pending.iter().for_each(|pending| pending.note(at + bytes.len() as u64, self.start.end));
         let is_shown = self.fill.show(Arc::clone(&bytes));
         let (file, theirs) = (Arc::clone(self.partial.file()), Arc::clone(&bytes));
         let wrote = self.partial.place().work::<R, _>(move || append(&file, &theirs, at)).await;

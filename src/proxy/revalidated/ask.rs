@@ -21,12 +21,12 @@ use crate::http::request::Method;
 use crate::http::response::{ResponseBody, ResponseHead, is_origin_failure};
 use crate::outcome::{BypassReason, CacheUse, Outcome};
 use crate::proxy::fetch::backpressure;
-use crate::proxy::fetch::fill::{self, Storing};
 use crate::proxy::fetch::origin::{self, Follow};
 use crate::proxy::fetch::progress::Start;
 use crate::proxy::fetch::receive::{self, Received};
 use crate::proxy::fetch::request::{self, OriginRequest};
 use crate::proxy::fetch::storable::{coding_is_in_name, contradicts_name, has_contradicting_type, unify};
+use crate::proxy::fetch::transfer::{self, Storing};
 use crate::proxy::passing::Passing;
 use crate::rt::Runtime;
 use crate::sys::clock;
@@ -252,12 +252,12 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
             answer: came.answer,
             body: came.body,
             partial,
-            room: Some(room),
+            room,
             start: Start { end, ..Start::default() },
             kept: Some(self.cache().replace_by(self.key, head, came.at)),
             proof: self.proof.clone(),
         };
-        let (fill, follower, at_hand) = fill::store(self.exchange, permit, storing);
+        let (fill, follower, at_hand) = transfer::store(self.exchange, permit, storing);
         FetchOutcome::Filling { fill, follower, at_hand }
     }
 

@@ -28,7 +28,7 @@ impl Pipes {
 }
 
 /// Moves nothing.
-pub async fn to_file<R: Runtime>(_: &Pipes, _: &mut OriginBody<R>, _: &mut Progress<'_>) -> Result<(), Stop> {
+pub async fn to_file<R: Runtime>(_: &Pipes, _: &mut OriginBody<R>, _: &mut Progress) -> Result<(), Stop> {
     Ok(())
 }
 

@@ -108,7 +108,7 @@ async fn receive<R: Runtime>(body: &mut OriginBody<R>, pipe: &mut Pipe, most: u6
 pub async fn to_file<R: Runtime>(
     pipes: &Pipes,
     body: &mut OriginBody<R>,
-    progress: &mut Progress<'_>,
+    progress: &mut Progress,
 ) -> Result<(), Stop> {
     if progress.is_remote() {
         return Ok(());
