@@ -25,7 +25,7 @@ use crate::proxy::fetch::origin::{self, Follow};
 use crate::proxy::fetch::progress::Start;
 use crate::proxy::fetch::receive::{self, Received};
 use crate::proxy::fetch::request::{self, OriginRequest};
-use crate::proxy::fetch::storable::{coding_is_in_name, contradicts_name, has_contradicting_type, unify};
+use crate::proxy::fetch::storable::{coding_is_in_name, has_contradicting_type, unify};
 use crate::proxy::fetch::transfer::{self, Storing};
 use crate::proxy::passing::Passing;
 use crate::rt::Runtime;
@@ -53,7 +53,13 @@ struct OriginResponse<R: Runtime> {
     asked: OriginRequest,
     /// What of the client's fields went along.
     told: Fields,
+    /// The client says more than that.
+    says_more: bool,
     answer: ResponseHead,
+    /// Its media type contradicts the name.
+    contradicts: bool,
+    /// It is a file as its name says.
+    is_plain: bool,
     body: OriginBody<R>,
     times: Times,
     at: Instant,
@@ -88,7 +94,7 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
             }
             stored => stored,
         };
-        if request::is_denied(status) && request::says_more(self.exchange.request, &came.asked) {
+        if came.says_more && request::is_denied(status) {
             return own(permit, came, BypassReason::Denied);
         }
         if is_origin_failure(status) {
@@ -119,12 +125,28 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
         let origin = &exchange.context.upstream.origin;
         let told = request::carried(exchange.request, &self.along());
         let asked = request::check_request(origin, exchange.request, self.key, &told, conditions);
+        let says_more = request::says_more(exchange.request, &asked);
         exchange.log.debug(format_args!("{how} {}", exchange.origin_url(&asked)));
         let begun = clock::unix_secs();
         let (mut answer, body) = origin::ask(exchange, pending(), &asked, Follow::Maybe).await?;
-        unify(&mut answer, self.key, &exchange.context.shared.config);
+        let config = &exchange.context.shared.config;
+        unify(&mut answer, self.key, config);
+        let contradicts = has_contradicting_type(&answer, self.key, config);
+        let is_plain = self.key.names_a_file()
+            && answer.status == 200
+            && coding_is_in_name(&answer, self.key.file_name());
         let times = Times { requested: begun, received: clock::unix_secs() };
-        Ok(OriginResponse { asked, told, answer, body, times, at: Instant::now() })
+        Ok(OriginResponse {
+            asked,
+            told,
+            says_more,
+            answer,
+            contradicts,
+            is_plain,
+            body,
+            times,
+            at: Instant::now(),
+        })
     }
 
     /// Is this 304 about the stored response, and for the same requests?
@@ -137,7 +159,7 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
     /// nothing changes nothing either: then the word is for this client alone.
     async fn validated(&self, stored: StoredResponse, mut came: OriginResponse<R>) -> FetchOutcome<R> {
         self.debug("is unchanged");
-        if has_contradicting_type(&came.answer, self.key, &self.exchange.context.shared.config) {
+        if came.contradicts {
             // Some servers label every 304 as a page. It says nothing of the stored response.
             came.answer.fields.remove("content-type");
         }
@@ -152,35 +174,40 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
     }
 
     /// Stores a response, if it may be stored.
-    async fn keep(&self, permit: Permit, came: OriginResponse<R>) -> FetchOutcome<R> {
-        let exchange = self.exchange;
+    async fn keep(&self, permit: Permit, mut came: OriginResponse<R>) -> FetchOutcome<R> {
         let framing = came.answer.body(&Method::Get).unwrap_or(ResponseBody::UntilClose);
-        let variant = match self.variant(&came, framing) {
-            Ok(variant) => variant,
-            // Made for one client, and this one has not been heard.
-            Err(why @ (BypassReason::Private | BypassReason::NoStore | BypassReason::Vary))
-                if request::says_more(exchange.request, &came.asked) =>
-            {
-                return own(permit, came, why);
+        let stored = match self.variant(&came, framing) {
+            Ok(variant) => {
+                let head = StoredHead::new(&came.answer, came.times, variant, &self.policy);
+                let is_plain = came.is_plain && head.variant.is_only_one();
+                let room = if is_plain { backpressure::room(self.exchange).await } else { None };
+                if let Some(room) = room
+                    && let Ok(partial) = self.cache().begin::<R>(self.key).await
+                {
+                    let end = match framing {
+                        ResponseBody::Length(length) => Some(length),
+                        ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
+                    };
+                    return self.to_file(permit, came, head, (partial, room, end));
+                }
+                self.to_memory(&mut came, head, permit.fill()).await
             }
-            Err(why) => return self.decline(permit, came, why, Vec::new()),
+            Err(why) => Ok(Err((why, Vec::new()))),
         };
-        let head = StoredHead::new(&came.answer, came.times, variant, &self.policy);
-        let is_plain = self.key.names_a_file()
-            && came.answer.status == 200
-            && head.variant.is_only_one()
-            && coding_is_in_name(&came.answer, self.key.file_name());
-        let room = if is_plain { backpressure::room(exchange).await } else { None };
-        if let Some(room) = room
-            && let Ok(partial) = self.cache().begin::<R>(self.key).await
-        {
-            let end = match framing {
-                ResponseBody::Length(length) => Some(length),
-                ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
-            };
-            return self.to_file(permit, came, head, (partial, room, end));
+        match stored {
+            Ok(Ok(outcome)) => {
+                permit.withdraw();
+                outcome
+            }
+            // Made for one client, and this one has not been heard.
+            Ok(Err((why @ (BypassReason::Private | BypassReason::NoStore | BypassReason::Vary), _)))
+                if came.says_more =>
+            {
+                own(permit, came, why)
+            }
+            Ok(Err((why, begun))) => self.decline(permit, came, why, begun),
+            Err(error) => fail(permit, error, None),
         }
-        self.to_memory(permit, came, head).await
     }
 
     /// For which requests a response is, if it may be stored at all.
@@ -188,7 +215,7 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
         if came.answer.status != 200 && self.is_in_other_form() {
             return Err(BypassReason::OtherForm);
         }
-        if contradicts_name(&came.answer, self.key, &self.exchange.context.shared.config) {
+        if came.answer.status == 200 && came.contradicts {
             return Err(BypassReason::ContentType);
         }
         may_store(&came.answer, &self.exchange.request.fields, self.policy.targeted).map_err(why)?;
@@ -261,33 +288,31 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
         FetchOutcome::Filling { fill, follower, at_hand }
     }
 
-    /// Reads it whole; it may be found from then on.
+    /// Reads it whole; it may be found from then on. Or why it is not stored, and what has been read of it.
     async fn to_memory(
         &self,
-        permit: Permit,
-        mut came: OriginResponse<R>,
+        came: &mut OriginResponse<R>,
         head: StoredHead,
-    ) -> FetchOutcome<R> {
+        fill: &Fill,
+    ) -> Result<Result<FetchOutcome<R>, (BypassReason, Vec<StoredBody>)>, Error> {
         if !is_useful(&head, &self.policy) {
-            return self.decline(permit, came, BypassReason::NoUse, Vec::new());
+            return Ok(Err((BypassReason::NoUse, Vec::new())));
         }
         let overhead = Memory::overhead(self.key, &head);
-        let (body, room) = match receive::whole(&self.cache().store, &mut came.body, overhead).await {
-            Ok(Received::All(body, room)) => (body, room),
-            Ok(Received::Not(why, begun)) => return self.decline(permit, came, why, begun),
-            Err(error) => return fail(permit, error, None),
+        let (body, room) = match receive::whole(&self.cache().store, &mut came.body, overhead).await? {
+            Received::All(body, room) => (body, room),
+            Received::Not(why, begun) => return Ok(Err((why, begun))),
         };
         let (head, checked) = (Arc::new(head), came.at);
         let held = Held { head: Arc::clone(&head), body: body.clone(), checked };
-        self.cache().put(self.key, &held, room, permit.fill());
-        permit.withdraw();
+        self.cache().put(self.key, &held, room, fill);
         if !head.variant.matches(&self.exchange.request.fields) {
-            return FetchOutcome::Bypass(BypassReason::Variant);
+            return Ok(Ok(FetchOutcome::Bypass(BypassReason::Variant)));
         }
         // This client is the one that may have every field.
         let full = Arc::new(StoredHead::received(&came.answer, came.times, head.variant.clone()));
         let stored = StoredResponse { head: full, body: Body::Memory(body), checked: Some(checked) };
-        FetchOutcome::Stored(stored, CacheUse::Fetched)
+        Ok(Ok(FetchOutcome::Stored(stored, CacheUse::Fetched)))
     }
 }
 
