@@ -2,10 +2,11 @@
 //! that has such an index must not get a package that is about to be dropped: files beneath the index's base wait.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 
+use crate::rt::lock::Lock;
 use crate::rt::remote_wake::{Waiter, Waiters};
 
 /// Those that are waited for.
@@ -13,7 +14,7 @@ use crate::rt::remote_wake::{Waiter, Waiters};
 pub struct Comparisons {
     /// How many there are.
     count: AtomicUsize,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Debug, Default)]
@@ -23,25 +24,20 @@ struct State {
     waiters: Waiters,
 }
 
-/// One of them; it has ended when this is dropped.
-#[derive(Debug)]
-pub struct Comparison {
-    all: Arc<Comparisons>,
-    base: String,
-}
-
-/// One that will begin, once clients may have the whole of an index that is on its way.
+/// One that begins once clients may have the whole of an index that is being fetched, and has ended when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Pending {
     all: Arc<Comparisons>,
     base: String,
-    mark: OnceLock<Comparison>,
+    /// It has begun.
+    is_marked: AtomicBool,
 }
 
 impl Pending {
-    /// For files in this directory or below it.
+    /// For files in this directory or below it ("" is the top).
     pub fn new(all: &Arc<Comparisons>, base: String) -> Self {
-        Self { all: Arc::clone(all), base, mark: OnceLock::new() }
+        Self { all: Arc::clone(all), base, is_marked: AtomicBool::new(false) }
     }
 
     /// What names in the index are relative to.
@@ -52,10 +48,14 @@ impl Pending {
     /// Its last byte may reach a client from now on: files beneath its base wait for the comparison, until this is
     /// dropped.
     pub fn mark(&self) {
-        self.mark.get_or_init(|| Comparisons::mark(&self.all, &self.base));
+        let mut state = self.all.state.lock();
+        if !self.is_marked.swap(true, Ordering::Relaxed) {
+            state.bases.push(self.base.clone());
+            self.all.count.store(state.bases.len(), Ordering::Release);
+        }
     }
 
-    /// With so many bytes stored, is it whole? Then its last byte is about to reach clients.
+    /// The same once it is whole, with these bytes `stored`: its last byte is about to reach clients.
     pub fn note(&self, stored: u64, end: Option<u64>) {
         if end == Some(stored) {
             self.mark();
@@ -63,29 +63,35 @@ impl Pending {
     }
 }
 
-impl Comparisons {
-    /// Another one has begun: for files in this directory or below it ("" is the top).
-    pub fn mark(all: &Arc<Self>, base: &str) -> Comparison {
-        let mut state = all.state();
-        state.bases.push(base.to_owned());
-        all.count.store(state.bases.len(), Ordering::Release);
-        Comparison { all: Arc::clone(all), base: base.to_owned() }
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !*self.is_marked.get_mut() {
+            return;
+        }
+        let mut state = self.all.state.lock();
+        if let Some(at) = state.bases.iter().position(|base| *base == self.base) {
+            state.bases.swap_remove(at);
+        }
+        self.all.count.store(state.bases.len(), Ordering::Release);
+        state.waiters.wake_all();
     }
+}
 
-    /// Are there any? Costs a hit next to nothing.
+impl Comparisons {
+    /// Whether there are any. Costs a hit next to nothing.
     pub fn any(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// Do any concern the file of this path?
+    /// Whether any concerns the file of this path.
     pub fn concern(&self, path: &str) -> bool {
-        self.state().concern(path)
+        self.state.lock().concern(path)
     }
 
     /// Waits until none is left that concerns the file of this path.
     pub async fn ended(&self, path: &str, waiter: &Waiter) {
         poll_fn(|context| {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if !state.concern(path) {
                 return Poll::Ready(());
             }
@@ -93,10 +99,6 @@ impl Comparisons {
             Poll::Pending
         })
         .await;
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,17 +112,6 @@ impl State {
     }
 }
 
-impl Drop for Comparison {
-    fn drop(&mut self) {
-        let mut state = self.all.state();
-        if let Some(at) = state.bases.iter().position(|base| *base == self.base) {
-            state.bases.swap_remove(at);
-        }
-        self.all.count.store(state.bases.len(), Ordering::Release);
-        state.waiters.wake_all();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,16 +119,21 @@ mod tests {
     #[test]
     fn files_beneath_the_base_are_concerned_until_the_last_comparison_has_ended() {
         let all = Arc::new(Comparisons::default());
-        let concerns = |path: &str| all.state().concern(path);
+        let concerns = |path: &str| all.concern(path);
+        let mark = |base: &str| {
+            let pending = Pending::new(&all, base.to_owned());
+            (0..2).for_each(|_| pending.mark());
+            pending
+        };
         assert!(!all.any() && !concerns("debian/pool/a.deb"));
-        let marks = [Comparisons::mark(&all, "debian"), Comparisons::mark(&all, "debian")];
+        let marks = [mark("debian"), mark("debian")];
         assert!(all.any() && concerns("debian/pool/a.deb") && !concerns("debian2/a.deb") && !concerns("x"));
         let [first, second] = marks;
         drop(first);
         assert!(concerns("debian/pool/a.deb"));
         drop(second);
         assert!(!all.any() && !concerns("debian/pool/a.deb"));
-        let _top = Comparisons::mark(&all, "");
+        let _top = mark("");
         assert!(concerns("a.deb") && concerns("x/a.deb"));
     }
 }

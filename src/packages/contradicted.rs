@@ -2,12 +2,13 @@
 //! mirror may have its indexes before its packages; what it sends until then goes to clients and is not stored.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::index::Package;
 use crate::key::Key;
+use crate::rt::lock::Lock;
 
 /// How long after the index: mirrors that take one file after the other need minutes. Later, what the origin has is
 /// stored whatever the index lists, since an index may be wrong for good.
@@ -18,19 +19,15 @@ const PACKAGES: usize = 4096;
 /// What the indexes list of such packages.
 #[derive(Debug, Default)]
 pub struct Contradicted {
-    listed: Mutex<HashMap<Key, (Arc<Package>, Instant)>>,
+    listed: Lock<HashMap<Key, (Arc<Package>, Instant)>>,
     /// Whether there is any, so that most fills need no lock.
     any: AtomicBool,
 }
 
 impl Contradicted {
-    fn listed(&self) -> MutexGuard<'_, HashMap<Key, (Arc<Package>, Instant)>> {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An index that has just arrived lists this package, and the cache had another one.
     pub fn note(&self, key: Key, package: Package) {
-        let (now, mut listed) = (Instant::now(), self.listed());
+        let (now, mut listed) = (Instant::now(), self.listed.lock());
         if listed.len() >= PACKAGES {
             listed.retain(|_, (_, since)| now.duration_since(*since) < PATIENCE);
         }
@@ -49,14 +46,14 @@ impl Contradicted {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
-        let listed = self.listed();
+        let listed = self.listed.lock();
         let (package, since) = listed.get(key)?;
         (since.elapsed() < PATIENCE).then(|| Arc::clone(package))
     }
 
     /// The file that the index lists is there.
     pub fn settle(&self, key: &Key) {
-        let mut listed = self.listed();
+        let mut listed = self.listed.lock();
         listed.remove(key);
         self.any.store(!listed.is_empty(), Ordering::Release);
     }

@@ -1,15 +1,15 @@
-//! What package indexes tell of packages: file names, sizes and checksums, one package after the other, in memory that
-//! does not grow with the index.
+//! Readers of package indexes: file names, sizes and checksums, one package after the other, in memory that does not
+//! grow with the index.
 //!
 //! `records` reads forms that are lines, `archive` those that are tar archives, `xml` and `json` the others; [`listing`]
-//! what one file of a set tells of the others.
+//! what one file of a set lists of the others.
 
 mod archive;
 mod json;
 mod leash;
-pub mod listing;
+pub(crate) mod listing;
 mod records;
-pub mod unpack;
+pub(crate) mod unpack;
 mod xml;
 
 use std::io::{self, BufReader, Read};
@@ -28,11 +28,11 @@ pub struct Package {
     pub name: String,
     /// Its bytes.
     pub size: Option<u64>,
-    /// What tells one build of it from another: the strongest that the index has.
+    /// What identifies its build: the strongest checksum that the index has.
     pub version: Option<Version>,
 }
 
-/// What tells one build of a package from another. Two of different kinds cannot be compared.
+/// What identifies a build of a package. Two of different kinds cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// What it is; the strongest is the greatest.
@@ -48,7 +48,7 @@ impl Version {
     }
 }
 
-/// The kinds of what tells two builds of a package apart, the strongest last.
+/// The kinds of checksums, and the like, that identify a build, the strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proof {
     /// When it was built.
@@ -69,6 +69,24 @@ pub enum Proof {
     Own,
 }
 
+impl Proof {
+    /// The checksum that an index calls by this name, in letters of either case.
+    fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let name = name.strip_prefix("checksums-").unwrap_or(&name);
+        Some(match name.strip_suffix("sum").unwrap_or(name) {
+            // The field of a source package has no other name.
+            "md5" | "files" => Self::Md5,
+            "sha" | "sha1" => Self::Sha1,
+            "sha224" => Self::Sha224,
+            "sha256" => Self::Sha256,
+            "sha384" => Self::Sha384,
+            "sha512" => Self::Sha512,
+            _ => return None,
+        })
+    }
+}
+
 impl Package {
     /// Takes a checksum, or the like, if it is stronger than the one there is.
     fn note(&mut self, kind: Proof, text: &str) {
@@ -86,6 +104,11 @@ fn decoded(reference: String) -> String {
     }
 }
 
+/// The words of a line `CHECKSUM SIZE NAME`.
+fn listed(line: &str) -> Option<[&str; 3]> {
+    line.split_ascii_whitespace().collect::<Vec<_>>().try_into().ok()
+}
+
 /// Digits only: `parse` alone would take a sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
@@ -93,9 +116,9 @@ fn number(text: &str) -> Option<u64> {
 
 /// Reads a whole index, packed or not, and hands each package to `found`. Blocks.
 ///
-/// An error is the reader's, or tells that the index is damaged or larger than any; packages before that have been
-/// handed over.
-pub fn read(
+/// An error is the reader's, or means that the index is damaged or too large; packages before that have been handed
+/// over.
+pub(crate) fn read(
     form: Form,
     source: impl Read + Send + 'static,
     mut found: impl FnMut(Package),

@@ -1,8 +1,8 @@
-//! Packages that were built anew under their old name: when an index arrives that tells another checksum for one than
-//! the index before it did, or another size than the cache has, it is dropped, and the next request fetches it.
+//! Packages that were rebuilt under their old name: when an index arrives that lists another checksum for one than the
+//! index before it did, or another size than the cache has, it is dropped, and the next request fetches it.
 //!
-//! No package is read for that: two generations of the index are compared. The one before is what had the name until
-//! now; and, since many indexes are named by their checksum or come in several packings, those that lie beside it.
+//! No package is read for that: two generations of the index are compared. The one before is the file that had the name
+//! until now; and, since many indexes are named by their checksum or are packed in several ways, those beside it.
 //!
 //! An index of a hundred thousand packages takes a second or two: a thread of its own reads it, one at a time. The index
 //! gets its name only after that: should the program die before, the index before it is still there, and the next
@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::comparisons::Pending;
 use super::index::{self, Package, Proof, Version};
+use super::listed::Reader;
 use crate::cache::fill::Fill;
 use crate::cache::{Entry, Found};
 use crate::http::request::Method;
@@ -29,21 +30,20 @@ use crate::proxy::exchange::{Exchange, Shared};
 use crate::route::{self, Route};
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, blocking, timeout};
-use crate::sys::file;
 
-/// Indexes beside one that are taken for what was before it, the newest ones.
+/// Indexes beside one that count as the generation before it, the newest ones.
 const BESIDE: usize = 2;
 /// Packages of earlier generations that are remembered while one index is compared, some 35 bytes each; those beyond
 /// are compared by their sizes.
 const PACKAGES: usize = 1 << 20;
 
-/// So long does a request wait for comparisons; then it is answered with what there is.
+/// How long a request waits for comparisons; then it is answered with the stored package.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// So long is one index waited for that is to get its name before the next is compared.
+/// How long the next comparison waits until the index of the last one has its name.
 const NAMING: Duration = Duration::from_secs(10);
 
-/// An index that lists packages, on its way to the cache.
+/// An index that lists packages, while it is being fetched.
 #[derive(Debug)]
 pub struct Index {
     shared: Arc<Shared>,
@@ -54,7 +54,7 @@ pub struct Index {
     log: RequestLog,
 }
 
-/// Does this key name an index that lists packages?
+/// Whether this key names an index that lists packages.
 fn is_index(shared: &Shared, key: &Key) -> bool {
     let rules = &shared.config.rules;
     !rules.is_empty() && rules.package_index(&format!("/{}", key.as_str())).is_some()
@@ -68,13 +68,13 @@ impl Index {
         }
         let path = format!("/{}", key.as_str());
         let (form, base) = shared.config.rules.package_index(&path)?;
-        let pending = Arc::new(Pending::new(&shared.comparisons, base.to_owned()));
+        let pending = Arc::new(Pending::new(&shared.packages.comparisons, base.to_owned()));
         let (shared, key, log) = (Arc::clone(shared), key.clone(), log.clone());
         Some(Self { shared, key, form, pending, log })
     }
 
-    /// Compares all packages with the whole index in this file of `size` bytes, then does what is `next`: the index is
-    /// on its way to its name until the channel closes. Does not wait.
+    /// Compares all packages with the whole index in this file of `size` bytes, then does what is `next`: the index
+    /// waits for its name until the channel closes. Does not wait.
     pub fn compare_all(
         self,
         file: impl AsFd + Send + 'static,
@@ -86,11 +86,11 @@ impl Index {
             self.log.debug(format_args!("{key} is not compared with packages - queue is full"));
             return drop(next());
         }
-        // Nobody waits for its end.
+        // Its end is not waited for.
         drop(blocking::start(&blocking::INDEXES, move || {
             // A bug in the reading of indexes costs no index its name.
-            drop(catch_unwind(AssertUnwindSafe(|| self.run(Reader { file, at: 0 }.take(size)))));
-            // Whoever waited goes on.
+            drop(catch_unwind(AssertUnwindSafe(|| self.run(Reader::new(file).take(size)))));
+            // Requests that wait continue.
             drop(self);
             // The next index is compared with this one.
             next().recv_timeout(NAMING).unwrap_or_default();
@@ -101,7 +101,7 @@ impl Index {
         let mut before = Generation::default();
         for Entry { file, .. } in self.older() {
             // What can be read of it counts.
-            drop(index::read(self.form, Reader { file, at: 0 }, |package| before.add(&package)));
+            drop(index::read(self.form, Reader::new(file), |package| before.add(&package)));
         }
         if let Err(error) = index::read(self.form, reader, |package| self.compare(&package, &before)) {
             let path = self.shared.store.display(&self.key);
@@ -109,7 +109,7 @@ impl Index {
         }
     }
 
-    /// What is known of the generations before, in the order in which the cache has last seen them.
+    /// The generations before, in the order in which their files have changed.
     fn older(&self) -> Vec<Entry> {
         let mut older = self.beside();
         if let Found::File(replaced) = self.shared.store.look_up(self.key.as_str()) {
@@ -146,7 +146,7 @@ impl Index {
         found.into_iter().filter_map(open).collect()
     }
 
-    /// Drops the package's file if it is another one by now.
+    /// Drops the package's file if the index lists another one.
     fn compare(&self, package: &Package, before: &Generation) {
         let shared = &self.shared;
         // An index has no say over anything but packages beside it.
@@ -158,12 +158,12 @@ impl Index {
         let note = |is_another: bool| {
             // Before it is dropped: a request that finds no file fetches it at once.
             if is_another {
-                shared.contradicted.note(key.clone(), package.clone());
+                shared.packages.contradicted.note(key.clone(), package.clone());
             }
             is_another
         };
         let is_another = |had: u64| note(is_rebuilt || size.is_some_and(|size| size != had));
-        // What is on its way first: once it has its name it is what is looked at next.
+        // A fill first: once it has its name it is found below.
         let is_coming = |fill: &Fill| match fill.announced().and_then(|response| response.length) {
             Some(length) => is_another(length),
             None => note(is_rebuilt),
@@ -194,7 +194,7 @@ pub async fn wait<R: Runtime>(exchange: &Exchange<'_, R>) {
     }
     let Route::Cache(key) = route::decide(exchange.request, &exchange.context.classes) else { return };
     // An index by the name of its checksum is no package.
-    if !shared.comparisons.concern(key.as_str()) || is_index(shared, &key) {
+    if !shared.packages.comparisons.concern(key.as_str()) || is_index(shared, &key) {
         return;
     }
     if !matches!(shared.cache.look_up_path::<R>(key.as_str()).await, Found::File(_)) {
@@ -203,7 +203,9 @@ pub async fn wait<R: Runtime>(exchange: &Exchange<'_, R>) {
     let waiter = Waiter::new();
     exchange.log.debug(format_args!("{} waits for a new index to be compared", shared.store.display(&key)));
     // In time or not, the request goes on.
-    timeout::<R, _>(PATIENCE, shared.comparisons.ended(key.as_str(), &waiter)).await.unwrap_or_default();
+    timeout::<R, _>(PATIENCE, shared.packages.comparisons.ended(key.as_str(), &waiter))
+        .await
+        .unwrap_or_default();
 }
 
 fn keep_newest(found: &mut Vec<((i64, i64), String)>) {
@@ -211,8 +213,8 @@ fn keep_newest(found: &mut Vec<((i64, i64), String)>) {
     found.drain(..found.len().saturating_sub(BESIDE));
 }
 
-/// What earlier generations of an index told of each package: of its name and of what tells its builds apart, no more
-/// than a hash, seeded anew each time.
+/// What earlier generations of an index listed of each package: hashes of its name and of its checksum, with a new seed
+/// each time.
 #[derive(Default)]
 struct Generation {
     seed: RandomState,
@@ -229,7 +231,7 @@ impl Generation {
         }
     }
 
-    /// Was it another one? What tells two builds apart must be of the same kind.
+    /// Whether it was another build. Only checksums of the same kind are compared.
     fn has_another(&self, package: &Package) -> bool {
         let Some(version) = &package.version else { return false };
         let (known, now) = (self.packages.get(&self.seed.hash_one(name(package))), self.hash(version));
@@ -243,20 +245,6 @@ impl Generation {
 
 fn name(package: &Package) -> &str {
     package.name.strip_prefix("./").unwrap_or(&package.name)
-}
-
-/// Reads a file from its beginning.
-pub(crate) struct Reader<F> {
-    pub(crate) file: F,
-    pub(crate) at: u64,
-}
-
-impl<F: AsFd> Read for Reader<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = file::read_at(&self.file, buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
 }
 
 #[cfg(test)]

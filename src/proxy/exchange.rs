@@ -24,10 +24,7 @@ use crate::http::request::{Method, RequestHead};
 use crate::http::response::HeadWriter;
 use crate::observe::log::{Lane, Log, RequestLog};
 use crate::outcome::Outcome;
-use crate::packages::comparisons::Comparisons;
-use crate::packages::contradicted::Contradicted;
-use crate::packages::snapshot::member::Member;
-use crate::packages::snapshot::table::Sets;
+use crate::packages::tables::Tables;
 use crate::route::Classes;
 use crate::rt::Runtime;
 use crate::rt::budget::Holder;
@@ -47,14 +44,10 @@ pub struct Shared {
     pub store: Arc<Store>,
     /// The same as requests see it: files and stored responses.
     pub cache: Arc<Cache>,
-    /// Index sets, and what their clients have seen of them.
-    pub sets: Sets<Member>,
+    /// What package sites need: index sets, comparisons with new indexes.
+    pub packages: Tables,
     /// Files that clients have had checked.
     pub revalidated: Revalidated,
-    /// New package indexes that are being compared with what there is.
-    pub comparisons: Arc<Comparisons>,
-    /// Packages that the newest index contradicts.
-    pub contradicted: Contradicted,
     /// When the origin last had no nar of a name that it was asked for.
     pub missing_nar: Mutex<Option<Instant>>,
     /// The way to stdout and stderr.

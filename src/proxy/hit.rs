@@ -48,7 +48,7 @@ pub fn at_once<R: Runtime>(exchange: &Exchange<'_, R>, client: &Client<R>) -> At
         return AtOnce::No;
     }
     let context = exchange.context;
-    if context.shared.comparisons.any() {
+    if context.shared.packages.comparisons.any() {
         return AtOnce::No;
     }
     let file = context.files.find(request.path(), &context.shared.store, Freshness::CurrentTick);

@@ -55,7 +55,7 @@ pub async fn respond<R: Runtime>(exchange: &Exchange<'_, R>, client: &mut Client
     {
         return reply;
     }
-    if shared.comparisons.any() {
+    if shared.packages.comparisons.any() {
         Box::pin(rebuilt::wait(exchange)).await;
     }
     let is_reload = no_cache::is_wanted(exchange);

@@ -21,8 +21,7 @@ use crate::cache::{Bounds, Store};
 use crate::config::{Config, Pinning};
 use crate::fd_budget::Descriptors;
 use crate::observe::log::Log;
-use crate::packages::contradicted::Contradicted;
-use crate::packages::snapshot::table::Sets;
+use crate::packages::tables::Tables;
 use crate::proxy::exchange::Shared;
 use crate::proxy::loops::Name;
 use crate::proxy::recent_checks::Revalidated;
@@ -72,10 +71,8 @@ pub fn run(config: Config) -> Result<(), String> {
         config,
         store,
         cache,
-        sets: Sets::default(),
+        packages: Tables::default(),
         revalidated: Revalidated::default(),
-        comparisons: Arc::default(),
-        contradicted: Contradicted::default(),
         missing_nar: Mutex::default(),
         log: Arc::clone(&log),
         descriptors,

@@ -255,7 +255,7 @@ async fn give_way<R: Runtime>(worker: Rc<Worker<R>>) {
         let alarms = budget.wanted(heard, &waiter).await;
         let missing = if alarms == heard { budget.missing() } else { usize::MAX };
         if alarms != heard {
-            context.shared.sets.close_idle();
+            context.shared.packages.sets.close_idle();
         }
         heard = alarms;
         context.upstream.clear();

@@ -25,7 +25,9 @@ pub(crate) fn read<R: Read>(form: Form, source: Leash<R>, found: &mut dyn FnMut(
         drop(path);
         let mut entry = Renewing { source: entry, left: left.clone() };
         match (form, name.as_slice()) {
-            (Form::Arch, b"desc") | (Form::Alpine, b"APKINDEX") => records::read(form, entry, found)?,
+            (Form::Arch, b"desc") | (Form::Alpine, b"APKINDEX") => {
+                records::read(form, BufReader::new(entry), found)?;
+            }
             (Form::FreeBsd, b"packagesite.yaml") => json::read(json::Layout::Lines, leashed(entry), found)?,
             (Form::FreeBsd, b"data") => json::read(json::Layout::Data, leashed(entry), found)?,
             _ => drop(io::copy(&mut entry.source, &mut io::sink())?),

@@ -4,9 +4,13 @@ use std::fmt;
 use std::io::{self, BufRead};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use super::leash::Leash;
 use super::{Package, Proof, decoded, number};
+
+/// The fields of a package that are read.
+const FIELDS: [&str; 7] = ["path", "repopath", "size", "pkgsize", "sum", "md5", "sha256"];
 
 /// Where the packages are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,43 +43,12 @@ pub(crate) fn read<R: BufRead>(
         return Ok(());
     }
     let mut reader = serde_json::Deserializer::from_reader(source);
-    Ok(Top { give: &mut give }.deserialize(&mut reader)?)
+    Ok(Packages { are_here: false, give: &mut give }.deserialize(&mut reader)?)
 }
 
-/// The object around all of it.
-struct Top<'a> {
-    give: &'a mut dyn FnMut(Package),
-}
-
-impl<'de> DeserializeSeed<'de> for Top<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Top<'_> {
-    type Value = ();
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("an index")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            if matches!(&*key, "packages" | "packages.conda") {
-                map.next_value_seed(Packages { give: &mut *self.give })?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// All packages, by their names or in a row.
+/// The object around all of it, or the packages in it: by their names, or in a row.
 struct Packages<'a> {
+    are_here: bool,
     give: &'a mut dyn FnMut(Package),
 }
 
@@ -95,8 +68,15 @@ impl<'de> Visitor<'de> for Packages<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((name, Entry(package))) = map.next_entry::<String, Entry>()? {
-            (self.give)(Package { name, ..package });
+        while let Some(name) = map.next_key::<String>()? {
+            if self.are_here {
+                let Entry(package) = map.next_value()?;
+                (self.give)(Package { name, ..package });
+            } else if matches!(&*name, "packages" | "packages.conda") {
+                map.next_value_seed(Packages { are_here: true, give: &mut *self.give })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
         }
         Ok(())
     }
@@ -130,73 +110,29 @@ impl<'de> Visitor<'de> for OfEntry {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Package, A::Error> {
         let mut package = Package::default();
         while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value::<Scalar>()?.0;
-            let Some(value) = value else { continue };
+            if !FIELDS.contains(&&*key) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            // A text, or a number as text; nothing else is of use.
+            let value = match map.next_value()? {
+                Value::String(text) => text,
+                Value::Number(value) if value.is_u64() => value.to_string(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    continue;
+                }
+            };
             match &*key {
                 // The second is where it lies in the repository, should both be there.
                 "path" if package.name.is_empty() => package.name = decoded(value),
                 "repopath" => package.name = decoded(value),
                 "size" | "pkgsize" => package.size = number(&value),
                 "sum" => package.note(Proof::Own, &value),
-                "md5" => package.note(Proof::Md5, &value),
-                "sha256" => package.note(Proof::Sha256, &value),
+                "md5" | "sha256" => Proof::named(&key).iter().for_each(|kind| package.note(*kind, &value)),
                 _ => {}
             }
         }
         Ok(package)
-    }
-}
-
-/// A text or a number as text; nothing else is of use.
-struct Scalar(Option<String>);
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(OfScalar)
-    }
-}
-
-struct OfScalar;
-
-impl<'de> Visitor<'de> for OfScalar {
-    type Value = Scalar;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("any value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
-        Ok(Scalar(Some(text.to_owned())))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
-        Ok(Scalar(Some(value.to_string())))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Scalar, E> {
-        Ok(Scalar(None))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
-        Ok(Scalar(None))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
-        Ok(Scalar(None))
-    }
-
-    fn visit_unit<E>(self) -> Result<Scalar, E> {
-        Ok(Scalar(None))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar(None))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Scalar, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar(None))
     }
 }
 

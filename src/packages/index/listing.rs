@@ -10,54 +10,45 @@ use std::io::{self, BufReader, Read};
 use sha2::digest::DynDigest;
 
 use super::leash::Leash;
-use super::{Package, Proof, Version, number, xml};
+use super::{Package, Proof, Version, listed, number, xml};
 use crate::preset::Lists;
 
 /// The largest such file read. Those of whole distributions have some 300 KB.
-pub const MOST: usize = 8 << 20;
+pub(crate) const MOST: usize = 8 << 20;
 
 /// Bytes summed at a time.
 const PIECE: usize = 64 * 1024;
 
-/// The fields of a Release file that list files.
-const SUMS: [(&str, Proof); 4] =
-    [("MD5Sum", Proof::Md5), ("SHA1", Proof::Sha1), ("SHA256", Proof::Sha256), ("SHA512", Proof::Sha512)];
-
 /// The files listed, by their paths. A damaged list tells what comes before the damage.
-pub fn read(form: Lists, text: &[u8]) -> HashMap<String, Package> {
-    let mut listed = HashMap::new();
+pub(crate) fn read(form: Lists, text: &[u8]) -> HashMap<String, Package> {
+    let mut files = HashMap::new();
     match form {
-        Lists::Release => release(&String::from_utf8_lossy(text), &mut listed),
+        Lists::Release => release(&String::from_utf8_lossy(text), &mut files),
         Lists::Repomd => {
             let source = Leash::new(BufReader::new(io::Cursor::new(text.to_vec())));
-            drop(xml::read("data", source, &mut |file| drop(listed.insert(file.name.clone(), file))));
+            drop(xml::read("data", source, &mut |file| drop(files.insert(file.name.clone(), file))));
         }
     }
-    listed
+    files
 }
 
-fn release(text: &str, listed: &mut HashMap<String, Package>) {
-    let mut field = None;
+fn release(text: &str, files: &mut HashMap<String, Package>) {
+    let mut kind = None;
     for line in text.lines() {
         if !line.starts_with([' ', '\t']) {
-            let name = line.split_once(':').map_or("", |(name, _)| name);
-            field = SUMS.iter().find(|(sum, _)| sum.eq_ignore_ascii_case(name));
-            continue;
-        }
-        let mut words = line.split_ascii_whitespace();
-        if let (Some((_, kind)), Some(sum), Some(size), Some(path), None) =
-            (field, words.next(), words.next(), words.next(), words.next())
+            kind = line.split_once(':').and_then(|(name, _)| Proof::named(name));
+        } else if let (Some(kind), Some([sum, size, path])) = (kind, listed(line))
             && let Some(size) = number(size)
         {
-            let file = listed.entry(path.to_owned()).or_default();
+            let file = files.entry(path.to_owned()).or_default();
             file.size = Some(size);
-            file.note(*kind, sum);
+            file.note(kind, sum);
         }
     }
 }
 
 /// The checksum of all that the reader has. `None`: of this kind none can be made. Blocks.
-pub fn sum(kind: Proof, mut reader: impl Read) -> io::Result<Option<Version>> {
+pub(crate) fn sum(kind: Proof, mut reader: impl Read) -> io::Result<Option<Version>> {
     let Some(mut summed) = summing(kind) else { return Ok(None) };
     let mut piece = vec![0; PIECE];
     loop {
@@ -84,7 +75,7 @@ fn summing(kind: Proof) -> Option<Box<dyn DynDigest>> {
 }
 
 /// Can one of this kind be made?
-pub fn can_be_made(kind: Proof) -> bool {
+pub(crate) fn can_be_made(kind: Proof) -> bool {
     !matches!(kind, Proof::BuildDate | Proof::Own)
 }
 

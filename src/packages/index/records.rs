@@ -4,15 +4,13 @@
 //! last a line with a name is followed by lines with values. Lines that are not asked about are passed over unseen,
 //! however long they are.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
-use memchr::memchr;
-
-use super::{PIECE, Package, Proof, number};
+use super::{Package, Proof, listed, number};
 use crate::preset::Form;
 
 /// The longest line that is looked at. Names of packages are far below it.
-const LINE: usize = 4096;
+const LINE: u64 = 4096;
 
 /// Files of one source package that are looked at.
 const FILES: usize = 64;
@@ -20,176 +18,93 @@ const FILES: usize = 64;
 /// What is known of the record that is being read.
 #[derive(Debug, Default)]
 struct Record {
-    /// Its file name is given whole.
-    named: bool,
     package: Package,
     /// The package's name, and its version, where the file's is made of these.
     name: Option<String>,
     version: Option<String>,
     /// The last line that named what follows.
-    heading: Option<String>,
+    heading: String,
     /// The files of a source package, and the directory that they are in.
     files: Vec<Package>,
     directory: String,
 }
 
-/// Reads records out of pieces of an index.
-#[derive(Debug)]
-struct Records {
-    form: Form,
-    /// The beginning of a line whose end has not come yet.
-    line: Vec<u8>,
-    /// It has become too long.
-    too_long: bool,
-    record: Record,
+/// What a field of a record is.
+enum Field {
+    File,
+    Size,
+    Sum(Proof),
+    /// `ALGORITHM CHECKSUM`.
+    NamedSum,
+    Name,
+    Version,
+}
+
+impl Field {
+    /// Names of fields of deb822(5) count in any case.
+    fn of(form: Form, name: &str) -> Option<Self> {
+        Some(match (form, name) {
+            (Form::PkgSummary, "FILE_NAME") | (Form::Arch, "FILENAME") => Self::File,
+            (Form::PkgSummary, "FILE_SIZE") | (Form::Arch, "CSIZE") | (Form::Alpine, "S") => Self::Size,
+            (Form::PkgSummary, "BUILD_DATE") => Self::Sum(Proof::BuildDate),
+            (Form::PkgSummary, "FILE_CKSUM") => Self::NamedSum,
+            (Form::PkgSummary, "PKGNAME") | (Form::Alpine, "P") => Self::Name,
+            (Form::Alpine, "V") => Self::Version,
+            (Form::Alpine, "C") => Self::Sum(Proof::Own),
+            (Form::AptPackages, name) if name.eq_ignore_ascii_case("Filename") => Self::File,
+            (Form::AptPackages, name) if name.eq_ignore_ascii_case("Size") => Self::Size,
+            (Form::AptPackages | Form::Arch, name) => Self::Sum(Proof::named(name)?),
+            _ => return None,
+        })
+    }
 }
 
 /// Reads all records, and hands each package to `found`.
-pub(crate) fn read(form: Form, mut source: impl Read, found: &mut dyn FnMut(Package)) -> io::Result<()> {
-    let mut records = Records::new(form);
-    let mut piece = vec![0; PIECE];
-    loop {
-        match source.read(&mut piece) {
-            Ok(0) => break,
-            Ok(count) => records.take(&piece[..count], found),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    records.end(found);
-    Ok(())
-}
-
-impl Records {
-    /// At the beginning of an index.
-    fn new(form: Form) -> Self {
-        Self { form, line: Vec::new(), too_long: false, record: Record::default() }
-    }
-
-    /// Takes the next piece, and hands each record that ends in it and tells a name to `found`.
-    fn take(&mut self, mut piece: &[u8], found: &mut dyn FnMut(Package)) {
-        while let Some(end) = memchr(b'\n', piece) {
-            self.add(&piece[..end]);
-            self.end_line(found);
-            piece = &piece[end + 1..];
-        }
-        self.add(piece);
-    }
-
-    /// The index ends here; its last record needs no empty line.
-    fn end(mut self, found: &mut dyn FnMut(Package)) {
-        self.end_line(found);
-        self.end_record(found);
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        if self.too_long || self.line.len() + bytes.len() > LINE {
-            self.too_long = true;
-        } else {
-            self.line.extend_from_slice(bytes);
-        }
-    }
-
-    fn end_line(&mut self, found: &mut dyn FnMut(Package)) {
-        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-        if self.too_long {
+pub(crate) fn read(form: Form, mut source: impl BufRead, found: &mut dyn FnMut(Package)) -> io::Result<()> {
+    let (mut line, mut record) = (Vec::new(), Record::default());
+    while source.by_ref().take(LINE + 1).read_until(b'\n', &mut line)? > 0 {
+        if line.len() as u64 > LINE && !line.ends_with(b"\n") {
             // Nothing that is asked about is so long.
-        } else if !line.iter().all(u8::is_ascii_whitespace) {
-            if let Ok(line) = std::str::from_utf8(line) {
-                self.record.take(self.form, line);
-            }
-        } else if self.form != Form::Arch {
-            self.end_record(found);
+            source.skip_until(b'\n')?;
+        } else if let text @ [_, ..] = line.trim_ascii_end() {
+            std::str::from_utf8(text).iter().for_each(|text| record.take(form, text));
+        } else if form != Form::Arch {
+            std::mem::take(&mut record).end(form, found);
         }
-        self.line.clear();
-        self.too_long = false;
+        line.clear();
     }
-
-    fn end_record(&mut self, found: &mut dyn FnMut(Package)) {
-        let record = std::mem::take(&mut self.record);
-        if self.form == Form::AptSources {
-            record.files().for_each(found);
-        } else if let Some(package) = record.package(self.form) {
-            found(package);
-        }
-    }
+    // The last one needs no empty line.
+    record.end(form, found);
+    Ok(())
 }
 
 impl Record {
     /// Takes what a line tells. Of what is told twice the first counts.
     fn take(&mut self, form: Form, line: &str) {
-        if form == Form::Arch {
-            return self.take_under_heading(line.trim_ascii());
-        }
-        if form == Form::AptSources {
-            return self.take_of_source(line);
-        }
-        let between = if form == Form::PkgSummary { '=' } else { ':' };
-        let Some((field, value)) = line.split_once(between) else { return };
-        let value = value.trim_ascii();
-        if value.is_empty() {
-            return;
-        }
-        match form {
-            Form::PkgSummary => self.note_summary(field, value),
-            Form::Alpine => self.note_alpine(field, value),
-            Form::AptPackages | Form::AptSources | Form::Rpm | Form::Arch | Form::FreeBsd | Form::Conda => {
-                self.note_apt(field, value);
+        let told = match form {
+            Form::AptSources => return self.take_of_source(line),
+            Form::Arch => match line.trim_ascii().strip_prefix('%').and_then(|line| line.strip_suffix('%')) {
+                Some(heading) => return heading.clone_into(&mut self.heading),
+                None => Some((&*self.heading, line)),
+            },
+            Form::PkgSummary => line.split_once('='),
+            Form::AptPackages | Form::Alpine | Form::Rpm | Form::FreeBsd | Form::Conda => {
+                line.split_once(':')
             }
-        }
-    }
-
-    fn note_summary(&mut self, field: &str, value: &str) {
-        match field {
-            "FILE_NAME" => self.file(value),
-            "FILE_SIZE" => self.size(value),
-            "BUILD_DATE" => self.package.note(Proof::BuildDate, value),
-            "FILE_CKSUM" => self.checksum(value),
-            "PKGNAME" => self.name = self.name.take().or_else(|| Some(value.to_owned())),
-            _ => {}
-        }
-    }
-
-    /// Names of fields count in any case (deb822(5)).
-    fn note_apt(&mut self, field: &str, value: &str) {
-        // The last is what opkg calls it.
-        const SUMS: [(&str, Proof); 5] = [
-            ("MD5sum", Proof::Md5),
-            ("SHA1", Proof::Sha1),
-            ("SHA256", Proof::Sha256),
-            ("SHA256sum", Proof::Sha256),
-            ("SHA512", Proof::Sha512),
-        ];
-        if field.eq_ignore_ascii_case("Filename") {
-            self.file(value);
-        } else if field.eq_ignore_ascii_case("Size") {
-            self.size(value);
-        } else if let Some((_, kind)) = SUMS.iter().find(|(name, _)| field.eq_ignore_ascii_case(name)) {
-            self.package.note(*kind, value);
-        }
-    }
-
-    fn note_alpine(&mut self, field: &str, value: &str) {
-        match field {
-            "P" => self.name = self.name.take().or_else(|| Some(value.to_owned())),
-            "V" => self.version = self.version.take().or_else(|| Some(value.to_owned())),
-            "S" => self.size(value),
-            "C" => self.package.note(Proof::Own, value),
-            _ => {}
-        }
-    }
-
-    fn take_under_heading(&mut self, line: &str) {
-        if let Some(heading) = line.strip_prefix('%').and_then(|line| line.strip_suffix('%')) {
-            self.heading = Some(heading.to_owned());
-            return;
-        }
-        match self.heading.as_deref() {
-            Some("FILENAME") => self.file(line),
-            Some("CSIZE") => self.size(line),
-            Some("MD5SUM") => self.package.note(Proof::Md5, line),
-            Some("SHA256SUM") => self.package.note(Proof::Sha256, line),
-            _ => {}
+        };
+        let Some((name, value)) = told else { return };
+        let (value, package) = (value.trim_ascii(), &mut self.package);
+        match Field::of(form, name).filter(|_| !value.is_empty()) {
+            Some(Field::File) if package.name.is_empty() => value.clone_into(&mut package.name),
+            Some(Field::Size) => package.size = package.size.or_else(|| number(value)),
+            Some(Field::Sum(kind)) => package.note(kind, value),
+            Some(Field::NamedSum) => {
+                let (algorithm, sum) = value.split_once([' ', '\t']).unwrap_or_default();
+                Proof::named(algorithm).iter().for_each(|kind| package.note(*kind, sum.trim_ascii()));
+            }
+            Some(Field::Name) => drop(self.name.get_or_insert_with(|| value.to_owned())),
+            Some(Field::Version) => drop(self.version.get_or_insert_with(|| value.to_owned())),
+            Some(Field::File) | None => {}
         }
     }
 
@@ -200,20 +115,9 @@ impl Record {
             if field.eq_ignore_ascii_case("Directory") {
                 value.trim_ascii().clone_into(&mut self.directory);
             }
-            self.heading = Some(field.to_ascii_lowercase());
-            return;
+            return field.clone_into(&mut self.heading);
         }
-        let kind = match self.heading.as_deref() {
-            Some("files") => Proof::Md5,
-            Some("checksums-sha1") => Proof::Sha1,
-            Some("checksums-sha256") => Proof::Sha256,
-            Some("checksums-sha512") => Proof::Sha512,
-            _ => return,
-        };
-        let mut words = line.split_ascii_whitespace();
-        let (Some(sum), Some(size), Some(name), None) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
+        let (Some(kind), Some([sum, size, name])) = (Proof::named(&self.heading), listed(line)) else {
             return;
         };
         let at = self.files.iter().position(|file| file.name == name).unwrap_or(self.files.len());
@@ -226,53 +130,23 @@ impl Record {
         }
     }
 
-    /// The files of a source package.
-    fn files(self) -> impl Iterator<Item = Package> {
-        let directory = self.directory;
-        self.files.into_iter().map(move |file| match &*directory {
-            "" | "." => file,
-            directory => Package { name: format!("{directory}/{}", file.name), ..file },
-        })
-    }
-
-    /// `ALGORITHM CHECKSUM`; an algorithm that is not known tells nothing.
-    fn checksum(&mut self, value: &str) {
-        const ALGORITHMS: [(&str, Proof); 6] = [
-            ("MD5", Proof::Md5),
-            ("SHA1", Proof::Sha1),
-            ("SHA224", Proof::Sha224),
-            ("SHA256", Proof::Sha256),
-            ("SHA384", Proof::Sha384),
-            ("SHA512", Proof::Sha512),
-        ];
-        let Some((algorithm, sum)) = value.split_once([' ', '\t']) else { return };
-        if let Some((_, kind)) = ALGORITHMS.iter().find(|(name, _)| algorithm.eq_ignore_ascii_case(name)) {
-            self.package.note(*kind, sum.trim_ascii());
+    /// Hands over the package, if its file has a name, or the files of a source package.
+    fn end(self, form: Form, found: &mut dyn FnMut(Package)) {
+        for mut file in self.files {
+            if !matches!(&*self.directory, "" | ".") {
+                file.name = format!("{}/{}", self.directory, file.name);
+            }
+            found(file);
         }
-    }
-
-    fn file(&mut self, value: &str) {
-        if !self.named {
-            self.package.name = value.to_owned();
-            self.named = true;
-        }
-    }
-
-    fn size(&mut self, value: &str) {
-        self.package.size = self.package.size.or_else(|| number(value));
-    }
-
-    /// The package, if its file has a name.
-    fn package(self, form: Form) -> Option<Package> {
         let mut package = self.package;
-        if !self.named {
+        if package.name.is_empty() {
             package.name = match (form, self.name, self.version) {
                 (Form::PkgSummary, Some(name), _) => name + ".tgz",
                 (Form::Alpine, Some(name), Some(version)) => format!("{name}-{version}.apk"),
-                _ => return None,
+                _ => return,
             };
         }
-        Some(package)
+        found(package);
     }
 }
 
@@ -335,16 +209,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_takes_no_memory_and_costs_its_record_nothing() {
-        let mut records = Records::new(Form::PkgSummary);
+    fn a_line_without_end_costs_its_record_nothing() {
+        let long = io::repeat(b'x').take(100 << 20);
+        let source = b"FILE_NAME=a.tgz\nDEPENDS=".chain(long).chain(&b"\nFILE_SIZE=1\n"[..]);
         let mut found = Vec::new();
-        records.take(b"FILE_NAME=a.tgz\nDEPENDS=", &mut |package| found.push(package));
-        for _ in 0..100 {
-            records.take(&[b'x'; PIECE], &mut |package| found.push(package));
-            assert!(records.line.capacity() <= 2 * LINE);
-        }
-        records.take(b"\nFILE_SIZE=1\n", &mut |package| found.push(package));
-        records.end(&mut |package| found.push(package));
+        read(Form::PkgSummary, io::BufReader::new(source), &mut |package| found.push(package)).unwrap();
         assert_eq!(found, [package("a.tgz", Some(1), None)]);
     }
 
@@ -352,14 +221,9 @@ mod tests {
         #[test]
         fn pieces_do_not_matter(text in "[A-Z_=:\n \r0-9]{0,200}|(FILE_NAME=[a-c]{1,3}\n|FILE_SIZE=[0-9]{1,3}\n|\n){0,20}", cut in 1_usize..50) {
             let (mut whole, mut parts) = (Vec::new(), Vec::new());
-            let mut records = Records::new(Form::PkgSummary);
-            records.take(text.as_bytes(), &mut |package| whole.push(package));
-            records.end(&mut |package| whole.push(package));
-            let mut records = Records::new(Form::PkgSummary);
-            for piece in text.as_bytes().chunks(cut) {
-                records.take(piece, &mut |package| parts.push(package));
-            }
-            records.end(&mut |package| parts.push(package));
+            read(Form::PkgSummary, text.as_bytes(), &mut |package| whole.push(package)).unwrap();
+            let pieces = io::BufReader::with_capacity(cut, text.as_bytes());
+            read(Form::PkgSummary, pieces, &mut |package| parts.push(package)).unwrap();
             prop_assert_eq!(whole, parts);
         }
 

@@ -21,45 +21,22 @@ type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 /// Unpacks while it reads. What is not packed comes as it is. More than `MOST` bytes are an error, and so is a
 /// file that would take more memory than a decoder may have.
-pub fn reader<R: Read + Send + 'static>(mut source: R) -> io::Result<Box<dyn Read>> {
+pub(crate) fn reader<R: Read + Send + 'static>(mut source: R) -> io::Result<Box<dyn Read>> {
     let mut magic = Vec::with_capacity(MAGIC);
     source.by_ref().take(MAGIC as u64).read_to_end(&mut magic)?;
-    let kind = Packing::of(&magic);
-    let source: Source<R> = BufReader::new(Cursor::new(magic).chain(source));
-    let unpacked: Box<dyn Read> = match kind {
-        Packing::None => Box::new(source),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(source)),
-        Packing::Bzip2 => Box::new(MultiBzDecoder::new(source)),
-        Packing::Xz => {
+    let source: Source<R> = BufReader::new(Cursor::new(magic.clone()).chain(source));
+    let unpacked: Box<dyn Read> = match magic.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(source)),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Box::new(MultiBzDecoder::new(source)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
             let kib = u32::try_from(MEMORY / 1024).unwrap_or(u32::MAX);
             Box::new(XzReader::new_mem_limit(source, true, kib))
         }
-        Packing::Zstd => Box::new(Frames::new(source)),
+        // A frame, or one to skip (RFC 8878 sections 3.1.1 and 3.1.2).
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Box::new(Frames::new(source)),
+        _ => Box::new(source),
     };
     Ok(Box::new(Bounded { unpacked, left: MOST }))
-}
-
-/// How a file is packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
-    None,
-    Gzip,
-    Bzip2,
-    Xz,
-    Zstd,
-}
-
-impl Packing {
-    fn of(magic: &[u8]) -> Self {
-        match magic {
-            [0x1f, 0x8b, ..] => Self::Gzip,
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => Self::Xz,
-            // A frame, or one to skip (RFC 8878 sections 3.1.1 and 3.1.2).
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            _ => Self::None,
-        }
-    }
 }
 
 /// Gives an error instead of a byte too many.

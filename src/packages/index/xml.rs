@@ -29,7 +29,7 @@ pub(crate) fn read<R: BufRead>(
         match reader.read_event_into(&mut bytes).map_err(io::Error::other)? {
             Event::Start(element) if element.name().as_ref() == each => package = Package::default(),
             Event::Start(element) if element.name().as_ref() == "checksum" => {
-                next = Some(Text::Sum(attribute(&element, "type").and_then(|name| proof(&name))));
+                next = Some(Text::Sum(attribute(&element, "type").and_then(|name| Proof::named(&name))));
             }
             Event::Start(element) | Event::Empty(element) => {
                 note(&mut package, &element);
@@ -73,19 +73,6 @@ fn note(package: &mut Package, element: &BytesStart<'_>) {
 fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
     let found = element.attributes().flatten().find(|attribute| attribute.key.as_ref() == name)?;
     found.normalized_value(XmlVersion::Implicit1_0).ok().map(std::borrow::Cow::into_owned)
-}
-
-/// A checksum by its name in the index.
-fn proof(name: &str) -> Option<Proof> {
-    Some(match name {
-        "md5" => Proof::Md5,
-        "sha" | "sha1" => Proof::Sha1,
-        "sha224" => Proof::Sha224,
-        "sha256" => Proof::Sha256,
-        "sha384" => Proof::Sha384,
-        "sha512" => Proof::Sha512,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

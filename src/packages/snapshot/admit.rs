@@ -1,4 +1,4 @@
-//! What has come for a member of an index set: it joins the current generation, or makes a new one.
+//! A member that has been fetched joins the current generation, or makes a new one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,183 +6,159 @@ use std::sync::Arc;
 use super::fits::has_unproven;
 use super::member::{Member, MemberState, is_same};
 use super::refresh::RefreshedMember;
-use super::serve::{PATIENCE, SnapshotRequest, SnapshotStep};
+use super::serve::{Asking, PATIENCE, Served, SnapshotRequest, SnapshotStep, apart, superseded};
 use super::table::{Access, Generation, RefreshTurn};
-use crate::error::{Error, Kind, Side};
+use crate::error::{Error, Side};
 use crate::key::Key;
-use crate::outcome;
+use crate::outcome::CacheUse;
 use crate::rt::{Runtime, timeout};
 
 impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
-    pub(crate) fn member(&self, what: MemberState) -> Member {
-        Member { target: self.refresh.target(), what }
-    }
-
-    /// The client's generation has not got it, and is not current. Where all that the client has had is the same in the
-    /// current one, it goes on with that.
-    pub(crate) async fn carry_over(&self, from: &Arc<Generation<Member>>) -> SnapshotStep<R> {
-        let superseded = SnapshotStep::Failed(Error::new(Side::Proxy, Kind::Superseded), None);
-        let (exchange, shared) = (self.wanted.exchange, &self.refresh.context.shared);
-        let Some(to) = self.refresh.set.current() else { return superseded };
-        for key in shared.sets.seen(self.who, &self.id) {
-            let (Some(one), Some(other)) = (from.get(&key), to.get(&key)) else { return superseded };
-            let (Some(one), Some(other)) = (one.open(exchange, &key).await, other.open(exchange, &key).await)
-            else {
-                return superseded;
-            };
-            if !is_same::<R>(&one, &other).await {
-                return superseded;
-            }
-        }
+    /// The client's generation has not got the member, and is not current. Where all that the client has read is the
+    /// same in the current one, it continues with that.
+    pub(crate) async fn carry_over(&self, from: &Arc<Generation>) -> SnapshotStep<R> {
+        let shared = &self.refresh.context.shared;
+        let Some(to) = self.carried(from).await else {
+            return SnapshotStep::Done(self.failed(superseded(), None));
+        };
         if self.access() == Access::Read {
-            shared.sets.carry(self.who, &self.id, from, &to);
+            shared.packages.sets.carry(self.who, &self.id, from, &to);
             return SnapshotStep::Again;
         }
-        let Some(member) = to.get(self.key()) else { return SnapshotStep::Apart };
-        SnapshotStep::Member { generation: to, member, begins: false, how: outcome::CacheUse::Hit }
+        match to.get(self.key()) {
+            Some(member) => {
+                SnapshotStep::Member(Served { generation: to, member, begins: false, how: CacheUse::Hit })
+            }
+            None => SnapshotStep::Done(apart()),
+        }
     }
 
-    /// A member that the current generation has not got.
-    pub(crate) async fn first(
-        &self,
-        turn: RefreshTurn<Member>,
-        current: Option<Arc<Generation<Member>>>,
-        member: Member,
-        begins: bool,
-        how: outcome::CacheUse,
-    ) -> SnapshotStep<R> {
-        if let Some(generation) = current {
-            return self.join(turn, generation, member, begins, how).await;
+    async fn carried(&self, from: &Arc<Generation>) -> Option<Arc<Generation>> {
+        let (exchange, to) = (self.wanted.exchange, self.refresh.set.current()?);
+        for key in self.refresh.context.shared.packages.sets.seen(self.who, &self.id) {
+            let one = from.get(&key)?.open(exchange, &key).await?;
+            let other = to.get(&key)?.open(exchange, &key).await?;
+            if !is_same::<R>(&one, &other).await {
+                return None;
+            }
         }
-        let generation = Generation::new(BTreeMap::from([(self.key().clone(), member.clone())]));
-        turn.switch(Arc::clone(&generation));
-        self.refresh.settle(&generation, self.key(), &member);
-        SnapshotStep::Member { generation, member, begins, how }
+        Some(to)
+    }
+
+    /// A member that the current generation has not got. It joins at once if the generation itself lists just this.
+    pub(crate) async fn first(&self, asking: Asking, what: MemberState, how: CacheUse) -> SnapshotStep<R> {
+        let Asking { turn, state, begins } = asking;
+        let member = Member { target: self.refresh.target(), what };
+        let generation = turn.generation_or_new(state.generation());
+        let served = Served { generation, member, begins, how };
+        if state.generation().is_none() {
+            return self.joined(served);
+        }
+        match self.refresh.proof(&served.generation, self.key()).await {
+            None => self.admit(&turn, served).await,
+            Some(listed) if self.refresh.is_as_listed(self.key(), &served.member, &listed).await => {
+                self.joined(served)
+            }
+            Some(_) => self.misfit(&turn, &served.generation).await,
+        }
+    }
+
+    fn joined(&self, served: Served) -> SnapshotStep<R> {
+        served.generation.put(self.key(), served.member.clone());
+        self.refresh.settle(&served.generation, self.key(), &served.member);
+        SnapshotStep::Member(served)
     }
 
     /// A member that the current generation has, as the origin has it now. Another one makes a new generation.
     pub(crate) async fn compared(
         &self,
-        turn: RefreshTurn<Member>,
-        current: Option<Arc<Generation<Member>>>,
+        turn: &RefreshTurn,
+        generation: &Arc<Generation>,
+        had: &Member,
         renewed: RefreshedMember,
-        how: outcome::CacheUse,
+        how: CacheUse,
     ) -> SnapshotStep<R> {
-        let Some(generation) = current else { return SnapshotStep::Apart };
         match renewed {
-            RefreshedMember::Same(member) if has_unproven(&generation) => {
-                self.admit(turn, generation, member, true, how).await
-            }
             RefreshedMember::Same(member) => {
-                generation.put(self.key(), member.clone());
-                if !self.refresh.set.rests()
-                    && generation.take_look()
-                    && !self.refresh.is_proven(&generation).await
-                    && let Some(members) = self.changed_since(&generation).await
-                {
-                    self.refresh.collect(turn, members);
-                    return SnapshotStep::Again;
+                let served = Served { generation: Arc::clone(generation), member, begins: true, how };
+                if has_unproven(generation) {
+                    return self.admit(turn, served).await;
                 }
-                SnapshotStep::Member { generation, member, begins: true, how }
+                generation.put(self.key(), served.member.clone());
+                match self.look(generation).await {
+                    Some(members) => self.collect(turn, members),
+                    None => SnapshotStep::Member(served),
+                }
             }
-            RefreshedMember::Other { now, .. } => {
+            RefreshedMember::Other(now) => {
                 let mut members = generation.all();
                 members.insert(self.key().clone(), now);
-                self.refresh.collect(turn, members);
-                SnapshotStep::Again
+                self.collect(turn, members)
             }
-            RefreshedMember::Gone | RefreshedMember::Failed(_) => SnapshotStep::Apart,
+            RefreshedMember::Failed(error) if error.side != Side::Disk => {
+                let before = had.open(self.wanted.exchange, self.key()).await;
+                let stored = before.map(|before| (Arc::clone(generation), before));
+                SnapshotStep::Done(self.failed(error, stored))
+            }
+            RefreshedMember::Gone | RefreshedMember::Failed(_) => SnapshotStep::Done(apart()),
         }
     }
 
-    /// The members, if one has changed beside the one that is asked for. One that cannot be had says nothing.
-    async fn changed_since(&self, generation: &Arc<Generation<Member>>) -> Option<BTreeMap<Key, Member>> {
-        let mut members = generation.all();
-        let others: Vec<Key> = members.keys().filter(|key| *key != self.key()).cloned().collect();
-        let mut changed = false;
-        let renewed = timeout::<R, _>(PATIENCE, self.refresh.renew_all(&members, others)).await;
-        for (key, renewed) in renewed.unwrap_or_default() {
-            match renewed {
-                RefreshedMember::Same(now) => generation.put(&key, now),
-                RefreshedMember::Other { now, .. } => {
-                    members.insert(key, now);
-                    changed = true;
-                }
-                RefreshedMember::Gone | RefreshedMember::Failed(_) => {}
-            }
-        }
-        changed.then_some(members)
+    fn collect(&self, turn: &RefreshTurn, members: BTreeMap<Key, Member>) -> SnapshotStep<R> {
+        self.refresh.collect(turn.clone(), members);
+        SnapshotStep::Again
     }
 
-    /// A member that has just come joins the current generation: at once, if that itself lists just this.
-    async fn join(
-        &self,
-        turn: RefreshTurn<Member>,
-        generation: Arc<Generation<Member>>,
-        member: Member,
-        begins: bool,
-        how: outcome::CacheUse,
-    ) -> SnapshotStep<R> {
-        let Some(listed) = self.refresh.proof(&generation, self.key()).await else {
-            return self.admit(turn, generation, member, begins, how).await;
-        };
-        if self.refresh.is_as_listed(self.key(), &member, &listed).await {
-            generation.put(self.key(), member.clone());
-            self.refresh.settle(&generation, self.key(), &member);
-            return SnapshotStep::Member { generation, member, begins, how };
+    /// Validates all other members, if that is due; the members, if one has changed. Failures are ignored.
+    async fn look(&self, generation: &Arc<Generation>) -> Option<BTreeMap<Key, Member>> {
+        if self.refresh.set.rests() || !generation.take_look() || self.refresh.is_proven(generation).await {
+            return None;
         }
-        self.misfit(turn, generation).await
+        let others = generation.all().into_keys().filter(|key| key != self.key()).collect();
+        let renewed = timeout::<R, _>(PATIENCE, self.renewed_of(generation, vec![others], false)).await;
+        renewed.ok()?.ok()?
     }
 
-    /// What the origin has for the client is not what the current generation lists: the generation is over, or the
-    /// origin is half-way.
-    pub(crate) async fn misfit(
-        &self,
-        turn: RefreshTurn<Member>,
-        generation: Arc<Generation<Member>>,
-    ) -> SnapshotStep<R> {
-        let members = generation.all();
-        let telling = self.refresh.telling(&members);
-        match self.renewed_of(&generation, members, vec![telling]).await {
-            Ok(None) => SnapshotStep::Misfit,
-            Ok(Some(_)) if self.refresh.set.rests() => SnapshotStep::Misfit,
-            Ok(Some(members)) => {
-                self.refresh.collect(turn, members);
-                SnapshotStep::Again
-            }
-            Err(error) => SnapshotStep::Failed(error, None),
+    /// The origin's file is not the one that the current generation lists: the generation is over, or the origin is in
+    /// the middle of an update.
+    pub(crate) async fn misfit(&self, turn: &RefreshTurn, generation: &Arc<Generation>) -> SnapshotStep<R> {
+        let anchors = self.refresh.anchors_or_all(&generation.all());
+        match self.renewed_of(generation, vec![anchors], true).await {
+            Ok(Some(members)) if !self.refresh.set.rests() => self.collect(turn, members),
+            Ok(_) => SnapshotStep::Misfit,
+            Err(error) => SnapshotStep::Done(self.failed(error, None)),
         }
     }
 
     /// Whether the origin still has the list of this generation, as far as it says so in time.
-    pub(crate) async fn is_still_listed(&self, generation: &Arc<Generation<Member>>) -> bool {
-        let members = generation.all();
-        let telling = self.refresh.telling(&members);
-        match timeout::<R, _>(PATIENCE, self.renewed_of(generation, members, vec![telling])).await {
+    pub(crate) async fn is_still_listed(&self, generation: &Arc<Generation>) -> bool {
+        let anchors = self.refresh.anchors_or_all(&generation.all());
+        match timeout::<R, _>(PATIENCE, self.renewed_of(generation, vec![anchors], true)).await {
             Ok(Ok(changed)) => changed.is_none() || self.refresh.set.rests(),
             Ok(Err(_)) | Err(_) => false,
         }
     }
 
-    /// Asks about these members, one group after the other until something has changed; all members then, if so. What
-    /// fails says nothing, unless nothing else is said.
+    /// Validates these members, one group after the other until something has changed; all members then, if so. An
+    /// error counts only if there are no answers.
     async fn renewed_of(
         &self,
-        generation: &Arc<Generation<Member>>,
-        mut members: BTreeMap<Key, Member>,
+        generation: &Arc<Generation>,
         groups: Vec<Vec<Key>>,
+        counts_gone: bool,
     ) -> Result<Option<BTreeMap<Key, Member>>, Error> {
+        let mut members = generation.all();
         let (mut answered, mut error, mut changed) = (false, None, false);
         for keys in groups {
             for (key, renewed) in self.refresh.renew_all(&members, keys).await {
                 answered |= !matches!(renewed, RefreshedMember::Failed(_));
                 match renewed {
                     RefreshedMember::Same(now) => generation.put(&key, now),
-                    RefreshedMember::Other { now, .. } => {
+                    RefreshedMember::Other(now) => {
                         members.insert(key, now);
                         changed = true;
                     }
-                    RefreshedMember::Gone => changed = true,
+                    RefreshedMember::Gone => changed |= counts_gone,
                     RefreshedMember::Failed(failed) => error = Some(failed),
                 }
             }
@@ -193,36 +169,27 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
         error.filter(|_| !answered).map_or(Ok(None), Err)
     }
 
-    /// Adds a member that has just come to the current generation, if that is still what the origin has.
-    async fn admit(
-        &self,
-        turn: RefreshTurn<Member>,
-        generation: Arc<Generation<Member>>,
-        member: Member,
-        begins: bool,
-        how: outcome::CacheUse,
-    ) -> SnapshotStep<R> {
-        let mut members = generation.all();
-        let asked = self.refresh.checked_for_another(&members);
-        // One is asked about again: of two machines that answer in turn, the other one's word counts too.
+    /// Adds a member to the current generation, if that has not changed at the origin.
+    async fn admit(&self, turn: &RefreshTurn, served: Served) -> SnapshotStep<R> {
+        let generation = &served.generation;
+        let asked = self.refresh.checked_for_another(&generation.all());
+        // One is validated twice: where two machines answer in turn, both are asked.
         let again = asked.first().cloned().into_iter().collect();
-        let changed = match self.renewed_of(&generation, members.clone(), vec![asked, again]).await {
-            Ok(changed) => changed,
-            Err(error) => return SnapshotStep::Failed(error, None),
+        let changed = match self.renewed_of(generation, vec![asked, again], true).await {
+            Ok(Some(_)) if self.refresh.set.rests() => Err(superseded()),
+            changed => changed,
         };
-        if changed.is_some() && self.refresh.set.rests() {
-            return SnapshotStep::Failed(Error::new(Side::Proxy, Kind::Superseded), None);
-        }
+        let changed = match changed {
+            Ok(changed) => changed,
+            Err(error) => return SnapshotStep::Done(self.failed(error, None)),
+        };
         let is_changed = changed.is_some();
-        members = changed.unwrap_or_else(|| generation.all());
-        members.insert(self.key().clone(), member.clone());
-        // One that lists others may not list those that there are.
+        let mut members = changed.unwrap_or_else(|| generation.all());
+        members.insert(self.key().clone(), served.member.clone());
+        // A file that lists others may not list these.
         if is_changed || !self.refresh.misfits(&members).await.is_empty() {
-            self.refresh.collect(turn, members);
-            return SnapshotStep::Again;
+            return self.collect(turn, members);
         }
-        generation.put(self.key(), member.clone());
-        self.refresh.settle(&generation, self.key(), &member);
-        SnapshotStep::Member { generation, member, begins, how }
+        self.joined(served)
     }
 }

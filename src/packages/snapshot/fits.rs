@@ -9,11 +9,10 @@ use super::table::Generation;
 use crate::cache::response::StoredResponse;
 use crate::key::Key;
 use crate::packages::index::{Package, Version, listing};
-use crate::proxy::exchange::Exchange;
 use crate::rt::Runtime;
 
-/// Members of a set without such as tell of every change that are validated when another joins: all members of most
-/// sets. A bound, so that n members cost a number of requests that grows with n, not with its square.
+/// Members of a set without anchors that are validated when another joins: all members of most sets. A bound, so that
+/// n members cost a number of requests that grows with n, not with its square.
 const SAMPLE: usize = 8;
 
 /// A file that is listed, its size, and the checksum that proves it.
@@ -41,16 +40,16 @@ impl List {
 }
 
 impl<R: Runtime> Refresh<R> {
-    /// The members that are validated when another joins: those that tell of every change, or else the `SAMPLE` that
-    /// were validated longest ago; and those of which the origin has said nothing yet.
+    /// The members that are validated when another joins: the anchors, or else the `SAMPLE` that were validated longest
+    /// ago; and those that have not been validated yet.
     pub(crate) fn checked_for_another(&self, members: &BTreeMap<Key, Member>) -> Vec<Key> {
         let (mut asked, rest): (Vec<_>, Vec<_>) = members.iter().partition(|(_, member)| is_unproven(member));
         let (mut sample, mut others): (Vec<_>, Vec<_>) =
             rest.into_iter().partition(|(key, _)| self.is_anchor(key));
         if sample.is_empty() {
-            // One that is on its way was asked for last.
+            // A member that is being fetched was requested last.
             others.sort_by_key(|(_, member)| {
-                member.told().map_or((true, None), |(_, checked)| (false, checked))
+                member.stored_head().map_or((true, None), |(_, checked)| (false, checked))
             });
             others.truncate(SAMPLE);
             sample = others;
@@ -60,14 +59,14 @@ impl<R: Runtime> Refresh<R> {
     }
 
     fn lists_others(&self, key: &Key) -> bool {
-        self.place(key).is_some_and(|place| place.lists.is_some())
+        self.role(key).1.is_some()
     }
 
-    /// What those of the members list that list others.
+    /// What the lists among the members list.
     pub(crate) async fn lists(&self, members: &BTreeMap<Key, Member>) -> Vec<List> {
-        let (mut lists, exchange) = (Vec::new(), Exchange::new(&self.context, &self.request, &self.log));
+        let (mut lists, exchange) = (Vec::new(), self.exchange());
         for (key, member) in members {
-            let Some(form) = self.place(key).and_then(|place| place.lists) else { continue };
+            let Some(form) = self.role(key).1 else { continue };
             let Some(kept) = member.open(&exchange, key).await else { continue };
             let place = kept.body.place();
             let read = move || listing::read(form, &text(&kept));
@@ -77,24 +76,20 @@ impl<R: Runtime> Refresh<R> {
         lists
     }
 
-    /// What a generation's own list says of a member: its checksum, in the kind that the strongest has.
-    pub(crate) async fn proof(
-        &self,
-        generation: &Arc<Generation<Member>>,
-        key: &Key,
-    ) -> Option<Arc<Package>> {
+    /// What a generation's own list says of a member, where that is a checksum.
+    pub(crate) async fn proof(&self, generation: &Arc<Generation>, key: &Key) -> Option<Arc<Package>> {
         let lists = self.lists(&generation.all()).await;
         let listed = lists.iter().find_map(|list| list.of(key)).filter(|listed| is_proof(listed));
         listed.cloned().map(Arc::new)
     }
 
     /// Has a generation a member that lists others?
-    pub(crate) fn is_listed(&self, generation: &Arc<Generation<Member>>) -> bool {
+    pub(crate) fn is_listed(&self, generation: &Arc<Generation>) -> bool {
         generation.all().keys().any(|key| self.lists_others(key))
     }
 
-    /// Are all members what the generation itself lists, with checksums? Then they are of one state for ever.
-    pub(crate) async fn is_proven(&self, generation: &Arc<Generation<Member>>) -> bool {
+    /// Whether all members are listed by the generation itself, with checksums: then they are of one state.
+    pub(crate) async fn is_proven(&self, generation: &Arc<Generation>) -> bool {
         let members = generation.all();
         let lists = self.lists(&members).await;
         let is_listed = |key: &Key| lists.iter().any(|list| list.of(key).is_some_and(is_proof));
@@ -116,46 +111,46 @@ impl<R: Runtime> Refresh<R> {
         misfits
     }
 
-    /// Is it what is listed? One that is on its way may be; its clients get its end only if it is.
+    /// Whether it is what is listed. A member that is being fetched may be; its clients get its end only if it is.
     pub(crate) async fn is_as_listed(&self, key: &Key, member: &Member, listed: &Package) -> bool {
         if let (Some(size), Some(listed)) = (member.size().await, listed.size)
             && size != listed
         {
             return false;
         }
-        let (Some(version), false) = (&listed.version, is_coming(member)) else { return true };
-        let exchange = Exchange::new(&self.context, &self.request, &self.log);
+        let (Some(version), false) = (&listed.version, is_filling(member)) else { return true };
+        let exchange = self.exchange();
         member.sum(&exchange, key, version.kind).await.is_none_or(|sum| sum.is_same(version))
     }
 }
 
-/// Is it as an earlier process has left it? No origin has vouched for any of it since.
-pub(crate) fn is_as_left(generation: &Arc<Generation<Member>>) -> bool {
+/// Whether no member has been validated since the start.
+pub(crate) fn is_as_left(generation: &Arc<Generation>) -> bool {
     let members = generation.all();
     !members.is_empty() && members.values().all(is_left)
 }
 
-/// Has it members that an earlier process has left, of which nothing says that they belong to the others?
-pub(crate) fn has_unproven(generation: &Arc<Generation<Member>>) -> bool {
+/// Whether some members are unproven.
+pub(crate) fn has_unproven(generation: &Arc<Generation>) -> bool {
     generation.all().values().any(is_unproven)
 }
 
-/// Whether an earlier process has left it, and nothing says that it belongs to the others.
+/// Whether it has not been validated since the start, and no list names it.
 pub(crate) fn is_unproven(member: &Member) -> bool {
     is_left(member) && !member.is_proven()
 }
 
 fn is_left(member: &Member) -> bool {
-    member.told().is_some_and(|(_, checked)| checked.is_none())
+    member.stored_head().is_some_and(|(_, checked)| checked.is_none())
 }
 
-/// Does it say enough to tell one file from all others?
+/// Whether it has a checksum that can be made.
 fn is_proof(listed: &Package) -> bool {
     listed.version.as_ref().is_some_and(|version| listing::can_be_made(version.kind))
 }
 
-fn is_coming(member: &Member) -> bool {
-    matches!(&member.what, MemberState::Coming(fill) if !fill.is_whole())
+fn is_filling(member: &Member) -> bool {
+    matches!(&member.what, MemberState::Filling(fill) if !fill.is_whole())
 }
 
 /// The text of a list; empty if it cannot be read or is none.

@@ -1,4 +1,4 @@
-//! Members of index sets and what their names lead to on the disk.
+//! Members of index sets and their files on the disk.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
 
 impl Member {
-    /// Its stored response, open. `None`: it is not there any more, or has not come.
+    /// Its stored response, open. `None`: the file is gone, or not complete.
     pub(crate) async fn open<R: Runtime>(
         &self,
         exchange: &Exchange<'_, R>,
@@ -24,7 +24,7 @@ impl Member {
     ) -> Option<Arc<StoredResponse>> {
         match &self.what {
             MemberState::Open(kept) => Some(Arc::clone(kept)),
-            MemberState::Coming(fill) => {
+            MemberState::Filling(fill) => {
                 StoredResponse::of_fill::<R>(fill, &Waiter::new()).await.map(Arc::new)
             }
             MemberState::StoredMember(named) => {
@@ -49,7 +49,7 @@ impl Member {
     ) -> Option<Version> {
         let known = match &self.what {
             MemberState::StoredMember(named) => Some(Arc::clone(&named.sum)),
-            MemberState::Open(_) | MemberState::Coming(_) => None,
+            MemberState::Open(_) | MemberState::Filling(_) => None,
         };
         if let Some(sum) = known.as_ref().and_then(|known| known.get()).filter(|sum| sum.kind == kind) {
             return Some(sum.clone());
@@ -83,7 +83,7 @@ impl Read for Bytes<'_> {
 /// Opens the member of a generation, whose name is to lead to another file. `None`: it is open already, or cannot be.
 pub(crate) async fn hold<R: Runtime>(
     exchange: &Exchange<'_, R>,
-    generation: &Arc<Generation<Member>>,
+    generation: &Arc<Generation>,
     key: &Key,
 ) -> Option<()> {
     let (shared, member) = (&exchange.context.shared, generation.get(key)?);
@@ -92,7 +92,7 @@ pub(crate) async fn hold<R: Runtime>(
     // Without a descriptor of its own, clients of this generation begin again if it changes.
     let index = || shared.descriptors.try_take(Purpose::Index, 1);
     let held = index().or_else(|| {
-        shared.sets.close_idle();
+        shared.packages.sets.close_idle();
         index()
     });
     let held = Some(held?);
@@ -109,8 +109,8 @@ pub(crate) async fn hold<R: Runtime>(
     Some(())
 }
 
-/// The same bytes have come, maybe in another file, which is not needed. From now on the origin is asked with all their
-/// tags, and any of them vouches. `None`: there is nothing new in it.
+/// The origin has sent the same bytes again, maybe to another file, which is not needed. From now on it is asked with
+/// all their tags. `None`: the response has nothing new.
 pub(crate) async fn learn<R: Runtime>(
     shared: &Arc<Shared>,
     key: &Key,

@@ -1,5 +1,5 @@
-//! What an earlier process has left of an index set. The files on the disk that fit each other, by the checksums that
-//! one of them lists, are a generation as any other: it is kept and served while the origin has no whole new one.
+//! The files of an index set that an earlier process has stored. Those that fit each other, by the checksums that one of
+//! them lists, are a generation: it is kept and served while the origin has no complete new one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,24 +14,23 @@ use crate::cache::place::Place;
 use crate::cache::response::StoredResponse;
 use crate::key::Key;
 use crate::outcome::BypassReason;
-use crate::proxy::exchange::Exchange;
 use crate::rt::{Runtime, timeout};
 
-/// Members taken up. Below what a generation holds: those that nobody has asked for yet need room too.
+/// Members taken from the disk. Below the bound of a generation: others may be requested later.
 const MOST: usize = 192;
-/// Names of a list that are looked for. A whole distribution has some thousand.
+/// Names of a list that are looked up. A whole distribution has some thousand.
 const NAMES: usize = 4096;
-/// Looking at all of it takes no longer; if it would, the set begins without.
+/// How long reading them may take; after that the set begins without.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
-    /// Takes up what is on the disk, if nobody has looked yet; whether there is a generation now.
-    pub(crate) async fn take_up_left(&self, turn: &RefreshTurn<Member>) -> bool {
+    /// Makes a generation of the files on the disk, once for a set; whether there is one now.
+    pub(crate) async fn take_up_stored(&self, turn: &RefreshTurn) -> bool {
         if turn.is_looked_for() {
             return false;
         }
         let left = timeout::<R, _>(PATIENCE, self.left()).await;
-        // Not before: the client may have gone meanwhile, and then the next one looks.
+        // Not before: if the client leaves meanwhile, the next request does it.
         turn.note_look();
         let Some(members) = left.ok().flatten() else { return false };
         self.wanted.debug(&format!("belongs to {} index files that fit each other", members.len()));
@@ -40,10 +39,10 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
     }
 
     /// The members of a generation of which nobody has replaced or removed the file; the others leave it.
-    pub(crate) async fn still_there(&self, generation: &Arc<Generation<Member>>) -> BTreeMap<Key, Member> {
+    pub(crate) async fn still_there(&self, generation: &Arc<Generation>) -> BTreeMap<Key, Member> {
         let mut members = generation.all();
         for (key, member) in generation.all() {
-            if member.told().is_some() && member.open(self.wanted.exchange, &key).await.is_none() {
+            if member.stored_head().is_some() && member.open(self.wanted.exchange, &key).await.is_none() {
                 generation.remove_if(&key, |known| known.is_as(&member));
                 members.remove(&key);
             }
@@ -67,7 +66,7 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
     async fn left_with(&self, list: &Key) -> Result<Option<BTreeMap<Key, Member>>, BypassReason> {
         let Some((first, place)) = self.left_member(list).await? else { return Ok(None) };
         let mut members = BTreeMap::from([(list.clone(), first)]);
-        let exchange = Exchange::new(&self.refresh.context, &self.refresh.request, &self.refresh.log);
+        let exchange = self.refresh.exchange();
         let Some(listed) = self.refresh.lists(&members).await.pop() else { return Ok(None) };
         for (key, size, version) in self.there(&listed, &place).await? {
             let Some((member, _)) = self.left_member(&key).await? else { continue };

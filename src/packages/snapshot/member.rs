@@ -1,8 +1,8 @@
 //! What is held of a member of an index set.
 //!
-//! A member that has its name on the disk is opened when it is asked for, and counts only if it is still the file that
-//! it was. One is kept open only while its name may come to lead to another file, and afterwards for the clients of its
-//! generation. So a set of any size costs no descriptors while its origin does not change.
+//! A member that has its name on the disk is opened when it is requested, and counts only if it is still the same file.
+//! It is kept open only once its name is about to get another file, for the clients of its generation. So a set of any
+//! size costs no descriptors while its origin does not change.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -34,26 +34,26 @@ pub struct Member {
     pub(crate) what: MemberState,
 }
 
-/// How far it is, and where.
+/// Where it is.
 #[derive(Clone, Debug)]
 pub(crate) enum MemberState {
     /// The file of its name.
     StoredMember(Arc<StoredMember>),
     /// Open, whatever its name leads to.
     Open(Arc<StoredResponse>),
-    /// On its way.
-    Coming(Arc<Fill>),
+    /// Being fetched.
+    Filling(Arc<Fill>),
 }
 
 /// A file by its name, and what is known of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StoredMember {
     pub(crate) head: Arc<StoredHead>,
     pub(crate) checked: Option<Instant>,
     info: Info,
     /// It waits for its name.
     pub(crate) spare: Option<Arc<Spare>>,
-    /// A checksum of it that somebody has needed.
+    /// A checksum of it, once one has been needed.
     pub(crate) sum: Arc<OnceLock<Version>>,
     /// It was on the disk together with the file that lists its checksum, or is that file.
     is_proven: bool,
@@ -85,7 +85,7 @@ impl StoredMember {
     }
 }
 
-/// What tells one file from another. The time of the inode's change does not count: it changes with the stored head.
+/// What identifies a file. The time of the inode's change does not count: it changes with the stored head.
 fn is(info: &Info) -> ((u64, u64), u64, SystemTime) {
     (info.id, info.size, info.modified)
 }
@@ -100,21 +100,13 @@ impl StoredMember {
 impl Member {
     /// The same member with what is stored of it now. `None`: that is no file.
     pub(crate) fn with(&self, kept: &StoredResponse) -> Option<Self> {
-        let info = kept.body.of_tree()?;
+        let info = *kept.body.of_tree()?;
         let what = match &self.what {
-            MemberState::StoredMember(named) if is(&named.info) == is(info) => {
-                let (head, checked, info) = (Arc::clone(&kept.head), kept.checked, *info);
-                let (spare, sum, is_proven) = (named.spare.clone(), Arc::clone(&named.sum), named.is_proven);
-                MemberState::StoredMember(Arc::new(StoredMember {
-                    head,
-                    checked,
-                    info,
-                    spare,
-                    sum,
-                    is_proven,
-                }))
+            MemberState::StoredMember(named) if is(&named.info) == is(&info) => {
+                let (head, checked) = (Arc::clone(&kept.head), kept.checked);
+                MemberState::StoredMember(Arc::new(StoredMember { head, checked, info, ..(**named).clone() }))
             }
-            MemberState::StoredMember(_) | MemberState::Open(_) | MemberState::Coming(_) => {
+            MemberState::StoredMember(_) | MemberState::Open(_) | MemberState::Filling(_) => {
                 StoredMember::of(kept)?
             }
         };
@@ -124,20 +116,11 @@ impl Member {
     /// The same, a file that waits for its name there or that has it now.
     pub(crate) fn placed(self, spare: Option<Arc<Spare>>) -> Self {
         let MemberState::StoredMember(named) = &self.what else { return self };
-        let StoredMember { head, checked, info, sum, is_proven, .. } = &**named;
-        let (head, sum, is_proven) = (Arc::clone(head), Arc::clone(sum), *is_proven);
-        let what = MemberState::StoredMember(Arc::new(StoredMember {
-            head,
-            checked: *checked,
-            info: *info,
-            spare,
-            sum,
-            is_proven,
-        }));
-        Self { what, ..self }
+        let named = StoredMember { spare, ..(**named).clone() };
+        Self { what: MemberState::StoredMember(Arc::new(named)), ..self }
     }
 
-    /// Did it lie on the disk with others that it fits?
+    /// Whether it was on the disk with others that it fits.
     pub(crate) fn is_proven(&self) -> bool {
         matches!(&self.what, MemberState::StoredMember(named) if named.is_proven)
     }
@@ -146,32 +129,32 @@ impl Member {
     pub(crate) fn spare(&self) -> Option<&Arc<Spare>> {
         match &self.what {
             MemberState::StoredMember(named) => named.spare.as_ref(),
-            MemberState::Open(_) | MemberState::Coming(_) => None,
+            MemberState::Open(_) | MemberState::Filling(_) => None,
         }
     }
 
-    /// Is it the same file, and there?
+    /// Whether it is the same file.
     pub(crate) fn is_as(&self, other: &Self) -> bool {
         let id = |member: &Self| match &member.what {
             MemberState::StoredMember(named) => Some(named.info.id),
             MemberState::Open(kept) => kept.id(),
-            MemberState::Coming(_) => None,
+            MemberState::Filling(_) => None,
         };
         id(self).is_some() && id(self) == id(other)
     }
 
-    /// Has it the same strong tag?
+    /// Whether it has the same strong tag.
     pub(crate) fn has_tag_of(&self, kept: &StoredResponse) -> bool {
-        let own = self.told().and_then(|(head, _)| strong_tag(head));
+        let own = self.stored_head().and_then(|(head, _)| strong_tag(head));
         own.is_some() && own == strong_tag(&kept.head)
     }
 
-    /// Its head, and when the origin vouched for it, where all of it is there.
-    pub(crate) fn told(&self) -> Option<(&StoredHead, Option<Instant>)> {
+    /// Its head, and when it was validated, where it is complete.
+    pub(crate) fn stored_head(&self) -> Option<(&StoredHead, Option<Instant>)> {
         match &self.what {
             MemberState::StoredMember(named) => Some((&named.head, named.checked)),
             MemberState::Open(kept) => Some((&kept.head, kept.checked)),
-            MemberState::Coming(_) => None,
+            MemberState::Filling(_) => None,
         }
     }
 
@@ -180,12 +163,12 @@ impl Member {
         match &self.what {
             MemberState::StoredMember(named) => Some(named.info.size),
             MemberState::Open(kept) => Some(kept.size()),
-            MemberState::Coming(fill) => fill.answer(&Waiter::new()).await.ok()?.length,
+            MemberState::Filling(fill) => fill.answer(&Waiter::new()).await.ok()?.length,
         }
     }
 }
 
-/// Why a fill has brought nothing, where the origin is to blame for most of what ends one.
+/// Why a fill has failed.
 pub(crate) async fn failure(fill: &Fill, waiter: &Waiter) -> Error {
     match fill.answer(waiter).await {
         Err(NoFile::Failed(error)) => error,
@@ -193,8 +176,8 @@ pub(crate) async fn failure(fill: &Fill, waiter: &Waiter) -> Error {
     }
 }
 
-/// Are these the same bytes? Equal strong tags say so; other tags say nothing: two machines of one origin may have a
-/// tag each for the same bytes.
+/// Whether these are the same bytes. Equal strong tags say so; different ones prove nothing, as two machines of one
+/// origin may have a tag each for the same bytes.
 pub(crate) async fn is_same<R: Runtime>(one: &Arc<StoredResponse>, other: &Arc<StoredResponse>) -> bool {
     if is_same_file(one, other) {
         return true;
@@ -241,7 +224,7 @@ fn has_same_bytes(one: &StoredResponse, other: &StoredResponse) -> bool {
 }
 
 impl StoredResponse {
-    /// Is it a file, and the only variant? (What has others is in memory.)
+    /// Whether it is a file, and the only variant (others are in memory).
     pub(crate) fn is_file(&self) -> bool {
         self.body.of_tree().is_some()
     }
@@ -255,7 +238,7 @@ impl StoredResponse {
         self.body.in_tree().map_or(Ok(0), |file| file.read_at(buffer, at))
     }
 
-    /// What a fill that is whole has brought.
+    /// The response of a complete fill.
     pub(crate) async fn of_fill<R: Runtime>(fill: &Fill, waiter: &Waiter) -> Option<Self> {
         if !fill.is_whole() || fill.is_unfit() {
             return None;

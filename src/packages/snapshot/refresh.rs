@@ -1,14 +1,13 @@
 //! New generations of an index set: all members are asked for again until none has changed during a whole round.
 //!
-//! A member that stayed the same from before the others came until after that was there with all of them at one time.
-//! So it is enough to ask at the end about those that tell of every change, the anchors, where a set has such;
-//! without them it takes all. One of them is asked about once more: where two machines answer in turn, the second
-//! answer is the other one's. An origin whose members go back to what they were before is several machines in different
-//! states, of which no generation can be made. Where one of them lists the checksums of the others, what it does not
-//! list is no member (`fits`).
+//! A member that was the same before the others were fetched and after that was there with all of them at one time. So
+//! it is enough to validate at the end the anchors, which change whenever any other does; all members in a set without
+//! anchors. One is validated twice: where two machines answer in turn, both are asked. An origin whose members return
+//! to an earlier state is several machines in different states, of which no generation can be made. Where a member
+//! lists the checksums of the others, a file that differs is no member (`fits`).
 //!
-//! What has come waits beside the files that it is to replace, and gets its names when all of it is there, those that
-//! tell of the others last. So what lies on the disk is of one generation, or is seen not to be.
+//! New files wait beside those that they are to replace, and get their names when all are complete, the anchors last. So
+//! the files on the disk are of one generation, or are seen not to be.
 
 use crate::proxy::fetch::request;
 use std::cell::Cell;
@@ -30,7 +29,7 @@ use crate::http::request::{Method, RequestHead};
 use crate::http::response::is_origin_failure;
 use crate::key::Key;
 use crate::observe::log::RequestLog;
-use crate::outcome::BypassReason;
+use crate::outcome::{BypassReason, CacheUse};
 use crate::packages::index::{Proof, Version};
 use crate::preset::{Lists, Place};
 use crate::proxy::exchange::{Context, Exchange, LOOKS};
@@ -42,23 +41,24 @@ use crate::rt::gather::gather;
 use crate::rt::remote_wake::Waiter;
 use crate::rt::{Runtime, spawn_guarded};
 
-/// Members asked about at a time, each with a place of the worker's at the origin.
+/// Requests for members at a time, each with one of the worker's places at the origin.
 const AT_ONCE: usize = 16;
-/// Rounds after which an origin that changes all the time is left alone.
+/// Rounds after which collecting ends where the origin changes all the time.
 const ROUNDS: u32 = 8;
-/// Rounds that find what does not fit together.
+/// Rounds that may find members that do not fit.
 const PATIENT_ROUNDS: u32 = 2;
 /// Between two rounds; longer each time.
 const PAUSE: Duration = Duration::from_millis(20);
-/// So long the generation before is kept where the origin has not all of the next one; then that goes without what is
-/// missing. Mirrors that take one file after the other need minutes.
+/// How long the generation before is kept where the origin has not all of the next one; then that goes without the
+/// missing members. Mirrors that copy one file after the other need minutes.
 const UNFIT: Duration = Duration::from_secs(600);
 
 /// What is needed to ask about a set, for a client or after it has gone.
+#[derive(Clone)]
 pub(crate) struct Refresh<R: Runtime> {
     pub(crate) context: Rc<Context<R>>,
-    pub(crate) set: Arc<Set<Member>>,
-    /// The request that gave rise to it: the origin hears its fields.
+    pub(crate) set: Arc<Set>,
+    /// The client's request: its fields go to the origin.
     pub(crate) request: RequestHead,
     pub(crate) log: RequestLog,
     /// Whose request it was.
@@ -68,60 +68,26 @@ pub(crate) struct Refresh<R: Runtime> {
     pub(crate) root: String,
 }
 
-impl<R: Runtime> Clone for Refresh<R> {
-    fn clone(&self) -> Self {
-        Self {
-            context: Rc::clone(&self.context),
-            set: Arc::clone(&self.set),
-            request: self.request.clone(),
-            log: self.log.clone(),
-            client: self.client,
-            policy: self.policy,
-            root: self.root.clone(),
-        }
-    }
-}
-
-/// What a member tells of the others.
-pub(crate) struct MemberRole {
-    is_anchor: bool,
-    pub(crate) lists: Option<Lists>,
-}
-
 /// A member as the origin has it now.
 pub(crate) enum RefreshedMember {
-    /// What it was.
+    /// Unchanged.
     Same(Member),
-    /// Another than before. The checksums of its bytes then and now, where they can be read.
-    Other { now: Member, before: Option<Version>, bytes: Option<Version> },
-    /// The origin has none, or none that can be kept.
+    /// Changed.
+    Other(Member),
+    /// The origin has none, or none that can be stored.
     Gone,
-    /// Nobody knows.
+    /// There is no answer.
     Failed(Error),
 }
 
-/// The states that members have been in while a generation comes together.
-#[derive(Default)]
-pub(crate) struct Seen(HashMap<Key, Vec<Version>>);
-
-impl Seen {
-    /// It has changed; whether it is what it has been before.
-    fn goes_back(&mut self, key: &Key, before: Option<Version>, now: Option<Version>) -> bool {
-        let states = self.0.entry(key.clone()).or_default();
-        if states.is_empty() {
-            states.extend(before);
-        }
-        let is_known = now.as_ref().is_some_and(|now| states.contains(now));
-        states.extend(now);
-        is_known
-    }
-}
+/// The states that members have been in while a generation is collected.
+type Seen = HashMap<Key, Vec<Version>>;
 
 impl<R: Runtime> Refresh<R> {
-    pub(crate) fn new(wanted: &CacheRequest<'_, '_, R>, set: Arc<Set<Member>>, place: Place<'_>) -> Self {
+    pub(crate) fn new(wanted: &CacheRequest<'_, '_, R>, set: Arc<Set>, place: Place<'_>) -> Self {
         let exchange = wanted.exchange;
         let context = Rc::clone(exchange.context);
-        // The other members are for everybody: nothing that this client says beyond it goes along.
+        // The other members are for all clients: no other fields of this client are sent.
         let fields = request::carried(exchange.request, &wanted.along());
         let request = RequestHead { fields, ..exchange.request.clone() };
         let (log, policy, root) = (exchange.log.clone(), wanted.policy, place.root.to_owned());
@@ -133,20 +99,25 @@ impl<R: Runtime> Refresh<R> {
         Arc::from(&*self.request.target)
     }
 
-    /// The members that tell whether any has changed.
-    pub(crate) fn telling(&self, members: &BTreeMap<Key, Member>) -> Vec<Key> {
+    /// The anchors, or all members where there are none.
+    pub(crate) fn anchors_or_all(&self, members: &BTreeMap<Key, Member>) -> Vec<Key> {
         let anchors: Vec<Key> = members.keys().filter(|key| self.is_anchor(key)).cloned().collect();
         if anchors.is_empty() { members.keys().cloned().collect() } else { anchors }
     }
 
-    pub(crate) fn place(&self, key: &Key) -> Option<MemberRole> {
+    /// Whether it changes whenever any other does, and what it lists of the others.
+    pub(crate) fn role(&self, key: &Key) -> (bool, Option<Lists>) {
         let path = format!("/{}", key.as_str());
-        let place = self.context.shared.config.rules.place(&path)?;
-        Some(MemberRole { is_anchor: place.is_anchor, lists: place.lists })
+        let place = self.context.shared.config.rules.place(&path);
+        place.map_or((false, None), |place| (place.is_anchor, place.lists))
     }
 
     pub(crate) fn is_anchor(&self, key: &Key) -> bool {
-        self.place(key).is_some_and(|place| place.is_anchor)
+        self.role(key).0
+    }
+
+    pub(crate) fn exchange(&self) -> Exchange<'_, R> {
+        Exchange::new(&self.context, &self.request, &self.log)
     }
 
     /// Asks the origin for a member, whole.
@@ -157,16 +128,9 @@ impl<R: Runtime> Refresh<R> {
             RequestHead { method: Method::Get, target: Box::from(&*known.target), ..self.request.clone() };
         let exchange = Exchange::new(&self.context, &request, &self.log).on_behalf_of(self.client);
         let directives = RequestDirectives { no_cache: true, ..RequestDirectives::default() };
-        let (arrived, place) = (Instant::now(), key.spare());
-        let wanted = CacheRequest {
-            exchange: &exchange,
-            key,
-            directives,
-            policy: self.policy,
-            arrived,
-            place,
-            proof: None,
-        };
+        let (policy, arrived, place) = (self.policy, Instant::now(), key.spare());
+        let wanted =
+            CacheRequest { exchange: &exchange, key, directives, policy, arrived, place, proof: None };
         for _ in 0..LOOKS {
             let permit = match self.context.shared.store.inflight.enter(key) {
                 inflight::Turn::Lead(permit) => permit,
@@ -176,55 +140,83 @@ impl<R: Runtime> Refresh<R> {
                 }
                 inflight::Turn::Full => break,
             };
-            let before = known.open(&exchange, key).await;
-            let found = self.context.shared.cache.find::<R>(&request, key).await;
-            let kept = match (known.spare().and(before.as_ref()), found) {
-                (Some(spare), _) => Some((**spare).clone()),
+            let spare = match known.spare() {
+                Some(_) => known.open(&exchange, key).await,
+                None => None,
+            };
+            let kept = match (spare, self.context.shared.cache.find::<R>(&request, key).await) {
+                (Some(spare), _) => Some((*spare).clone()),
                 (None, Ok(kept)) => kept,
                 (None, Err(_)) => return RefreshedMember::Gone,
             };
-            return match wanted.ask(permit, kept).await {
-                FetchOutcome::Stored(kept, _) if kept.is_file() => {
-                    self.renewed(&wanted, known, before, kept, None).await
-                }
-                FetchOutcome::Stored(..) => RefreshedMember::Gone,
-                FetchOutcome::Filling { fill, follower, .. } => {
-                    drop(follower);
-                    let spare = self.spare(&wanted);
-                    fill.left(&waiter).await;
-                    match StoredResponse::of_fill::<R>(&fill, &waiter).await {
-                        Some(kept) => self.renewed(&wanted, known, before, kept, spare).await,
-                        None => RefreshedMember::Failed(member::failure(&fill, &waiter).await),
-                    }
-                }
-                FetchOutcome::NotStored(answer, _) if is_origin_failure(answer.status) => {
-                    RefreshedMember::Failed(Error::with(Side::Origin, Kind::Unavailable, answer.status))
-                }
-                // A login page in its place does not say that it is gone.
-                FetchOutcome::NotStored(answer, _)
-                    if contradicts_name(&answer, key, &self.context.shared.config) =>
-                {
-                    let why = BypassReason::ContentType.as_str();
-                    RefreshedMember::Failed(Error::with(Side::Origin, Kind::Protocol, why))
-                }
-                FetchOutcome::NotStored(..) => RefreshedMember::Gone,
-                // Vouched for towards one client, which proves nothing for the others.
-                FetchOutcome::Confirmed(_) => failed(Kind::Abandoned),
-                // Nobody is here who has said more.
-                FetchOutcome::Bypass(_) => RefreshedMember::Gone,
-                FetchOutcome::Failed(error, _) => RefreshedMember::Failed(error),
+            return match self.ask(&wanted, (permit, kept), known, &waiter).await {
+                Ok((renewed, _)) => renewed,
+                Err(outcome) => self.no_member(key, outcome),
             };
         }
         failed(Kind::Abandoned)
     }
 
-    /// What is being fetched for this and waits for its name when it is whole.
+    /// Asks the origin for a member of which this is known. An error: what it has is no member.
+    pub(crate) async fn ask(
+        &self,
+        wanted: &CacheRequest<'_, '_, R>,
+        (permit, kept): (inflight::Permit, Option<StoredResponse>),
+        known: &Member,
+        waiter: &Waiter,
+    ) -> Result<(RefreshedMember, CacheUse), FetchOutcome<R>> {
+        let before = known.open(wanted.exchange, wanted.key).await;
+        match wanted.ask(permit, kept).await {
+            FetchOutcome::Stored(kept, how) if kept.is_file() => {
+                Ok((self.renewed(wanted, known, before, kept, None).await, how))
+            }
+            FetchOutcome::Filling { fill, follower, .. } => {
+                drop(follower);
+                let spare = self.spare(wanted);
+                fill.left(waiter).await;
+                let renewed = match StoredResponse::of_fill::<R>(&fill, waiter).await {
+                    Some(kept) => self.renewed(wanted, known, before, kept, spare).await,
+                    None => RefreshedMember::Failed(member::failure(&fill, waiter).await),
+                };
+                Ok((renewed, CacheUse::Fetched))
+            }
+            outcome @ (FetchOutcome::Stored(..)
+            | FetchOutcome::NotStored(..)
+            | FetchOutcome::Confirmed(_)
+            | FetchOutcome::Bypass(_)
+            | FetchOutcome::Failed(..)) => Err(outcome),
+        }
+    }
+
+    fn no_member(&self, key: &Key, outcome: FetchOutcome<R>) -> RefreshedMember {
+        RefreshedMember::Failed(match outcome {
+            FetchOutcome::NotStored(answer, _) if is_origin_failure(answer.status) => {
+                Error::with(Side::Origin, Kind::Unavailable, answer.status)
+            }
+            // A login page in its place does not say that it is gone.
+            FetchOutcome::NotStored(answer, _)
+                if contradicts_name(&answer, key, &self.context.shared.config) =>
+            {
+                Error::with(Side::Origin, Kind::Protocol, BypassReason::ContentType.as_str())
+            }
+            // Confirmed for one client, which proves nothing for the others.
+            FetchOutcome::Confirmed(_) => Error::new(Side::Proxy, Kind::Abandoned),
+            FetchOutcome::Failed(error, _) => error,
+            // No client is here that has said more.
+            FetchOutcome::NotStored(..)
+            | FetchOutcome::Bypass(_)
+            | FetchOutcome::Stored(..)
+            | FetchOutcome::Filling { .. } => return RefreshedMember::Gone,
+        })
+    }
+
+    /// The file that is being fetched for this, which waits for its name when it is complete.
     pub(crate) fn spare(&self, wanted: &CacheRequest<'_, '_, R>) -> Option<Arc<Spare>> {
         let place = wanted.place.clone()?;
         Some(Arc::new(self.context.shared.store.spare(wanted.key, place)))
     }
 
-    /// What has come for a member: is it what there was `before`?
+    /// Compares the response for a member with the file that was stored `before`.
     pub(crate) async fn renewed(
         &self,
         wanted: &CacheRequest<'_, '_, R>,
@@ -238,19 +230,14 @@ impl<R: Runtime> Refresh<R> {
             Some(before) => is_same::<R>(before, &bytes).await,
             None => known.has_tag_of(&bytes),
         };
-        if let (true, Some(_), None) = (same, &spare, &before)
-            && let Some(what) = StoredMember::of(&bytes)
-        {
-            // Somebody has removed the file: here it is again.
+        if same && let (Some(_), None, Some(what)) = (&spare, &before, StoredMember::of(&bytes)) {
+            // The file had been removed from the disk: here it is again.
             let now = Member { target: Arc::clone(&known.target), what };
-            let placed = (key.clone(), now.clone().placed(spare));
-            return match self.name(vec![placed]).await {
-                Ok(()) => RefreshedMember::Same(now),
-                Err(error) => RefreshedMember::Failed(error),
-            };
+            let named = self.name(vec![(key.clone(), now.clone().placed(spare))]).await;
+            return named.map_or_else(RefreshedMember::Failed, |()| RefreshedMember::Same(now));
         }
         if same {
-            // What there was stays, with all the tags that its bytes have had.
+            // The stored file stays, with all the tags that its bytes have had.
             let learnt = match &before {
                 Some(before) => held::learn::<R>(&self.context.shared, key, &bytes, before).await,
                 None => None,
@@ -260,17 +247,12 @@ impl<R: Runtime> Refresh<R> {
         }
         let Some(what) = StoredMember::of(&bytes) else { return RefreshedMember::Gone };
         let now = Member { target: Arc::clone(&known.target), what }.placed(spare);
-        let before = match &before {
-            Some(_) => known.sum(wanted.exchange, key, Proof::Sha256).await,
-            None => None,
-        };
-        let bytes = now.sum(wanted.exchange, key, Proof::Sha256).await;
-        RefreshedMember::Other { now, before, bytes }
+        RefreshedMember::Other(now)
     }
 
-    /// Puts a member that is on its way into its generation as soon as it is there.
-    pub(crate) fn settle(&self, generation: &Arc<Generation<Member>>, key: &Key, member: &Member) {
-        let MemberState::Coming(fill) = &member.what else { return };
+    /// Puts a member that is being fetched into its generation as soon as it is complete.
+    pub(crate) fn settle(&self, generation: &Arc<Generation>, key: &Key, member: &Member) {
+        let MemberState::Filling(fill) = &member.what else { return };
         let (fill, target) = (Arc::clone(fill), Arc::clone(&member.target));
         let (refresh, generation, key) = (self.clone(), Arc::clone(generation), key.clone());
         let busy = self.context.shared.stop.busy();
@@ -278,20 +260,15 @@ impl<R: Runtime> Refresh<R> {
             let waiter = Waiter::new();
             fill.left(&waiter).await;
             let kept = StoredResponse::of_fill::<R>(&fill, &waiter).await;
-            let this = |member: &Member| matches!(&member.what, MemberState::Coming(coming) if Arc::ptr_eq(coming, &fill));
-            match kept.as_ref().and_then(StoredMember::of) {
-                Some(what) if generation.get(&key).is_some_and(|known| this(&known)) => {
-                    let member = Member { target, what };
-                    let proof = refresh.proof(&generation, &key).await;
-                    let fits = match &proof {
-                        Some(listed) => refresh.is_as_listed(&key, &member, listed).await,
-                        None => true,
-                    };
-                    if fits {
-                        generation.put(&key, member);
-                    } else {
-                        generation.remove_if(&key, this);
-                    }
+            let this = |member: &Member| matches!(&member.what, MemberState::Filling(filling) if Arc::ptr_eq(filling, &fill));
+            let member = kept.as_ref().and_then(StoredMember::of).map(|what| Member { target, what });
+            let fits = match (&member, refresh.proof(&generation, &key).await) {
+                (Some(member), Some(listed)) => refresh.is_as_listed(&key, member, &listed).await,
+                (_, _) => true,
+            };
+            match member.filter(|_| fits) {
+                Some(member) if generation.get(&key).is_some_and(|known| this(&known)) => {
+                    generation.put(&key, member);
                 }
                 Some(_) => {}
                 None => generation.remove_if(&key, this),
@@ -299,9 +276,9 @@ impl<R: Runtime> Refresh<R> {
         });
     }
 
-    /// Collects a new generation of these members, and switches to it. A task of its own: it goes on when the client
-    /// leaves.
-    pub(crate) fn collect(&self, turn: RefreshTurn<Member>, members: BTreeMap<Key, Member>) {
+    /// Collects a new generation of these members, and switches to it, in a task of its own: also when the client has
+    /// left.
+    pub(crate) fn collect(&self, turn: RefreshTurn, members: BTreeMap<Key, Member>) {
         let refresh = self.clone();
         let busy = self.context.shared.stop.busy();
         self.log.debug(format_args!("an index set has changed - collecting {} files", members.len()));
@@ -329,9 +306,9 @@ impl<R: Runtime> Refresh<R> {
             for keys in [first, rest] {
                 self.update(&mut members, &mut seen, keys).await?;
             }
-            let telling = self.telling(&members);
-            let again = telling.first().cloned().into_iter().collect();
-            let calm = self.update(&mut members, &mut seen, telling).await?
+            let anchors = self.anchors_or_all(&members);
+            let again = anchors.first().cloned().into_iter().collect();
+            let calm = self.update(&mut members, &mut seen, anchors).await?
                 && self.update(&mut members, &mut seen, again).await?;
             if calm {
                 // Where the origin refuses all of them, that is no new state.
@@ -342,7 +319,7 @@ impl<R: Runtime> Refresh<R> {
                 if misfits.is_empty() {
                     return Ok(members);
                 }
-                // An origin that changes file by file is not through yet; most need more than a moment.
+                // An origin that changes file by file is in the middle of an update, which takes time.
                 unfit += 1;
                 if unfit == PATIENT_ROUNDS {
                     if self.set.current().is_some_and(|current| self.is_listed(&current)) && self.waits() {
@@ -358,15 +335,15 @@ impl<R: Runtime> Refresh<R> {
         Err(Error::new(Side::Proxy, Kind::Superseded))
     }
 
-    /// Is the generation that there is kept for now, as not all of the next one can be had?
+    /// Whether the current generation is kept for now, as the origin has not all of the next one.
     fn waits(&self) -> bool {
         self.set.note_unfit();
         !self.set.is_unfit_for(UNFIT)
     }
 
-    /// What has changed already since the current generation.
+    /// The members that have changed already since the current generation.
     async fn changed(&self, members: &BTreeMap<Key, Member>) -> Seen {
-        let (mut seen, exchange) = (Seen::default(), Exchange::new(&self.context, &self.request, &self.log));
+        let (mut seen, exchange) = (Seen::default(), self.exchange());
         let Some(current) = self.set.current() else { return seen };
         for (key, member) in members {
             let Some(known) = current.get(key).filter(|known| !known.is_as(member)) else { continue };
@@ -374,16 +351,26 @@ impl<R: Runtime> Refresh<R> {
             if let (Some(before), Some(now)) = (before, now)
                 && !is_same::<R>(&before, &now).await
             {
-                let sum = Proof::Sha256;
-                let sums = (known.sum(&exchange, key, sum).await, member.sum(&exchange, key, sum).await);
-                seen.goes_back(key, sums.0, sums.1);
+                self.goes_back(&mut seen, key, &known, member).await;
             }
         }
         seen
     }
 
-    /// Brings members up to date; whether all are what they were. One that fails is left out, if others do not, and if
-    /// it is not to be served stale. An error where one goes back to what it was before.
+    /// A member has changed; whether it is again what it was before.
+    async fn goes_back(&self, seen: &mut Seen, key: &Key, known: &Member, now: &Member) -> bool {
+        let (states, exchange) = (seen.entry(key.clone()).or_default(), self.exchange());
+        if states.is_empty() {
+            states.extend(known.sum(&exchange, key, Proof::Sha256).await);
+        }
+        let now = now.sum(&exchange, key, Proof::Sha256).await;
+        let is_known = now.as_ref().is_some_and(|now| states.contains(now));
+        states.extend(now);
+        is_known
+    }
+
+    /// Brings members up to date; whether all are unchanged. One that fails is left out, unless all fail or it may be
+    /// served stale. An error where a member returns to an earlier state.
     async fn update(
         &self,
         members: &mut BTreeMap<Key, Member>,
@@ -395,8 +382,9 @@ impl<R: Runtime> Refresh<R> {
         for (key, renewed) in self.renew_all(members, keys).await {
             match renewed {
                 RefreshedMember::Same(now) => drop(members.insert(key, now)),
-                RefreshedMember::Other { now, bytes, before } => {
-                    if seen.goes_back(&key, before, bytes) {
+                RefreshedMember::Other(now) => {
+                    let known = members.get(&key).unwrap_or(&now);
+                    if self.goes_back(seen, &key, known, &now).await {
                         let is_back = "an index file is again what it was before";
                         self.log.debug(format_args!("{is_back}: {}", key.as_str()));
                         self.set.note_unsettled();
@@ -426,7 +414,7 @@ impl<R: Runtime> Refresh<R> {
         Ok(calm)
     }
 
-    /// Asks for some of the members, several at a time, until so many have failed that no more need be asked for.
+    /// Requests some of the members, several at a time, until `AT_ONCE` have failed.
     pub(crate) async fn renew_all(
         &self,
         members: &BTreeMap<Key, Member>,

@@ -1,4 +1,4 @@
-//! A new generation of an index set takes the place of the one before it: on the disk first, then for clients.
+//! A new generation of an index set becomes the current one: on the disk first, then for clients.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,17 +13,16 @@ use crate::cache::metadata::CachedMetadata;
 use crate::cache::place::Place;
 use crate::error::{Error, Kind, Side};
 use crate::key::Key;
-use crate::proxy::exchange::Exchange;
 use crate::rt::Runtime;
 
 impl<R: Runtime> Refresh<R> {
-    /// All members get their names, those that tell of the others last; then clients that begin get them.
+    /// All members get their names, the anchors last; then clients that begin get them.
     pub(crate) async fn switch(
         &self,
-        turn: &RefreshTurn<Member>,
+        turn: &RefreshTurn,
         members: BTreeMap<Key, Member>,
     ) -> Result<(), Error> {
-        let exchange = Exchange::new(&self.context, &self.request, &self.log);
+        let exchange = self.exchange();
         if let Some(current) = self.set.current() {
             for (key, known) in current.all() {
                 if members.get(&key).is_none_or(|now| !now.is_as(&known)) {
@@ -43,7 +42,7 @@ impl<R: Runtime> Refresh<R> {
     pub(crate) async fn name(&self, members: Vec<(Key, Member)>) -> Result<(), Error> {
         let mut waiting = Vec::new();
         for (key, member) in members {
-            if let (Some(spare), Some((head, checked))) = (member.spare(), member.told()) {
+            if let (Some(spare), Some((head, checked))) = (member.spare(), member.stored_head()) {
                 let known = CachedMetadata { head: Some(Arc::new(head.clone())), checked };
                 waiting.push((Arc::clone(spare), key, known));
             }

@@ -1,14 +1,13 @@
 //! The end of a fill: the whole file gets its name, if it is what it must be; an index, once packages have been
 //! compared with it.
 
-use std::io::Read;
 use std::sync::{Arc, mpsc};
 
 use crate::cache::commit::Whole;
 use crate::error::{Error, Kind, Side};
 use crate::observe::log::RequestLog;
-use crate::packages::index::{Package, listing};
-use crate::packages::rebuilt::{Index, Reader};
+use crate::packages::listed::{Package, is_right};
+use crate::packages::rebuilt::Index;
 use crate::proxy::exchange::Shared;
 
 /// A fill that has all of its file.
@@ -25,24 +24,28 @@ pub(crate) struct Ended {
 /// of a package that the cache had otherwise. Clients get such a package in any case.
 pub(crate) fn commit(ended: Ended, proof: Option<Arc<Package>>, log: RequestLog) {
     let key = ended.whole.permit.key();
-    let listed = if proof.is_none() { ended.shared.contradicted.of(key) } else { None };
+    let listed = if proof.is_none() { ended.shared.packages.contradicted.of(key) } else { None };
     let Some(expected) = proof.as_ref().or(listed.as_ref()).map(Arc::clone) else { return ended.name() };
     // The loop does not wait for it: requests for the file do.
     let place = ended.whole.partial.place().clone();
-    place.start_reading(move || match (is_right(&expected, &ended.whole), proof) {
+    place.start_reading(move || match (ended.is_right(&expected), proof) {
         (false, Some(_)) => refuse(ended.whole, &log),
         (false, None) => {
             ended.whole.permit.fill().supersede();
             ended.name();
         }
         (true, _) => {
-            ended.shared.contradicted.settle(ended.whole.permit.key());
+            ended.shared.packages.contradicted.settle(ended.whole.permit.key());
             ended.name();
         }
     });
 }
 
 impl Ended {
+    fn is_right(&self, expected: &Package) -> bool {
+        is_right(expected, Arc::clone(self.whole.partial.file()), self.whole.size)
+    }
+
     fn name(self) {
         let Self { shared, whole, index, end } = self;
         let committer = shared.store.committer(whole.partial.place());
@@ -59,14 +62,6 @@ impl Ended {
             None => committer.add(whole),
         }
     }
-}
-
-/// Has it the size and the checksum that the set lists? One that cannot be read has not.
-fn is_right(listed: &Package, whole: &Whole) -> bool {
-    let file = Reader { file: Arc::clone(whole.partial.file()), at: 0 }.take(whole.size);
-    let sum = listed.version.as_ref().map(|version| (version, listing::sum(version.kind, file)));
-    listed.size.is_none_or(|size| size == whole.size)
-        && sum.is_none_or(|(version, sum)| sum.is_ok_and(|sum| sum.is_none_or(|sum| sum.is_same(version))))
 }
 
 fn refuse(Whole { permit, partial, .. }: Whole, log: &RequestLog) {

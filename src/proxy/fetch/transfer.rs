@@ -20,7 +20,7 @@ use crate::http::date;
 use crate::http::fields::Fields;
 use crate::http::response::ResponseHead;
 use crate::observe::log::RequestLog;
-use crate::packages::index::Package;
+use crate::packages::listed::Package;
 use crate::packages::rebuilt::Index;
 use crate::proxy::exchange::{Context, Exchange};
 use crate::rt::remote_wake::Waiter;

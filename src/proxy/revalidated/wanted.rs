@@ -10,7 +10,7 @@ use crate::http::caching::directives::RequestDirectives;
 use crate::http::caching::{Policy, reuse};
 use crate::key::Key;
 use crate::outcome::{BypassReason, CacheUse, Stale};
-use crate::packages::index::Package;
+use crate::packages::listed::Package;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::{form, request};
 use crate::proxy::next::Next;

@@ -1,7 +1,7 @@
 //! Which client is pinned to which generation.
 //!
-//! A pin lives as long as its client may still go on, and keeps its set. Nobody loses a live pin: where there is no
-//! room, or its address has its share, a client gets none.
+//! A pin lives as long as its client may continue, and keeps its set. No live pin is dropped: where there is no room, or
+//! its address has its share, a client gets none.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,14 +14,14 @@ use crate::rt::budget::Holder;
 
 /// Pins at a time, over all sets.
 pub(crate) const PINS: usize = 16_384;
-/// Of these one client address may hold so many: a part, so that others have theirs.
+/// Of these, the most for one client address.
 pub(crate) const SHARE: usize = PINS / 4;
 /// How long a new connection of the same address counts as the same client, from its last request on. Package
 /// managers open several connections, or one for each file, within seconds.
 pub(crate) const SAME_ADDRESS: Duration = Duration::from_secs(30);
 /// How long the silence of a connection may last before it is another's. Longer than connections may idle.
 pub(crate) const SAME_CONNECTION: Duration = Duration::from_secs(600);
-/// Pins that are over are looked for so often at the most.
+/// The least time between two removals of expired pins.
 const PURGE: Duration = Duration::from_secs(2);
 
 /// Whose request.
@@ -35,7 +35,7 @@ enum Name {
 }
 
 impl Who {
-    /// What this client may be known by, the surest first.
+    /// The names that this client is known by, the surest first.
     fn names(self) -> [Name; 2] {
         [Name::Connection(self.0), Name::Address(self.0.ip())]
     }
@@ -50,7 +50,7 @@ impl Name {
         }
     }
 
-    /// Whom it counts for.
+    /// The address that it counts for.
     fn holder(self) -> Holder {
         match self {
             Self::Connection(socket) => socket.ip().into(),
@@ -59,11 +59,11 @@ impl Name {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Pin<M> {
-    pub(crate) generation: Arc<Generation<M>>,
-    /// It is there as long as somebody goes on with it.
-    pub(crate) set: Arc<Set<M>>,
+#[derive(Debug, Clone)]
+pub(crate) struct Pin {
+    pub(crate) generation: Arc<Generation>,
+    /// Kept as long as a client continues with it.
+    pub(crate) _set: Arc<Set>,
     /// Members that the client has had of it, or only the heads of.
     pub(crate) seen: HashSet<Key>,
     /// It has had one of them by GET.
@@ -80,16 +80,16 @@ pub enum Access {
     Head,
 }
 
-impl<M> Pin<M> {
+impl Pin {
     /// Of a client that has asked for one member of this generation.
     pub(crate) fn new(
-        (set, generation): (&Arc<Set<M>>, &Arc<Generation<M>>),
+        (set, generation): (&Arc<Set>, &Arc<Generation>),
         key: &Key,
         access: Access,
         now: Instant,
     ) -> Self {
         let (generation, set, seen) = (Arc::clone(generation), Arc::clone(set), HashSet::from([key.clone()]));
-        Self { generation, set, seen, has_read: access == Access::Read, used: now }
+        Self { generation, _set: set, seen, has_read: access == Access::Read, used: now }
     }
 
     /// The same of a client that asks for one more of the same generation. Before it reads the first, nothing that it
@@ -105,37 +105,23 @@ impl<M> Pin<M> {
     }
 }
 
-impl<M> Clone for Pin<M> {
-    fn clone(&self) -> Self {
-        let (generation, set, seen) =
-            (Arc::clone(&self.generation), Arc::clone(&self.set), self.seen.clone());
-        Self { generation, set, seen, ..*self }
-    }
-}
-
 /// All pins.
-#[derive(Debug)]
-pub(crate) struct Pins<M> {
-    all: HashMap<(Name, SetId), Pin<M>>,
+#[derive(Debug, Default)]
+pub(crate) struct Pins {
+    all: HashMap<(Name, SetId), Pin>,
     /// How many each address has.
     held: HashMap<Holder, usize>,
     purged: Option<Instant>,
 }
 
-impl<M> Default for Pins<M> {
-    fn default() -> Self {
-        Self { all: HashMap::new(), held: HashMap::new(), purged: None }
-    }
-}
-
-impl<M> Pins<M> {
+impl Pins {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// The live pin of this client.
-    pub(crate) fn get(&self, who: Who, id: &SetId, now: Instant) -> Option<&Pin<M>> {
+    pub(crate) fn get(&self, who: Who, id: &SetId, now: Instant) -> Option<&Pin> {
         who.names().into_iter().find_map(|name| {
             let pin = self.all.get(&(name, id.clone()))?;
             is_live(name, pin, now).then_some(pin)
@@ -143,7 +129,7 @@ impl<M> Pins<M> {
     }
 
     /// Pins this client, unless there is no room.
-    pub(crate) fn put(&mut self, who: Who, id: &SetId, new: &Pin<M>, now: Instant) {
+    pub(crate) fn put(&mut self, who: Who, id: &SetId, new: &Pin, now: Instant) {
         self.purge_at_times(now);
         for name in who.names() {
             let pin = || new.clone();
@@ -160,8 +146,8 @@ impl<M> Pins<M> {
         }
     }
 
-    /// The client goes on with another generation.
-    pub(crate) fn carry(&mut self, who: Who, id: &SetId, from: &Arc<Generation<M>>, to: &Arc<Generation<M>>) {
+    /// The client continues with another generation.
+    pub(crate) fn carry(&mut self, who: Who, id: &SetId, from: &Arc<Generation>, to: &Arc<Generation>) {
         for name in who.names() {
             if let Some(pin) = self.all.get_mut(&(name, id.clone()))
                 && Arc::ptr_eq(&pin.generation, from)
@@ -171,7 +157,7 @@ impl<M> Pins<M> {
         }
     }
 
-    /// Drops pins that are over, and so what only they held.
+    /// Drops expired pins, and what only they held.
     pub(crate) fn purge(&mut self, now: Instant) {
         self.purged = Some(now);
         self.all.retain(|(name, _), pin| is_live(*name, pin, now));
@@ -189,6 +175,6 @@ impl<M> Pins<M> {
     }
 }
 
-fn is_live<M>(name: Name, pin: &Pin<M>, now: Instant) -> bool {
+fn is_live(name: Name, pin: &Pin, now: Instant) -> bool {
     now.saturating_duration_since(pin.used) < name.life()
 }

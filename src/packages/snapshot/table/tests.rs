@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::pins::{PINS, SAME_ADDRESS, SAME_CONNECTION, SHARE};
 use super::*;
+use crate::packages::snapshot::member::MemberState;
 
 fn key(name: &str) -> Key {
     Key::beneath("", name).unwrap()
@@ -21,18 +22,22 @@ fn at(host: u8, port: u16) -> Who {
     Who(SocketAddr::from(([10, 0, 0, host], port)))
 }
 
-fn generation(members: &[(&str, u8)]) -> Arc<Generation<u8>> {
-    Generation::new(members.iter().map(|&(name, value)| (key(name), value)).collect())
+fn member(value: u8) -> Member {
+    Member { target: Arc::from([value]), what: MemberState::Filling(Arc::default()) }
+}
+
+fn generation(members: &[(&str, u8)]) -> Arc<Generation> {
+    Generation::new(members.iter().map(|&(name, value)| (key(name), member(value))).collect())
 }
 
 /// A client begins with a set.
-fn begin(sets: &Sets<u8>, who: Who, root: &str) -> (Arc<Set<u8>>, Arc<Generation<u8>>) {
+fn begin(sets: &Sets, who: Who, root: &str) -> (Arc<Set>, Arc<Generation>) {
     let (set, generation) = (sets.get(&id(root)), generation(&[("a", 1)]));
     sets.pin(who, &id(root), &key("a"), (&set, &generation), (true, Access::Read));
     (set, generation)
 }
 
-fn is_pinned(sets: &Sets<u8>, who: Who, root: &str) -> bool {
+fn is_pinned(sets: &Sets, who: Who, root: &str) -> bool {
     sets.pinned(who, &id(root), &key("b")).is_some()
 }
 
@@ -89,19 +94,19 @@ fn a_connection_goes_before_its_address_and_a_new_one_is_taken_for_the_same_clie
     assert!(Arc::ptr_eq(&pinned(3, "b").unwrap(), &new));
     assert!(pinned(3, "a").is_none());
     let later = Instant::now() + SAME_ADDRESS;
-    assert!(sets.table().pins.get(who(3), &id("x"), later).is_none());
-    assert!(sets.table().pins.get(who(1), &id("x"), later).is_some());
+    assert!(sets.table.lock().pins.get(who(3), &id("x"), later).is_none());
+    assert!(sets.table.lock().pins.get(who(1), &id("x"), later).is_some());
 }
 
 #[test]
 fn what_was_only_asked_about_is_forgotten() {
-    let sets: Sets<u8> = Sets::default();
+    let sets: Sets = Sets::default();
     let asked = sets.get(&id("x"));
     assert!(Arc::ptr_eq(&asked, &sets.get(&id("x"))));
     for number in 0..10_000 {
         sets.get(&id(&number.to_string()));
     }
-    assert!(sets.table().lately.is_empty() && sets.table().all.len() <= FORGOTTEN);
+    assert!(sets.table.lock().lately.is_empty() && sets.table.lock().all.len() <= FORGOTTEN);
 }
 
 #[test]
@@ -116,7 +121,7 @@ fn what_a_client_begins_takes_nothing_from_another_or_from_itself() {
         begin(&sets, at(3 + u8::try_from(number % 8).unwrap(), 1), &format!("many{number}"));
     }
     assert!(is_pinned(&sets, at(1, 1), "mine") && Arc::ptr_eq(&mine, &sets.get(&id("mine"))));
-    assert_eq!(sets.table().lately.len(), SETS);
+    assert_eq!(sets.table.lock().lately.len(), SETS);
 }
 
 #[test]
@@ -127,7 +132,7 @@ fn a_set_that_nobody_goes_on_with_makes_room() {
         begin(&sets, at(2, 1), &number.to_string());
     }
     assert!(early.upgrade().is_some());
-    sets.table().pins.purge(Instant::now() + SAME_CONNECTION);
+    sets.table.lock().pins.purge(Instant::now() + SAME_CONNECTION);
     assert!(early.upgrade().is_none());
 }
 
@@ -139,13 +144,13 @@ fn pins_are_bounded_and_no_address_has_more_than_its_share() {
         begin(&sets, at(2, port), "x");
     }
     assert!(is_pinned(&sets, at(1, 1), "x") && is_pinned(&sets, at(2, 0), "x"));
-    assert_eq!(sets.table().pins.len(), SHARE + 2);
+    assert_eq!(sets.table.lock().pins.len(), SHARE + 2);
     for host in 3..9 {
         for port in 0..20_000 {
             begin(&sets, at(host, port), "x");
         }
     }
-    assert_eq!(sets.table().pins.len(), PINS);
+    assert_eq!(sets.table.lock().pins.len(), PINS);
     assert!(is_pinned(&sets, at(1, 1), "x") && is_pinned(&sets, at(2, 0), "x"));
 }
 
@@ -153,22 +158,22 @@ fn pins_are_bounded_and_no_address_has_more_than_its_share() {
 fn generations_are_bounded_and_the_one_whose_clients_are_silent_goes_first() {
     let sets = Sets::default();
     let (set, _) = begin(&sets, who(1), "x");
-    let turn = RefreshTurn(Arc::clone(&set));
+    let turn = RefreshTurn(Arc::new(Held(Arc::clone(&set))));
     let all: Vec<_> = (0..GENERATIONS + 3).map(|_| generation(&[("a", 1)])).collect();
     for generation in &all {
         turn.switch(Arc::clone(generation));
         generation.note_use(Instant::now());
         all[0].note_use(Instant::now());
     }
-    let full = |generation: &Arc<Generation<u8>>| generation.get(&key("a")).is_some();
+    let full = |generation: &Arc<Generation>| generation.get(&key("a")).is_some();
     assert_eq!(all.iter().filter(|generation| full(generation)).count(), GENERATIONS + 1);
     assert!(full(&all[0]) && !full(&all[1]) && set.is_current(all.last().unwrap()));
 }
 
 #[test]
 fn a_set_that_does_not_come_together_rests_after_the_second_time() {
-    let set: Arc<Set<u8>> = Arc::default();
-    let turn = RefreshTurn(Arc::clone(&set));
+    let set: Arc<Set> = Arc::default();
+    let turn = RefreshTurn(Arc::new(Held(Arc::clone(&set))));
     set.note_unsettled();
     assert!(!set.rests());
     set.note_unsettled();
