@@ -130,6 +130,12 @@ impl Aside {
         self.count
     }
 
+    /// The same place, for one more reader.
+    pub fn reader(&self) -> Self {
+        let (shelf, file) = (Arc::clone(&self.shelf), self.file.clone());
+        Self { shelf, file, first: self.first, count: self.count }
+    }
+
     /// Appends to the body, within its place. May wait for the disk.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(file) = &self.file {

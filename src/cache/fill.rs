@@ -29,11 +29,10 @@ use crate::outcome::BypassReason;
 use crate::rt::budget::Permit;
 use crate::rt::lock::Lock;
 use crate::rt::remote_wake::{Waiter, Waiters};
-use crate::sys::file::Locked;
 
+use super::growing_file::GrowingFile;
 use super::metadata::NewHead;
 use super::pieces::Pieces;
-use super::place::Placed;
 
 /// The head of the origin's response, and the file that its body goes to.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ pub struct Answer {
     /// The origin's Last-Modified, in seconds since 1970.
     pub modified: Option<u64>,
     /// The file in progress.
-    pub file: Arc<Placed<Locked>>,
+    pub file: GrowingFile,
     /// The head that is stored with the whole file, if it is of the revalidated class.
     pub kept: Option<NewHead>,
 }

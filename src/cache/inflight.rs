@@ -102,7 +102,7 @@ impl Inflight {
         self.fills
             .lock()
             .iter()
-            .filter_map(|(key, fill)| Some((key.clone(), Arc::clone(&fill.announced()?.file))))
+            .filter_map(|(key, fill)| Some((key.clone(), Arc::clone(fill.announced()?.file.named()?))))
             .collect()
     }
 }

@@ -7,6 +7,7 @@ pub mod commit;
 pub mod fill;
 
 pub mod fingerprint;
+pub mod growing_file;
 pub mod inflight;
 pub mod lookup;
 pub mod memory;

@@ -132,6 +132,11 @@ impl Cache {
     pub fn replace_by(&self, key: &Key, head: StoredHead, checked: Instant) -> NewHead {
         self.store.memory.forget(key);
         self.store.sidecars.forget(key);
+        self.new_head(head, checked)
+    }
+
+    /// The head of a response that is to be stored.
+    pub fn new_head(&self, head: StoredHead, checked: Instant) -> NewHead {
         NewHead { head: Arc::new(head), checked, metadata: Arc::clone(&self.store.metadata) }
     }
 

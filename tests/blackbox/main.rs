@@ -63,6 +63,7 @@ mod set_checksums;
 mod set_heads;
 mod set_settling;
 mod sets;
+mod slow_documents;
 mod snapshot;
 mod stale_always;
 mod targets;

@@ -14,6 +14,7 @@ use std::task::{Context, Wake, Waker};
 use futures_lite::future::yield_now;
 
 use crate::cache::fill::{Answer, Fill, Follower, NoFile, Progress};
+use crate::cache::growing_file::GrowingFile;
 use crate::cache::place::{Place, Placed};
 use crate::error::{Error, Kind, Side};
 use crate::http::fields::Fields;
@@ -119,7 +120,7 @@ impl World {
             },
             length: self.length_known.then_some(self.body.len() as u64),
             modified: None,
-            file: Arc::clone(&self.file),
+            file: GrowingFile::Named(Arc::clone(&self.file)),
             kept: None,
         }
     }

@@ -11,7 +11,7 @@ use crate::cache::inflight;
 use crate::error::Kind;
 use crate::outcome::{BypassReason, CacheUse};
 use crate::proxy::fetch::origin;
-use crate::proxy::next::Next;
+use crate::proxy::next::{Next, Role};
 use crate::proxy::revalidated::ask::FetchOutcome;
 use crate::proxy::revalidated::wanted::CacheRequest;
 use crate::rt::remote_wake::Waiter;
@@ -59,6 +59,7 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
                 begun
             }
             outcome @ (FetchOutcome::NotStored(..)
+            | FetchOutcome::Slow { .. }
             | FetchOutcome::Confirmed(_)
             | FetchOutcome::Bypass(_)
             | FetchOutcome::Failed(..)) => self.no_member(&asking, outcome).await,
@@ -94,6 +95,7 @@ impl<R: Runtime> SnapshotRequest<'_, '_, '_, R> {
     async fn no_member(&self, asking: &Asking, outcome: FetchOutcome<R>) -> SnapshotStep<R> {
         SnapshotStep::Done(match outcome {
             FetchOutcome::Stored(kept, how) => Next::Stored(Box::new(kept), how),
+            FetchOutcome::Slow { fill, follower } => Next::Follow(fill, follower, Role::Leader(None)),
             FetchOutcome::Confirmed(kept) => Next::Stored(Box::new(kept), CacheUse::Revalidated),
             FetchOutcome::Bypass(why) => Next::Pass(why),
             // A refusal is for this client, and changes nothing.

@@ -246,7 +246,8 @@ impl StoredResponse {
         let answer = fill.answer(waiter).await.ok()?;
         let kept = answer.kept.as_ref()?;
         // Not by its name: another may have it by now.
-        let (file, place) = (Arc::clone(&answer.file), answer.file.to().clone());
+        let file = Arc::clone(answer.file.named()?);
+        let place = file.to().clone();
         let open = move || {
             let file = file.as_fd().try_clone_to_owned()?;
             Ok::<_, io::Error>((file::info(&file)?, file))

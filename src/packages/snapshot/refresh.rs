@@ -181,6 +181,7 @@ impl<R: Runtime> Refresh<R> {
                 Ok((renewed, CacheUse::Fetched))
             }
             outcome @ (FetchOutcome::Stored(..)
+            | FetchOutcome::Slow { .. }
             | FetchOutcome::NotStored(..)
             | FetchOutcome::Confirmed(_)
             | FetchOutcome::Bypass(_)
@@ -206,6 +207,7 @@ impl<R: Runtime> Refresh<R> {
             FetchOutcome::NotStored(..)
             | FetchOutcome::Bypass(_)
             | FetchOutcome::Stored(..)
+            | FetchOutcome::Slow { .. }
             | FetchOutcome::Filling { .. } => return RefreshedMember::Gone,
         })
     }

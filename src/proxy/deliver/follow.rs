@@ -95,7 +95,9 @@ async fn send<R: Runtime>(
     let is_at_hand = at_hand.is_some();
     let at_hand = Cell::new(at_hand.unwrap_or_default());
     let growing = Growing { answer, follower, waiter, at_hand, is_at_hand };
-    let (status, reason, body) = (200, &*answer.head.reason, Body::Growing(growing));
+    // A part that a fill goes on with is a 206.
+    let status = answer.kept.as_ref().map_or(200, |kept| kept.head.status);
+    let (reason, body) = (&*answer.head.reason, Body::Growing(growing));
     deliver(exchange, client, Representation { status, reason, fields, validators, body }).await
 }
 

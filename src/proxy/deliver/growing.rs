@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 
+use super::silent;
 use crate::cache::fill::{Answer, Follower, Progress};
+use crate::cache::growing_file::{GrowingBytes, GrowingFile};
 use crate::downstream::client::Out;
 use crate::downstream::readahead::{Heat, WINDOW};
 use crate::error::{Error, Kind, Side};
@@ -15,6 +17,9 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::fetch::range_bypass::{self, Direct};
 use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
+
+/// Bytes that are copied at a time of a body in memory.
+const COPY: u64 = 64 * 1024;
 
 /// A client's place in it.
 pub struct Growing<'a> {
@@ -78,7 +83,8 @@ impl Growing<'_> {
         out: &Out<'_, R>,
         span: Span,
     ) -> Option<Direct<R>> {
-        if self.is_at_hand {
+        // A range of a document is never far.
+        if self.is_at_hand || self.answer.file.named().is_none() {
             return None;
         }
         range_bypass::fetch(exchange, out, self.answer, self.follower, self.waiter, span).await
@@ -96,7 +102,7 @@ impl Growing<'_> {
             match self.follower.next(position, self.waiter).await {
                 Progress::Upto(stored) => {
                     let to = stored.min(span.end);
-                    out.send_file(&self.answer.file, position, to, heat(position, stored)).await?;
+                    self.send_file(out, position, to, stored).await?;
                     position = to;
                 }
                 Progress::Piece(bytes, skip) => {
@@ -110,6 +116,21 @@ impl Growing<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Sends the bytes from `first` to `end` of the file, which has `stored` bytes by now.
+    async fn send_file<R: Runtime>(
+        &self,
+        out: &Out<'_, R>,
+        first: u64,
+        end: u64,
+        stored: u64,
+    ) -> Result<(), Error> {
+        match &self.answer.file {
+            GrowingFile::Named(file) => out.send_file(file, first, end, heat(first, stored)).await,
+            GrowingFile::Nameless(aside) => silent::send_aside(out, aside, first, end).await,
+            GrowingFile::Memory(bytes) => send_copies(out, bytes, first, end).await,
+        }
     }
 
     /// Sends all of it, in chunks or as it is.
@@ -129,7 +150,7 @@ impl Growing<'_> {
             }
             match progress {
                 Progress::Upto(stored) => {
-                    out.send_file(&self.answer.file, position, stored, heat(position, stored)).await?;
+                    self.send_file(out, position, stored, stored).await?;
                 }
                 Progress::Piece(bytes, skip) => out.send(&bytes[skip..]).await?,
                 Progress::End(_) | Progress::Broken(_) => {}
@@ -140,6 +161,25 @@ impl Growing<'_> {
             position += length;
         }
     }
+}
+
+/// Sends the bytes from `first` to `end`, a piece at a time.
+async fn send_copies<R: Runtime>(
+    out: &Out<'_, R>,
+    bytes: &GrowingBytes,
+    first: u64,
+    end: u64,
+) -> Result<(), Error> {
+    let mut at = first;
+    while at < end {
+        let piece = bytes.copy(at, (end - at).min(COPY));
+        if piece.is_empty() {
+            return Err(Error::new(Side::Proxy, Kind::Truncated));
+        }
+        out.send(&piece).await?;
+        at += piece.len() as u64;
+    }
+    Ok(())
 }
 
 /// What was just written is in memory; what a follower who is far behind asks for may be no more.

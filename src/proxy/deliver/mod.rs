@@ -94,7 +94,9 @@ pub async fn deliver<R: Runtime>(
     }
     let (status, described, length, part) = match plan(selection, size, whole, reason, fields) {
         Plan::Part { status, head, length, part } => (status, head, length, part),
-        Plan::Endless(described) => return endless(exchange, client, described, is_dated, &body).await,
+        Plan::Endless(described) => {
+            return endless(exchange, client, (whole, described), is_dated, &body).await;
+        }
         Plan::Unsatisfiable(size) => {
             let refused = head::local(416, 0).field("Content-Range", format!("bytes */{size}"));
             return Reply::ended(416, Some(0), keep, out.send(&exchange.finish(refused, keep)).await);
@@ -151,7 +153,7 @@ fn plan(selection: Selection, size: Option<u64>, whole: u16, reason: &[u8], fiel
         }
         (Selection::Unsatisfiable, Some(size)) => Plan::Unsatisfiable(size),
         (Selection::Whole | Selection::Parts(_) | Selection::Unsatisfiable, None) => {
-            Plan::Endless(HeadWriter::with_reason(200, reason).fields(&fields))
+            Plan::Endless(HeadWriter::with_reason(whole, reason).fields(&fields))
         }
     }
 }
@@ -160,7 +162,7 @@ fn plan(selection: Selection, size: Option<u64>, whole: u16, reason: &[u8], fiel
 async fn endless<R: Runtime>(
     exchange: &Exchange<'_, R>,
     client: &Client<R>,
-    described: HeadWriter,
+    (status, described): (u16, HeadWriter),
     is_dated: bool,
     body: &Body<'_>,
 ) -> Reply {
@@ -176,7 +178,7 @@ async fn endless<R: Runtime>(
             Body::File(_) | Body::StoredBody(_) | Body::Growing(_) => Ok(()),
         }
     };
-    Reply::ended(200, None, keep, out.until_close(!chunked, sent).await)
+    Reply::ended(status, None, keep, out.until_close(!chunked, sent).await)
 }
 
 /// Ends a head. One that is dated already keeps the origin's date.

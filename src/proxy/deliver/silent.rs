@@ -112,7 +112,13 @@ async fn put_aside(job: impl FnOnce() -> io::Result<Arc<Aside>> + Send + 'static
     blocking::run(&blocking::ASIDE, job).await.ok()?.ok()
 }
 
-async fn send_aside<R: Runtime>(out: &Out<'_, R>, aside: &Aside, first: u64, end: u64) -> Result<(), Error> {
+/// Sends the bytes from `first` to `end` of what lies aside.
+pub async fn send_aside<R: Runtime>(
+    out: &Out<'_, R>,
+    aside: &Aside,
+    first: u64,
+    end: u64,
+) -> Result<(), Error> {
     let Some((file, start)) = aside.place() else { return Ok(()) };
     out.send_file(file, start + first, start + end, Heat::Unknown).await
 }

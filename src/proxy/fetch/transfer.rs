@@ -12,6 +12,7 @@ use super::resume::{self, NoRest, Rest};
 use super::splice;
 use crate::cache::commit::Whole;
 use crate::cache::fill::{Answer, Fill, Follower, NoFile};
+use crate::cache::growing_file::GrowingFile;
 use crate::cache::inflight::Permit;
 use crate::cache::metadata::NewHead;
 use crate::cache::partial::{self, Partial, append};
@@ -73,7 +74,7 @@ pub(crate) fn store<R: Runtime>(exchange: &Exchange<'_, R>, permit: Permit, stor
         fill.advance(start.stored);
     }
     let modified = fields.get("last-modified").and_then(date::parse);
-    let (length, file) = (start.end, Arc::clone(partial.file()));
+    let (length, file) = (start.end, GrowingFile::Named(Arc::clone(partial.file())));
     fill.announce(Answer { head: ResponseHead { fields, ..answer }, length, modified, file, kept });
     // Followed before the fetch goes on, so that not even its first bytes can pass by.
     let follower = fill.follow(0);
@@ -194,25 +195,12 @@ impl<R: Runtime> Transfer<R> {
         self.log.debug(format_args!("download of {path} failed - {error}"));
     }
 
-    /// After a disk error: the rest of the body goes to those who follow, through memory, paced by the
-    /// slowest. New requests start anew.
-    async fn hand_over(self, mut piece: Vec<u8>, error: io::Error) {
+    /// After a disk error: the rest of the body goes to those who follow.
+    async fn hand_over(self, piece: Vec<u8>, error: io::Error) {
         let Self { permit, mut body, progress, log, .. } = self;
         log.debug(format_args!("failed to save local file {error}"));
         drop(progress.partial);
-        permit.fill().lose_file();
-        permit.leave();
-        let waiter = Waiter::new();
-        loop {
-            if !piece.is_empty() && !permit.fill().hand_over(std::mem::take(&mut piece), &waiter).await {
-                return;
-            }
-            match body.next(&mut piece).await {
-                Ok(true) => {}
-                Ok(false) => return permit.fill().complete(),
-                Err(error) => return permit.fail(error),
-            }
-        }
+        pass_on(permit, &mut body, piece).await;
     }
 
     /// Puts the whole file in line for its name. Clients have all its bytes by now or get them from the open file.
@@ -241,5 +229,23 @@ impl<R: Runtime> Transfer<R> {
         });
         let whole = Whole { permit, partial, size, modified, room, dated: None, report };
         finish::commit(Ended { shared, whole, index, end }, proof, log);
+    }
+}
+
+/// Passes the rest of a body that is not stored, `piece` first, to those who follow: through memory, paced by the
+/// slowest. New requests start anew.
+pub(crate) async fn pass_on<R: Runtime>(permit: Permit, body: &mut OriginBody<R>, mut piece: Vec<u8>) {
+    permit.fill().lose_file();
+    permit.leave();
+    let waiter = Waiter::new();
+    loop {
+        if !piece.is_empty() && !permit.fill().hand_over(std::mem::take(&mut piece), &waiter).await {
+            return;
+        }
+        match body.next(&mut piece).await {
+            Ok(true) => {}
+            Ok(false) => return permit.fill().complete(),
+            Err(error) => return permit.fail(error),
+        }
     }
 }

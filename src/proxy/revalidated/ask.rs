@@ -1,13 +1,14 @@
 //! Asking the origin, once for all who want the same, and storing its response.
 
 use std::future::pending;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::document::{Arrived, Document};
 use super::wanted::CacheRequest;
 use crate::cache::fill::{Fill, Follower, NoFile};
 use crate::cache::inflight::Permit;
-use crate::cache::memory::{Held, Memory, StoredBody};
 use crate::cache::partial::Partial;
 use crate::cache::response::{Body, StoredResponse};
 use crate::cache::room::Room;
@@ -23,7 +24,7 @@ use crate::outcome::{BypassReason, CacheUse, Outcome};
 use crate::proxy::fetch::backpressure;
 use crate::proxy::fetch::origin::{self, Follow};
 use crate::proxy::fetch::progress::Start;
-use crate::proxy::fetch::receive::{self, Received};
+use crate::proxy::fetch::receive::Announcement;
 use crate::proxy::fetch::request::{self, OriginRequest};
 use crate::proxy::fetch::storable::{coding_is_in_name, has_contradicting_type, unify};
 use crate::proxy::fetch::transfer::{self, Storing};
@@ -38,6 +39,8 @@ pub(crate) enum FetchOutcome<R: Runtime> {
     Stored(StoredResponse, CacheUse),
     /// The response goes to a file, which is to be followed.
     Filling { fill: Arc<Fill>, follower: Result<Follower, NoFile>, at_hand: Option<Vec<u8>> },
+    /// It arrives slowly, and no file of the tree can stand for it: to be followed.
+    Slow { fill: Arc<Fill>, follower: Result<Follower, NoFile> },
     /// It is not stored.
     NotStored(Box<ResponseHead>, Passing<R>),
     /// The origin has validated this for this client, and for nobody else.
@@ -174,40 +177,31 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
     }
 
     /// Stores a response, if it may be stored.
-    async fn keep(&self, permit: Permit, mut came: OriginResponse<R>) -> FetchOutcome<R> {
+    async fn keep(&self, permit: Permit, came: OriginResponse<R>) -> FetchOutcome<R> {
         let framing = came.answer.body(&Method::Get).unwrap_or(ResponseBody::UntilClose);
-        let stored = match self.variant(&came, framing) {
-            Ok(variant) => {
-                let head = StoredHead::new(&came.answer, came.times, variant, &self.policy);
-                let is_plain = came.is_plain && head.variant.is_only_one();
-                let room = if is_plain { backpressure::room(self.exchange).await } else { None };
-                if let Some(room) = room
-                    && let Ok(partial) = self.cache().begin::<R>(self.key).await
-                {
-                    let end = match framing {
-                        ResponseBody::Length(length) => Some(length),
-                        ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
-                    };
-                    return self.to_file(permit, came, head, (partial, room, end));
-                }
-                self.to_memory(&mut came, head, permit.fill()).await
-            }
-            Err(why) => Ok(Err((why, Vec::new()))),
-        };
-        match stored {
-            Ok(Ok(outcome)) => {
-                permit.withdraw();
-                outcome
-            }
+        let variant = match self.variant(&came, framing) {
+            Ok(variant) => variant,
             // Made for one client, and this one has not been heard.
-            Ok(Err((why @ (BypassReason::Private | BypassReason::NoStore | BypassReason::Vary), _)))
+            Err(why @ (BypassReason::Private | BypassReason::NoStore | BypassReason::Vary))
                 if came.says_more =>
             {
-                own(permit, came, why)
+                return own(permit, came, why);
             }
-            Ok(Err((why, begun))) => self.decline(permit, came, why, begun),
-            Err(error) => fail(permit, error, None),
+            Err(why) => return self.decline(permit, came, why),
+        };
+        let head = StoredHead::new(&came.answer, came.times, variant, &self.policy);
+        let length = match framing {
+            ResponseBody::Length(length) => Some(length),
+            ResponseBody::None | ResponseBody::Chunked | ResponseBody::UntilClose => None,
+        };
+        let is_plain = came.is_plain && head.variant.is_only_one();
+        let room = if is_plain { backpressure::room(self.exchange).await } else { None };
+        if let Some(room) = room
+            && let Ok(partial) = self.cache().begin::<R>(self.key).await
+        {
+            return self.to_file(permit, came, head, (partial, room, length));
         }
+        self.to_memory(permit, came, head, length).await
     }
 
     /// For which requests a response is, if it may be stored at all.
@@ -236,21 +230,26 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
             let head = stored.head.invalidated();
             self.cache().update::<R>(self.key, stored, head, None).await;
         }
-        self.decline(permit, came, BypassReason::Refused, Vec::new())
+        self.decline(permit, came, BypassReason::Refused)
     }
 
-    /// It is not stored. Some of its body may have been read already.
-    fn decline(
+    /// It is not stored.
+    fn decline(&self, permit: Permit, came: OriginResponse<R>, why: BypassReason) -> FetchOutcome<R> {
+        self.not_stored(permit, came.answer, came.body.into(), why)
+    }
+
+    /// The same. Some of its body may have been read already.
+    fn not_stored(
         &self,
         permit: Permit,
-        came: OriginResponse<R>,
+        answer: ResponseHead,
+        body: Passing<R>,
         why: BypassReason,
-        begun: Vec<StoredBody>,
     ) -> FetchOutcome<R> {
         self.exchange.log.debug(format_args!("not stored - {}", why.as_str()));
         self.exchange.outcome.set(Some(Outcome::Pass(why)));
         permit.decline(why);
-        FetchOutcome::NotStored(Box::new(came.answer), Passing { begun, rest: came.body })
+        FetchOutcome::NotStored(Box::new(answer), body)
     }
 
     /// Starts to write it to a file, of so many bytes if the origin has said so. The file has its name, and its head,
@@ -288,31 +287,39 @@ impl<R: Runtime> CacheRequest<'_, '_, R> {
         FetchOutcome::Filling { fill, follower, at_hand }
     }
 
-    /// Reads it whole; it may be found from then on. Or why it is not stored, and what has been read of it.
+    /// Receives it; it may be found once it is complete, and followed before that.
     async fn to_memory(
         &self,
-        came: &mut OriginResponse<R>,
+        permit: Permit,
+        came: OriginResponse<R>,
         head: StoredHead,
-        fill: &Fill,
-    ) -> Result<Result<FetchOutcome<R>, (BypassReason, Vec<StoredBody>)>, Error> {
+        length: Option<u64>,
+    ) -> FetchOutcome<R> {
+        let exchange = self.exchange;
         if !is_useful(&head, &self.policy) {
-            return Ok(Err((BypassReason::NoUse, Vec::new())));
+            return self.decline(permit, came, BypassReason::NoUse);
         }
-        let overhead = Memory::overhead(self.key, &head);
-        let (body, room) = match receive::whole(&self.cache().store, &mut came.body, overhead).await? {
-            Received::All(body, room) => (body, room),
-            Received::Not(why, begun) => return Ok(Err((why, begun))),
-        };
-        let (head, checked) = (Arc::new(head), came.at);
-        let held = Held { head: Arc::clone(&head), body: body.clone(), checked };
-        self.cache().put(self.key, &held, room, fill);
-        if !head.variant.matches(&self.exchange.request.fields) {
-            return Ok(Ok(FetchOutcome::Bypass(BypassReason::Variant)));
-        }
+        let is_for_client = head.variant.matches(&exchange.request.fields);
         // This client is the one that may have every field.
         let full = Arc::new(StoredHead::received(&came.answer, came.times, head.variant.clone()));
-        let stored = StoredResponse { head: full, body: Body::Memory(body), checked: Some(checked) };
-        Ok(Ok(FetchOutcome::Stored(stored, CacheUse::Fetched)))
+        let (fill, checked) = (Arc::clone(permit.fill()), came.at);
+        let kept = self.cache().new_head(head, checked);
+        let announcement = Announcement { fill: Arc::clone(&fill), full: Arc::clone(&full), length, kept };
+        let (context, log) = (Rc::clone(exchange.context), exchange.log.clone());
+        let document = Document { context, permit, body: came.body, announcement, log };
+        match document.receive().await {
+            Arrived::Stored(_) | Arrived::Slow(_) if !is_for_client => {
+                FetchOutcome::Bypass(BypassReason::Variant)
+            }
+            Arrived::Stored(body) => {
+                let body = Body::Memory(body);
+                let stored = StoredResponse { head: full, body, checked: Some(checked) };
+                FetchOutcome::Stored(stored, CacheUse::Fetched)
+            }
+            Arrived::Slow(follower) => FetchOutcome::Slow { fill, follower },
+            Arrived::NotStored(why, permit, body) => self.not_stored(permit, came.answer, *body, why),
+            Arrived::Failed(error) => FetchOutcome::Failed(error, None),
+        }
     }
 }
 

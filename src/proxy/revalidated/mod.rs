@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod document;
 pub mod head_request;
 pub mod invalidate;
 pub mod wanted;
@@ -17,6 +18,7 @@ use crate::cache::fill::{Fill, NoFile};
 use crate::cache::inflight::Permit;
 use crate::cache::response::StoredResponse;
 use crate::http::caching::reuse::{self, Reuse};
+use crate::http::caching::stored::StoredHead;
 use crate::outcome::{BypassReason, CacheUse};
 use crate::rt::Runtime;
 use crate::rt::remote_wake::Waiter;
@@ -35,6 +37,7 @@ pub(crate) async fn lead<R: Runtime>(
         FetchOutcome::Filling { fill, follower, at_hand } => {
             Next::Follow(fill, follower, Role::Leader(at_hand))
         }
+        FetchOutcome::Slow { fill, follower } => Next::Follow(fill, follower, Role::Leader(None)),
         FetchOutcome::NotStored(_, _) if wanted.is_in_other_form() => Next::Pass(BypassReason::OtherForm),
         FetchOutcome::NotStored(answer, body) => Next::hand_on(*answer, body),
         FetchOutcome::Confirmed(stored) => Next::Stored(Box::new(stored), CacheUse::Revalidated),
@@ -59,6 +62,9 @@ pub(crate) async fn join<R: Runtime>(
         Err(NoFile::Failed(error)) => return wanted.failed(error, stored),
     }
     let kept = fill.kept();
+    if let Some(why) = kept.as_ref().and_then(|kept| is_for_others(wanted, &kept.head)) {
+        return Next::Pass(why);
+    }
     let is_new = kept.as_ref().is_none_or(|kept| kept.checked > wanted.arrived);
     let fresh = kept.as_ref().is_some_and(|kept| {
         let (now, checked) = (clock::unix_secs(), Some(kept.checked));
@@ -77,4 +83,12 @@ pub(crate) async fn join<R: Runtime>(
     }
     wanted.debug("download in progress - response follows it");
     next
+}
+
+/// Why a response that arrives for other clients is not for this one, if it is not.
+fn is_for_others<R: Runtime>(wanted: &CacheRequest<'_, '_, R>, head: &StoredHead) -> Option<BypassReason> {
+    if !head.variant.matches(&wanted.exchange.request.fields) {
+        return Some(BypassReason::Variant);
+    }
+    (head.status != 200 && wanted.is_in_other_form()).then_some(BypassReason::OtherForm)
 }

@@ -2,6 +2,7 @@
 
 use super::origin::{Rest, Sent, ask_rest};
 use super::*;
+use crate::cache::growing_file::GrowingFile;
 use crate::cache::room::Rooms;
 
 /// A client, as `proxy::cached` does it.
@@ -136,7 +137,7 @@ pub(crate) fn answer(length: Option<usize>, file: &Arc<Placed<Locked>>) -> Answe
     let head =
         ResponseHead { status: 200, reason: Box::default(), version: Version::Http11, fields, source: None };
     let length = length.map(|length| length as u64);
-    Answer { head, length, modified: Some(MODIFIED), file: Arc::clone(file), kept: None }
+    Answer { head, length, modified: Some(MODIFIED), file: GrowingFile::Named(Arc::clone(file)), kept: None }
 }
 
 /// Times in a row that the rest is asked for.
@@ -292,7 +293,7 @@ async fn read(
     waiter: &Waiter,
 ) -> Outcome {
     let rng = &process.rng;
-    let file = fs::File::from(answer.file.as_fd().try_clone_to_owned().unwrap());
+    let file = fs::File::from(answer.file.named().unwrap().as_fd().try_clone_to_owned().unwrap());
     let first = if rng.one_in(3) { rng.below(body.len()) } else { 0 };
     let end =
         answer.length.map(|_| if rng.one_in(3) { first + rng.below(body.len() - first) } else { body.len() });
