@@ -1,7 +1,7 @@
 //! The flags: one table, from which come the parsing, `--help`, `--print-config`, the man page, the completions and
 //! the options in docs/reference.md.
 //!
-//! To add one: its default in `config`, a line here, and the documents made again (CONTRIBUTING.md).
+//! To add one: a field of the configuration, a line here, and the documents made again (CONTRIBUTING.md).
 
 use super::flag::Kind::{Action, Late, Limit, Number, Switch, Time, Value};
 use super::flag::{Flag, flag};
