@@ -1,14 +1,11 @@
-//! From the path of a request to the name of a file.
-//!
-//! Two steps, each with the meaning the cache directories of the first version rely on: percent-decoding as
-//! `decodeURIComponent` does it, then normalisation as POSIX paths have it. The outcome can only name something
-//! inside the cache directory.
+//! Keys: names of files inside the cache directory, and of resources that have no file. The module `decode` makes
+//! them from the path of a request.
 
-mod path;
+mod decode;
 
 use uuid::Uuid;
 
-pub use path::{BadPath, Forms, UrlPath, decode};
+pub use decode::{BadPath, Forms, UrlPath, decode};
 
 /// The ending of a file that is still being fetched.
 pub const IN_PROGRESS: &str = ".in-progress";

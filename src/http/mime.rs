@@ -18,7 +18,7 @@ static TYPES: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
 });
 
 /// The media type of a file by the extension after its last dot, ASCII case ignored, without a charset: that of
-/// [`TYPES`], else the registered one.
+/// `TYPES`, else the registered one.
 ///
 /// Unknown extensions and names without one are `application/octet-stream`.
 pub fn by_name(file_name: &[u8]) -> &'static str {

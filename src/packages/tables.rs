@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::comparisons::Comparisons;
-use super::contradicted::Contradicted;
-use super::snapshot::table::Sets;
+use super::expected::Contradicted;
+use super::snapshot::generations::Sets;
 
 /// The tables.
 #[derive(Debug, Default)]

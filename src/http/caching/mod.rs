@@ -1,7 +1,7 @@
 //! What a shared cache may do with a response (RFC 9111), as values: heads and times in, verdicts out. No I/O, no
 //! clock.
 //!
-//! [`directives`] reads Cache-Control, [`storable`] decides what may be stored, [`stored`] is the stored head and
+//! [`directives`] reads Cache-Control, [`may_store`] decides what may be stored, [`stored`] is the stored head and
 //! how a 304 or a HEAD updates it, [`freshness`] computes its age and lifetime, [`reuse`] decides whether it may be
 //! used, [`vary`] for which requests, and [`invalidate`] what an unsafe request makes stale. [`record`] is the
 //! stored form of a head.
@@ -9,9 +9,9 @@
 pub mod directives;
 pub mod freshness;
 pub mod invalidate;
+pub mod may_store;
 pub mod record;
 pub mod reuse;
-pub mod storable;
 pub mod stored;
 pub mod vary;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fits::has_unproven;
+use super::generations::{Access, Generation, RefreshTurn};
 use super::member::{Member, MemberState, is_same};
 use super::refresh::RefreshedMember;
 use super::serve::{Asking, PATIENCE, Served, SnapshotRequest, SnapshotStep, apart, superseded};
-use super::table::{Access, Generation, RefreshTurn};
 use crate::error::{Error, Side};
 use crate::key::Key;
 use crate::outcome::CacheUse;

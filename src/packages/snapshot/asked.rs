@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::generations::Access;
 use super::member::{MemberState, StoredMember};
 use super::serve::{Asking, SetState, SnapshotRequest, SnapshotStep, apart};
-use super::table::Access;
 use crate::cache::fill::{Fill, NoFile};
 use crate::cache::inflight;
 use crate::error::Kind;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::generations::Generation;
 use super::member::{Member, MemberState};
 use super::refresh::Refresh;
-use super::table::Generation;
 use crate::cache::response::StoredResponse;
 use crate::key::Key;
 use crate::packages::index::{Package, Version, listing};

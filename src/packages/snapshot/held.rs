@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use super::generations::Generation;
 use super::member::{Member, MemberState, is_same_file};
-use super::table::Generation;
 use crate::cache::response::{Body, StoredResponse};
 use crate::cache::stored_file::{Location, StoredFile};
 use crate::cache::{Entry, Found};

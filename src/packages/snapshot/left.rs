@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fits::{List, Proven};
+use super::generations::{Generation, RefreshTurn};
 use super::member::{Member, StoredMember};
 use super::serve::SnapshotRequest;
-use super::table::{Generation, RefreshTurn};
 use crate::cache::Found;
 use crate::cache::place::Place;
 use crate::cache::response::StoredResponse;

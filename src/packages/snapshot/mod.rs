@@ -3,6 +3,7 @@
 mod admit;
 mod asked;
 mod fits;
+pub(super) mod generations;
 mod held;
 mod left;
 mod member;
@@ -10,4 +11,3 @@ mod outage;
 mod refresh;
 pub mod serve;
 mod switch;
-pub(super) mod table;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fits::is_as_left;
+use super::generations::Generation;
 use super::member::{Member, StoredMember};
 use super::serve::{Asking, SetState, SnapshotRequest, SnapshotStep};
-use super::table::Generation;
 use crate::cache::response::StoredResponse;
 use crate::error::{Error, Kind};
 use crate::outcome::{self, Stale};

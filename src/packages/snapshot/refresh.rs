@@ -16,9 +16,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::generations::{Generation, RefreshTurn, Set};
 use super::held;
 use super::member::{self, Member, MemberState, StoredMember, is_same};
-use super::table::{Generation, RefreshTurn, Set};
 use crate::cache::inflight;
 use crate::cache::response::StoredResponse;
 use crate::cache::spare::Spare;

@@ -9,9 +9,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::generations::{Access, Generation, RefreshTurn, SetId, Who};
 use super::member::{Member, MemberState};
 use super::refresh::Refresh;
-use super::table::{Access, Generation, RefreshTurn, SetId, Who};
 use crate::cache::response::StoredResponse;
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use super::generations::{Generation, RefreshTurn};
 use super::held;
 use super::member::Member;
 use super::refresh::Refresh;
-use super::table::{Generation, RefreshTurn};
 use crate::cache::Found;
 use crate::cache::metadata::CachedMetadata;
 use crate::cache::place::Place;

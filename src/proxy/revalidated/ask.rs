@@ -14,7 +14,7 @@ use crate::cache::response::{Body, StoredResponse};
 use crate::cache::room::Room;
 use crate::downstream::head;
 use crate::error::{Error, Kind, Side};
-use crate::http::caching::storable::{NotStorable, is_useful, may_store, may_update};
+use crate::http::caching::may_store::{NotStorable, is_useful, may_store, may_update};
 use crate::http::caching::stored::{StoredHead, Times};
 use crate::http::caching::vary::Variant;
 use crate::http::fields::Fields;

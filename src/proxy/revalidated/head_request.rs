@@ -6,7 +6,7 @@ use crate::cache::response::StoredResponse;
 use crate::downstream::client::Client;
 use crate::error::{Error, Kind, Side};
 use crate::fd_budget::OriginUse;
-use crate::http::caching::storable::{NotStorable, may_store, may_update};
+use crate::http::caching::may_store::{NotStorable, may_store, may_update};
 use crate::http::caching::stored::Times;
 use crate::http::caching::vary::Variant;
 use crate::http::conditional;

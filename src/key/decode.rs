@@ -1,4 +1,8 @@
-//! What the path of a request means, and in which form it is requested from the origin.
+//! From the path of a request to a key, and to the form in which it is requested from the origin.
+//!
+//! Two steps, each with the meaning the cache directories of the first version rely on: percent-decoding as
+//! `decodeURIComponent` does it, then normalisation as POSIX paths have it. The outcome can only name something
+//! inside the cache directory.
 //!
 //! A file has one name, and is requested from the origin in one form: as a client sent it, but without dot
 //! segments, empty segments and encoded slashes. What is not a file is requested as received, but dot segments are
