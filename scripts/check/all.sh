@@ -87,9 +87,10 @@ sources() {
     echo "all packages come from one registry"
 }
 
-# Of the last commit, and of those that are on no remote branch yet.
+# Of the commits that are on no remote branch yet, where there is a remote.
 commit_subjects() {
-    { git log -1 --format=%s; git log --format=%s HEAD --not --remotes; } 2>/dev/null | sort -u |
+    [ -n "$(git remote 2>/dev/null)" ] || { echo "no remote: nothing is new"; return 0; }
+    git log --no-merges --format=%s HEAD --not --remotes 2>/dev/null |
         awk 'length > 72 { print "more than 72 columns: " $0; bad = 1 } END { exit bad }'
 }
 
