@@ -18,13 +18,13 @@ const PACKAGES: usize = 4096;
 
 /// What the indexes list of such packages.
 #[derive(Debug, Default)]
-pub struct Contradicted {
+pub struct ExpectedPackages {
     listed: Lock<HashMap<Key, (Arc<Package>, Instant)>>,
     /// Whether there is any, so that most fills need no lock.
     any: AtomicBool,
 }
 
-impl Contradicted {
+impl ExpectedPackages {
     /// An index that has just arrived lists this package, and the cache had another one.
     pub fn note(&self, key: Key, package: Package) {
         let (now, mut listed) = (Instant::now(), self.listed.lock());

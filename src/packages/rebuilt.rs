@@ -158,7 +158,7 @@ impl Index {
         let note = |is_another: bool| {
             // Before it is dropped: a request that finds no file fetches it at once.
             if is_another {
-                shared.packages.contradicted.note(key.clone(), package.clone());
+                shared.packages.expected.note(key.clone(), package.clone());
             }
             is_another
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::comparisons::Comparisons;
-use super::expected::Contradicted;
+use super::expected::ExpectedPackages;
 use super::snapshot::generations::Sets;
 
 /// The tables.
@@ -14,5 +14,5 @@ pub struct Tables {
     /// New package indexes that are being compared with what the cache has.
     pub comparisons: Arc<Comparisons>,
     /// Packages that the newest index contradicts.
-    pub contradicted: Contradicted,
+    pub expected: ExpectedPackages,
 }

@@ -24,18 +24,19 @@ pub(crate) struct Ended {
 /// of a package that the cache had otherwise. Clients get such a package in any case.
 pub(crate) fn commit(ended: Ended, proof: Option<Arc<Package>>, log: RequestLog) {
     let key = ended.whole.permit.key();
-    let listed = if proof.is_none() { ended.shared.packages.contradicted.of(key) } else { None };
+    let listed = if proof.is_none() { ended.shared.packages.expected.of(key) } else { None };
     let Some(expected) = proof.as_ref().or(listed.as_ref()).map(Arc::clone) else { return ended.name() };
     // The loop does not wait for it: requests for the file do.
     let place = ended.whole.partial.place().clone();
-    place.start_reading(move || match (ended.is_right(&expected), proof) {
-        (false, Some(_)) => refuse(ended.whole, &log),
-        (false, None) => {
+    place.start_reading(move || match (ended.is_right(&expected), proof.is_some()) {
+        (true, true) => ended.name(),
+        (false, true) => refuse(ended.whole, &log),
+        (false, false) => {
             ended.whole.permit.fill().supersede();
             ended.name();
         }
-        (true, _) => {
-            ended.shared.packages.contradicted.settle(ended.whole.permit.key());
+        (true, false) => {
+            ended.shared.packages.expected.settle(ended.whole.permit.key());
             ended.name();
         }
     });
@@ -68,7 +69,7 @@ fn refuse(Whole { permit, partial, .. }: Whole, log: &RequestLog) {
     let error = Error::new(Side::Origin, Kind::Mismatch);
     log.debug(format_args!("{} is not stored - {error}", permit.key().as_str()));
     drop(partial);
-    // Before its key is free: who waits for that asks why.
+    // Before its key is free: a request that waits for that asks why.
     permit.fill().end_unfit(error.clone());
     permit.fail(error);
 }
